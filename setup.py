@@ -1,0 +1,58 @@
+"""Packaging. Every registered function is an entry point, so that no `--code` is ever needed."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ENTRY_POINTS = {
+    "spacy_factories": ["gemel_linker = spacy_gemel.linker:make_gemel_linker"],
+    "spacy_architectures": ["spacy_gemel.LinearMapper.v1 = spacy_gemel.vision.mapper:linear_mapper"],
+    "spacy_misc": [
+        "spacy_gemel.CausalLM.v1 = spacy_gemel.registry:causal_lm",
+        "spacy_gemel.OpenCLIP.v1 = spacy_gemel.registry:open_clip_encoder",
+        "spacy_gemel.HuggingFaceVision.v1 = spacy_gemel.registry:hugging_face_vision",
+        "spacy_gemel.NoRetriever.v1 = spacy_gemel.registry:no_retriever",
+        "spacy_gemel.RandomRetriever.v1 = spacy_gemel.registry:random_retriever",
+        "spacy_gemel.BM25Retriever.v1 = spacy_gemel.registry:bm25_retriever",
+        "spacy_gemel.SentenceTransformerRetriever.v1 = spacy_gemel.registry:sentence_transformer_retriever",
+        "spacy_gemel.KBFromDisk.v1 = spacy_gemel.registry:kb_from_disk",
+    ],
+    "spacy_readers": ["spacy_gemel.MultimodalCorpus.v1 = spacy_gemel.corpus.reader:multimodal_corpus"],
+    "spacy_scorers": ["spacy_gemel.linker_scorer.v1 = spacy_gemel.evaluation.scorer:make_linker_scorer"],
+    "console_scripts": ["spacy-gemel = spacy_gemel.cli:main"],
+}
+
+setup(
+    name="spacy-gemel",
+    version="0.1.0",
+    description="Links the entities of a spaCy Doc to a knowledge base from its text and its image (GEMEL).",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["spacy_gemel", "spacy_gemel.*"]),
+    package_data={"spacy_gemel": ["py.typed", "evaluation/*.html"]},
+    install_requires=[
+        "spacy>=3.8,<4.0",
+        "srsly>=2.4.3,<3.0",
+        "numpy>=1.26",
+        "torch>=2.4",
+        "torchvision>=0.19",  # named beside torch so that both come from the same index
+        "transformers>=4.53,<6.0",
+        "open_clip_torch>=3.0,<4.0",
+        "sentence-transformers>=5.0,<7.0",
+        "rank_bm25>=0.2.2,<0.3",
+        "pyarrow>=17.0",
+        "pillow>=10.0",
+        "safetensors>=0.4",
+        "tqdm>=4.60",
+        "jinja2>=3.0",
+        "typer>=0.9",
+    ],
+    extras_require={
+        # spacy-transformers pins transformers below 4.53.3: nothing here imports it at start.
+        "spacy-transformers": ["spacy-transformers>=1.4,<2.0"],
+        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14"],
+    },
+    entry_points=ENTRY_POINTS,
+)

@@ -1,0 +1,1 @@
+"""Documents with images: the training reader, and converters from files to DocBin."""

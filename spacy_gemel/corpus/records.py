@@ -1,0 +1,60 @@
+"""What a data set's reader hands on, before anything is tokenised."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_LABEL = "ENTITY"
+"""spaCy does not list a span without a label among `doc.ents`, so a mention without one gets this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A span of the text, in characters, and its gold: "" for none given, "NIL" for none in the KB."""
+
+    start: int
+    end: int
+    kb_id: str = ""
+    label: str = DEFAULT_LABEL
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One document as it stands in a source file.
+
+    `where` names file and line for messages. `image` is a path as the source has it, relative to `folder`.
+    `mentions` is None where the source does not say (so the
+    pipeline's own NER is asked), and empty where it says that there are none.
+    """
+
+    where: str
+    text: str
+    id: str | None = None
+    image: str | None = None
+    folder: Path = Path()
+    mentions: tuple[Mention, ...] | None = None
+
+    def image_for(self, folder: Path) -> str | None:
+        """The image's path as a file in `folder` should have it: relative to that, unless the source's is
+        absolute.
+        """
+        if self.image is None or Path(self.image).is_absolute():
+            return self.image
+        try:
+            return Path(os.path.relpath(self.folder / self.image, folder)).as_posix()
+        except ValueError:  # two drives on Windows: no relative path between them
+            return str((self.folder / self.image).absolute())
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What was left out: `what` is "row" or "mention", `reason` is what it is counted under."""
+
+    where: str
+    what: str
+    reason: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.where}: {self.what} left out: {self.reason}{detail}"

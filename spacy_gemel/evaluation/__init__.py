@@ -1,0 +1,1 @@
+"""Measuring a linker: scorer, accuracies by kind of mention, and the report."""

@@ -1,0 +1,80 @@
+"""From evaluated mentions to the numbers of METRICS.json."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from spacy_gemel.evaluation.bootstrap import accuracy_interval
+from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.tail import TailSplit
+from spacy_gemel.pipelines import NIL
+
+
+def summarise(
+    results: Sequence[MentionResult],
+    tail: TailSplit,
+    *,
+    settings: dict[str, Any],
+    seconds: float,
+    linked: int,
+) -> dict[str, Any]:
+    """The metrics of one run.
+
+    Accuracies are from 0 to 1, over the mentions whose gold entity is in the KB and that the pipeline saw,
+    None where there are none; `low` and `high` bound the 95 % interval. NIL golds and golds outside the KB
+    are counted apart, mentions without a gold are only counted. seconds: wall time of the pipeline; linked:
+    the mentions that it linked.
+    """
+    annotated = [r for r in results if r.gold]
+    found = [r for r in annotated if r.predicted is not None]
+    scored = [r for r in found if r.in_kb and r.gold != NIL]
+    nil = [r for r in found if r.gold == NIL]
+
+    def part(keep: Callable[[MentionResult], bool]) -> dict[str, Any]:
+        return accuracy(r for r in scored if keep(r))
+
+    return {
+        "settings": settings,
+        **accuracy(scored),
+        "common": part(lambda r: r.tail is False),
+        "tail": {
+            **part(lambda r: r.tail is True),
+            "share": tail.share,
+            "share_held": tail.held,
+            "threshold": tail.threshold,
+            "entities": tail.entities,
+        },
+        "uncounted": part(lambda r: r.tail is None),
+        "seen": part(lambda r: r.seen),
+        "unseen": part(lambda r: not r.seen),
+        "with_image": part(lambda r: r.image),
+        "without_image": part(lambda r: not r.image),
+        "nil": accuracy(nil),
+        "not_in_kb": {"n": sum(not r.in_kb and r.gold != NIL for r in found)},
+        "unannotated": {"n": len(results) - len(annotated)},
+        "predicted_nil": sum(r.predicted == NIL for r in scored),
+        "mentions_per_second": linked / seconds if seconds > 0 else None,
+    }
+
+
+def behind_ner(results: Sequence[MentionResult], *, predicted_mentions: int) -> dict[str, Any]:
+    """What `--predicted-ents` adds: how many gold mentions the NER found, and the accuracy over all of them.
+
+    predicted_mentions: how many mentions the NER predicted. Mentions without a gold entity count too here,
+    as they are mentions all the same.
+    """
+    found = sum(r.predicted is not None for r in results)
+    in_kb = [r for r in results if r.in_kb and r.gold and r.gold != NIL]
+    return {
+        "mention_recall": found / len(results) if results else None,
+        "mention_precision": found / predicted_mentions if predicted_mentions else None,
+        "end_to_end": accuracy(in_kb),
+    }
+
+
+def accuracy(results: Iterable[MentionResult]) -> dict[str, Any]:
+    """{"n", "accuracy", "low", "high"} of some mentions."""
+    outcomes = [r.correct for r in results]
+    n, correct = len(outcomes), sum(outcomes)
+    interval = accuracy_interval(correct, n)
+    low, high = interval or (None, None)
+    return {"n": n, "accuracy": correct / n if n else None, "low": low, "high": high}

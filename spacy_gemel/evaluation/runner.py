@@ -1,0 +1,214 @@
+"""Run a pipeline over a .spacy file and measure what it says."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spacy.language import Language
+from spacy.tokens import Doc, Span
+from spacy.training import Example
+from tqdm import tqdm
+
+from spacy_gemel.corpus.reader import make_example, read_docs
+from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
+from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, write_mentions
+from spacy_gemel.evaluation.metrics import behind_ner, summarise
+from spacy_gemel.evaluation.tail import TailSplit, split_tail
+from spacy_gemel.paths import write_whole
+from spacy_gemel.pipelines import (
+    NIL,
+    LinkerPipe,
+    candidate_rows,
+    entity_pipes,
+    linker_name,
+    linker_of,
+    overridden,
+    probability_of,
+)
+
+if TYPE_CHECKING:
+    from spacy_gemel.prompt.demonstrations import Demonstration
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """How to evaluate; None leaves the pipe's own setting. `limit` counts docs, 0 for all."""
+
+    use_image: bool | None = None
+    constrained: bool | None = None
+    n_demonstrations: int | None = None
+    predicted_ents: bool = False
+    tail_share: float = 0.05
+    limit: int = 0
+    batch_size: int | None = None
+    progress: bool = True
+
+
+def evaluate(
+    nlp: Language,
+    data: Path,
+    options: EvaluateOptions,
+    *,
+    images_from: Path | None = None,
+    pipeline: str = "",
+) -> tuple[dict[str, Any], list[MentionResult]]:
+    """Measure a pipeline on a .spacy file or a folder of them.
+
+    The linker gets the gold mentions, or with `predicted_ents` those of the pipeline's own NER.
+    `images_from` is the folder that image paths in the result are relative to (default: the working
+    folder), `pipeline` what to call the pipeline in the settings.
+
+    Returns the metrics of the design and one result per gold mention. Raises ValueError where there is
+    nothing to read or no linker in the pipeline.
+    """
+    pipe = linker_of(nlp)
+    tail = split_tail(pipe.kb.counts, options.tail_share)
+    docs = read_docs(data, nlp.vocab)
+    examples = [
+        make_example(nlp, doc, gold_ents=not options.predicted_ents)
+        for doc in islice(docs, options.limit or None)
+    ]
+    if not any(example.reference.ents for example in examples):
+        raise ValueError(f"{data}: not one mention in {len(examples)} docs, so there is nothing to evaluate")
+    setters = entity_pipes(nlp)
+    if options.predicted_ents and not setters:
+        raise ValueError("--predicted-ents needs a pipe that sets entities, such as a NER: there is none")
+    with (
+        overridden(
+            pipe,
+            use_image=options.use_image,
+            constrained=options.constrained,
+            n_demonstrations=options.n_demonstrations,
+        ),
+        # a NER would overwrite the gold mentions
+        nullcontext() if options.predicted_ents else nlp.select_pipes(disable=setters),
+    ):
+        seconds = _predict(nlp, examples, options)
+        linked = sum(len(example.predicted.ents) for example in examples)
+        judge = _Judge(pipe, tail, pipe.training_golds, images_from or Path.cwd())
+        results = [
+            result
+            for number, example in enumerate(tqdm(examples, "collect", disable=not options.progress))
+            for result in judge.results_of(example, number)
+        ]
+        settings = {**_settings(nlp, pipe, options), "pipeline": pipeline, "data": data.as_posix()}
+    if not options.predicted_ents and any(r.predicted is None for r in results):
+        lost = next(r for r in results if r.predicted is None)
+        raise ValueError(
+            f"a pipe took a gold mention away before the linker saw it (doc {lost.doc}, {lost.mention!r}): "
+            "evaluate with --predicted-ents, or without that pipe"
+        )
+    metrics = summarise(results, tail, settings=settings, seconds=seconds, linked=linked)
+    if options.predicted_ents:
+        metrics.update(behind_ner(results, predicted_mentions=linked))
+    return metrics, results
+
+
+def write_evaluation(metrics: dict[str, Any], results: Sequence[MentionResult], output: Path) -> None:
+    """Write METRICS.json and METRICS.mentions.jsonl, each whole or not at all, the numbers last."""
+    write_mentions(results, mentions_path(output))
+    with write_whole(output) as partial:
+        partial.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _predict(nlp: Language, examples: Sequence[Example], options: EvaluateOptions) -> float:
+    """Run the pipeline over the predicted docs; the seconds it took."""
+    start = time.perf_counter()
+    predicted = nlp.pipe((example.predicted for example in examples), batch_size=options.batch_size)
+    bar = tqdm(predicted, "evaluate", total=len(examples), unit=" docs", disable=not options.progress)
+    for example, doc in zip(examples, bar, strict=True):
+        example.predicted = doc
+    return time.perf_counter() - start
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Holds a predicted doc against its gold doc."""
+
+    pipe: LinkerPipe
+    tail: TailSplit
+    training_golds: frozenset[str]
+    images_from: Path
+
+    def results_of(self, example: Example, number: int) -> list[MentionResult]:
+        """One result per gold mention; `number` names the doc where it has no id."""
+        doc, reference = example.predicted, example.reference
+        candidates = candidate_rows(doc)
+        spans = {(ent.start_char, ent.end_char): ent for ent in doc.ents}
+        identity = str(reference.user_data.get("id", number))
+        results = []
+        for gold in reference.ents:
+            place = (gold.start_char, gold.end_char)
+            results.append(self._result(identity, gold, doc, spans.get(place), candidates.get(place, [])))
+        return results
+
+    def _result(
+        self, identity: str, gold: Span, doc: Doc, span: Span | None, candidates: list[dict[str, Any]]
+    ) -> MentionResult:
+        kb = self.pipe.kb
+        row = kb.row(gold.kb_id_) if gold.kb_id_ and gold.kb_id_ != NIL else None
+        predicted = None if span is None else span.kb_id_ or NIL
+        shown: "Sequence[Demonstration]" = ()
+        if span is not None and self.pipe.n_demonstrations:
+            shown = self.pipe.demonstrations_for(doc, span)
+        return MentionResult(
+            doc=identity,
+            start=gold.start_char,
+            end=gold.end_char,
+            mention=gold.text,
+            gold=gold.kb_id_,
+            predicted=predicted,
+            probability=None if predicted is None else probability_of(predicted, candidates),
+            seen=gold.kb_id_ in self.training_golds,
+            tail=None if row is None else self.tail.is_tail(int(kb.counts[row])),
+            image=any(doc.user_data.get(key) is not None for key in ("image", "image_features")),
+            in_kb=row is not None,
+            candidates=candidates,
+            demonstrations=[
+                {"text": d.text, "mention": d.mention, "name": d.name, "kb_id": d.kb_id} for d in shown
+            ],
+            text=doc.text,
+            image_path=_image_path(doc, self.images_from),
+        )
+
+
+def _image_path(doc: Doc, folder: Path) -> str | None:
+    image = doc.user_data.get("image")
+    if not isinstance(image, str):
+        return None
+    try:
+        return Path(os.path.relpath(image, folder)).as_posix()
+    except ValueError:  # another drive on Windows
+        return image
+
+
+def _settings(nlp: Language, pipe: LinkerPipe, options: EvaluateOptions) -> dict[str, Any]:
+    """What a reader must know to run it again. Read while the overrides are in force."""
+    config: dict[str, Any] = nlp.config["components"].get(linker_name(nlp), {})
+
+    def of(block: str, key: str) -> Any:
+        return (config.get(block) or {}).get(key)
+
+    return {
+        "use_image": pipe.use_image,
+        "constrained": pipe.constrained,
+        "n_demonstrations": pipe.n_demonstrations,
+        "retriever": of("retriever", "@misc"),
+        "language_model": of("language_model", "name"),
+        "vision_encoder": of("vision_encoder", "name"),
+        "prefix_length": of("model", "prefix_length"),
+        "beam_size": pipe.beam_size,
+        "predicted_ents": options.predicted_ents,
+        "tail_share": options.tail_share,
+        "limit": options.limit,
+        "batch_size": options.batch_size or nlp.batch_size,
+        "bootstrap": {"resamples": RESAMPLES, "seed": SEED},
+        "versions": {name: version(name) for name in ("spacy", "torch", "transformers")},
+    }

@@ -1,0 +1,68 @@
+"""The pipe's scorer: spaCy's nel_* scores, without what goes wrong in them.
+
+spaCy's own `Scorer.score_links` counts a gold mention without an entity as an error of the linker, whatever
+it said. Here such a mention is left out. As there, only mentions that stand in gold and prediction alike
+are scored, and NIL for NIL is neither a hit nor a miss.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from spacy.scorer import PRFScore
+from spacy.training import Example
+from spacy.util import registry
+
+from spacy_gemel.pipelines import NIL
+
+
+@registry.scorers("spacy_gemel.linker_scorer.v1")  # type: ignore[untyped-decorator]
+def make_linker_scorer() -> Callable[..., dict[str, Any]]:
+    """The function that spaCy calls to score the pipe."""
+    return linker_score
+
+
+# spaCy hands a scorer whatever the pipe's cfg and labels hold, so it must take more than it uses
+def linker_score(examples: Iterable[Example], **_: Any) -> dict[str, Any]:
+    """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, and nel_accuracy.
+
+    nel_accuracy is the share of right answers over the gold mentions with an entity: what METRICS.json
+    calls accuracy, but golds that the KB does not hold count as wrong, as a scorer cannot see the KB. It is
+    None where there is no such mention.
+    """
+    per_type: dict[str, PRFScore] = {}
+    linkable = right = 0
+    for example in examples:
+        golds = {(ent.start_char, ent.end_char): ent for ent in example.reference.ents}
+        for ent in example.predicted.ents:
+            gold_ent = golds.get((ent.start_char, ent.end_char))
+            if gold_ent is None or not gold_ent.kb_id_:
+                continue
+            gold, predicted = gold_ent.kb_id_, ent.kb_id_ or NIL
+            counts = per_type.setdefault(gold_ent.label_, PRFScore())
+            if gold != NIL:
+                linkable += 1
+                right += gold == predicted
+            if gold == predicted:
+                counts.tp += gold != NIL
+            else:
+                # a wrong entity is both: one found that should not be, and one not found
+                counts.fp += predicted != NIL
+                counts.fn += gold != NIL
+    micro = PRFScore(
+        tp=sum(c.tp for c in per_type.values()),
+        fp=sum(c.fp for c in per_type.values()),
+        fn=sum(c.fn for c in per_type.values()),
+    )
+    types = max(len(per_type), 1)
+    return {
+        "nel_score": micro.fscore,
+        "nel_score_desc": "micro F",
+        "nel_micro_p": micro.precision,
+        "nel_micro_r": micro.recall,
+        "nel_micro_f": micro.fscore,
+        "nel_macro_p": sum(c.precision for c in per_type.values()) / types,
+        "nel_macro_r": sum(c.recall for c in per_type.values()) / types,
+        "nel_macro_f": sum(c.fscore for c in per_type.values()) / types,
+        "nel_f_per_type": {label: c.to_dict() for label, c in per_type.items()},
+        "nel_accuracy": right / linkable if linkable else None,
+    }

@@ -1,0 +1,96 @@
+"""Frozen models are named in a config, not held: loaded when needed, once per process, and bundled on request."""
+
+import importlib
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+from weakref import WeakValueDictionary
+
+from spacy_gemel.paths import files_in, link_file, link_folder, resolve, write_whole
+
+ModelT = TypeVar("ModelT")
+Settings = tuple[tuple[str, Any], ...]
+
+_LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
+_LOCK = threading.Lock()
+_BUNDLE = "bundle.json"
+
+
+@dataclass(frozen=True)
+class FrozenModel(Generic[ModelT]):
+    """A model by name.
+
+    loader: "module:function", imported when the model is loaded; called as
+        `loader(name, device=..., **settings)`.
+    bundler: "module:function" that writes a model that has no folder of its own: `bundler(name, folder, **settings)`.
+    name: a local folder (relative ones: see paths.resolve), or what the library finds on its hub.
+    device: where it runs; None for spaCy's own choice.
+    """
+
+    what: str
+    loader: str
+    bundler: str
+    name: str
+    device: str | None
+    settings: Settings
+
+    def source(self, folder: Path | None = None) -> str:
+        """What is loaded: `folder` if it is there (a bundle), else a local folder, else the hub's name.
+
+        Raises ValueError for a name that can only be a path and does not exist.
+        """
+        if folder is not None and folder.is_dir():
+            return str(folder.resolve())
+        local = resolve(self.name)
+        if local.is_dir():
+            return str(local)
+        if self.name.startswith((".", "/", "~")) or self.name.count("/") > 1 or "\\" in self.name:
+            raise ValueError(
+                f"The {self.what} {self.name!r} is not there: no folder {self.name!r} beside the config or in the "
+                "working folder. Correct `name` in the config, or make the folder (for the mini models: "
+                "`python -m spacy project run pretrain`)."
+            )
+        return self.name
+
+    def load(self, device: str, folder: Path | None = None) -> ModelT:
+        """The model; the same object for the same source, settings and device. See `source` for folder."""
+        source = self.source(folder)
+        key = (self.loader, source, self.settings, self.device or device)
+        with _LOCK:
+            model = _LOADED.get(key)
+            if model is None:
+                model = _import(self.loader)(source, device=self.device or device, **dict(self.settings))
+                _LOADED[key] = model
+        return cast(ModelT, model)
+
+    def bundle(self, target: Path, folder: Path | None = None) -> None:
+        """Write the model's files to a folder, hard-linked where they lie in one; nothing where they are there."""
+        marker = json.dumps({"name": self.name, "settings": dict(self.settings)}, sort_keys=True)
+        if (target / _BUNDLE).is_file() and (target / _BUNDLE).read_text(encoding="utf8") == marker:
+            return
+        source = Path(self.source(folder))
+        target.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            link_folder(source, target, [name for name in files_in(source) if name != _BUNDLE])
+        else:
+            _import(self.bundler)(self.name, target, **dict(self.settings))
+        with write_whole(target / _BUNDLE) as partial:
+            partial.write_text(marker, encoding="utf8")
+
+
+def link_snapshot(name: str, folder: Path, revision: str | None = None, **_settings: Any) -> None:
+    """Bundle a model of the Hugging Face hub from the files that loading it has put in the cache."""
+    from huggingface_hub import snapshot_download
+
+    snapshot = Path(snapshot_download(name, revision=revision, local_files_only=True))
+    for file in files_in(snapshot):
+        if not file.endswith((".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx")):
+            link_file(snapshot / file, folder / file)
+
+
+def _import(path: str) -> Callable[..., Any]:
+    module, _, function = path.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), function))

@@ -1,0 +1,98 @@
+"""The first stage: mentions and image features out of Docs, before anything else sees them."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from spacy.tokens import Doc
+
+from spacy_gemel.vision.features import FeatureReader, check_features
+from spacy_gemel.vision.image import ImageError, encode_png, read_image
+
+IMAGE_KEY = "image"
+FEATURES_KEY = "image_features"
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A span to be linked: its doc's place in the batch, its tokens, its words and the text they stand in.
+
+    features: of the doc's image, (d_v,), or None.
+    gold: the id it should get, where that is known.
+    """
+
+    doc: int
+    start: int
+    end: int
+    mention: str
+    text: str
+    features: NDArray[np.float32] | None
+    gold: str = ""
+
+
+def gather_mentions(docs: Sequence[Doc], reader: FeatureReader | None) -> list[Mention]:
+    """The entities of the docs, in order. reader: None where no image is wanted."""
+    features: list[NDArray[np.float32] | None] = [None] * len(docs)
+    if reader is not None:
+        features = read_features(docs, reader)
+    return [
+        Mention(place, ent.start, ent.end, ent.text, doc.text, features[place], ent.kb_id_)
+        for place, doc in enumerate(docs)
+        for ent in doc.ents
+    ]
+
+
+def read_features(docs: Sequence[Doc], reader: FeatureReader) -> list[NDArray[np.float32] | None]:
+    """The features of each doc's image, or None; a warning for each image that cannot be used.
+
+    Only docs with entities are read. A PIL image in user_data is replaced by its encoded bytes, since a Doc
+    that holds one cannot be serialised.
+    """
+    sources: list[Any] = [None] * len(docs)
+    results: list[NDArray[np.float32] | ImageError | None] = [None] * len(docs)
+    for place, doc in enumerate(docs):
+        if not doc.ents:
+            continue
+        if doc.user_data.get(FEATURES_KEY) is not None:
+            try:
+                results[place] = check_features(doc.user_data[FEATURES_KEY], reader.encoder.width)
+            except (ImageError, ValueError, TypeError) as error:
+                results[place] = ImageError(str(error))
+        else:
+            sources[place] = _plain_source(doc)
+    for place, read in enumerate(reader.read(sources)):
+        if read is not None:
+            results[place] = read
+    for place, result in enumerate(results):
+        if isinstance(result, ImageError):
+            warnings.warn(
+                f"gemel_linker: no image for {describe(docs[place], place)}: {result}. "
+                "Its mentions are linked from the text alone.",
+                stacklevel=2,
+            )
+    return [None if isinstance(result, ImageError) else result for result in results]
+
+
+def describe(doc: Doc, place: int) -> str:
+    """A doc in a message: its id if it has one, else its place in the batch, and how its text begins."""
+    name = doc.user_data.get("id")
+    text = doc.text if len(doc.text) <= 50 else doc.text[:50] + "..."
+    return f"doc {name!r} ({text!r})" if name is not None else f"doc {place} of the batch ({text!r})"
+
+
+def _plain_source(doc: Doc) -> Any:
+    source = doc.user_data.get(IMAGE_KEY)
+    if source is None or isinstance(source, (str, bytes, np.ndarray)):
+        return source
+    from PIL.Image import Image
+
+    if isinstance(source, Image):
+        try:
+            source = encode_png(read_image(source))
+        except ImageError:
+            return source  # the reader says what is wrong
+        doc.user_data[IMAGE_KEY] = source
+    return source

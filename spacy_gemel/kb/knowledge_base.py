@@ -1,0 +1,136 @@
+"""A knowledge base folder, opened without loading it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacy_gemel.kb.arrays import open_array
+from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.entity_table import ENTITIES_FILE, EntityTable
+from spacy_gemel.kb.errors import KBError, build_command
+from spacy_gemel.kb.ids import HASH_FILE, ROW_FILE, IdIndex
+from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
+from spacy_gemel.kb.trie import NameTrie, TrieArrays
+
+COUNTS_FILE = "counts.npy"
+DATA_FILES = (ENTITIES_FILE, COUNTS_FILE, HASH_FILE, ROW_FILE, *TrieArrays.file_names())
+"""Every file of a knowledge base but meta.json."""
+
+
+class KnowledgeBase:
+    """Entities and the trie of their names, memory-mapped and read-only. Use ``open``."""
+
+    def __init__(
+        self,
+        path: Path,
+        meta: KBMeta,
+        trie: NameTrie,
+        table: EntityTable,
+        ids: IdIndex,
+        counts: NDArray[np.int64],
+    ) -> None:
+        self.path = path
+        self.meta = meta
+        self.trie = trie
+        self.counts = counts
+        """How often each entity is linked, (rows,) int64."""
+        self.table = table
+        self.ids = ids
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = False) -> KnowledgeBase:
+        """Open a folder that ``build-kb`` wrote.
+
+        Checks the format's version, meta.json's own checksum, the size of every file and the header of every
+        array. With ``verify`` it reads everything and checks the checksums as well.
+
+        Raises KBError if the folder is no knowledge base, or is damaged.
+        """
+        folder = Path(path)
+        meta = read_meta(folder)
+        problems = size_problems(folder, meta)
+        if verify and not problems:
+            problems = checksum_problems(folder, meta)
+        if problems:
+            raise KBError(f"{problems[0]}. Build it again with: {build_command(folder)}")
+        folder = folder.absolute()
+        trie = NameTrie.open(folder)
+        ids = IdIndex.open(folder)
+        counts = open_array(folder / COUNTS_FILE, np.int64)
+        found = (trie.n_edges, len(trie), len(trie.leaf_rows), len(ids.rows), len(counts))
+        if found != (meta.edges, meta.distinct_names, meta.names, meta.entities, meta.entities):
+            raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
+        return cls(folder, meta, trie, EntityTable(folder, meta.entities, meta.batch_rows), ids, counts)
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        # another process maps the same files; it does not get a copy of them
+        return KnowledgeBase.open, (self.path,)
+
+    def __len__(self) -> int:
+        """Number of entities."""
+        return self.meta.entities
+
+    def __contains__(self, kb_id: object) -> bool:
+        return isinstance(kb_id, str) and self.row(kb_id) is not None
+
+    def entity(self, row: int) -> Entity:
+        """The entity of a row; raises IndexError for a row outside the table."""
+        return self.table.entity(row)
+
+    def row(self, kb_id: str) -> int | None:
+        """The row of an id, None if the knowledge base does not hold it."""
+        for row in self.ids.candidates(kb_id):
+            if self.table.value(row, "id") == kb_id:
+                return row
+        return None
+
+    def names(self, rows: Iterable[int]) -> list[str]:
+        """The name of each row."""
+        return [cast(str, self.table.value(int(row), "name")) for row in rows]
+
+    def files(self) -> list[str]:
+        """Names of the files in ``path`` that make the knowledge base."""
+        return [META_FILE, *DATA_FILES]
+
+    def check_tokenizer(self, fingerprint: str, name: str) -> None:
+        """Raise KBError if the KB was built for another tokenizer than that of the model ``name``."""
+        if fingerprint != self.meta.tokenizer_fingerprint:
+            raise KBError(
+                f"The knowledge base {self.path} was built for another tokenizer than that of {name!r}: "
+                f"its trie holds other token ids. Build it again with: {build_command(self.path, name)}"
+            )
+
+
+def size_problems(folder: Path, meta: KBMeta) -> list[str]:
+    """Files that are missing, unknown to meta.json, or of another size than it says."""
+    problems = [f"{folder / META_FILE} does not list {name}" for name in DATA_FILES if name not in meta.files]
+    for name in DATA_FILES:
+        record = meta.files.get(name)
+        if record is None:
+            continue
+        try:
+            size = (folder / name).stat().st_size
+        except OSError:
+            problems.append(f"{folder / name} is missing")
+            continue
+        if size != record.bytes:
+            problems.append(f"{folder / name} has {size} bytes in place of {record.bytes}")
+    return problems
+
+
+def checksum_problems(folder: Path, meta: KBMeta) -> list[str]:
+    """Files whose bytes do not match their checksum; reads everything."""
+    problems = []
+    for name in DATA_FILES:
+        record = meta.files.get(name)
+        try:
+            if record is not None and sha256_of(folder / name) != record.sha256:
+                problems.append(f"{folder / name} does not match its checksum: its bytes have changed")
+        except OSError as error:
+            problems.append(f"{folder / name} cannot be read: {error}")
+    return problems

@@ -1,0 +1,107 @@
+"""meta.json: what a knowledge base folder holds, for which tokenizer, and the checksums of its files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from spacy_gemel.kb.errors import KBError, build_command
+
+FORMAT = "spacy-gemel-kb"
+VERSION = 1
+META_FILE = "meta.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Size in bytes and SHA-256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """How many rows were left out for one reason, with the first few of them."""
+
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KBMeta:
+    """The content of meta.json.
+
+    ``names`` counts the entities that are in the trie, ``distinct_names`` the names there. ``skipped`` has
+    one item per reason (``spacy_gemel.kb.rows.REASONS``).
+    """
+
+    entities: int
+    names: int
+    distinct_names: int
+    edges: int
+    batch_rows: int
+    tokenizer_fingerprint: str
+    leading_space: bool
+    vocab_size: int
+    max_name_tokens: int
+    skipped: dict[str, Skipped] = field(default_factory=dict)
+    files: dict[str, FileRecord] = field(default_factory=dict)
+    format: str = FORMAT
+    version: int = VERSION
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_meta(folder: Path, meta: KBMeta) -> None:
+    """Write meta.json with a checksum of its own content."""
+    content = asdict(meta)
+    content["meta_sha256"] = _digest(content)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (folder / META_FILE).write_text(text, encoding="utf-8")
+
+
+def read_meta(folder: Path) -> KBMeta:
+    """Read and check meta.json.
+
+    Raises KBError if the folder is no knowledge base, if it was written by another version of the format, or
+    if the content does not match its own checksum.
+    """
+    path = folder / META_FILE
+    hint = f"Build one with: {build_command(folder)}"
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        what = "has no meta.json" if folder.is_dir() else "is no folder"
+        raise KBError(f"{folder} is no knowledge base: it {what}. {hint}") from None
+    except OSError as error:
+        raise KBError(f"{path} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise KBError(f"{path} is damaged ({error}). {hint}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise KBError(f"{folder} is no knowledge base: its meta.json is something else's. {hint}")
+    if content.get("version") != VERSION:
+        version = content.get("version")
+        raise KBError(f"{folder} has format version {version}, this spacy-gemel reads {VERSION}. {hint}")
+    if content.pop("meta_sha256", None) != _digest(content):
+        raise KBError(f"{path} does not match its own checksum: it was damaged or edited. {hint}")
+    if set(content) != {item.name for item in fields(KBMeta)}:
+        raise KBError(f"{path} lacks or adds fields. {hint}")
+    skipped = {
+        reason: Skipped(item["count"], tuple(item["examples"]))
+        for reason, item in content.pop("skipped").items()
+    }
+    files = {name: FileRecord(**item) for name, item in content.pop("files").items()}
+    return KBMeta(skipped=skipped, files=files, **content)
+
+
+def _digest(content: dict[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("ascii")).hexdigest()

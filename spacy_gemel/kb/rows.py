@@ -1,0 +1,106 @@
+"""The rows of an entities file: JSON lines, each read and checked on its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spacy_gemel.kb.entity import Entity
+
+REASONS = {
+    "bad_json": "rows that are no JSON object (skipped)",
+    "bad_field": "rows with a missing or wrong field (skipped)",
+    "duplicate_id": "rows that repeat an id (skipped, the first one stays)",
+    "empty_name": "entities without a name (kept, but cannot be linked to)",
+    "line_break": "names with a line break (kept, but cannot be linked to)",
+    "special_token": "names with a special or unknown token (kept, but cannot be linked to)",
+    "not_reversible": "names that their tokens do not give back (kept, but cannot be linked to)",
+    "too_long": "names over the token limit (kept, but cannot be linked to)",
+}
+"""Why something was left out, as counted in meta.json, and in words."""
+
+_MAX_COUNT = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """A row that is no entity: the reason (a key of REASONS) and what exactly is wrong."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the file: its number from 1, its size in bytes and what it holds."""
+
+    number: int
+    size: int
+    content: Entity | RowProblem
+
+
+def read_rows(path: Path) -> Iterator[Line]:
+    """Read an entities file line by line; blank lines are passed over. Raises OSError."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            if number == 1:
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            if raw.strip():
+                yield Line(number, len(raw), parse_row(raw))
+
+
+def parse_row(raw: bytes) -> Entity | RowProblem:
+    """Read one row: ``{"id": str, "name": str, "aliases"?: [str], "description"?: str, "count"?: int}``.
+
+    Further fields are ignored; spaces around the name are taken off.
+    """
+    try:
+        row: Any = json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        return RowProblem("bad_json", str(error))
+    if not isinstance(row, dict):
+        return RowProblem("bad_json", f"a JSON object is expected, not {type(row).__name__}")
+    wrong = _wrong_field(row)
+    if wrong is not None:
+        return RowProblem("bad_field", wrong)
+    entity = Entity(
+        kb_id=row["id"],
+        name=row["name"].strip(),
+        count=row.get("count") or 0,
+        aliases=tuple(row.get("aliases") or ()),
+        description=row.get("description"),
+    )
+    # only an escape can smuggle half a surrogate pair past the decoder
+    if b"\\u" in raw and not _encodable(entity):
+        return RowProblem("bad_field", "half of a surrogate pair, which is no text")
+    return entity
+
+
+def _wrong_field(row: dict[str, Any]) -> str | None:
+    kb_id, name, count, aliases = row.get("id"), row.get("name"), row.get("count"), row.get("aliases")
+    if not isinstance(kb_id, str) or not kb_id:
+        return '"id" must be a text that is not empty'
+    if not isinstance(name, str):
+        return f'"name" of {kb_id!r} must be a text'
+    if count is not None and (type(count) is not int or not 0 <= count <= _MAX_COUNT):
+        return f'"count" of {kb_id!r} must be a whole number from 0, not {count!r}'
+    if aliases is not None and not _is_texts(aliases):
+        return f'"aliases" of {kb_id!r} must be a list of texts'
+    if not isinstance(row.get("description"), str | None):
+        return f'"description" of {kb_id!r} must be a text'
+    return None
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _encodable(entity: Entity) -> bool:
+    try:
+        "".join((entity.kb_id, entity.name, *entity.aliases, entity.description or "")).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,187 @@
+"""Build the trie's arrays from tokenised names, with numpy alone and no loop over names.
+
+The names are sorted by keys of 64 bits that each pack a few tokens, ties refined with the next few; then
+one pass per level marks the rows that open a new node. Memory is a few arrays of one item per name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.trie import NameTrie, TokenArray, TrieArrays, token_dtype
+
+Ints: TypeAlias = NDArray[np.integer[Any]]
+
+MAX_TOKENS = 254  # with the END edge, the height of the root still fits uint8
+MAX_EDGES = 2**31 - 1  # offsets are int32
+
+
+def build_trie(
+    tokens: Ints, lengths: Ints, rows: Ints, counts: NDArray[np.int64], vocab_size: int
+) -> TrieArrays:
+    """Build the trie of n names.
+
+    tokens  (sum of lengths,) the token ids of all names, one after the other
+    lengths (n,) tokens of each name, 1 to 254
+    rows    (n,) the entity row of each name, ascending where names should keep the order of the file
+    counts  (n,) popularity of each of these entities: orders those that share a name
+
+    Raises KBError for no names, empty or too long names, token ids outside the vocabulary, and
+    more edges than int32 offsets can hold.
+    """
+    lengths = np.asarray(lengths, dtype=np.int64)
+    _check(tokens, lengths, rows, counts, vocab_size)
+    flat: TokenArray = np.ascontiguousarray(tokens, dtype=token_dtype(vocab_size))
+    starts = np.cumsum(lengths) - lengths
+    order = _sort_names(flat, starts, lengths)
+    edge_tokens, child_counts, end_edges, levels = _number_edges(flat, starts, lengths, order)
+    offsets = np.empty(len(edge_tokens) + 1, dtype=np.int32)
+    offsets[0] = 1
+    np.cumsum(child_counts, out=offsets[1:])
+    offsets[1:] += 1
+    height = _heights(offsets, levels)
+    leaf_edges, leaf_offsets, leaf_rows = _leaves(end_edges, np.asarray(rows), np.asarray(counts))
+    return TrieArrays(edge_tokens, offsets, height, leaf_edges, leaf_offsets, leaf_rows)
+
+
+def trie_from_names(
+    names: Sequence[Sequence[int]],
+    vocab_size: int,
+    rows: Sequence[int] | None = None,
+    counts: Sequence[int] | None = None,
+) -> NameTrie:
+    """The trie of a few names given as token ids; name i belongs to entity row i unless ``rows`` says else.
+
+    Raises KBError as ``build_trie`` does.
+    """
+    flat = np.array([token for name in names for token in name], dtype=np.int64)
+    lengths = np.array([len(name) for name in names], dtype=np.int64)
+    row_array = np.arange(len(names)) if rows is None else np.array(rows, dtype=np.int64)
+    count_array = np.zeros(len(names), np.int64) if counts is None else np.array(counts, dtype=np.int64)
+    return NameTrie(build_trie(flat, lengths, row_array, count_array, vocab_size))
+
+
+def _check(tokens: Ints, lengths: Ints, rows: Ints, counts: Ints, vocab_size: int) -> None:
+    if len(lengths) == 0:
+        raise KBError("A trie needs at least one name")
+    if len(rows) != len(lengths) or len(counts) != len(lengths) or int(lengths.sum()) != len(tokens):
+        raise KBError("Tokens, lengths, rows and counts of the names do not fit together")
+    if int(lengths.min()) < 1 or int(lengths.max()) > MAX_TOKENS:
+        raise KBError(f"A name in the trie must have 1 to {MAX_TOKENS} tokens")
+    if int(tokens.min()) < 0 or int(tokens.max()) >= vocab_size:
+        raise KBError(f"A name has a token id outside the vocabulary of {vocab_size}")
+    if int(rows.min()) < 0 or int(rows.max()) > MAX_EDGES:
+        raise KBError(f"Entity rows must be from 0 to {MAX_EDGES}")
+
+
+def _tokens_at(tokens: TokenArray, starts: Ints, lengths: Ints, position: int) -> TokenArray:
+    """Token of each name (n,) at a position: its END marker at its length, 0 behind that."""
+    inside = lengths > position
+    out = np.zeros(len(lengths), dtype=tokens.dtype)
+    out[inside] = tokens[starts[inside] + position]
+    out[lengths == position] = np.iinfo(tokens.dtype).max
+    return out
+
+
+def _sort_names(tokens: TokenArray, starts: Ints, lengths: Ints) -> NDArray[np.int64]:
+    """Order (n,) of the names by their tokens with END last; equal names keep their order."""
+    per_key = 8 // tokens.dtype.itemsize
+    bits = np.uint64(8 * tokens.dtype.itemsize)
+
+    def keys(names: NDArray[np.int64] | slice, first: int) -> NDArray[np.uint64]:
+        start, length = starts[names], lengths[names]
+        key = np.zeros(len(length), dtype=np.uint64)
+        for position in range(first, first + per_key):
+            key = (key << bits) | _tokens_at(tokens, start, length, position)
+        return key
+
+    key = keys(slice(None), 0)
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    places = np.arange(len(order))  # places in `order` that are not settled yet
+    group = np.zeros(len(order), dtype=np.int64)  # names equal so far, numbered in order
+    first = 0
+    while True:
+        first += per_key
+        opens = np.ones(len(places), dtype=np.bool_)
+        opens[1:] = (key[1:] != key[:-1]) | (group[1:] != group[:-1])
+        group = np.cumsum(opens) - 1
+        # alone in its group, or ended within the key: settled
+        open_still = (np.bincount(group)[group] > 1) & (lengths[order[places]] >= first)
+        places, group = places[open_still], group[open_still]
+        if len(places) == 0:
+            return order
+        names = order[places]
+        key = keys(names, first)
+        within = np.lexsort((key, group))
+        order[places] = names[within]
+        key = key[within]
+
+
+def _number_edges(
+    tokens: TokenArray, starts: Ints, lengths: Ints, order: NDArray[np.int64]
+) -> tuple[TokenArray, NDArray[np.int32], NDArray[np.int32], list[int]]:
+    """Number the edges level by level.
+
+    Returns the tokens (E,) and the child counts (E,) of all edges, the END edge (n,) of each name, and the
+    first edge of each level, one past the last level included.
+    """
+    end_edges = np.zeros(len(order), dtype=np.int32)
+    active = order  # names that go on at this depth, sorted
+    parents = np.zeros(len(order), dtype=np.int64)  # the node that each of them stands at
+    opens = np.zeros(len(order), dtype=np.bool_)  # differs from the name before it
+    opens[0] = True
+    level_tokens: list[TokenArray] = [np.zeros(1, dtype=tokens.dtype)]
+    level_counts: list[NDArray[np.int32]] = []
+    levels = [0, 1]
+    depth = 0
+    while len(active):
+        length = lengths[active]
+        token = _tokens_at(tokens, starts[active], length, depth)
+        opens = opens.copy()
+        opens[1:] |= token[1:] != token[:-1]
+        edges = levels[-1] + np.cumsum(opens) - 1
+        stop = int(edges[-1]) + 1
+        if stop > MAX_EDGES:
+            raise KBError(f"The names need more than {MAX_EDGES} edges: split the knowledge base")
+        level_tokens.append(token[opens])
+        counts = np.bincount(parents[opens] - levels[-2], minlength=levels[-1] - levels[-2])
+        level_counts.append(counts.astype(np.int32))
+        levels.append(stop)
+        ended = length == depth
+        end_edges[active[ended]] = edges[ended]
+        # names behind one that ended differ from it, and so from all before it: `opens` stays right
+        active, parents, opens = active[~ended], edges[~ended], opens[~ended]
+        depth += 1
+    level_counts.append(np.zeros(levels[-1] - levels[-2], dtype=np.int32))
+    return np.concatenate(level_tokens), np.concatenate(level_counts), end_edges, levels
+
+
+def _heights(offsets: NDArray[np.int32], levels: list[int]) -> NDArray[np.uint8]:
+    """Edges from each node (E,) down to the deepest END edge below it, from the deepest level up."""
+    height = np.zeros(len(offsets) - 1, dtype=np.uint8)
+    for first, stop, below in reversed(list(zip(levels, levels[1:], levels[2:], strict=False))):
+        inner = np.flatnonzero(offsets[first + 1 : stop + 1] > offsets[first:stop]) + first
+        height[inner] = np.maximum.reduceat(height[stop:below], offsets[inner] - stop) + 1
+    return height
+
+
+def _leaves(
+    end_edges: NDArray[np.int32], rows: Ints, counts: Ints
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """END edges (L,), their offsets (L+1,) and the entity rows (n,), the best of each leaf first."""
+    order = np.argsort(end_edges, kind="stable")
+    edges = end_edges[order]
+    opens = np.ones(len(edges), dtype=np.bool_)
+    opens[1:] = edges[1:] != edges[:-1]
+    first = np.flatnonzero(opens)
+    offsets = np.append(first, len(edges)).astype(np.int32)
+    shared = np.flatnonzero(np.repeat(np.diff(offsets) > 1, np.diff(offsets)))
+    names = order[shared]
+    order[shared] = names[np.lexsort((rows[names], -counts[names], edges[shared]))]
+    return edges[first], offsets, rows[order].astype(np.int32)

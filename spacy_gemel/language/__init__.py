@@ -1,0 +1,1 @@
+"""The frozen causal language model and its tokenizer. Knows nothing of spaCy, of images and of names."""

@@ -1,0 +1,92 @@
+"""The tokenizer of a causal language model, as this package uses it: no special token from a document's text."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+NameEnd = Literal["newline", "eos"]
+
+# Strings whose ids tell tokenizers with one vocabulary and different rules apart.
+_PROBES = ("Mercury (planet)", "São Tomé", "北京市", "A  b\n\tc", "'s-Hertogenbosch", "1,234.5%", "🌍", "</s>")
+
+
+class NameTokenizer:
+    """Turns texts and names into token ids.
+
+    tokenizer: a Hugging Face tokenizer.
+    leading_space: put a space before each text; for models that only know words after a space.
+    """
+
+    def __init__(self, tokenizer: Any, *, leading_space: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.leading_space = leading_space
+        self.vocab_size: int = len(tokenizer)
+        self.special_ids: frozenset[int] = frozenset(tokenizer.all_special_ids)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, without BOS or EOS; "</s>" in a text stays the letters that it is."""
+        if not texts:
+            return []
+        batch = [" " + text if self.leading_space else text for text in texts]
+        encoded = self.tokenizer(batch, add_special_tokens=False, split_special_tokens=True)
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the ids, without the one space that SentencePiece or `leading_space` put in front."""
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return text.removeprefix(" ")
+
+    def end_id(self, name_end: NameEnd) -> int:
+        """The token that ends a name: EOS (as in the paper), or the newline that ends a demonstration.
+
+        Raises ValueError where the tokenizer has no such single token.
+        """
+        if name_end == "eos":
+            if self.tokenizer.eos_token_id is None:
+                raise ValueError(
+                    "The language model's tokenizer has no EOS token: set name_end = \"newline\" in the config."
+                )
+            return int(self.tokenizer.eos_token_id)
+        # In context, because SentencePiece puts a "▁" before a newline that stands alone.
+        with_end, without = self.encode(["x\n", "x"])
+        if with_end[:-1] != without:
+            raise ValueError(
+                "The language model's tokenizer has no token of its own for a newline after a name: "
+                'set name_end = "eos" in the config.'
+            )
+        return with_end[-1]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that two tokenizers share only if they give the same ids; the same in all transformers versions."""
+        vocabulary = sorted(self.tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
+        content = json.dumps([vocabulary, self.encode(_PROBES), self.leading_space], ensure_ascii=True)
+        return hashlib.sha256(content.encode("ascii")).hexdigest()
+
+
+def load_tokenizer(
+    name: str, revision: str | None = None, *, leading_space: bool = False
+) -> NameTokenizer:
+    """The tokenizer of a model on the Hugging Face hub, or in a local folder.
+
+    Raises ValueError, with what to do, if there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ValueError(missing_model_message("tokenizer", name, error)) from error
+    return NameTokenizer(tokenizer, leading_space=leading_space)
+
+
+def missing_model_message(what: str, name: str, error: Exception) -> str:
+    """One message for every frozen model that cannot be loaded."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"The {what} {name!r} could not be loaded ({reason}). Give a local folder that holds it, or a name on "
+        "the Hugging Face hub that this machine can reach and that your login may read."
+    )

@@ -1,0 +1,1 @@
+"""The prompt: its template, the demonstrations it shows, and how they are retrieved."""

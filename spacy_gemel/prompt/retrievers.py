@@ -1,0 +1,147 @@
+"""Which demonstrations a mention is shown: none, random ones, or those with the most similar mentions (Table 6)."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacy_gemel.frozen import FrozenModel
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+
+_CACHED_MENTIONS = 50_000
+_CACHED_RANKS = 64
+
+
+class Retriever(Protocol):
+    """Ranks demonstrations by their mention strings; only these are compared, never the texts around them."""
+
+    frozen: FrozenModel[Any] | None
+
+    def load(self, device: str, folder: Path | None = None) -> None:
+        """Load the frozen model behind it, if there is one."""
+        ...
+
+    def index(self, mentions: Sequence[str]) -> None:
+        """Take the mentions of all demonstrations, in their order; called again when they change."""
+        ...
+
+    def rank(self, mention: str, text: str, n: int) -> list[int]:
+        """Up to n demonstrations, most similar first, equals in the order of the store."""
+        ...
+
+
+class NoRetriever:
+    """Shows nothing."""
+
+    frozen: FrozenModel[Any] | None = None
+
+    def load(self, device: str, folder: Path | None = None) -> None:
+        """See Retriever."""
+
+    def index(self, mentions: Sequence[str]) -> None:
+        """See Retriever."""
+
+    def rank(self, mention: str, text: str, n: int) -> list[int]:
+        """See Retriever."""
+        return []
+
+
+class RandomRetriever(NoRetriever):
+    """Shows demonstrations at random, always the same ones for the same mention in the same text."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        self.size = 0
+
+    def index(self, mentions: Sequence[str]) -> None:
+        """See Retriever."""
+        self.size = len(mentions)
+
+    def rank(self, mention: str, text: str, n: int) -> list[int]:
+        """See Retriever. Seeded by the mention and its text, so that the company of others changes nothing."""
+        digest = hashlib.sha256(repr((self.seed, mention, text)).encode()).digest()
+        generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        return generator.choice(self.size, size=min(n, self.size), replace=False).tolist()
+
+
+class SimilarityRetriever(NoRetriever):
+    """Ranks by a score per demonstration; keeps the ranks of the mentions it has seen."""
+
+    size = 0
+
+    def __init__(self) -> None:
+        self._ranks: dict[str, list[int]] = {}
+
+    def scores(self, mention: str) -> NDArray[np.floating]:
+        """How similar each demonstration's mention is, (demonstrations,)."""
+        raise NotImplementedError
+
+    def rank(self, mention: str, text: str, n: int) -> list[int]:
+        """See Retriever."""
+        n = min(n, self.size)
+        if n < 1:
+            return []
+        if len(self._ranks.get(mention, ())) < n:
+            if len(self._ranks) >= _CACHED_MENTIONS:
+                self._ranks.clear()
+            order = np.argsort(-self.scores(mention), kind="stable")
+            self._ranks[mention] = order[: max(n, _CACHED_RANKS)].tolist()
+        return self._ranks[mention][:n]
+
+
+class BM25Retriever(SimilarityRetriever):
+    """BM25 over the words of the mentions (rank_bm25's BM25Okapi)."""
+
+    def index(self, mentions: Sequence[str]) -> None:
+        """See Retriever."""
+        from rank_bm25 import BM25Okapi
+
+        self._ranks, self.size = {}, len(mentions)
+        if mentions:
+            self._bm25 = BM25Okapi([_words(mention) for mention in mentions])
+
+    def scores(self, mention: str) -> NDArray[np.floating]:
+        """See SimilarityRetriever."""
+        return np.asarray(self._bm25.get_scores(_words(mention)))
+
+
+class DenseRetriever(SimilarityRetriever):
+    """Cosine similarity of embedded mention strings (the paper's SimCSE).
+
+    frozen: the sentence encoder, mentions -> vectors (mentions, width).
+    """
+
+    def __init__(self, frozen: FrozenModel[Any]) -> None:
+        super().__init__()
+        self.frozen = frozen
+
+    def load(self, device: str, folder: Path | None = None) -> None:
+        """See Retriever."""
+        assert self.frozen is not None
+        self._embed: Embed = self.frozen.load(device, folder)
+
+    def index(self, mentions: Sequence[str]) -> None:
+        """See Retriever."""
+        self._ranks, self.size = {}, len(mentions)
+        distinct = list(dict.fromkeys(mentions))
+        place = {mention: row for row, mention in enumerate(distinct)}
+        self._distinct_of = np.array([place[mention] for mention in mentions], dtype=np.int64)
+        if distinct:
+            self._vectors = _unit(self._embed(distinct))  # (distinct mentions, width)
+
+    def scores(self, mention: str) -> NDArray[np.floating]:
+        """See SimilarityRetriever. Embedded alone, so that the company of other mentions changes nothing."""
+        similarity = self._vectors @ _unit(self._embed([mention]))[0]  # (distinct mentions,)
+        return similarity[self._distinct_of]
+
+
+def _words(mention: str) -> list[str]:
+    return mention.lower().split()
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,127 @@
+"""The registered functions that a config names. Light on purpose: every `spacy.blank` may import this module."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from spacy_gemel.frozen import FrozenModel
+from spacy_gemel.paths import resolve
+from spacy_gemel.prompt.retrievers import (
+    BM25Retriever,
+    DenseRetriever,
+    NoRetriever,
+    RandomRetriever,
+)
+
+if TYPE_CHECKING:
+    from spacy.vocab import Vocab
+
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.language.causal_lm import CausalLM
+    from spacy_gemel.prompt.sentence_encoder import SentenceEncoder
+    from spacy_gemel.vision.encoder import VisionEncoder
+
+SNAPSHOT = "spacy_gemel.frozen:link_snapshot"
+
+
+def causal_lm(
+    name: str,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    bos: bool = False,
+) -> "FrozenModel[CausalLM]":
+    """spacy_gemel.CausalLM.v1: any causal language model of transformers, by hub name or folder.
+
+    dtype: "float32" (also null), "bfloat16" or "float16". bos: start each prompt with BOS (the paper does not).
+    """
+    return FrozenModel(
+        "language model",
+        "spacy_gemel.language.loading:load_causal_lm",
+        SNAPSHOT,
+        name,
+        device,
+        (("revision", revision), ("dtype", dtype), ("bos", bos)),
+    )
+
+
+def open_clip_encoder(
+    name: str,
+    pretrained: str | None = None,
+    projection: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> "FrozenModel[VisionEncoder]":
+    """spacy_gemel.OpenCLIP.v1: a CLIP of open_clip by model name and tag, or a local folder.
+
+    projection: false for the pooled hidden state before CLIP's projection (the paper's), true for the projection.
+    """
+    return FrozenModel(
+        "vision encoder",
+        "spacy_gemel.vision.encoder:load_open_clip",
+        "spacy_gemel.vision.encoder:bundle_open_clip",
+        name,
+        device,
+        (("pretrained", pretrained), ("projection", projection), ("dtype", dtype)),
+    )
+
+
+def hugging_face_vision(
+    name: str, revision: str | None = None, device: str | None = None, dtype: str | None = None
+) -> "FrozenModel[VisionEncoder]":
+    """spacy_gemel.HuggingFaceVision.v1: any vision encoder of transformers (ViT, BEiT, ResNet)."""
+    return FrozenModel(
+        "vision encoder",
+        "spacy_gemel.vision.encoder:load_hugging_face_vision",
+        SNAPSHOT,
+        name,
+        device,
+        (("revision", revision), ("dtype", dtype)),
+    )
+
+
+def no_retriever() -> NoRetriever:
+    """spacy_gemel.NoRetriever.v1: no demonstrations."""
+    return NoRetriever()
+
+
+def random_retriever(seed: int = 0) -> RandomRetriever:
+    """spacy_gemel.RandomRetriever.v1: demonstrations at random, the same ones for the same mention and text."""
+    return RandomRetriever(seed)
+
+
+def bm25_retriever() -> BM25Retriever:
+    """spacy_gemel.BM25Retriever.v1: demonstrations by BM25 over mention strings."""
+    return BM25Retriever()
+
+
+def sentence_transformer_retriever(
+    name: str, revision: str | None = None, device: str | None = None, pooling: str | None = None
+) -> DenseRetriever:
+    """spacy_gemel.SentenceTransformerRetriever.v1: demonstrations by the cosine of embedded mention strings.
+
+    pooling: null for the model's own, or BERT's pooler output where it has none (as SimCSE's); or "pooler",
+    "cls" or "mean".
+    """
+    frozen: FrozenModel[SentenceEncoder] = FrozenModel(
+        "sentence encoder",
+        "spacy_gemel.prompt.sentence_encoder:load_sentence_encoder",
+        SNAPSHOT,
+        name,
+        device,
+        (("revision", revision), ("pooling", pooling)),
+    )
+    return DenseRetriever(frozen)
+
+
+def kb_from_disk(path: str, verify: bool = False) -> "Callable[[Vocab], KnowledgeBase]":
+    """spacy_gemel.KBFromDisk.v1: the knowledge base that `build-kb` wrote.
+
+    verify: read all of it and refuse it if a byte has changed.
+    """
+
+    def load(vocab: "Vocab") -> "KnowledgeBase":
+        from spacy_gemel.kb.knowledge_base import KnowledgeBase
+
+        return KnowledgeBase.open(resolve(path), verify=verify)
+
+    return load

@@ -1,0 +1,33 @@
+"""What may be changed on a pipe at any time."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass
+class Settings:
+    """The pipe's settings, as its config gives them; see `make_gemel_linker` for what each means.
+
+    temperature: of the candidates' probabilities; 1 until calibrated.
+    Raises ValueError for a value that makes no sense.
+    """
+
+    beam_size: int
+    n_candidates: int
+    max_name_tokens: int
+    name_end: Literal["newline", "eos"]
+    n_demonstrations: int
+    threshold: float | None
+    use_image: bool
+    constrained: bool
+    batch_tokens: int
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.name_end not in ("newline", "eos"):
+            raise ValueError(f'gemel_linker: name_end must be "newline" or "eos", not {self.name_end!r}.')
+        for name in ("beam_size", "n_candidates", "max_name_tokens", "batch_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"gemel_linker: {name} must be at least 1, not {getattr(self, name)}.")
+        if self.n_demonstrations < 0:
+            raise ValueError(f"gemel_linker: n_demonstrations must be 0 or more, not {self.n_demonstrations}.")

@@ -1,0 +1,204 @@
+"""The way of a mention through the stages: demonstrations -> prompt -> language model -> names -> entities."""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from thinc.api import Model, torch2xp, xp2torch
+from thinc.types import Floats2d
+from torch import Tensor
+
+from spacy_gemel.candidates import Candidate, FoundName, to_candidates
+from spacy_gemel.gather import Mention
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.language.causal_lm import CausalLM
+from spacy_gemel.language.embedding import embed_prompt
+from spacy_gemel.prompt.assemble import Prompt, PromptBuilder, PromptTooLong, gather_features
+from spacy_gemel.prompt.demonstrations import DemonstrationStore
+from spacy_gemel.prompt.retrievers import Retriever
+from spacy_gemel.search.beam import Hypothesis, beam_search
+from spacy_gemel.search.names import AllowedNames, AnyName, TrieNames
+from spacy_gemel.settings import Settings
+
+
+class Stages:
+    """The loaded parts of a linker, and the ways through them."""
+
+    def __init__(
+        self,
+        mapper: Model[Floats2d, Floats2d],
+        kb: KnowledgeBase,
+        language_model: CausalLM,
+        store: DemonstrationStore,
+        retriever: Retriever,
+        settings: Settings,
+        nil: str,
+    ) -> None:
+        self.mapper = mapper
+        self.kb = kb
+        self.language_model = language_model
+        self.store = store
+        self.retriever = retriever
+        self.settings = settings
+        self.nil = nil
+        self.end_id = language_model.tokenizer.end_id(settings.name_end)
+        self.prefix_length: int = mapper.attrs["prefix_length"]
+        retriever.index([demonstration.mention for demonstration in store])
+        self.builder = PromptBuilder(
+            language_model.tokenizer,
+            store,
+            prefix_length=self.prefix_length,
+            max_tokens=language_model.max_length - settings.max_name_tokens - 1,
+            bos=language_model.bos,
+        )
+        self._same: dict[tuple[str, str], set[int]] = {}
+        for place, shown in enumerate(store):
+            self._same.setdefault((shown.mention, shown.text), set()).add(place)
+        self._said_dropped = False
+
+    def prompts(self, mentions: Sequence[Mention], *, training: bool = False) -> list[Prompt | None]:
+        """A prompt for each mention; None, with a warning, for a text that is too long for the language model.
+
+        training: an item never sees itself, that is no demonstration of the same mention in the same text.
+        """
+        prompts: list[Prompt | None] = []
+        for mention in mentions:
+            ranked = self.demonstrations(mention.mention, mention.text, training=training)
+            try:
+                prompt = self.builder.build(
+                    mention.text, mention.mention, mention.features, ranked, use_image=self.settings.use_image
+                )
+            except PromptTooLong as error:
+                warnings.warn(
+                    f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... gets {self.nil!r}: {error}. "
+                    "Split the document.",
+                    stacklevel=2,
+                )
+                prompts.append(None)
+                continue
+            if prompt.dropped and not self._said_dropped:
+                self._said_dropped = True
+                warnings.warn(
+                    f"gemel_linker: prompts are longer than the {self.builder.max_tokens} tokens that the language "
+                    "model takes: their least similar demonstrations are dropped (said once; first for "
+                    f"{mention.mention!r}: {prompt.dropped} of {len(ranked)}).",
+                    stacklevel=2,
+                )
+            prompts.append(prompt)
+        return prompts
+
+    def demonstrations(self, mention: str, text: str, *, training: bool = False) -> list[int]:
+        """The places in the store of what a mention is shown, most similar first."""
+        wanted = self.settings.n_demonstrations
+        itself = self._same.get((mention, text), set()) if training else set()
+        if wanted < 1:
+            return []
+        ranked = self.retriever.rank(mention, text, wanted + len(itself))
+        return [place for place in ranked if place not in itself][:wanted]
+
+    def link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
+        """The candidates of each mention, best first."""
+        prompts = self.prompts(mentions)
+        found: list[list[Candidate]] = [[] for _ in mentions]
+        for batch in self._batches(prompts):
+            embedded, _ = self.embed([prompt for place in batch if (prompt := prompts[place])], train=False)
+            results = beam_search(
+                self.language_model,
+                embedded,
+                self._names(),
+                beam_size=self.settings.beam_size,
+                n_names=self.settings.n_candidates,
+            )
+            for place, hypotheses in zip(batch, results, strict=True):
+                names = [self._found(hypothesis) for hypothesis in hypotheses]
+                found[place] = to_candidates(names, self.settings.temperature)
+        return found
+
+    def loss(
+        self, mentions: Sequence[Mention], rows: Sequence[int]
+    ) -> tuple[NDArray[np.float32], Callable[[], None]]:
+        """Each mention's loss, and a function that adds its mean's gradient to the mapper's.
+
+        rows: the gold entities' rows in the knowledge base.
+        """
+        pairs = [
+            (prompt, row)
+            for prompt, row in zip(self.prompts(mentions, training=True), rows, strict=True)
+            if prompt is not None
+        ]
+        if not pairs:
+            return np.zeros(0, dtype=np.float32), lambda: None
+        embedded, backprop = self.embed([prompt for prompt, _ in pairs], train=True)
+        names = self.language_model.tokenizer.encode([self.kb.entity(row).name for _, row in pairs])
+        losses = self.language_model.name_loss(embedded, [[*name, self.end_id] for name in names])
+
+        def learn() -> None:
+            if losses.requires_grad:
+                losses.mean().backward()  # type: ignore[no-untyped-call]
+                backprop()
+
+        return losses.detach().cpu().numpy(), learn
+
+    def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
+        """The prompts embedded, (tokens, width) each, and what brings their gradient back to the mapper."""
+        features, places = gather_features(prompts, self.store)
+        model = self.language_model
+        if not len(features):
+            prefixes = model.embed([]).view(0, self.prefix_length, model.width)
+        else:
+            inputs = self.mapper.ops.asarray2f(features)
+            outputs, backprop_mapper = self.mapper(inputs, is_train=train)  # (images, k x width)
+            prefixes = xp2torch(outputs, device=model.device).view(len(features), self.prefix_length, model.width)
+            prefixes = prefixes.detach().requires_grad_(train)
+        embedded = [
+            embed_prompt(model, [segment.ids for segment in prompt.segments], images, prefixes)
+            for prompt, images in zip(prompts, places, strict=True)
+        ]
+
+        def backprop() -> None:
+            if len(features) and prefixes.grad is not None:
+                gradient = torch2xp(prefixes.grad.flatten(1).contiguous(), ops=self.mapper.ops)
+                backprop_mapper(gradient)
+
+        return embedded, backprop
+
+    def _batches(self, prompts: Sequence[Prompt | None]) -> Iterator[list[int]]:
+        """Places of prompts of like length, at most batch_tokens tokens with their padding."""
+        order = sorted(
+            (place for place, prompt in enumerate(prompts) if prompt is not None),
+            key=lambda place: (-_length(prompts[place]), place),
+        )
+        batch: list[int] = []
+        for place in order:
+            longest = _length(prompts[batch[0]]) if batch else 0
+            if batch and longest * (len(batch) + 1) > self.settings.batch_tokens:
+                yield batch
+                batch = []
+            batch.append(place)
+        if batch:
+            yield batch
+
+    def _names(self) -> AllowedNames:
+        limit = self.settings.max_name_tokens
+        if self.settings.constrained:
+            return TrieNames(self.kb.trie, self.end_id, limit)
+        return AnyName(self.language_model.vocab_size, self.end_id, limit)
+
+    def _found(self, hypothesis: Hypothesis) -> FoundName:
+        """The entities of a name; for a free search's name that no entity has, the NIL entity."""
+        if hypothesis.edge:
+            rows: Any = self.kb.trie.rows_at(hypothesis.edge)
+        else:
+            name = self.language_model.tokenizer.decode(hypothesis.tokens)
+            rows = self.kb.trie.rows_of(self.language_model.tokenizer.encode([name])[0]) if name else []
+            if not len(rows):
+                return FoundName(name, hypothesis.score, [(self.nil, 0)])
+        entities = [self.kb.entity(int(row)) for row in rows]
+        bearers = [(entity.kb_id, entity.count) for entity in entities]
+        return FoundName(entities[0].name, hypothesis.score, bearers)
+
+
+def _length(prompt: Prompt | None) -> int:
+    return 0 if prompt is None else prompt.length

@@ -1,0 +1,111 @@
+"""Training examples as the pipe sees them: gold mentions, and the demonstrations kept from them."""
+
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from spacy.tokens import Doc
+from spacy.training import Example
+from tqdm import tqdm
+
+from spacy_gemel.gather import FEATURES_KEY, IMAGE_KEY, Mention, gather_mentions, read_features
+from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
+
+if TYPE_CHECKING:
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.vision.features import FeatureReader
+
+logger = logging.getLogger("spacy_gemel")
+
+_DOCS_AT_ONCE = 64
+
+
+def gold_docs(examples: Sequence[Example]) -> list[Doc]:
+    """The examples' reference docs, with the image of the predicted doc where the reference has none."""
+    docs = []
+    for example in examples:
+        reference, predicted = example.reference, example.predicted
+        for key in (IMAGE_KEY, FEATURES_KEY):
+            if key not in reference.user_data and predicted.user_data.get(key) is not None:
+                reference.user_data[key] = predicted.user_data[key]
+        docs.append(reference)
+    return docs
+
+
+def gold_mentions(
+    examples: Sequence[Example], kb: "KnowledgeBase", nil: str, name: str
+) -> dict[tuple[int, int], int]:
+    """The usable gold mentions as {(example, first token): row in the knowledge base}.
+
+    Warns of golds that are not in the knowledge base. Raises ValueError if no mention is left.
+    """
+    rows: dict[tuple[int, int], int] = {}
+    missing: Counter[str] = Counter()
+    seen = 0
+    for place, example in enumerate(examples):
+        for ent in example.reference.ents:
+            seen += 1
+            row = kb.row(ent.kb_id_) if ent.kb_id_ not in ("", nil) else None
+            if row is not None:
+                rows[place, ent.start] = row
+            elif ent.kb_id_ not in ("", nil):
+                missing[ent.kb_id_] += 1
+    if not rows:
+        raise ValueError(
+            f"{name}: the training data has no usable mention: of {seen} entities in {len(examples)} docs none "
+            f"has a kb_id that is in the knowledge base"
+            + (f" (not there: {', '.join(list(missing)[:3])} ...)" if missing else "")
+            + ". Check that the data were converted with their ids, and that the knowledge base has the same ids."
+        )
+    if missing:
+        warnings.warn(
+            f"{name}: {sum(missing.values())} of {seen} training mentions are skipped: their ids are not in the "
+            f"knowledge base ({', '.join(list(missing)[:3])}{' ...' if len(missing) > 3 else ''}).",
+            stacklevel=2,
+        )
+    return rows
+
+
+def collect_demonstrations(
+    examples: Sequence[Example],
+    golds: dict[tuple[int, int], int],
+    kb: "KnowledgeBase",
+    reader: "FeatureReader",
+) -> DemonstrationStore:
+    """Every usable gold mention as a demonstration, with the features of its image."""
+    docs = gold_docs(examples)
+    demonstrations: list[Demonstration] = []
+    features: list[np.ndarray] = []
+    chunks = range(0, len(docs), _DOCS_AT_ONCE)
+    for start in tqdm(chunks, desc="Encoding the training images", unit="batch", leave=False):
+        chunk = docs[start : start + _DOCS_AT_ONCE]
+        for place, (doc, row_features) in enumerate(zip(chunk, read_features(chunk, reader), strict=True), start):
+            image = NO_IMAGE
+            for ent in doc.ents:
+                row = golds.get((place, ent.start))
+                if row is None:
+                    continue
+                if image == NO_IMAGE and row_features is not None:
+                    image = len(features)
+                    features.append(row_features)
+                entity = kb.entity(row)
+                demonstrations.append(Demonstration(doc.text, ent.text, entity.name, entity.kb_id, image))
+    logger.info("Kept %d demonstrations with %d images", len(demonstrations), len(features))
+    matrix = np.stack(features) if features else np.zeros((0, reader.encoder.width), dtype=np.float32)
+    return DemonstrationStore(demonstrations, matrix)
+
+
+def usable_mentions(
+    examples: Sequence[Example], kb: "KnowledgeBase", nil: str, reader: "FeatureReader | None"
+) -> tuple[list[Mention], list[int]]:
+    """The gold mentions of some examples whose entity is in the knowledge base, and its row there."""
+    mentions, rows = [], []
+    for mention in gather_mentions(gold_docs(examples), reader):
+        row = kb.row(mention.gold) if mention.gold not in ("", nil) else None
+        if row is not None:
+            mentions.append(mention)
+            rows.append(row)
+    return mentions, rows

@@ -1,0 +1,1 @@
+"""From an image to features: reading, encoding, and the mapper. Knows nothing of text."""

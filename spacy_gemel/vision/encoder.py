@@ -1,0 +1,140 @@
+"""Frozen vision encoders: images in, one feature vector each out (paper section 3.1)."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spacy_gemel.language.loading import dtype_argument, torch_dtype
+from spacy_gemel.language.tokenizer import missing_model_message
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Features = NDArray[np.float32]
+
+_BATCH = 32
+
+
+class VisionEncoder:
+    """A frozen model that turns an image into a vector.
+
+    preprocess: a PIL image -> a tensor (channels, height, width).
+    forward: a batch of those -> features (images, d_v).
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        preprocess: Callable[["Image"], torch.Tensor],
+        forward: Callable[[torch.Tensor], torch.Tensor],
+    ) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.preprocess = preprocess
+        self.forward = forward
+        self.width: int = self.encode([_blank_image()]).shape[1]
+
+    def encode(self, images: Sequence["Image"]) -> Features:
+        """The features of some RGB images, (images, d_v), in fp32."""
+        parameter = next(self.model.parameters())
+        rows = []
+        for start in range(0, len(images), _BATCH):
+            pixels = torch.stack([self.preprocess(image) for image in images[start : start + _BATCH]])
+            with torch.no_grad():
+                features = self.forward(pixels.to(parameter.device, parameter.dtype))
+            rows.append(features.float().cpu().numpy())
+        return np.concatenate(rows) if rows else np.zeros((0, self.width), dtype=np.float32)
+
+
+def load_open_clip(
+    name: str, pretrained: str | None, *, projection: bool, device: str, dtype: str | None
+) -> VisionEncoder:
+    """An open_clip model by name and tag, or a local folder with open_clip_config.json and its weights.
+
+    projection: give CLIP's joint embedding instead of the pooled hidden state before it (the paper's).
+    Raises ValueError if the model cannot be loaded, or if its activation is not the one of its weights.
+    """
+    import open_clip
+
+    is_folder = Path(name).is_dir()
+    with warnings.catch_warnings():
+        # Weights run with another GELU than they were trained with give other features; open_clip only warns.
+        warnings.filterwarnings("error", message="QuickGELU mismatch")
+        try:
+            model, preprocess = open_clip.create_model_from_pretrained(
+                f"local-dir:{name}" if is_folder else name,
+                pretrained=None if is_folder else pretrained,
+                device=device,
+            )
+        except UserWarning as warning:
+            raise ValueError(
+                f"vision_encoder: {warning} Name the model whose activation fits, such as {name}-quickgelu."
+            ) from warning
+        except (OSError, RuntimeError, ValueError, KeyError) as error:
+            raise ValueError(missing_model_message("vision encoder", name, error)) from error
+    visual = model.visual.to(torch_dtype(dtype))
+    if not projection:
+        if getattr(visual, "proj", None) is None:
+            raise ValueError(
+                f"vision_encoder: {name!r} is no CLIP ViT, so there is no hidden state before a projection to "
+                "take: set projection = true."
+            )
+        visual.proj = None
+    return VisionEncoder(visual, preprocess, visual)
+
+
+def bundle_open_clip(
+    name: str, folder: Path, *, pretrained: str | None, projection: bool, dtype: str | None
+) -> None:
+    """Write a model that open_clip knows by name as a folder that `load_open_clip` reads."""
+    import json
+
+    import open_clip
+    from safetensors.torch import save_model
+
+    model = open_clip.create_model(name, pretrained=pretrained)
+    config = {
+        "model_cfg": open_clip.get_model_config(name),
+        "preprocess_cfg": open_clip.get_model_preprocess_cfg(model),
+    }
+    save_model(model, str(folder / "open_clip_model.safetensors"))
+    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf8")
+
+
+def load_hugging_face_vision(
+    name: str, *, revision: str | None, device: str, dtype: str | None
+) -> VisionEncoder:
+    """Any vision encoder of transformers (ViT, BEiT, ResNet): its pooled output, else its first hidden state."""
+    import transformers
+
+    options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype)}
+    try:
+        processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision)
+        model = transformers.AutoModel.from_pretrained(
+            name, revision=revision, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(missing_model_message("vision encoder", name, error)) from error
+    model = model.to(device)
+
+    def preprocess(image: "Image") -> torch.Tensor:
+        pixels: torch.Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
+        return pixels
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        output = model(pixel_values=pixels)
+        pooled = getattr(output, "pooler_output", None)
+        # ResNet pools to (images, d_v, 1, 1).
+        return pooled.flatten(1) if pooled is not None else output.last_hidden_state[:, 0]
+
+    return VisionEncoder(model, preprocess, forward)
+
+
+def _blank_image() -> "Image":
+    from PIL import Image
+
+    return Image.new("RGB", (64, 64))

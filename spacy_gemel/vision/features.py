@@ -1,0 +1,78 @@
+"""The features of images as documents hold them; one bad image never takes down those beside it."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacy_gemel.vision.encoder import VisionEncoder
+from spacy_gemel.vision.image import ImageError, read_image
+
+_CACHED_IMAGES = 100_000
+
+
+class FeatureReader:
+    """Reads and encodes images; those it has seen are not encoded again."""
+
+    def __init__(self, encoder: VisionEncoder) -> None:
+        self.encoder = encoder
+        self._cache: dict[str, NDArray[np.float32]] = {}
+
+    def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
+        """For each source (None: no image) its features (d_v,), None, or the error that says what is wrong."""
+        results: list[NDArray[np.float32] | ImageError | None] = [None] * len(sources)
+        keys: dict[int, str] = {}
+        images: dict[str, Any] = {}
+        if len(self._cache) > _CACHED_IMAGES:
+            self._cache.clear()
+        for index, source in enumerate(sources):
+            if source is None:
+                continue
+            key = _key(source)
+            try:
+                if key is None or (key not in self._cache and key not in images):
+                    image = read_image(source)
+                    key = key or _key(np.asarray(image)) or ""
+                    images[key] = image
+                keys[index] = key
+            except ImageError as error:
+                results[index] = error
+        names = list(images)
+        for name, row in zip(names, self.encoder.encode([images[name] for name in names]), strict=True):
+            self._cache[name] = row
+        for index, key in keys.items():
+            results[index] = self._cache[key]
+        return results
+
+
+def check_features(features: Any, width: int) -> NDArray[np.float32]:
+    """Features that a user gives instead of an image, as (d_v,) in fp32. Raises ImageError if they do not fit."""
+    array = np.asarray(features)
+    if array.dtype.kind != "f" or array.shape != (width,):
+        raise ImageError(
+            f"image_features must be floats of shape ({width},), as this pipe's vision encoder gives them, "
+            f"not {array.dtype} of shape {array.shape}"
+        )
+    if not np.isfinite(array).all():
+        raise ImageError("image_features must be finite numbers")
+    return array.astype(np.float32)
+
+
+def _key(source: Any) -> str | None:
+    """What tells one image from another, or None where that cannot be told without decoding it."""
+    if isinstance(source, (str, os.PathLike)):
+        try:
+            status = Path(source).stat()
+        except (OSError, ValueError):
+            return None
+        return f"path {os.fspath(source)} {status.st_mtime_ns} {status.st_size}"
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "bytes " + hashlib.blake2b(source).hexdigest()
+    if isinstance(source, np.ndarray) and source.dtype != object:
+        shape = f"{source.dtype} {source.shape}"
+        return f"array {shape} " + hashlib.blake2b(np.ascontiguousarray(source).tobytes()).hexdigest()
+    return None

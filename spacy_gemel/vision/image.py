@@ -1,0 +1,82 @@
+"""Reading an image from what a document may hold: a path, encoded bytes, an array, a PIL image."""
+
+import io
+import os
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class ImageError(ValueError):
+    """An image that cannot be used, and why."""
+
+
+def read_image(source: Any) -> "Image":
+    """Decode and check one image; RGB, upright, transparency on white.
+
+    source: a path (str or os.PathLike), encoded bytes, a uint8 array (height, width, 3), or a PIL image.
+    Raises ImageError with the reason for anything else, and for a file that is missing or broken.
+    """
+    from PIL import Image, ImageOps
+
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        image: Image.Image = source
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        image = _open(io.BytesIO(bytes(source)), f"{len(source)} bytes")
+    elif isinstance(source, (str, os.PathLike)):
+        image = _open(os.fspath(source), f"the file {os.fspath(source)!r}")
+    else:
+        raise ImageError(
+            f"an image is a path, encoded bytes, a uint8 array (height, width, 3) or a PIL image, "
+            f"not {type(source).__name__}"
+        )
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            white = Image.new("RGBA", layer.size, "white")
+            return Image.alpha_composite(white, layer).convert("RGB")
+        return image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise ImageError(f"the image is broken: {error}") from error
+
+
+def encode_png(image: "Image") -> bytes:
+    """The image as PNG bytes: plain data that a Doc can be serialised with."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _from_array(array: np.ndarray) -> "Image":
+    from PIL import Image
+
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ImageError(
+            f"an array must be uint8 of shape (height, width, 3), not {array.dtype} of shape {array.shape}"
+        )
+    return Image.fromarray(np.ascontiguousarray(array))
+
+
+def _open(source: Any, name: str) -> "Image":
+    """Open and decode at once, so that a truncated file is found here and its handle is closed."""
+    from PIL import Image
+
+    try:
+        with Image.open(source) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise ImageError(f"{name} does not exist") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name} is a folder") from None
+    except Image.UnidentifiedImageError:
+        raise ImageError(f"{name} is no image that Pillow can read") from None
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name} cannot be decoded: {error}") from error

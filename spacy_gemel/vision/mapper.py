@@ -1,0 +1,18 @@
+"""The mapper: one linear layer from an image's features to soft tokens, the only thing that is trained."""
+
+from thinc.api import Linear, Model
+from thinc.types import Floats2d
+
+
+def linear_mapper(prefix_length: int) -> Model[Floats2d, Floats2d]:
+    """W f + b from (images, d_v) to (images, prefix_length x d_t) (paper eq. 1).
+
+    prefix_length: soft tokens per image, k in the paper (4 there, searched over 1, 2, 4, 8).
+    The sizes are set when the frozen models are known. thinc's own layer, not a wrapped torch one: it is
+    saved without pickle and takes its shape from what is loaded.
+    """
+    if prefix_length < 1:
+        raise ValueError(f"prefix_length must be at least 1, not {prefix_length}.")
+    model: Model[Floats2d, Floats2d] = Linear()
+    model.attrs["prefix_length"] = prefix_length
+    return model

@@ -1,0 +1,28 @@
+"""What all tests share: small random models of the real classes, made once per session."""
+
+from pathlib import Path
+
+import pytest
+from tests import tiny
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests as well")
+    parser.addoption("--gpu", action="store_true", help="run the tests that need a CUDA device")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in ("slow", "gpu"):
+            if mark in item.keywords and not config.getoption(f"--{mark}"):
+                item.add_marker(pytest.mark.skip(reason=f"needs --{mark}"))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with language_model, vision_encoder and sentence_encoder."""
+    folder = tmp_path_factory.mktemp("models")
+    tiny.make_language_model(folder / "language_model")
+    tiny.make_vision_encoder(folder / "vision_encoder")
+    tiny.make_sentence_encoder(folder / "sentence_encoder")
+    return folder

@@ -1,0 +1,225 @@
+"""Opening: what was built comes back, and damage is refused."""
+
+import json
+import pickle
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_gemel.kb.builder import BuildReport
+from spacy_gemel.kb.check import check_kb
+from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.ids import hash_id
+from spacy_gemel.kb.knowledge_base import DATA_FILES, KnowledgeBase
+from spacy_gemel.kb.meta import read_meta, write_meta
+
+Build = Callable[..., BuildReport]
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=12)
+NAMES = st.text("abé東🪐 (", min_size=1, max_size=8)
+ENTITIES = st.builds(
+    Entity,
+    kb_id=st.text(st.characters(codec="utf-8"), min_size=1, max_size=4),
+    name=NAMES.map(str.strip),
+    count=st.integers(0, 2**63 - 1),
+    aliases=st.lists(TEXTS, max_size=3).map(tuple),
+    description=st.none() | TEXTS,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(entities=st.lists(ENTITIES, min_size=1, max_size=20, unique_by=lambda entity: entity.kb_id))
+def test_round_trip(entities: list[Entity], build: Build, tokenizer: Any) -> None:
+    entities.append(Entity("one that has a name", "a"))
+    rows = [
+        {
+            "id": entity.kb_id,
+            "name": entity.name,
+            "count": entity.count,
+            "aliases": list(entity.aliases),
+            "description": entity.description,
+        }
+        for entity in entities
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        report = build(Path(folder), rows)
+        kb = KnowledgeBase.open(report.path, verify=True)
+        assert len(kb) == len(entities)
+        assert [kb.entity(row) for row in range(len(kb))] == entities
+        assert [kb.row(entity.kb_id) for entity in entities] == list(range(len(entities)))
+        assert kb.counts.tolist() == [entity.count for entity in entities]
+        for entity in entities:
+            same = [row for row, other in enumerate(entities) if other.name == entity.name]
+            same.sort(key=lambda row: (-entities[row].count, row))
+            found = kb.trie.rows_of(tokenizer.encode([entity.name])[0]).tolist()
+            assert found == (same if entity.name else [])
+        assert check_kb(report.path) == []
+
+
+def test_reading(tmp_path: Path, build: Build, planets: list[Any], tokenizer: Any) -> None:
+    report = build(tmp_path, planets)
+    kb = KnowledgeBase.open(str(report.path))
+    assert kb.entity(1) == Entity("Q2", "New York City", 90, ("NYC", "Big Apple"), "a city")
+    assert kb.row("東京") == 5
+    assert "Q3" in kb
+    assert "Q99" not in kb
+    assert 3 not in kb
+    assert kb.row("\ud800") is None
+    assert kb.names(np.array([5, 0])) == ["東京都 🪐", "New York"]
+    assert kb.names([]) == []
+    mercury, york = tokenizer.encode(["Mercury", "New York"])
+    assert [kb.entity(row).kb_id for row in kb.trie.rows_of(mercury)] == ["Q4", "Q3", "Q5"]
+    assert kb.trie.rows_of(york).tolist() == [0]
+    assert (kb.meta.entities, kb.meta.names, kb.meta.distinct_names) == (6, 6, 4)
+    assert kb.counts.dtype == np.int64
+    for array in (kb.counts, kb.ids.hashes, *(getattr(kb.trie, name) for name in ("tokens", "offsets"))):
+        assert not array.flags.owndata
+        assert not array.flags.writeable
+    assert sorted(kb.files()) == sorted(path.name for path in report.path.iterdir())
+    for row in (-1, 6):
+        with pytest.raises(IndexError):
+            kb.entity(row)
+
+
+def test_reopened_elsewhere_and_in_another_process(
+    tmp_path: Path, build: Build, planets: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path, planets)
+    moved = (tmp_path / "kb").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    kb = KnowledgeBase.open("moved")
+    monkeypatch.chdir("/")
+    sent = pickle.dumps(kb)
+    assert len(sent) < 500  # the path, not the arrays
+    assert pickle.loads(sent).entity(2) == kb.entity(2)
+    assert kb.path == moved
+
+
+def test_colliding_hashes(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("ids", "builder", "check"):
+        monkeypatch.setattr(f"spacy_gemel.kb.{module}.hash_id", lambda kb_id: hash_id(kb_id) % 3)
+    rows = [{"id": f"Q{i % 20}", "name": f"n{i}"} for i in range(21)]
+    kb = KnowledgeBase.open(build(tmp_path, rows).path)
+    assert [kb.row(f"Q{i}") for i in range(20)] == list(range(20))
+    assert kb.row("Q20") is None
+    assert kb.meta.skipped["duplicate_id"].count == 1
+    assert check_kb(kb.path) == []
+
+
+def test_no_kb_says_how_to_build_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "meta.json").write_text('{"lang": "en"}')
+    for path in (tmp_path, tmp_path / "none", tmp_path / "file", tmp_path / "pipeline"):
+        with pytest.raises(KBError) as raised:
+            KnowledgeBase.open(path)
+        message = str(raised.value)
+        assert "is no knowledge base" in message
+        assert f"python -m spacy_gemel build-kb ENTITIES.jsonl {path} --tokenizer NAME_OR_PATH" in message
+        assert check_kb(path) == [message]
+
+
+def test_other_tokenizer(tmp_path: Path, build: Build, planets: list[Any], tokenizer: Any) -> None:
+    kb = KnowledgeBase.open(build(tmp_path, planets).path)
+    kb.check_tokenizer(tokenizer.fingerprint, "assets/model")
+    with pytest.raises(KBError, match="another tokenizer") as raised:
+        kb.check_tokenizer("other", "assets/model")
+    assert f"build-kb ENTITIES.jsonl {kb.path} --tokenizer assets/model" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", DATA_FILES)
+def test_flipped_bit_is_found(tmp_path: Path, build: Build, planets: list[Any], name: str) -> None:
+    path = build(tmp_path, planets).path / name
+    sound = path.read_bytes()
+    for place in {0, len(sound) // 2, len(sound) - 1, *range(0, len(sound), max(1, len(sound) // 25))}:
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 4]) + sound[place + 1 :])
+        with pytest.raises(KBError, match=name):
+            KnowledgeBase.open(path.parent, verify=True)
+        assert any(name in problem for problem in check_kb(path.parent))
+    path.write_bytes(sound)
+    assert check_kb(path.parent) == []
+
+
+@pytest.mark.parametrize("name", DATA_FILES)
+@pytest.mark.parametrize("what", ["truncated", "longer", "empty", "missing"])
+def test_wrong_size_is_refused_at_open(
+    tmp_path: Path, build: Build, planets: list[Any], name: str, what: str
+) -> None:
+    path = build(tmp_path, planets).path / name
+    sound = path.read_bytes()
+    if what == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"truncated": sound[:-4], "longer": sound + b"\0", "empty": b""}[what])
+    with pytest.raises(KBError, match=name):
+        KnowledgeBase.open(path.parent)
+    assert any(name in problem for problem in check_kb(path.parent))
+
+
+def test_damaged_entities_are_never_read_outside(tmp_path: Path, build: Build, planets: list[Any]) -> None:
+    path = build(tmp_path, planets).path / "entities.arrow"
+    sound = path.read_bytes()
+    for place in range(0, len(sound), 5):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0x41]) + sound[place + 1 :])
+        try:
+            kb = KnowledgeBase.open(path.parent)
+            for row in range(6):
+                kb.entity(row)
+        except KBError:
+            pass
+
+
+def test_array_of_another_kind_is_refused(tmp_path: Path, build: Build, planets: list[Any]) -> None:
+    path = build(tmp_path, planets).path / "trie_offsets.npy"
+    offsets = np.load(path)
+    for changed in (offsets.view(np.float32), offsets.view(np.uint32), offsets.astype(">i4")):
+        np.save(path, changed)
+        with pytest.raises(KBError, match="trie_offsets"):
+            KnowledgeBase.open(path.parent)
+
+
+def test_meta_is_checked(tmp_path: Path, build: Build, planets: list[Any]) -> None:
+    path = build(tmp_path, planets).path / "meta.json"
+    sound = path.read_text()
+    content = json.loads(sound)
+    damaged = {
+        "checksum": sound.replace('"entities": 6', '"entities": 5'),
+        "damaged": sound[:-20],
+        "version 2": json.dumps({**content, "version": 2}),
+    }
+    for match, text in damaged.items():
+        path.write_text(text)
+        with pytest.raises(KBError, match=match):
+            KnowledgeBase.open(path.parent)
+        assert len(check_kb(path.parent)) == 1
+
+
+def test_files_that_disagree_are_found(tmp_path: Path, build: Build, planets: list[Any]) -> None:
+    """Each file intact, but of different knowledge bases: only their content can tell."""
+    path = build(tmp_path, planets).path
+    sound = read_meta(path)
+    (tmp_path / "other").mkdir()
+    changed = [{**row, "id": row["id"] + "x", "count": 5 - place} for place, row in enumerate(planets)]
+    other = build(tmp_path / "other", changed).path
+    foreign = {
+        "counts.npy": "counts.npy differs",
+        "ids_hash.npy": "index of ids differs",
+        "ids_row.npy": "index of ids",
+        "trie_leaf_rows.npy": "best entity",
+    }
+    for name, message in foreign.items():
+        own = (path / name).read_bytes()
+        (path / name).write_bytes((other / name).read_bytes())
+        write_meta(path, replace(sound, files={**sound.files, name: read_meta(other).files[name]}))
+        assert any(message in problem for problem in check_kb(path)), name
+        (path / name).write_bytes(own)
+    write_meta(path, sound)
+    assert check_kb(path) == []

@@ -1,0 +1,290 @@
+"""The trie against a plain set of token tuples."""
+
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.trie import ROOT, NameTrie, TrieArrays
+from spacy_gemel.kb.trie_builder import build_trie, trie_from_names
+from spacy_gemel.kb.trie_check import check_trie
+
+Name = tuple[int, ...]
+END = -1
+
+# few tokens: many shared prefixes, prefix names and duplicates; up to 12 tokens: several sort keys
+VOCABULARIES = {5: st.integers(0, 4), 65535: st.integers(65530, 65534), 70000: st.integers(69997, 69999)}
+
+
+@st.composite
+def name_lists(draw: st.DrawFn) -> tuple[list[Name], list[int], int]:
+    vocab_size = draw(st.sampled_from(sorted(VOCABULARIES)))
+    names = draw(
+        st.lists(
+            st.lists(VOCABULARIES[vocab_size], min_size=1, max_size=12).map(tuple), min_size=1, max_size=60
+        )
+    )
+    counts = draw(st.lists(st.integers(0, 3), min_size=len(names), max_size=len(names)))
+    return names, counts, vocab_size
+
+
+def plain(names: list[Name]) -> dict[Name, set[int]]:
+    """What may follow each prefix of a name, END where one ends."""
+    following = defaultdict(set)
+    for name in names:
+        for place in range(len(name)):
+            following[name[:place]].add(name[place])
+        following[name].add(END)
+    return following
+
+
+def tokens_of(trie: NameTrie, node: int) -> list[int]:
+    tokens, edges = trie.children(node)
+    assert len(tokens) == len(edges)
+    return [END if token == trie.end else int(token) for token in tokens]
+
+
+@settings(max_examples=150, deadline=None)
+@given(name_lists())
+def test_same_as_a_plain_set_of_names(case: tuple[list[Name], list[int], int]) -> None:
+    names, counts, vocab_size = case
+    trie = trie_from_names(names, vocab_size, counts=counts)
+    following = plain(names)
+    assert len(trie) == len(set(names))
+    assert trie.n_edges == len(following) + len(set(names))
+    assert trie.max_depth == max(map(len, names)) + 1
+    for prefix, allowed in following.items():
+        node = trie.walk(prefix)
+        assert node is not None
+        # siblings by token, END last
+        assert tokens_of(trie, node) == sorted(allowed - {END}) + [END] * (END in allowed)
+        deepest = max(len(name) for name in set(names) if name[: len(prefix)] == prefix)
+        assert trie.height[node] == deepest + 1 - len(prefix)
+        assert not trie.is_end(node)
+        end = trie.end_edge(node)
+        assert (end is not None) == (END in allowed)
+        rows = [row for row, name in enumerate(names) if name == prefix]
+        rows.sort(key=lambda row: (-counts[row], row))
+        assert trie.rows_of(prefix).tolist() == rows
+        assert trie.rows_at(node).tolist() == []
+        if end is not None:
+            assert trie.is_end(end)
+            assert trie.height[end] == 0
+            assert trie.rows_at(end).tolist() == rows
+            assert tokens_of(trie, end) == []
+    assert check_trie(trie.arrays, np.array(counts), vocab_size) == []
+
+
+@settings(max_examples=80, deadline=None)
+@given(name_lists(), st.lists(st.lists(st.integers(-1, 70001), max_size=4), max_size=10))
+def test_what_is_no_prefix_is_not_found(
+    case: tuple[list[Name], list[int], int], strangers: list[list[int]]
+) -> None:
+    names, _, vocab_size = case
+    trie = trie_from_names(names, vocab_size)
+    following = plain(names)
+    for stranger in [*strangers, *[[*name, token] for name in names for token in (0, vocab_size - 1)]]:
+        assert (trie.walk(stranger) is None) == (tuple(stranger) not in following)
+        assert len(trie.rows_of(stranger)) == names.count(tuple(stranger))
+    assert trie.walk([trie.end]) is None  # the marker is no token
+
+
+@settings(max_examples=80, deadline=None)
+@given(name_lists(), st.data())
+def test_children_of_is_children_padded(case: tuple[list[Name], list[int], int], data: st.DataObject) -> None:
+    names, _, vocab_size = case
+    trie = trie_from_names(names, vocab_size)
+    nodes = data.draw(st.lists(st.integers(0, trie.n_edges - 1), max_size=8))
+    tokens, edges, valid = trie.children_of(np.array(nodes, dtype=np.int64))
+    assert tokens.shape == edges.shape == valid.shape
+    assert (tokens.dtype, edges.dtype, valid.dtype) == (np.int64, np.int64, np.bool_)
+    assert tokens.shape == (len(nodes), max((len(trie.children(node)[0]) for node in nodes), default=0))
+    for place, node in enumerate(nodes):
+        one_tokens, one_edges = trie.children(node)
+        assert valid[place].tolist() == [True] * len(one_tokens) + [False] * (
+            tokens.shape[1] - len(one_tokens)
+        )
+        assert tokens[place, valid[place]].tolist() == one_tokens.tolist()
+        assert edges[place, valid[place]].tolist() == one_edges.tolist()
+        assert not tokens[place, ~valid[place]].any()
+        assert not edges[place, ~valid[place]].any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(name_lists())
+def test_saved_and_mapped_again(case: tuple[list[Name], list[int], int]) -> None:
+    names, counts, vocab_size = case
+    trie = trie_from_names(names, vocab_size, counts=counts)
+    with tempfile.TemporaryDirectory() as folder:
+        trie.arrays.save(Path(folder))
+        mapped = NameTrie.open(folder)
+        for name in TrieArrays.__slots__:
+            array = getattr(mapped, name)
+            assert np.array_equal(array, getattr(trie, name))
+            assert not array.flags.writeable
+            assert not array.flags.owndata
+        assert all(mapped.rows_of(name).tolist() == trie.rows_of(name).tolist() for name in names)
+
+
+@settings(max_examples=30, deadline=None)
+@given(name_lists(), st.randoms())
+def test_order_of_the_names_does_not_matter(case: tuple[list[Name], list[int], int], random: object) -> None:
+    names, counts, vocab_size = case
+    order = list(range(len(names)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    one = trie_from_names(names, vocab_size, counts=counts)
+    other = trie_from_names(
+        [names[i] for i in order], vocab_size, rows=order, counts=[counts[i] for i in order]
+    )
+    for name in TrieArrays.__slots__:
+        assert np.array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_ten_thousand_names() -> None:
+    random = np.random.default_rng(0)
+    lengths = random.integers(1, 8, 10_000)
+    flat = (random.random(lengths.sum()) ** 2 * 300).astype(np.int64)
+    names = [tuple(part.tolist()) for part in np.split(flat, np.cumsum(lengths)[:-1])]
+    trie = NameTrie(build_trie(flat, lengths, np.arange(10_000), np.zeros(10_000, np.int64), 300))
+    assert len(trie) == len(set(names))
+    following = plain(names)
+    assert trie.n_edges == len(following) + len(set(names))
+    for row in range(0, 10_000, 7):
+        assert row in trie.rows_of(names[row])
+        assert tokens_of(trie, trie.walk(names[row]) or 0)[-1] == END
+
+
+def test_layout_in_the_small() -> None:
+    # "a", "ab", "c" (twice), breadth first: root, a, c, ab, a-END, c-END, ab-END
+    trie = trie_from_names([(0,), (0, 1), (2,), (2,)], 3, counts=[0, 0, 1, 4])
+    end = trie.end
+    assert end == 65535
+    assert trie.tokens.tolist()[1:] == [0, 2, 1, end, end, end]
+    assert trie.offsets.tolist() == [1, 3, 5, 6, 7, 7, 7, 7]
+    assert trie.height.tolist() == [3, 2, 1, 1, 0, 0, 0]
+    assert trie.leaf_edges.tolist() == [4, 5, 6]
+    assert trie.leaf_offsets.tolist() == [0, 1, 3, 4]
+    assert trie.leaf_rows.tolist() == [0, 3, 2, 1]
+    assert ROOT == 0
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "dtype"), [(65535, np.uint16), (65536, np.uint32), (250000, np.uint32)]
+)
+def test_dtype_by_the_vocabulary(vocab_size: int, dtype: type) -> None:
+    trie = trie_from_names([(vocab_size - 1,), (0, vocab_size - 1)], vocab_size)
+    assert trie.tokens.dtype == dtype
+    assert trie.end == np.iinfo(dtype).max > vocab_size - 1
+    assert trie.rows_of([0, vocab_size - 1]).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        ([], "at least one"),
+        ([(1,), ()], "1 to 254"),
+        ([(1,) * 255], "1 to 254"),
+        ([(5,)], "outside"),
+        ([(-1,)], "outside"),
+    ],
+)
+def test_names_that_no_trie_can_hold(names: list[Name], match: str) -> None:
+    with pytest.raises(KBError, match=match):
+        trie_from_names(names, 5)
+
+
+def test_longest_name_possible() -> None:
+    trie = trie_from_names([(1,) * 254], 5)
+    assert trie.max_depth == 255
+    assert trie.rows_of((1,) * 254).tolist() == [0]
+
+
+def test_too_many_edges_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spacy_gemel.kb.trie_builder.MAX_EDGES", 10)
+    trie_from_names([(1, 2, 3, 4)], 5)
+    with pytest.raises(KBError, match="more than 10 edges"):
+        trie_from_names([(1, 2, 3, 4), (2, 2, 3, 4)], 5)
+
+
+@pytest.mark.parametrize("node", [-1, 7, 10**12])
+def test_nodes_that_do_not_exist(node: int) -> None:
+    trie = trie_from_names([(0,), (0, 1), (2,)], 3)
+    for call in (trie.children, trie.rows_at, trie.is_end, trie.end_edge):
+        with pytest.raises(IndexError):
+            call(node)
+    with pytest.raises(IndexError):
+        trie.children_of(np.array([0, node]))
+
+
+@pytest.mark.parametrize("value", [0, -5, 1000, 2**31 - 1])
+def test_corrupt_offsets_are_never_followed(value: int) -> None:
+    arrays = trie_from_names([(0,), (0, 1), (2,), (2, 2)], 3).arrays
+    for place in range(1, len(arrays.offsets) - 1):
+        offsets = arrays.offsets.copy()
+        offsets[place] = value
+        trie = NameTrie(
+            TrieArrays(arrays.tokens, offsets, *[getattr(arrays, n) for n in TrieArrays.__slots__[2:]])
+        )
+        for call in (trie.children, lambda node, trie=trie: trie.children_of(np.array([node]))):
+            for node in (place - 1, place):
+                with pytest.raises(KBError, match="corrupt"):
+                    call(node)
+        assert check_trie(trie.arrays, np.zeros(4, np.int64), 3)
+
+
+def test_arrays_that_do_not_fit_together() -> None:
+    arrays = trie_from_names([(0,), (0, 1)], 3).arrays
+    for name in TrieArrays.__slots__:
+        parts = {other: getattr(arrays, other) for other in TrieArrays.__slots__}
+        parts[name] = parts[name][:-1]
+        with pytest.raises(KBError):
+            NameTrie(TrieArrays(**parts))
+
+
+@settings(max_examples=60, deadline=None)
+@given(name_lists(), st.data())
+def test_check_finds_any_changed_number(case: tuple[list[Name], list[int], int], data: st.DataObject) -> None:
+    names, counts, vocab_size = case
+    arrays = trie_from_names(names, vocab_size, counts=counts).arrays
+    name = data.draw(st.sampled_from(["offsets", "height", "leaf_edges", "leaf_offsets"]))
+    changed = getattr(arrays, name).copy()
+    place = data.draw(st.integers(0, len(changed) - 1))
+    changed[place] += 1
+    parts = {other: getattr(arrays, other) for other in TrieArrays.__slots__}
+    parts[name] = changed
+    assert check_trie(TrieArrays(**parts), np.array(counts), vocab_size) != []
+
+
+def test_check_finds_wrong_order_tokens_and_rows() -> None:
+    arrays = trie_from_names([(0,), (1,), (1,)], 3, counts=[0, 5, 2]).arrays
+    counts = np.array([0, 5, 2])
+
+    def with_changed(name: str, values: list[int]) -> list[str]:
+        parts = {other: getattr(arrays, other) for other in TrieArrays.__slots__}
+        parts[name] = np.array(values, dtype=parts[name].dtype)
+        return check_trie(TrieArrays(**parts), counts, 3)
+
+    assert with_changed("leaf_rows", [0, 1, 2]) == []
+    assert "best entity" in with_changed("leaf_rows", [0, 2, 1])[0]
+    assert "twice" in with_changed("leaf_rows", [0, 1, 1])[0]
+    assert "outside the entities" in with_changed("leaf_rows", [0, 1, 3])[0]
+    assert "out of order" in with_changed("tokens", [0, 1, 0, 65535, 65535])[0]
+    assert "outside the vocabulary" in with_changed("tokens", [0, 0, 3, 65535, 65535])[0]
+    assert "does not fit" in check_trie(arrays, counts, 70000)[0]
+
+
+def test_needs_numpy_alone() -> None:
+    code = (
+        "import sys; from spacy_gemel.kb.trie import NameTrie; "
+        "from spacy_gemel.kb.trie_builder import trie_from_names; trie_from_names([[1]], 2); "
+        "print([name for name in ('pyarrow', 'torch', 'spacy', 'thinc', 'tqdm') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
