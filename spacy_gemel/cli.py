@@ -142,9 +142,7 @@ def evaluate(
         typer.Option("--output", "-o", metavar="METRICS.json", help="Where to write; again for a copy."),
     ],
     no_image: Annotated[bool, typer.Option("--no-image", help="Leave the images out.")] = False,
-    unconstrained: Annotated[
-        bool, typer.Option("--unconstrained", help="Search without the KB's trie.")
-    ] = False,
+    unconstrained: Annotated[bool, typer.Option("--unconstrained", help="Search without the KB's trie.")] = False,
     n_demonstrations: Annotated[
         int | None, typer.Option(help="Demonstrations per prompt; default: the pipeline's.", min=0)
     ] = None,

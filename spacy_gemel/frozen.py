@@ -66,10 +66,18 @@ class FrozenModel(Generic[ModelT]):
                 _LOADED[key] = model
         return cast(ModelT, model)
 
+    @property
+    def _marker(self) -> dict[str, Any]:
+        return {"name": self.name, "settings": dict(self.settings)}
+
+    def is_bundled(self, folder: Path) -> bool:
+        """Whether a folder is the bundle of this very model: the config may have come to name another one."""
+        marker = folder / _BUNDLE
+        return marker.is_file() and bool(json.loads(marker.read_text(encoding="utf8")) == self._marker)
+
     def bundle(self, target: Path, folder: Path | None = None) -> None:
         """Write the model's files to a folder, hard-linked where they lie in one; nothing where they are there."""
-        marker = json.dumps({"name": self.name, "settings": dict(self.settings)}, sort_keys=True)
-        if (target / _BUNDLE).is_file() and (target / _BUNDLE).read_text(encoding="utf8") == marker:
+        if self.is_bundled(target):
             return
         source = Path(self.source(folder))
         target.mkdir(parents=True, exist_ok=True)
@@ -78,7 +86,7 @@ class FrozenModel(Generic[ModelT]):
         else:
             _import(self.bundler)(self.name, target, **dict(self.settings))
         with write_whole(target / _BUNDLE) as partial:
-            partial.write_text(marker, encoding="utf8")
+            partial.write_text(json.dumps(self._marker), encoding="utf8")
 
 
 def link_snapshot(name: str, folder: Path, revision: str | None = None, **_settings: Any) -> None:

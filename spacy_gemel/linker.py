@@ -70,7 +70,7 @@ DEFAULT_CONFIG = Config().from_str(
 def make_gemel_linker(
     nlp: Language,
     name: str,
-    model: Model,
+    model: Model[Any, Any],
     language_model: Any,
     vision_encoder: Any,
     retriever: Any,
@@ -138,7 +138,7 @@ class GemelLinker(TrainablePipe):
     def __init__(
         self,
         vocab: Vocab,
-        model: Model,
+        model: Model[Any, Any],
         name: str = "gemel_linker",
         *,
         language_model: FrozenModel[Any],
@@ -249,9 +249,7 @@ class GemelLinker(TrainablePipe):
     def _assemble(self, kb: "KnowledgeBase", language_model: Any) -> None:
         from spacy_gemel.stages import Stages
 
-        self._stages = Stages(
-            self.model, kb, language_model, self.store, self.retriever, self.settings, self.NIL
-        )
+        self._stages = Stages(self.model, kb, language_model, self.store, self.retriever, self.settings, self.NIL)
 
     # Training
 
@@ -282,7 +280,7 @@ class GemelLinker(TrainablePipe):
         values, learn = self.stages.loss(mentions, rows)
         learn()
         losses[self.name] += float(values.sum())
-        if sgd not in (None, False):
+        if sgd:  # spaCy's training loop passes False to accumulate
             self.finish_update(sgd)
         return losses
 

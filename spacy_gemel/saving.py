@@ -39,16 +39,12 @@ def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Cal
     }
 
 
-def disk_readers(
-    pipe: "GemelLinker", folder: Path, exclude: tuple[str, ...]
-) -> dict[str, Callable[[Path], Any]]:
+def disk_readers(pipe: "GemelLinker", folder: Path, exclude: tuple[str, ...]) -> dict[str, Callable[[Path], Any]]:
     """What `from_disk` calls for each part; the last one loads the frozen models."""
     opened: dict[str, KnowledgeBase] = {}
 
     def read_models(path: Path) -> None:
-        for part in pipe.frozen_models:
-            if (path / part).is_dir():
-                pipe.folders[part] = path / part
+        _use_bundles(pipe, path)
         pipe.load_parts(opened["kb"])
 
     return {
@@ -95,9 +91,7 @@ def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
 
     def read_models(data: bytes) -> None:
         unpack_folder(srsly.msgpack_loads(data), folder / "models")
-        for part in pipe.frozen_models:
-            if (folder / "models" / part).is_dir():
-                pipe.folders[part] = folder / "models" / part
+        _use_bundles(pipe, folder / "models")
         pipe.load_parts(opened["kb"])
 
     return {
@@ -112,11 +106,11 @@ def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
 
 def _state(pipe: "GemelLinker") -> dict[str, Any]:
     """What the config does not say: the calibration, and where models that are not bundled were found."""
-    found = {} if pipe.bundle_models else {
-        part: source
-        for part, frozen in pipe.frozen_models.items()
-        if Path(source := frozen.source(pipe.folders.get(part))).is_dir()
-    }
+    found = {}
+    for part, frozen in pipe.frozen_models.items():
+        source = frozen.source(pipe.folders.get(part))
+        if not pipe.bundle_models and Path(source).is_dir():
+            found[part] = {"name": frozen.name, "folder": source}
     return {"format": FORMAT, "temperature": pipe.settings.temperature, "found": found}
 
 
@@ -126,7 +120,18 @@ def _restore(pipe: "GemelLinker", state: dict[str, Any]) -> None:
             f"{pipe.name}: saved in format {state.get('format')!r}, this version of spacy-gemel reads {FORMAT}."
         )
     pipe.settings.temperature = state["temperature"]
-    pipe.folders = {part: Path(folder) for part, folder in state["found"].items() if Path(folder).is_dir()}
+    models = pipe.frozen_models
+    pipe.folders = {
+        part: Path(place["folder"])
+        for part, place in state["found"].items()
+        if part in models and models[part].name == place["name"] and Path(place["folder"]).is_dir()
+    }
+
+
+def _use_bundles(pipe: "GemelLinker", folder: Path) -> None:
+    for part, frozen in pipe.frozen_models.items():
+        if frozen.is_bundled(folder / part):
+            pipe.folders[part] = folder / part
 
 
 def _take_demonstrations(pipe: "GemelLinker", data: bytes) -> None:

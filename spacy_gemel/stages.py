@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,9 +116,7 @@ class Stages:
                 found[place] = to_candidates(names, self.settings.temperature)
         return found
 
-    def loss(
-        self, mentions: Sequence[Mention], rows: Sequence[int]
-    ) -> tuple[NDArray[np.float32], Callable[[], None]]:
+    def loss(self, mentions: Sequence[Mention], rows: Sequence[int]) -> tuple[NDArray[np.float32], Callable[[], None]]:
         """Each mention's loss, and a function that adds its mean's gradient to the mapper's.
 
         rows: the gold entities' rows in the knowledge base.
@@ -136,7 +134,7 @@ class Stages:
 
         def learn() -> None:
             if losses.requires_grad:
-                losses.mean().backward()  # type: ignore[no-untyped-call]
+                losses.mean().backward()
                 backprop()
 
         return losses.detach().cpu().numpy(), learn
@@ -148,7 +146,7 @@ class Stages:
         if not len(features):
             prefixes = model.embed([]).view(0, self.prefix_length, model.width)
         else:
-            inputs = self.mapper.ops.asarray2f(features)
+            inputs = self.mapper.ops.asarray2f(cast(Floats2d, features))
             outputs, backprop_mapper = self.mapper(inputs, is_train=train)  # (images, k x width)
             prefixes = xp2torch(outputs, device=model.device).view(len(features), self.prefix_length, model.width)
             prefixes = prefixes.detach().requires_grad_(train)

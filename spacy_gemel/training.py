@@ -35,9 +35,7 @@ def gold_docs(examples: Sequence[Example]) -> list[Doc]:
     return docs
 
 
-def gold_mentions(
-    examples: Sequence[Example], kb: "KnowledgeBase", nil: str, name: str
-) -> dict[tuple[int, int], int]:
+def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, name: str) -> dict[tuple[int, int], int]:
     """The usable gold mentions as {(example, first token): row in the knowledge base}.
 
     Warns of golds that are not in the knowledge base. Raises ValueError if no mention is left.

@@ -1,8 +1,12 @@
 """What all tests share: small random models of the real classes, made once per session."""
 
+import os
 from pathlib import Path
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it: no test goes to the network
+
 import pytest
+
 from tests import tiny
 
 

@@ -39,7 +39,9 @@ def make_tokenizer(folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(NAMES * 3 + ["[Text] [Question]What does mentioned in the text refer to?[Answer]\n"], trainer)
+    tokenizer.train_from_iterator(
+        NAMES * 3 + ["[Text] [Question]What does mentioned in the text refer to?[Answer]\n"], trainer
+    )
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
 
 
@@ -86,8 +88,8 @@ def make_sentence_encoder(folder: Path) -> None:
     """A random sentence-transformers model over characters."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
     plain = folder.with_name(folder.name + "-plain")
@@ -98,11 +100,20 @@ def make_sentence_encoder(folder: Path) -> None:
     )
     tokenizer.train_from_iterator(NAMES, trainer)
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]",
-        mask_token="[MASK]", model_max_length=64,
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
     ).save_pretrained(plain)
     config = BertConfig(
-        vocab_size=200, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        vocab_size=200,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(plain)

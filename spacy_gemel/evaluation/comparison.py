@@ -36,6 +36,13 @@ KNOWN = {
 }
 """By the stem of METRICS.json, in the table's order. The figures: Shi et al. 2024, arXiv 2306.12725."""
 
+_RETRIEVERS = {
+    "spacy_gemel.SentenceTransformerRetriever.v1": "sentence vectors",
+    "spacy_gemel.TransformerRetriever.v1": "mention vectors",
+    "spacy_gemel.BM25Retriever.v1": "BM25",
+    "spacy_gemel.RandomRetriever.v1": "chance",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -63,8 +70,9 @@ class Run:
         shown = settings.get("n_demonstrations")
         parts = ["image" if settings.get("use_image", True) else "text only"]
         if shown:
-            retriever = str(settings.get("retriever") or "").removeprefix("spacy_gemel.").removesuffix(".v1")
-            parts.append(f"{shown} demonstrations" + (f" by {retriever}" if retriever else ""))
+            retriever = str(settings.get("retriever") or "")
+            by = f" by {_RETRIEVERS.get(retriever, retriever)}" if retriever else ""
+            parts.append(f"{shown} demonstrations{by}")
         else:
             parts.append("no demonstrations")
         parts.append("trie" if settings.get("constrained", True) else "free search")

@@ -11,8 +11,8 @@ from spacy_gemel.evaluation.mentions import MentionResult
 RIGHT, WRONG = 8, 4
 RULE = (
     f"Chosen by rule, not by hand: of the scored mentions with a picture, in the order of the data, {RIGHT} "
-    f"that are right and {WRONG} that are wrong, evenly spaced and no gold entity twice. So they show how it "
-    f"links; how often it is right is in the table."
+    f"that are right and {WRONG} that are wrong, evenly spaced, and no gold entity twice while there are others. "
+    f"So they show how it links; how often it is right is in the table."
 )
 _SIDE = 360  # pixels: sharp at the width of a card on a dense screen, and small enough to embed
 _WINDOW = 240  # characters of a long text shown on each side of the mention
@@ -41,6 +41,9 @@ def choose(mentions: Sequence[MentionResult]) -> list[MentionResult]:
     if len(chosen) < RIGHT + WRONG:
         rest = [m for m in wrong if m not in wrong_first]
         chosen += _spaced(rest, RIGHT + WRONG - len(chosen), {m.gold for m in chosen})
+    if len(chosen) < RIGHT + WRONG:  # fewer gold entities than places
+        rest = [m for m in pool if all(m is not other for other in chosen)]
+        chosen += rest[: RIGHT + WRONG - len(chosen)]
     place = {id(m): number for number, m in enumerate(pool)}
     return sorted(chosen, key=lambda m: place[id(m)])
 

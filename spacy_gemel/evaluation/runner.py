@@ -155,7 +155,7 @@ class _Judge:
         kb = self.pipe.kb
         row = kb.row(gold.kb_id_) if gold.kb_id_ and gold.kb_id_ != NIL else None
         predicted = None if span is None else span.kb_id_ or NIL
-        shown: "Sequence[Demonstration]" = ()
+        shown: Sequence[Demonstration] = ()
         if span is not None and self.pipe.n_demonstrations:
             shown = self.pipe.demonstrations_for(doc, span)
         return MentionResult(

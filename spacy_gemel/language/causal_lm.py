@@ -95,7 +95,7 @@ class CausalLM:
         depth: tokens of the name before these.
         Returns the logits after each beam, (mentions, beams, vocab), in fp32.
         """
-        mentions, beams = tokens.shape
+        _mentions, beams = tokens.shape
         columns = torch.arange(state.width, device=self.device)
         prompt_seen = columns < state.lengths[:, None]  # (mentions, width)
         visible = torch.cat([prompt_seen[:, None].expand(-1, beams, -1), seen], dim=-1)

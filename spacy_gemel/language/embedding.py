@@ -8,9 +8,7 @@ from torch import Tensor
 from spacy_gemel.language.causal_lm import CausalLM
 
 
-def embed_prompt(
-    model: CausalLM, segments: Sequence[Sequence[int]], images: Sequence[int], prefixes: Tensor
-) -> Tensor:
+def embed_prompt(model: CausalLM, segments: Sequence[Sequence[int]], images: Sequence[int], prefixes: Tensor) -> Tensor:
     """One prompt, (tokens, width).
 
     segments: token ids of each segment. images: each segment's row in prefixes, -1 for none.

@@ -8,9 +8,7 @@ from spacy_gemel.language.causal_lm import CausalLM
 from spacy_gemel.language.tokenizer import load_tokenizer, missing_model_message
 
 
-def load_causal_lm(
-    name: str, *, revision: str | None, device: str, dtype: str | None, bos: bool = False
-) -> CausalLM:
+def load_causal_lm(name: str, *, revision: str | None, device: str, dtype: str | None, bos: bool = False) -> CausalLM:
     """A frozen causal LM of the Hugging Face hub or of a local folder, from safetensors only.
 
     dtype: "float32" (also if None), "bfloat16", "float16".

@@ -34,9 +34,7 @@ class NameTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the ids, without the one space that SentencePiece or `leading_space` put in front."""
-        text: str = self.tokenizer.decode(
-            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
-        )
+        text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text.removeprefix(" ")
 
     def end_id(self, name_end: NameEnd) -> int:
@@ -47,7 +45,7 @@ class NameTokenizer:
         if name_end == "eos":
             if self.tokenizer.eos_token_id is None:
                 raise ValueError(
-                    "The language model's tokenizer has no EOS token: set name_end = \"newline\" in the config."
+                    'The language model\'s tokenizer has no EOS token: set name_end = "newline" in the config.'
                 )
             return int(self.tokenizer.eos_token_id)
         # In context, because SentencePiece puts a "▁" before a newline that stands alone.
@@ -67,9 +65,7 @@ class NameTokenizer:
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 
-def load_tokenizer(
-    name: str, revision: str | None = None, *, leading_space: bool = False
-) -> NameTokenizer:
+def load_tokenizer(name: str, revision: str | None = None, *, leading_space: bool = False) -> NameTokenizer:
     """The tokenizer of a model on the Hugging Face hub, or in a local folder.
 
     Raises ValueError, with what to do, if there is none.

@@ -92,8 +92,7 @@ class PromptBuilder:
         length = len(self.start) + self._length(query)
         if length > self.max_tokens:
             raise PromptTooLong(
-                f"the text is too long for the language model: its prompt has {length} tokens, "
-                f"{self.max_tokens} fit"
+                f"the text is too long for the language model: its prompt has {length} tokens, {self.max_tokens} fit"
             )
         segments = [query]
         shown = 0

@@ -49,8 +49,7 @@ class DemonstrationStore:
     def to_plain(self) -> dict[str, Any]:
         """Plain data for msgpack: columns of strings and numbers, and the features' bytes and shape."""
         columns = {
-            field.name: [getattr(row, field.name) for row in self.demonstrations]
-            for field in fields(Demonstration)
+            field.name: [getattr(row, field.name) for row in self.demonstrations] for field in fields(Demonstration)
         }
         return {
             "columns": columns,
@@ -65,5 +64,3 @@ class DemonstrationStore:
         rows = zip(*(plain["columns"][name] for name in names), strict=True)
         features = np.frombuffer(plain["features"], dtype="<f4").reshape(plain["shape"])
         return cls([Demonstration(*row) for row in rows], features.astype(np.float32))
-
-

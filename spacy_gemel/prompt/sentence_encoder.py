@@ -60,9 +60,7 @@ def load_sentence_encoder(
             from sentence_transformers import SentenceTransformer
 
             return SentenceEncoder(
-                SentenceTransformer(
-                    name, device=device, revision=revision, model_kwargs={"use_safetensors": True}
-                )
+                SentenceTransformer(name, device=device, revision=revision, model_kwargs={"use_safetensors": True})
             )
         if pooling in ("cls", "mean"):
             return SentenceEncoder(_with_pooling(name, revision, pooling, device))
@@ -85,5 +83,7 @@ def _with_pooling(name: str, revision: str | None, pooling: str, device: str) ->
     from sentence_transformers.models import Pooling, Transformer
 
     transformer = Transformer(name, model_args={"revision": revision, "use_safetensors": True})
-    pool = Pooling(transformer.get_word_embedding_dimension(), pooling_mode=pooling)
+    # Renamed in sentence-transformers 6.
+    width = getattr(transformer, "get_embedding_dimension", None) or transformer.get_word_embedding_dimension
+    pool = Pooling(width(), pooling_mode=pooling)
     return SentenceTransformer(modules=[transformer, pool], device=device)

@@ -76,9 +76,7 @@ class _Finished:
         found = names.tolist()
         for mention, picks in enumerate(order.tolist()):
             old, new = self.names[mention], found[mention]
-            self.names[mention] = [
-                old[pick] if pick < self.size else tuple(new[pick - self.size]) for pick in picks
-            ]
+            self.names[mention] = [old[pick] if pick < self.size else tuple(new[pick - self.size]) for pick in picks]
 
     def hypotheses(self, wanted: int) -> list[list[Hypothesis]]:
         rows = zip(self.names, self.scores.tolist(), self.edges.tolist(), strict=True)
@@ -156,9 +154,7 @@ def _step(
 
     history = _rows(beams.history, parents)  # (mentions, 2 x beams, depth)
     may_finish = picked_ends & (torch.arange(2 * beam_size, device=device) < beam_size)
-    finished.add(
-        (best / (depth + 1) ** length_penalty).masked_fill(~may_finish, NEVER), picked_nodes, history
-    )
+    finished.add((best / (depth + 1) ** length_penalty).masked_fill(~may_finish, NEVER), picked_nodes, history)
 
     sums, keep = _best(best.masked_fill(picked_ends, NEVER), beam_size)
     parents = parents.gather(1, keep)

@@ -1,6 +1,5 @@
 """Frozen vision encoders: images in, one feature vector each out (paper section 3.1)."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,21 +60,16 @@ def load_open_clip(
     import open_clip
 
     is_folder = Path(name).is_dir()
-    with warnings.catch_warnings():
-        # Weights run with another GELU than they were trained with give other features; open_clip only warns.
-        warnings.filterwarnings("error", message="QuickGELU mismatch")
-        try:
-            model, preprocess = open_clip.create_model_from_pretrained(
-                f"local-dir:{name}" if is_folder else name,
-                pretrained=None if is_folder else pretrained,
-                device=device,
-            )
-        except UserWarning as warning:
-            raise ValueError(
-                f"vision_encoder: {warning} Name the model whose activation fits, such as {name}-quickgelu."
-            ) from warning
-        except (OSError, RuntimeError, ValueError, KeyError) as error:
-            raise ValueError(missing_model_message("vision encoder", name, error)) from error
+    if not is_folder:
+        _check_activation(name, pretrained)
+    try:
+        model, preprocess = open_clip.create_model_from_pretrained(
+            f"local-dir:{name}" if is_folder else name,
+            pretrained=None if is_folder else pretrained,
+            device=device,
+        )
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(missing_model_message("vision encoder", name, error)) from error
     visual = model.visual.to(torch_dtype(dtype))
     if not projection:
         if getattr(visual, "proj", None) is None:
@@ -87,9 +81,27 @@ def load_open_clip(
     return VisionEncoder(visual, preprocess, visual)
 
 
-def bundle_open_clip(
-    name: str, folder: Path, *, pretrained: str | None, projection: bool, dtype: str | None
-) -> None:
+def _check_activation(name: str, pretrained: str | None) -> None:
+    """Refuse weights that were trained with another GELU than the model would run them with.
+
+    Their features would be others, and open_clip only warns, after it has downloaded them.
+    """
+    import open_clip
+
+    config, weights = open_clip.get_model_config(name), open_clip.get_pretrained_cfg(name, pretrained or "")
+    if not config or not weights:
+        return  # open_clip says what is not there
+    needs, has = weights.get("quick_gelu", False), config.get("quick_gelu", False)
+    if needs != has:
+        fitting = name.removesuffix("-quickgelu") + ("-quickgelu" if needs else "")
+        raise ValueError(
+            f"vision_encoder: the weights {pretrained!r} of {name!r} were trained with "
+            f"{'QuickGELU' if needs else 'plain GELU'}, which this model is not built with: "
+            f"set name = {fitting!r}."
+        )
+
+
+def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, projection: bool, dtype: str | None) -> None:
     """Write a model that open_clip knows by name as a folder that `load_open_clip` reads."""
     import json
 
@@ -105,18 +117,14 @@ def bundle_open_clip(
     (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf8")
 
 
-def load_hugging_face_vision(
-    name: str, *, revision: str | None, device: str, dtype: str | None
-) -> VisionEncoder:
+def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dtype: str | None) -> VisionEncoder:
     """Any vision encoder of transformers (ViT, BEiT, ResNet): its pooled output, else its first hidden state."""
     import transformers
 
     options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype)}
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision)
-        model = transformers.AutoModel.from_pretrained(
-            name, revision=revision, use_safetensors=True, **options
-        )
+        model = transformers.AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
     model = model.to(device)

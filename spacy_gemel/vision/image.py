@@ -66,7 +66,7 @@ def _from_array(array: np.ndarray) -> "Image":
 
 def _open(source: Any, name: str) -> "Image":
     """Open and decode at once, so that a truncated file is found here and its handle is closed."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(source) as image:
@@ -76,7 +76,7 @@ def _open(source: Any, name: str) -> "Image":
         raise ImageError(f"{name} does not exist") from None
     except IsADirectoryError:
         raise ImageError(f"{name} is a folder") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(f"{name} is no image that Pillow can read") from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise ImageError(f"{name} cannot be decoded: {error}") from error

@@ -1,7 +1,6 @@
 """The converter on good and bad rows."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def test_converts_mentions_image_and_id(tmp_path: Path) -> None:
         ("Java", "ENTITY", "NIL"),
     ]
     assert doc.user_data == {"id": "7", "image": "../raw/images/7.jpg"}
-    assert os.path.samefile(out.parent / doc.user_data["image"], tmp_path / "raw" / "images" / "7.jpg")
+    assert (out.parent / doc.user_data["image"]).samefile(tmp_path / "raw" / "images" / "7.jpg")
     assert (report.mentions_widened, report.mentions_nil, report.images_missing) == (1, 1, 0)
 
 
@@ -181,12 +180,23 @@ NLP = spacy.blank("en")
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.binary(max_size=60), st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["text", "image", "id", "mentions", "start", "end", "kb_id", "label"]), inner, max_size=5),
-    max_leaves=12,
-).map(lambda row: json.dumps(row).encode())))
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(
+                    st.sampled_from(["text", "image", "id", "mentions", "start", "end", "kb_id", "label"]),
+                    inner,
+                    max_size=5,
+                )
+            ),
+            max_leaves=12,
+        ).map(lambda row: json.dumps(row).encode()),
+    )
+)
 def test_no_line_raises(line: bytes) -> None:
     for item in parse_line(line, where="f:1", folder=Path()):
         if isinstance(item, Record):

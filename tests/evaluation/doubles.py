@@ -1,4 +1,4 @@
-"""A pipe that answers from a table, with the attributes that evaluation and the commands ask of gemel_linker."""
+"""A pipe that answers from a table, with what evaluation and the commands ask of gemel_linker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TableKB:
 
 @dataclass
 class TableLinker:
-    """`answers`: mention -> its candidates, best first; `without_image`: what it says when it may not look."""
+    """`answers`: mention -> candidates, best first; `without_image`: when it may not look."""
 
     answers: Mapping[str, Sequence[str]]
     without_image: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -44,17 +44,20 @@ class TableLinker:
             for token in ent:
                 token.ent_kb_id_ = names[0] if names else "NIL"
             shares = [1 / 2**n for n in range(1, len(names) + 1)]
-            rows.append((ent.start_char, ent.end_char, *([n, n, -1.0, p] for n, p in zip(names, shares))))
+            found = [[name, name, -1.0, share] for name, share in zip(names, shares, strict=True)]
+            rows.append((ent.start_char, ent.end_char, *found))
         doc.user_data["gemel_candidates"] = rows
         return doc
 
     def demonstrations_for(self, doc: Doc, span: Span) -> list[SimpleNamespace]:
-        shown = SimpleNamespace(text="<b>Mercury</b> rises", mention="Mercury", name="Mercury", kb_id="Mercury")
+        shown = SimpleNamespace(
+            text="<b>Mercury</b> rises", mention="Mercury", name="Mercury", kb_id="Mercury"
+        )
         return [shown] * self.n_demonstrations
 
 
 def pipeline(linker: TableLinker, *, entities: Sequence[str] = ()) -> Language:
-    """A blank pipeline with the table as its gemel_linker, behind a ruler for `entities` where there are any."""
+    """A blank pipeline with the table as its gemel_linker, behind a ruler for `entities` if there are any."""
     nlp = spacy.blank("en")
     if entities:
         ruler = nlp.add_pipe("entity_ruler")

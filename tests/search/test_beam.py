@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from spacy_gemel.kb.trie import NameTrie
+from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.language.causal_lm import CausalLM
 from spacy_gemel.language.loading import load_causal_lm
 from spacy_gemel.search.beam import beam_search
 from spacy_gemel.search.names import AnyName, TrieNames
-from spacy_gemel.kb.trie_builder import trie_from_names
 
 BEAMS = 5
 END = 1
@@ -117,9 +118,7 @@ def test_fewer_names_than_beams(model: CausalLM, count: int) -> None:
     """All names are found once each; no duplicates and no impossible scores."""
     names = random_names(6)[:count]
     trie = trie_from_names(names, vocab_size=400)
-    [found] = beam_search(
-        model, random_prompts(model, 7, 1), TrieNames(trie, END, 12), beam_size=BEAMS, n_names=BEAMS
-    )
+    [found] = beam_search(model, random_prompts(model, 7, 1), TrieNames(trie, END, 12), beam_size=BEAMS, n_names=BEAMS)
     assert sorted(h.tokens for h in found) == names
     assert all(h.score > -1e4 for h in found)
 
@@ -140,14 +139,18 @@ def test_scores_are_those_of_plain_forward_passes(model: CausalLM) -> None:
 
 def test_free_search_equals_generate_without_constraint(model: CausalLM) -> None:
     for prompt in random_prompts(model, 10, 10):
-        [found] = beam_search(
-            model, [prompt], AnyName(model.vocab_size, END, 11), beam_size=BEAMS, n_names=1
-        )
+        [found] = beam_search(model, [prompt], AnyName(model.vocab_size, END, 11), beam_size=BEAMS, n_names=1)
         output = model.model.generate(
             inputs_embeds=prompt[None],
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            num_beams=BEAMS, max_new_tokens=12, do_sample=False, early_stopping="never",
-            eos_token_id=END, pad_token_id=END, output_scores=True, return_dict_in_generate=True,
+            num_beams=BEAMS,
+            max_new_tokens=12,
+            do_sample=False,
+            early_stopping="never",
+            eos_token_id=END,
+            pad_token_id=END,
+            output_scores=True,
+            return_dict_in_generate=True,
         )
         ids = output.sequences[0].tolist()
         if END in ids:  # generate also returns what has not ended at the limit; the search does not

@@ -1,0 +1,100 @@
+"""Retrievers against rank_bm25 and plain cosines."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rank_bm25 import BM25Okapi
+from sentence_transformers import SentenceTransformer
+
+from spacy_gemel.registry import (
+    bm25_retriever,
+    no_retriever,
+    random_retriever,
+    sentence_transformer_retriever,
+)
+
+MENTIONS = ["Hawks", "Hawthorn", "Hawthorn FC", "the Hawks", "New York", "New York City", "Java", "Java"]
+
+words = st.sampled_from(["new", "york", "city", "Java", "Hawks", "FC", "the"])
+mentions = st.lists(words, min_size=1, max_size=4).map(" ".join)
+
+
+@given(corpus=st.lists(mentions, min_size=1, max_size=30), query=mentions, n=st.integers(1, 40))
+@settings(max_examples=100, deadline=None)
+def test_bm25_is_rank_bm25(corpus: list[str], query: str, n: int) -> None:
+    retriever = bm25_retriever()
+    retriever.index(corpus)
+    scores = BM25Okapi([mention.lower().split() for mention in corpus]).get_scores(query.lower().split())
+    expected = sorted(range(len(corpus)), key=lambda place: (-scores[place], place))[:n]
+    assert retriever.rank(query, "any text", n) == expected
+    assert retriever.rank(query, "any text", 1) == expected[:1]
+
+
+def test_dense_is_the_cosine_of_sentence_transformers(models: Path) -> None:
+    folder = models / "sentence_encoder"
+    retriever = sentence_transformer_retriever(str(folder))
+    retriever.load("cpu")
+    retriever.index(MENTIONS)
+    reference = SentenceTransformer(str(folder), device="cpu")
+    vectors = reference.encode(MENTIONS, normalize_embeddings=True)
+    for query in ("Hawthorn F.C.", "York", "Java"):
+        similarity = vectors @ reference.encode([query], normalize_embeddings=True)[0]
+        ranked = retriever.rank(query, "", len(MENTIONS))
+        assert sorted(ranked) == list(range(len(MENTIONS)))
+        assert all(np.diff(similarity[ranked]) <= 1e-6)
+    assert retriever.rank("Java", "", 2) == [6, 7]  # equals in the order of the store
+
+
+@pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
+def test_pooling_of_a_plain_transformer(models: Path, pooling: str) -> None:
+    """SimCSE's pooler output where the model has no pooling of its own."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    plain = models / "sentence_encoder-plain"
+    retriever = sentence_transformer_retriever(str(plain), pooling=pooling)
+    retriever.load("cpu")
+    model, tokenizer = AutoModel.from_pretrained(plain), AutoTokenizer.from_pretrained(plain)
+    with torch.no_grad():
+        output = model(**tokenizer("New York", return_tensors="pt"))
+    expected = {
+        "pooler": output.pooler_output[0],
+        "cls": output.last_hidden_state[0, 0],
+        "mean": output.last_hidden_state[0].mean(0),
+    }[pooling]
+    np.testing.assert_allclose(retriever._embed(["New York"])[0], expected.numpy(), atol=1e-5)
+    if pooling == "pooler":  # the default where the model is no sentence transformer
+        default = sentence_transformer_retriever(str(plain))
+        default.load("cpu")
+        np.testing.assert_allclose(default._embed(["New York"])[0], expected.numpy(), atol=1e-5)
+
+
+def test_random_is_the_same_for_the_same_mention_and_text() -> None:
+    first, second, other = random_retriever(1), random_retriever(1), random_retriever(2)
+    for retriever in (first, second, other):
+        retriever.index(MENTIONS * 20)
+    ranks = [first.rank(f"mention {place}", "text", 8) for place in range(50)]
+    assert ranks == [second.rank(f"mention {place}", "text", 8) for place in range(50)]
+    assert ranks != [other.rank(f"mention {place}", "text", 8) for place in range(50)]
+    assert first.rank("a", "one text", 8) != first.rank("a", "another text", 8)
+    assert all(len(set(rank)) == 8 for rank in ranks)
+    assert len({place for rank in ranks for place in rank}) > 100
+
+
+def test_nothing_to_retrieve(models: Path) -> None:
+    dense = sentence_transformer_retriever(str(models / "sentence_encoder"))
+    dense.load("cpu")
+    for retriever in (no_retriever(), random_retriever(), bm25_retriever(), dense):
+        retriever.index([])
+        assert retriever.rank("Java", "text", 4) == []
+    none = no_retriever()
+    none.index(MENTIONS)
+    assert none.rank("Java", "text", 4) == []
+
+
+def test_an_unknown_pooling_is_refused(models: Path) -> None:
+    with pytest.raises(ValueError, match="pooling = 'max' is not known"):
+        sentence_transformer_retriever(str(models / "sentence_encoder"), pooling="max").load("cpu")

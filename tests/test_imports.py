@@ -1,0 +1,52 @@
+"""Imports stay light, and every registered name resolves."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from spacy import registry
+
+HEAVY = ["transformers", "open_clip", "sentence_transformers", "pyarrow", "spacy_transformers"]
+
+
+def loaded(code: str, names: list[str]) -> list[str]:
+    program = f"import json, sys\n{code}\nprint(json.dumps([n for n in {names!r} if n in sys.modules]))"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    found: list[str] = json.loads(run.stdout.splitlines()[-1])
+    return found
+
+
+def test_the_package_alone_loads_nothing() -> None:
+    assert loaded("import spacy_gemel", ["spacy", "torch", "numpy", *HEAVY]) == []
+
+
+def test_a_blank_pipeline_loads_no_model_library() -> None:
+    code = "import spacy; nlp = spacy.blank('en'); assert nlp.has_factory('gemel_linker')"
+    assert loaded(code, HEAVY) == []
+
+
+@pytest.mark.parametrize("module", ["spacy_gemel.kb.trie", "spacy_gemel.language.causal_lm", "spacy_gemel.search.beam"])
+def test_rooms_that_know_nothing_of_spacy(module: str) -> None:
+    assert loaded(f"import {module}", ["spacy", "thinc", "pyarrow"]) == []
+
+
+def test_every_registered_name_is_an_entry_point() -> None:
+    expected = {
+        "misc": [
+            "CausalLM",
+            "OpenCLIP",
+            "HuggingFaceVision",
+            "NoRetriever",
+            "RandomRetriever",
+            "BM25Retriever",
+            "SentenceTransformerRetriever",
+            "KBFromDisk",
+        ],
+        "architectures": ["LinearMapper"],
+        "readers": ["MultimodalCorpus"],
+        "scorers": ["linker_scorer"],
+    }
+    for kind, names in expected.items():
+        for name in names:
+            assert callable(getattr(registry, kind).get(f"spacy_gemel.{name}.v1"))
