@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
     from spacy_gemel.prompt.demonstrations import Demonstration
+    from spacy_gemel.settings import Settings
 
 FACTORY = "gemel_linker"
 NIL = "NIL"
@@ -23,10 +24,7 @@ rows.
 class LinkerPipe(Protocol):
     """What evaluation and the commands need of the gemel_linker pipe."""
 
-    use_image: bool
-    constrained: bool
-    n_demonstrations: int
-    beam_size: int
+    settings: "Settings"
 
     @property
     def kb(self) -> "KnowledgeBase":
@@ -91,14 +89,14 @@ def overridden(
         "n_demonstrations": n_demonstrations,
     }
     changed = {key: value for key, value in wanted.items() if value is not None}
-    before = {key: getattr(pipe, key) for key in changed}
+    before = {key: getattr(pipe.settings, key) for key in changed}
     try:
         for key, value in changed.items():
-            setattr(pipe, key, value)
+            setattr(pipe.settings, key, value)
         yield pipe
     finally:
         for key, value in before.items():
-            setattr(pipe, key, value)
+            setattr(pipe.settings, key, value)
 
 
 def candidate_rows(doc: "Doc") -> dict[tuple[int, int], list[dict[str, Any]]]:

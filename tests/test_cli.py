@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import spacy
+from PIL import Image
 from spacy.tokens import DocBin, Span
 from typer.testing import CliRunner
 
@@ -169,10 +170,13 @@ def test_evaluate_and_report(table: TableLinker, corpus: Path, tmp_path: Path) -
     result = call("evaluate", "pipe", corpus, "-o", no_image, "-q", "--no-image", "--n-demonstrations", 0)
     assert json.loads(no_image.read_text())["accuracy"] == 0.0
     assert json.loads(no_image.read_text())["settings"]["use_image"] is False
-    assert table.use_image
+    assert table.settings.use_image
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "x.jpg")
     result = call("report", full, no_image, "--output", tmp_path / "report")
     assert result.exit_code == 0, result.output
-    assert "−50.0" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "−50.0" in page
+    assert page.count("data:image/jpeg;base64,") == 2
 
 
 def test_errors_of_evaluate_and_report(table: TableLinker, corpus: Path, tmp_path: Path) -> None:

@@ -80,9 +80,7 @@ class ConvertReport:
         return "\n".join(lines)
 
 
-def convert(
-    dataset: str, source: Path, out: Path, *, lang: str = "en", progress: bool = True
-) -> ConvertReport:
+def convert(dataset: str, source: Path, out: Path, *, lang: str = "en", progress: bool = True) -> ConvertReport:
     """Write `source` as a DocBin at `out`, and the report beside it as `out` + ".report.json".
 
     Images go in by reference: `doc.user_data["image"]` is a path relative to the folder of `out`. Rows that

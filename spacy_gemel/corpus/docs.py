@@ -7,9 +7,7 @@ from spacy.tokens import Doc, Span
 from spacy_gemel.corpus.records import Problem, Record
 
 
-def doc_of(
-    record: Record, make_doc: Callable[[str], Doc], image: str | None
-) -> tuple[Doc, list[Problem], int]:
+def doc_of(record: Record, make_doc: Callable[[str], Doc], image: str | None) -> tuple[Doc, list[Problem], int]:
     """Tokenise a record and set its mentions as entities.
 
     A mention that starts or ends inside a token is widened to whole tokens, never dropped for the

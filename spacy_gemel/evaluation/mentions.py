@@ -1,6 +1,7 @@
 """One evaluated mention, and the file of them."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,7 +19,7 @@ class MentionResult:
     seen: the gold entity occurs in the training set. tail: None for a gold that the KB never counted, or
     does not hold. image: the doc has one. candidates: best first, with kb_id, name, score, probability.
     demonstrations: as the prompt had them, the most similar last, with text, mention, name, kb_id.
-    image_path: relative to the folder of the file this is written to.
+    image_path: absolute; in a file, relative to the file's folder.
     """
 
     doc: str
@@ -54,10 +55,22 @@ def mentions_path(metrics: Path) -> Path:
 
 
 def write_mentions(results: Iterable[MentionResult], path: Path) -> None:
-    """Write one JSON line per mention."""
+    """Write one JSON line per mention; image paths become relative to the folder of `path`."""
     with write_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as lines:
         for result in results:
-            lines.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+            row = asdict(result)
+            if result.image_path is not None:
+                row["image_path"] = _relative(result.image_path, path.parent)
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _relative(image: str, folder: Path) -> str:
+    if not Path(image).is_absolute():
+        return image
+    try:
+        return Path(os.path.relpath(image, folder)).as_posix()
+    except ValueError:  # another drive on Windows
+        return image
 
 
 def read_mentions(path: Path) -> list[MentionResult]:

@@ -1,7 +1,6 @@
 """Run a pipeline over a .spacy file and measure what it says."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -56,14 +55,12 @@ def evaluate(
     data: Path,
     options: EvaluateOptions,
     *,
-    images_from: Path | None = None,
     pipeline: str = "",
 ) -> tuple[dict[str, Any], list[MentionResult]]:
     """Measure a pipeline on a .spacy file or a folder of them.
 
-    The linker gets the gold mentions, or with `predicted_ents` those of the pipeline's own NER.
-    `images_from` is the folder that image paths in the result are relative to (default: the working
-    folder), `pipeline` what to call the pipeline in the settings.
+    The linker gets the gold mentions, or with `predicted_ents` those of the pipeline's own NER. `pipeline` is what
+    the settings call it.
 
     Returns the metrics of the design and one result per gold mention. Raises ValueError where there is
     nothing to read or no linker in the pipeline.
@@ -72,8 +69,7 @@ def evaluate(
     tail = split_tail(pipe.kb.counts, options.tail_share)
     docs = read_docs(data, nlp.vocab)
     examples = [
-        make_example(nlp, doc, gold_ents=not options.predicted_ents)
-        for doc in islice(docs, options.limit or None)
+        make_example(nlp, doc, gold_ents=not options.predicted_ents) for doc in islice(docs, options.limit or None)
     ]
     if not any(example.reference.ents for example in examples):
         raise ValueError(f"{data}: not one mention in {len(examples)} docs, so there is nothing to evaluate")
@@ -92,7 +88,7 @@ def evaluate(
     ):
         seconds = _predict(nlp, examples, options)
         linked = sum(len(example.predicted.ents) for example in examples)
-        judge = _Judge(pipe, tail, pipe.training_golds, images_from or Path.cwd())
+        judge = _Judge(pipe, tail, pipe.training_golds)
         results = [
             result
             for number, example in enumerate(tqdm(examples, "collect", disable=not options.progress))
@@ -135,7 +131,6 @@ class _Judge:
     pipe: LinkerPipe
     tail: TailSplit
     training_golds: frozenset[str]
-    images_from: Path
 
     def results_of(self, example: Example, number: int) -> list[MentionResult]:
         """One result per gold mention; `number` names the doc where it has no id."""
@@ -156,7 +151,7 @@ class _Judge:
         row = kb.row(gold.kb_id_) if gold.kb_id_ and gold.kb_id_ != NIL else None
         predicted = None if span is None else span.kb_id_ or NIL
         shown: Sequence[Demonstration] = ()
-        if span is not None and self.pipe.n_demonstrations:
+        if span is not None and self.pipe.settings.n_demonstrations:
             shown = self.pipe.demonstrations_for(doc, span)
         return MentionResult(
             doc=identity,
@@ -171,22 +166,10 @@ class _Judge:
             image=any(doc.user_data.get(key) is not None for key in ("image", "image_features")),
             in_kb=row is not None,
             candidates=candidates,
-            demonstrations=[
-                {"text": d.text, "mention": d.mention, "name": d.name, "kb_id": d.kb_id} for d in shown
-            ],
+            demonstrations=[{"text": d.text, "mention": d.mention, "name": d.name, "kb_id": d.kb_id} for d in shown],
             text=doc.text,
-            image_path=_image_path(doc, self.images_from),
+            image_path=image if isinstance(image := doc.user_data.get("image"), str) else None,
         )
-
-
-def _image_path(doc: Doc, folder: Path) -> str | None:
-    image = doc.user_data.get("image")
-    if not isinstance(image, str):
-        return None
-    try:
-        return Path(os.path.relpath(image, folder)).as_posix()
-    except ValueError:  # another drive on Windows
-        return image
 
 
 def _settings(nlp: Language, pipe: LinkerPipe, options: EvaluateOptions) -> dict[str, Any]:
@@ -197,14 +180,14 @@ def _settings(nlp: Language, pipe: LinkerPipe, options: EvaluateOptions) -> dict
         return (config.get(block) or {}).get(key)
 
     return {
-        "use_image": pipe.use_image,
-        "constrained": pipe.constrained,
-        "n_demonstrations": pipe.n_demonstrations,
+        "use_image": pipe.settings.use_image,
+        "constrained": pipe.settings.constrained,
+        "n_demonstrations": pipe.settings.n_demonstrations,
         "retriever": of("retriever", "@misc"),
         "language_model": of("language_model", "name"),
         "vision_encoder": of("vision_encoder", "name"),
         "prefix_length": of("model", "prefix_length"),
-        "beam_size": pipe.beam_size,
+        "beam_size": pipe.settings.beam_size,
         "predicted_ents": options.predicted_ents,
         "tail_share": options.tail_share,
         "limit": options.limit,

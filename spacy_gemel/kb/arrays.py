@@ -32,11 +32,7 @@ def open_array(path: Path, *dtypes: DTypeLike) -> NDArray[Any]:
         raise KBError(f"The knowledge base lacks {path}: build it again") from None
     except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise KBError(f"{path} is truncated or no array file ({error}): build the KB again") from error
-    if (
-        not isinstance(array, np.memmap)
-        or array.ndim != 1
-        or array.dtype not in [np.dtype(dtype) for dtype in dtypes]
-    ):
+    if not isinstance(array, np.memmap) or array.ndim != 1 or array.dtype not in [np.dtype(dtype) for dtype in dtypes]:
         wanted = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
         raise KBError(f"{path} does not hold a one-dimensional {wanted} array: build the KB again")
     return np.asarray(array)

@@ -132,9 +132,7 @@ def _scan(source: Path, progress: bool) -> tuple[set[int], int]:
     hashes.append(np.array(batch, dtype=np.uint64))
     found = np.sort(np.concatenate(hashes))
     if len(found) == 0:
-        raise KBError(
-            f'{source} has no entity: lines like {{"id": "Q1", "name": "Name"}} are expected.{problem}'
-        )
+        raise KBError(f'{source} has no entity: lines like {{"id": "Q1", "name": "Name"}} are expected.{problem}')
     return set(found[1:][found[1:] == found[:-1]].tolist()), size
 
 
@@ -235,12 +233,9 @@ def _finish(
         vocab_size=tokenizer.vocab_size,
         max_name_tokens=max_name_tokens,
         skipped={
-            reason: Skipped(count, tuple(examples))
-            for reason, (count, examples) in sorted(collected.skipped.items())
+            reason: Skipped(count, tuple(examples)) for reason, (count, examples) in sorted(collected.skipped.items())
         },
-        files={
-            name: FileRecord((folder / name).stat().st_size, sha256_of(folder / name)) for name in DATA_FILES
-        },
+        files={name: FileRecord((folder / name).stat().st_size, sha256_of(folder / name)) for name in DATA_FILES},
     )
     write_meta(folder, meta)
     return meta

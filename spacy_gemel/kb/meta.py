@@ -95,8 +95,7 @@ def read_meta(folder: Path) -> KBMeta:
     if set(content) != {item.name for item in fields(KBMeta)}:
         raise KBError(f"{path} lacks or adds fields. {hint}")
     skipped = {
-        reason: Skipped(item["count"], tuple(item["examples"]))
-        for reason, item in content.pop("skipped").items()
+        reason: Skipped(item["count"], tuple(item["examples"])) for reason, item in content.pop("skipped").items()
     }
     files = {name: FileRecord(**item) for name, item in content.pop("files").items()}
     return KBMeta(skipped=skipped, files=files, **content)

@@ -35,9 +35,7 @@ class NameTokenizer(Protocol):
         """The text of token ids."""
 
 
-def tokenise_names(
-    names: Sequence[str], tokenizer: NameTokenizer, max_tokens: int
-) -> list[list[int] | RowProblem]:
+def tokenise_names(names: Sequence[str], tokenizer: NameTokenizer, max_tokens: int) -> list[list[int] | RowProblem]:
     """Token ids of each name, or why the name cannot enter the trie.
 
     Raises KBError if the tokenizer does not answer for each name.

@@ -21,9 +21,7 @@ MAX_TOKENS = 254  # with the END edge, the height of the root still fits uint8
 MAX_EDGES = 2**31 - 1  # offsets are int32
 
 
-def build_trie(
-    tokens: Ints, lengths: Ints, rows: Ints, counts: NDArray[np.int64], vocab_size: int
-) -> TrieArrays:
+def build_trie(tokens: Ints, lengths: Ints, rows: Ints, counts: NDArray[np.int64], vocab_size: int) -> TrieArrays:
     """Build the trie of n names.
 
     tokens  (sum of lengths,) the token ids of all names, one after the other

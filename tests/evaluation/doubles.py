@@ -30,16 +30,15 @@ class TableLinker:
     answers: Mapping[str, Sequence[str]]
     without_image: Mapping[str, Sequence[str]] = field(default_factory=dict)
     training_golds: frozenset[str] = frozenset({"Mercury (planet)", "Jaguar"})
-    use_image: bool = True
-    constrained: bool = True
-    n_demonstrations: int = 2
-    beam_size: int = 5
+    settings: SimpleNamespace = field(
+        default_factory=lambda: SimpleNamespace(use_image=True, constrained=True, n_demonstrations=2, beam_size=5)
+    )
     kb: TableKB = field(default_factory=TableKB)
 
     def __call__(self, doc: Doc) -> Doc:
         rows = []
         for ent in doc.ents:
-            looking = self.use_image and "image" in doc.user_data
+            looking = self.settings.use_image and "image" in doc.user_data
             names = (self.answers if looking else self.without_image).get(ent.text, ())
             for token in ent:
                 token.ent_kb_id_ = names[0] if names else "NIL"
@@ -50,10 +49,8 @@ class TableLinker:
         return doc
 
     def demonstrations_for(self, doc: Doc, span: Span) -> list[SimpleNamespace]:
-        shown = SimpleNamespace(
-            text="<b>Mercury</b> rises", mention="Mercury", name="Mercury", kb_id="Mercury"
-        )
-        return [shown] * self.n_demonstrations
+        shown = SimpleNamespace(text="<b>Mercury</b> rises", mention="Mercury", name="Mercury", kb_id="Mercury")
+        return [shown] * self.settings.n_demonstrations
 
 
 def pipeline(linker: TableLinker, *, entities: Sequence[str] = ()) -> Language:

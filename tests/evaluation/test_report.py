@@ -110,9 +110,7 @@ def test_text_is_escaped_and_nothing_is_fetched(metrics: list[Path]) -> None:
     assert EVIL in "".join(page.text)
     for tag, attributes in page.tags:
         assert not {"href", "onerror", "onload"} & set(attributes), tag
-        assert (attributes.get("src") or "data:").startswith(
-            "data:image/jpeg;base64,"
-        ) or "src" not in attributes
+        assert (attributes.get("src") or "data:").startswith("data:image/jpeg;base64,") or "src" not in attributes
 
 
 def test_a_dozen_examples_with_their_pictures(metrics: list[Path]) -> None:
@@ -188,8 +186,6 @@ def test_nothing_given() -> None:
         read_runs([])
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"), [(-0.068, "−6.8"), (0.1, "+10.0"), (0.0, "0.0"), (-0.0001, "0.0")]
-)
+@pytest.mark.parametrize(("value", "shown"), [(-0.068, "−6.8"), (0.1, "+10.0"), (0.0, "0.0"), (-0.0001, "0.0")])
 def test_points(value: float, shown: str) -> None:
     assert points(value) == shown

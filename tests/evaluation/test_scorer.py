@@ -54,9 +54,7 @@ def test_a_gold_without_an_entity_is_no_error() -> None:
 
 def test_as_spacy_where_all_golds_are_annotated() -> None:
     rng = random.Random(0)
-    rows = [
-        (rng.choice("AB"), rng.choice(["x", "y", "NIL"]), rng.choice(["x", "y", "NIL"])) for _ in range(200)
-    ]
+    rows = [(rng.choice("AB"), rng.choice(["x", "y", "NIL"]), rng.choice(["x", "y", "NIL"])) for _ in range(200)]
     examples = [example(*rows[n : n + 5]) for n in range(0, 200, 5)]
     theirs = Scorer.score_links(examples, negative_labels=["NIL"])
     ours = linker_score(examples)

@@ -32,9 +32,7 @@ class CharacterTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         # a tokenizer that normalises: it does not tell ß from s
-        return "".join(self.alphabet[self.vocab_size - 1 - i] if i > 1 else "?$"[i] for i in ids).replace(
-            "ß", "s"
-        )
+        return "".join(self.alphabet[self.vocab_size - 1 - i] if i > 1 else "?$"[i] for i in ids).replace("ß", "s")
 
 
 Rows = list[dict[str, Any] | str]

@@ -166,9 +166,7 @@ def test_a_file_in_the_way(tmp_path: Path, build: Build) -> None:
         build(tmp_path, [{"id": "Q1", "name": "x"}])
 
 
-@pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("boom")]
-)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("boom")])
 @pytest.mark.parametrize("where", ["tokenise_names", "build_trie", "write_meta"])
 def test_error_while_building_leaves_the_old_kb(
     tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str

@@ -150,9 +150,7 @@ def test_flipped_bit_is_found(tmp_path: Path, build: Build, planets: list[Any], 
 
 @pytest.mark.parametrize("name", DATA_FILES)
 @pytest.mark.parametrize("what", ["truncated", "longer", "empty", "missing"])
-def test_wrong_size_is_refused_at_open(
-    tmp_path: Path, build: Build, planets: list[Any], name: str, what: str
-) -> None:
+def test_wrong_size_is_refused_at_open(tmp_path: Path, build: Build, planets: list[Any], name: str, what: str) -> None:
     path = build(tmp_path, planets).path / name
     sound = path.read_bytes()
     if what == "missing":

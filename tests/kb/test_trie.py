@@ -27,9 +27,7 @@ VOCABULARIES = {5: st.integers(0, 4), 65535: st.integers(65530, 65534), 70000: s
 def name_lists(draw: st.DrawFn) -> tuple[list[Name], list[int], int]:
     vocab_size = draw(st.sampled_from(sorted(VOCABULARIES)))
     names = draw(
-        st.lists(
-            st.lists(VOCABULARIES[vocab_size], min_size=1, max_size=12).map(tuple), min_size=1, max_size=60
-        )
+        st.lists(st.lists(VOCABULARIES[vocab_size], min_size=1, max_size=12).map(tuple), min_size=1, max_size=60)
     )
     counts = draw(st.lists(st.integers(0, 3), min_size=len(names), max_size=len(names)))
     return names, counts, vocab_size
@@ -84,9 +82,7 @@ def test_same_as_a_plain_set_of_names(case: tuple[list[Name], list[int], int]) -
 
 @settings(max_examples=80, deadline=None)
 @given(name_lists(), st.lists(st.lists(st.integers(-1, 70001), max_size=4), max_size=10))
-def test_what_is_no_prefix_is_not_found(
-    case: tuple[list[Name], list[int], int], strangers: list[list[int]]
-) -> None:
+def test_what_is_no_prefix_is_not_found(case: tuple[list[Name], list[int], int], strangers: list[list[int]]) -> None:
     names, _, vocab_size = case
     trie = trie_from_names(names, vocab_size)
     following = plain(names)
@@ -108,9 +104,7 @@ def test_children_of_is_children_padded(case: tuple[list[Name], list[int], int],
     assert tokens.shape == (len(nodes), max((len(trie.children(node)[0]) for node in nodes), default=0))
     for place, node in enumerate(nodes):
         one_tokens, one_edges = trie.children(node)
-        assert valid[place].tolist() == [True] * len(one_tokens) + [False] * (
-            tokens.shape[1] - len(one_tokens)
-        )
+        assert valid[place].tolist() == [True] * len(one_tokens) + [False] * (tokens.shape[1] - len(one_tokens))
         assert tokens[place, valid[place]].tolist() == one_tokens.tolist()
         assert edges[place, valid[place]].tolist() == one_edges.tolist()
         assert not tokens[place, ~valid[place]].any()
@@ -140,9 +134,7 @@ def test_order_of_the_names_does_not_matter(case: tuple[list[Name], list[int], i
     order = list(range(len(names)))
     random.shuffle(order)  # type: ignore[attr-defined]
     one = trie_from_names(names, vocab_size, counts=counts)
-    other = trie_from_names(
-        [names[i] for i in order], vocab_size, rows=order, counts=[counts[i] for i in order]
-    )
+    other = trie_from_names([names[i] for i in order], vocab_size, rows=order, counts=[counts[i] for i in order])
     for name in TrieArrays.__slots__:
         assert np.array_equal(getattr(one, name), getattr(other, name))
 
@@ -175,9 +167,7 @@ def test_layout_in_the_small() -> None:
     assert ROOT == 0
 
 
-@pytest.mark.parametrize(
-    ("vocab_size", "dtype"), [(65535, np.uint16), (65536, np.uint32), (250000, np.uint32)]
-)
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(65535, np.uint16), (65536, np.uint32), (250000, np.uint32)])
 def test_dtype_by_the_vocabulary(vocab_size: int, dtype: type) -> None:
     trie = trie_from_names([(vocab_size - 1,), (0, vocab_size - 1)], vocab_size)
     assert trie.tokens.dtype == dtype
@@ -229,9 +219,7 @@ def test_corrupt_offsets_are_never_followed(value: int) -> None:
     for place in range(1, len(arrays.offsets) - 1):
         offsets = arrays.offsets.copy()
         offsets[place] = value
-        trie = NameTrie(
-            TrieArrays(arrays.tokens, offsets, *[getattr(arrays, n) for n in TrieArrays.__slots__[2:]])
-        )
+        trie = NameTrie(TrieArrays(arrays.tokens, offsets, *[getattr(arrays, n) for n in TrieArrays.__slots__[2:]]))
         for call in (trie.children, lambda node, trie=trie: trie.children_of(np.array([node]))):
             for node in (place - 1, place):
                 with pytest.raises(KBError, match="corrupt"):

@@ -1,0 +1,162 @@
+"""Pretraining text for the language model: prompts of the paper's shape and short statements.
+
+In front of a [Text] the picture may be told in words: its kind's word, one to four times. It stands where the mapper
+will later put its soft tokens. Some answers can only be copied: names invented for one document, told apart by the
+picture's kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .captions import make_caption
+from .names import KINDS, Reading, pick_form, readings_by_form
+
+MAX_PICTURE_WORDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A demonstration or query: what it shows, how it is mentioned, what it is."""
+
+    mention: str
+    kind: str
+    name: str
+    text: str
+    picture_words: int  # 0: no picture
+    knowable: bool  # whether the answer follows from what is known or stands before
+    copied: bool  # whether the answer is invented and stands before
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    kind: str
+    name: str
+    forms: tuple[str, ...]
+    known: bool  # a read entity; otherwise invented for one document
+
+
+def picture_phrase(kind: str, times: int) -> str:
+    """The picture in words, at most four tokens, tokenised alone and put right before the item's [Text]."""
+    return " ".join([kind] * times)
+
+
+def question(text: str, mention: str) -> str:
+    """The query segment of the paper's prompt, up to and including [Answer]."""
+    return f"[Text]{text}\n[Question]What does {mention} mentioned in the text refer to?\n[Answer]"
+
+
+class PromptMaker:
+    """Draws pretraining documents from a world, reading no entity outside its read ones."""
+
+    def __init__(self, world: tuple[Reading, ...], distractor_names: list[str]) -> None:
+        self.read = [reading for reading in world if reading.is_read]
+        self.by_family: dict[str, list[Reading]] = {}
+        for reading in self.read:
+            self.by_family.setdefault(reading.family, []).append(reading)
+        self.families = sorted(self.by_family)
+        self.forms = {form: [r for r in rs if r.is_read] for form, rs in readings_by_form(world).items()}
+        weights = np.array([reading.weight for reading in self.read]) ** 0.6
+        self.weights = np.cumsum(weights / weights.sum())
+        self.titles = {reading.name for reading in world} | set(distractor_names)
+        names = [reading.name for reading in world] + distractor_names
+        words = {word.strip("(),:") for name in names for word in name.split()}
+        self.words = sorted(word for word in words if word and word[0].isalnum())
+        self.big_words = [word for word in self.words if word[0].isupper()]
+        self.small_words = [word for word in self.words if word[0].islower()] + list(KINDS)
+
+    def any_reading(self, rng: np.random.Generator) -> Reading:
+        """A read entity by popularity, flattened."""
+        return self.read[min(int(np.searchsorted(self.weights, rng.random())), len(self.read) - 1)]
+
+    def invent_name(self, mention: str, rng: np.random.Generator) -> str:
+        """A title that no entity has, like the real ones in shape; half do not begin with the mention."""
+
+        def big() -> str:
+            return self._word(rng)
+
+        def small() -> str:
+            return self.small_words[int(rng.integers(len(self.small_words)))]
+
+        while True:
+            shape = int(rng.integers(10))
+            name = (
+                f"{mention} ({small()})", f"{mention} ({small()})", f"{big()} {mention}", f"{mention} {big()}",
+                f"{big()} {big()}",
+                f"{big()} {big()} {mention}", f"{big()} {mention} {big()}", f"{mention}, {big()}", big(),
+                f"{big()} ({small()})",
+            )[shape]  # fmt: skip
+            if name not in self.titles:
+                return name
+
+    def _item(self, form: str, choice: _Choice, rng: np.random.Generator, picture: bool, stands: bool) -> Item:
+        text, _, telling = make_caption(form, choice.kind, rng)
+        words = 1 + int(rng.integers(MAX_PICTURE_WORDS)) if picture else 0
+        knowable = choice.known or (stands and (picture or telling))
+        return Item(form, choice.kind, choice.name, text, words, knowable, stands and not choice.known)
+
+    def _invent(self, rng: np.random.Generator, mention: str, taken: set[str]) -> list[_Choice]:
+        """One to three invented readings of `mention`, of kinds that are not `taken`; sometimes with a second form."""
+        free = [kind for kind in KINDS if kind not in taken]
+        made = []
+        for place in rng.permutation(len(free))[: 1 + int(rng.integers(3))]:
+            forms = (mention, self._word(rng)) if rng.random() < 0.2 else (mention,)
+            made.append(_Choice(free[int(place)], self.invent_name(mention, rng), forms, False))
+        return made
+
+    def _word(self, rng: np.random.Generator) -> str:
+        return self.big_words[int(rng.integers(len(self.big_words)))]
+
+    def _choices(self, rng: np.random.Generator, copy_share: float) -> tuple[list[_Choice], list[_Choice]]:
+        """What a document is about: readings that are known, and readings invented for it."""
+        family = self.any_reading(rng).family
+        known = [_Choice(r.kind, r.name, r.forms, True) for r in self.by_family[family]]
+        if rng.random() >= copy_share:
+            return known, []
+        if rng.random() < 0.5 and copy_share < 1:  # a real name with further readings, as never-read entities have them
+            return known, self._invent(rng, family, {choice.kind for choice in known})
+        made = self._invent(rng, self._word(rng) if rng.random() < 0.5 else family, set())
+        if rng.random() < 0.5:  # another name with the same kinds: both the name and the kind must be matched
+            other = self._word(rng)
+            made += [_Choice(c.kind, self.invent_name(other, rng), (other,), False) for c in made]
+        return [], made
+
+    def document(
+        self, rng: np.random.Generator, copy_share: float = 0.5, longest: int = 9, picture: bool | None = None
+    ) -> list[Item]:
+        """Up to `longest` + 1 items; each one's answer is asked.
+
+        `picture` True or False gives all items one or none.
+        """
+        n_items = 1 + int(rng.integers(longest + 1))
+        pictured = rng.random() < 0.8 if picture is None else picture
+        known, made = self._choices(rng, copy_share)
+        if made:
+            n_items = max(n_items, min(4, longest + 1))
+        items: list[Item] = []
+        shown: set[str] = set()
+        for _ in range(n_items):
+            has_picture = pictured and (picture is True or rng.random() < 0.94)
+            if copy_share < 1 and rng.random() < (0.1 if made else 0.3):
+                reading = self.any_reading(rng)
+                choice = _Choice(reading.kind, reading.name, reading.forms, True)
+            else:
+                pool = made if made and (not known or rng.random() < 0.7) else known
+                choice = pool[int(rng.integers(len(pool)))]
+            forms = choice.forms
+            form = forms[0] if len(forms) == 1 or rng.random() < 0.75 else forms[1 + int(rng.integers(len(forms) - 1))]
+            items.append(self._item(form, choice, rng, has_picture, choice.name in shown))
+            shown.add(choice.name)
+        return items
+
+    def statement(self, rng: np.random.Generator) -> str:
+        """Some lines of plain text about a read entity."""
+        r = self.any_reading(rng)
+        form = pick_form(r, rng)
+        return (
+            f"{r.name} is a {r.kind} known as {form}.\n",
+            f"In the picture of a {r.kind}, {form} is {r.name}.\n",
+            f"A {r.kind} called {form}: {r.name}\n",
+        )[int(rng.integers(3))]

@@ -1,0 +1,114 @@
+"""The mini world seen from outside: what it writes, and that the same seed writes the same."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mini_world.drawing import DRAWERS, SIZE, draw, to_jpeg
+from mini_world.generate import generate
+from mini_world.names import DESCRIPTIONS, load_world, readings_by_form, tail_ids
+from mini_world.sampling import sample_split
+from PIL import Image
+
+NUMBERS = {"train": 12, "dev": 6, "test": 8}
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def world_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    generate(folder, 0, NUMBERS)
+    return folder
+
+
+def _all_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_same_seed_writes_the_same_bytes(world_folder: Path, tmp_path: Path) -> None:
+    generate(tmp_path, 0, NUMBERS)
+    assert _all_bytes(tmp_path) == _all_bytes(world_folder)
+
+
+def test_another_seed_writes_another_world(world_folder: Path, tmp_path: Path) -> None:
+    generate(tmp_path, 1, NUMBERS)
+    assert _all_bytes(tmp_path)["test.jsonl"] != _all_bytes(world_folder)["test.jsonl"]
+
+
+def test_more_test_docs_leave_the_first_ones_alone() -> None:
+    world = load_world(0)
+    assert sample_split(world, "test", 100, 0)[:40] == sample_split(world, "test", 40, 0)
+
+
+def test_rows_are_well_formed(world_folder: Path) -> None:
+    entities = _rows(world_folder / "entities.jsonl")
+    names = {row["id"]: {row["name"], *row.get("aliases", ())} for row in entities}
+    assert len(names) == len(entities) > 2400
+    for split, number in NUMBERS.items():
+        rows = _rows(world_folder / f"{split}.jsonl")
+        assert len(rows) == number
+        for row in rows:
+            assert Image.open(world_folder / row["image"]).size == (SIZE, SIZE)
+            for mention in row["mentions"]:
+                assert row["text"][mention["start"] : mention["end"]] in names[mention["kb_id"]]
+
+
+def test_offsets_and_golds_of_the_whole_world() -> None:
+    world = load_world(0)
+    ids = {reading.kb_id for reading in world}
+    for split, number in (("train", 1600), ("dev", 300), ("test", 2000)):
+        for mention in sample_split(world, split, number, 0):
+            assert mention.text[mention.start : mention.end] == mention.form
+            assert mention.form in mention.reading.forms
+            assert mention.reading.kb_id in ids
+            assert split != "train" or mention.reading.is_seen
+
+
+def test_readings_of_a_form_differ_in_kind() -> None:
+    for form, readings in readings_by_form(load_world(0)).items():
+        kinds = [reading.kind for reading in readings]
+        assert len(set(kinds)) == len(kinds), form
+
+
+def test_world_is_as_large_and_as_hard_as_promised() -> None:
+    world = load_world(0)
+    assert len({reading.family for reading in world}) >= 150
+    assert len(world) >= 400
+    assert len({reading.kind for reading in world}) >= 25
+    assert len({reading.kb_id for reading in world}) == len(world)
+    plain = [r for r in world if r.name == r.family or r.name.startswith(f"{r.family} (")]
+    assert len(plain) <= len(world) / 2
+    trained = [reading for reading in world if reading.is_seen]
+    assert abs(sum(not reading.is_read for reading in trained) / len(trained) - 1 / 3) < 0.02
+    tail = tail_ids(world)
+    held = sum(reading.count for reading in world if reading.kb_id in tail) / sum(reading.count for reading in world)
+    assert 0.15 < held <= 0.2
+    train = sample_split(world, "train", 1600, 0)
+    assert {mention.reading.kb_id for mention in train} == {reading.kb_id for reading in trained}
+    test = sample_split(world, "test", 2000, 0)
+    assert sum(mention.reading.kb_id in tail for mention in test) >= 300
+    assert sum(not mention.reading.is_seen for mention in test) >= 500
+    assert sum(not mention.telling for mention in test) / len(test) > 0.64
+
+
+def test_some_names_begin_others(world_folder: Path) -> None:
+    names = {row["name"] for row in _rows(world_folder / "entities.jsonl")}
+    assert sum(f"{name} in culture" in names for name in names) > 5
+
+
+def test_every_kind_can_be_drawn() -> None:
+    assert set(DRAWERS) == set(DESCRIPTIONS)
+    for kind in DRAWERS:
+        image = draw(kind, np.random.default_rng([3, 1]))
+        again = draw(kind, np.random.default_rng([3, 1]))
+        assert image.size == (SIZE, SIZE) and image.mode == "RGB"
+        assert to_jpeg(image) == to_jpeg(again)
+        assert Image.open(io.BytesIO(to_jpeg(image))).format == "JPEG"
