@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from spacy import util
 from spacy.language import Language
@@ -11,17 +11,21 @@ from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Config, Model, Optimizer, get_torch_default_device, set_dropout_rate
+from thinc.types import Floats2d
 
 from spacy_gemel.candidates import CANDIDATES_KEY, Candidate, decide, install_extension, to_row
 from spacy_gemel.frozen import FrozenModel
 from spacy_gemel.prompt.demonstrations import Demonstration, DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.settings import Settings
+from spacy_gemel.vision.mapper import start_at_the_size_of_words
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
     from spacy_gemel.stages import Stages
     from spacy_gemel.vision.features import FeatureReader
+
+_SCALE_SAMPLE = 1024
 
 DEFAULT_CONFIG = Config().from_str(
     """
@@ -31,6 +35,7 @@ DEFAULT_CONFIG = Config().from_str(
     max_name_tokens = 32
     name_end = "newline"
     n_demonstrations = 16
+    n_training_demonstrations = null
     threshold = null
     use_image = true
     constrained = true
@@ -79,6 +84,7 @@ def make_gemel_linker(
     max_name_tokens: int,
     name_end: Literal["newline", "eos"],
     n_demonstrations: int,
+    n_training_demonstrations: int | None,
     threshold: float | None,
     use_image: bool,
     constrained: bool,
@@ -96,6 +102,8 @@ def make_gemel_linker(
     max_name_tokens: longest name, in tokens without its end (the paper's 32).
     name_end: what ends a name: "newline", as in a demonstration, or "eos", as in the paper.
     n_demonstrations: training examples shown in a prompt (the paper's 16).
+    n_training_demonstrations: how many of them are shown while the mapper learns, if there are so many; null for
+        all, as in the paper. Fewer make a step cheaper.
     threshold: a mention whose best candidate's probability is below it gets "NIL"; null for never.
     use_image: false to link from the text alone.
     constrained: false to let the model say anything; what is no entity's name exactly is then "NIL".
@@ -108,6 +116,7 @@ def make_gemel_linker(
         max_name_tokens=max_name_tokens,
         name_end=name_end,
         n_demonstrations=n_demonstrations,
+        n_training_demonstrations=n_training_demonstrations,
         threshold=threshold,
         use_image=use_image,
         constrained=constrained,
@@ -233,6 +242,8 @@ class GemelLinker(TrainablePipe):
         self.model.set_dim("nI", self._reader.encoder.width)
         self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
         self.model.initialize()
+        sample = self.model.ops.asarray2f(cast(Floats2d, self.store.features[:_SCALE_SAMPLE]))
+        start_at_the_size_of_words(self.model, sample, language_model.embedding_size)
         self._assemble(kb, language_model)
 
     def _load_models(self, kb: "KnowledgeBase") -> Any:

@@ -17,6 +17,7 @@ class Settings:
     max_name_tokens: int
     name_end: Literal["newline", "eos"]
     n_demonstrations: int
+    n_training_demonstrations: int | None
     threshold: float | None
     use_image: bool
     constrained: bool
@@ -29,5 +30,6 @@ class Settings:
         for name in ("beam_size", "n_candidates", "max_name_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"gemel_linker: {name} must be at least 1, not {getattr(self, name)}.")
-        if self.n_demonstrations < 0:
-            raise ValueError(f"gemel_linker: n_demonstrations must be 0 or more, not {self.n_demonstrations}.")
+        for name in ("n_demonstrations", "n_training_demonstrations"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"gemel_linker: {name} must be 0 or more, not {getattr(self, name)}.")

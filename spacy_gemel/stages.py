@@ -92,6 +92,8 @@ class Stages:
     def demonstrations(self, mention: str, text: str, *, training: bool = False) -> list[int]:
         """The places in the store of what a mention is shown, most similar first."""
         wanted = self.settings.n_demonstrations
+        if training and self.settings.n_training_demonstrations is not None:
+            wanted = min(wanted, self.settings.n_training_demonstrations)
         itself = self._same.get((mention, text), set()) if training else set()
         if wanted < 1:
             return []
@@ -182,6 +184,8 @@ class Stages:
         limit = self.settings.max_name_tokens
         if self.settings.constrained:
             return TrieNames(self.kb.trie, self.end_id, limit)
+        # What is longer than every name is no entity's name.
+        limit = min(limit, self.kb.trie.max_depth)
         return AnyName(self.language_model.vocab_size, self.end_id, limit)
 
     def _found(self, hypothesis: Hypothesis) -> FoundName:

@@ -355,6 +355,13 @@ def test_an_item_never_sees_itself_in_training(nlp: Language) -> None:
         assert place in pipe.stages.demonstrations(shown.mention, shown.text) or shown.mention == "Mercury"
 
 
+def test_fewer_demonstrations_while_learning(models: Path, kb: Path) -> None:
+    stages = make_pipeline(models, kb, n_training_demonstrations=1).get_pipe("gemel_linker").stages
+    whole = stages.demonstrations("Mercury", "A text.")
+    assert len(whole) == 3
+    assert stages.demonstrations("Mercury", "A text.", training=True) == whole[:1]
+
+
 @pytest.mark.parametrize("retriever", ["NoRetriever", "RandomRetriever", "BM25Retriever"])
 def test_other_retrievers(models: Path, kb: Path, retriever: str) -> None:
     nlp = make_pipeline(models, kb, retriever={"@misc": f"spacy_gemel.{retriever}.v1"})
@@ -447,6 +454,7 @@ def test_training_data_without_one_usable_mention(models: Path, kb: Path) -> Non
     [
         ({"beam_size": 0}, "beam_size must be at least 1"),
         ({"n_demonstrations": -1}, "n_demonstrations must be 0 or more"),
+        ({"n_training_demonstrations": -1}, "n_training_demonstrations must be 0 or more"),
         ({"max_name_tokens": 0}, "max_name_tokens must be at least 1"),
     ],
 )

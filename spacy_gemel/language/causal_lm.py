@@ -65,6 +65,11 @@ class CausalLM:
         limits = [getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window")]
         return min((limit for limit in limits if limit), default=2**31 - 1)
 
+    @property
+    def embedding_size(self) -> float:
+        """Root mean square of the elements of the token embeddings."""
+        return float(self.embeddings.weight.float().square().mean().sqrt())
+
     def embed(self, ids: Sequence[int]) -> Tensor:
         """The embeddings of some token ids, (tokens, width)."""
         with torch.no_grad():

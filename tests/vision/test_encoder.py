@@ -15,7 +15,7 @@ from spacy_gemel.registry import hugging_face_vision, open_clip_encoder
 from spacy_gemel.vision.encoder import VisionEncoder, bundle_open_clip, load_open_clip
 from spacy_gemel.vision.features import FeatureReader, check_features
 from spacy_gemel.vision.image import ImageError
-from spacy_gemel.vision.mapper import linear_mapper
+from spacy_gemel.vision.mapper import linear_mapper, start_at_the_size_of_words
 
 PICTURES = [
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 30, 3), dtype=np.uint8)) for seed in range(40)
@@ -152,6 +152,10 @@ def test_the_mapper_is_one_linear_layer() -> None:
     np.testing.assert_allclose(model.predict(inputs), expected, atol=1e-6)
     with pytest.raises(ValueError, match="prefix_length"):
         linear_mapper(0)
+    start_at_the_size_of_words(model, inputs, 0.02)
+    assert np.sqrt((model.predict(inputs) ** 2).mean()) == pytest.approx(0.02, rel=1e-4)
+    start_at_the_size_of_words(model, inputs[:0], 7.0)  # nothing to measure by: nothing changes
+    assert np.sqrt((model.predict(inputs) ** 2).mean()) == pytest.approx(0.02, rel=1e-4)
 
 
 def test_one_model_for_all_pipes_of_a_process(models: Path) -> None:
