@@ -2,9 +2,11 @@
 
 import importlib
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -68,7 +70,8 @@ class FrozenModel(Generic[ModelT]):
 
     @property
     def _marker(self) -> dict[str, Any]:
-        return {"name": self.name, "settings": dict(self.settings)}
+        which = {key: value for key, value in self.settings if key in ("revision", "pretrained")}
+        return {"name": self.name, **which}
 
     def is_bundled(self, folder: Path) -> bool:
         """Whether a folder is the bundle of this very model: the config may have come to name another one."""
@@ -77,13 +80,13 @@ class FrozenModel(Generic[ModelT]):
 
     def bundle(self, target: Path, folder: Path | None = None) -> None:
         """Write the model's files to a folder, hard-linked where they lie in one; nothing where they are there."""
-        if self.is_bundled(target):
-            return
         source = Path(self.source(folder))
-        target.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            link_folder(source, target, [name for name in files_in(source) if name != _BUNDLE])
+        if source.is_dir():  # each time, as the model may have been made again; what is there costs nothing
+            link_folder(source, target, _model_files(source), keep=(_BUNDLE,))
+        elif self.is_bundled(target):
+            return
         else:
+            target.mkdir(parents=True, exist_ok=True)
             _import(self.bundler)(self.name, target, **dict(self.settings))
         with write_whole(target / _BUNDLE) as partial:
             partial.write_text(json.dumps(self._marker), encoding="utf8")
@@ -94,9 +97,28 @@ def link_snapshot(name: str, folder: Path, revision: str | None = None, **_setti
     from huggingface_hub import snapshot_download
 
     snapshot = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    for file in files_in(snapshot):
-        if not file.endswith((".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx")):
-            link_file(snapshot / file, folder / file)
+    for file in _model_files(snapshot):
+        link_file(snapshot / file, folder / file)
+
+
+def _model_files(folder: Path) -> list[str]:
+    """The files of a model's folder, less weights in other forms than safetensors, and what is hidden."""
+    return [
+        name
+        for name in files_in(folder)
+        if name != _BUNDLE
+        and not name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx"))
+        and not any(part.startswith(".") for part in Path(name).parts)
+    ]
+
+
+@cache
+def one_thread_in_forks() -> None:
+    """Let processes that fork from this one run torch on one thread: with more, `nlp.pipe(n_process=2)` hangs."""
+    import torch
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _import(path: str) -> Callable[..., Any]:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,8 +49,7 @@ def gather_mentions(docs: Sequence[Doc], reader: FeatureReader | None) -> list[M
 def read_features(docs: Sequence[Doc], reader: FeatureReader) -> list[NDArray[np.float32] | None]:
     """The features of each doc's image, or None; a warning for each image that cannot be used.
 
-    Only docs with entities are read. A PIL image in user_data is replaced by its encoded bytes, since a Doc
-    that holds one cannot be serialised.
+    Only docs with entities are read.
     """
     sources: list[Any] = [None] * len(docs)
     results: list[NDArray[np.float32] | ImageError | None] = [None] * len(docs)
@@ -62,7 +62,7 @@ def read_features(docs: Sequence[Doc], reader: FeatureReader) -> list[NDArray[np
             except (ImageError, ValueError, TypeError) as error:
                 results[place] = ImageError(str(error))
         else:
-            sources[place] = _plain_source(doc)
+            sources[place] = doc.user_data.get(IMAGE_KEY)
     for place, read in enumerate(reader.read(sources)):
         if read is not None:
             results[place] = read
@@ -83,16 +83,15 @@ def describe(doc: Doc, place: int) -> str:
     return f"doc {name!r} ({text!r})" if name is not None else f"doc {place} of the batch ({text!r})"
 
 
-def _plain_source(doc: Doc) -> Any:
-    source = doc.user_data.get(IMAGE_KEY)
-    if source is None or isinstance(source, (str, bytes, np.ndarray)):
-        return source
-    from PIL.Image import Image
+def encode_pil_images(docs: Sequence[Doc]) -> None:
+    """Replace each PIL image in user_data by its encoded bytes, since a Doc that holds one cannot be serialised."""
+    for doc in docs:
+        source = doc.user_data.get(IMAGE_KEY)
+        if source is None or isinstance(source, (str, bytes, np.ndarray)):
+            continue
+        from PIL.Image import Image
 
-    if isinstance(source, Image):
-        try:
-            source = encode_png(read_image(source))
-        except ImageError:
-            return source  # the reader says what is wrong
-        doc.user_data[IMAGE_KEY] = source
-    return source
+        if isinstance(source, Image):
+            # An image that is broken stays: the reader says what is wrong with it.
+            with suppress(ImageError):
+                doc.user_data[IMAGE_KEY] = encode_png(read_image(source))

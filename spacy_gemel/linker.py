@@ -248,13 +248,16 @@ class GemelLinker(TrainablePipe):
 
     def _load_models(self, kb: "KnowledgeBase") -> Any:
         """Load the frozen models; returns the language model, whose tokenizer must be the knowledge base's."""
+        from spacy_gemel.frozen import one_thread_in_forks
         from spacy_gemel.vision.features import FeatureReader
 
+        one_thread_in_forks()
         device = str(get_torch_default_device())
+        # The largest last, so that a small one that is missing is said first.
+        self.retriever.load(device, self.folders.get("retriever"))
+        self._reader = FeatureReader(self.vision_encoder.load(device, self.folders.get("vision_encoder")))
         language_model = self.language_model.load(device, self.folders.get("language_model"))
         kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
-        self._reader = FeatureReader(self.vision_encoder.load(device, self.folders.get("vision_encoder")))
-        self.retriever.load(device, self.folders.get("retriever"))
         return language_model
 
     def _assemble(self, kb: "KnowledgeBase", language_model: Any) -> None:
@@ -288,8 +291,7 @@ class GemelLinker(TrainablePipe):
         mentions, rows = usable_mentions(examples, self.kb, self.NIL, self._image_reader())
         if not mentions:
             return losses
-        values, learn = self.stages.loss(mentions, rows)
-        learn()
+        values = self.stages.learn(mentions, rows)
         losses[self.name] += float(values.sum())
         if sgd:  # spaCy's training loop passes False to accumulate
             self.finish_update(sgd)
@@ -303,9 +305,10 @@ class GemelLinker(TrainablePipe):
 
     def predict(self, docs: Iterable[Doc]) -> list[list[tuple[int, int, list[Candidate]]]]:
         """For each doc its entities as (start token, end token, candidates best first). Changes no doc's entities."""
-        from spacy_gemel.gather import gather_mentions
+        from spacy_gemel.gather import encode_pil_images, gather_mentions
 
         docs = list(docs)
+        encode_pil_images(docs)
         found: list[list[tuple[int, int, list[Candidate]]]] = [[] for _ in docs]
         if not any(len(doc.ents) for doc in docs):
             return found
@@ -327,6 +330,7 @@ class GemelLinker(TrainablePipe):
                 for token in span:  # an id set on the spans of doc.ents would not stay
                     token.ent_kb_id_ = kb_id
                 rows.append(to_row(span.start_char, span.end_char, candidates))
+            doc.user_data.pop(CANDIDATES_KEY, None)
             if rows:
                 doc.user_data[CANDIDATES_KEY] = rows
 

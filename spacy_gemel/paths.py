@@ -49,11 +49,17 @@ def link_file(source: Path, target: Path) -> None:
         partial.replace(target)
 
 
-def link_folder(source: Path, target: Path, names: Sequence[str]) -> None:
-    """Make target hold exactly the named files (paths relative to source), hard-linked where possible."""
+def link_folder(source: Path, target: Path, names: Sequence[str], keep: Sequence[str] = ()) -> None:
+    """Make target hold exactly the named files (paths relative to source), hard-linked where possible.
+
+    keep: files of the target that stay. Nothing is done where source and target are one folder.
+    """
+    if source.resolve() == target.resolve():
+        return
+    target.mkdir(parents=True, exist_ok=True)
     for name in names:
         link_file(source / name, target / name)
-    wanted = set(names)
+    wanted = {*names, *keep}
     for path in list(target.rglob("*")):
         if path.is_file() and path.relative_to(target).as_posix() not in wanted:
             path.unlink()

@@ -48,13 +48,18 @@ def open_clip_encoder(
     name: str,
     pretrained: str | None = None,
     projection: bool = False,
+    revision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
 ) -> "FrozenModel[VisionEncoder]":
     """spacy_gemel.OpenCLIP.v1: a CLIP of open_clip by model name and tag, or a local folder.
 
+    revision: must be null: open_clip's weights are told apart by their tag. Raises ValueError otherwise.
+
     projection: false for the pooled hidden state before CLIP's projection (the paper's), true for the projection.
     """
+    if revision is not None:
+        raise ValueError("vision_encoder: open_clip has no revisions: name the weights by `pretrained`.")
     return FrozenModel(
         "vision encoder",
         "spacy_gemel.vision.encoder:load_open_clip",

@@ -45,7 +45,7 @@ def disk_readers(pipe: "GemelLinker", folder: Path, exclude: tuple[str, ...]) ->
 
     def read_models(path: Path) -> None:
         _use_bundles(pipe, path)
-        pipe.load_parts(opened["kb"])
+        pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb)  # noqa: SIM401 (not loaded: raises)
 
     return {
         "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
@@ -92,7 +92,7 @@ def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
     def read_models(data: bytes) -> None:
         unpack_folder(srsly.msgpack_loads(data), folder / "models")
         _use_bundles(pipe, folder / "models")
-        pipe.load_parts(opened["kb"])
+        pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb)  # noqa: SIM401 (not loaded: raises)
 
     return {
         "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),

@@ -1,4 +1,4 @@
-"""What may be changed on a pipe at any time."""
+"""The settings of a pipe."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,6 +7,9 @@ from typing import Literal
 @dataclass
 class Settings:
     """The pipe's settings, as its config gives them; see `make_gemel_linker` for what each means.
+
+    A change of a pipe's settings lasts until the process ends: what is to be saved stands in the config. name_end and
+    max_name_tokens are read when the pipe is loaded.
 
     temperature: of the candidates' probabilities; 1 until calibrated.
     Raises ValueError for a value that makes no sense.

@@ -50,7 +50,7 @@ class Stages:
             language_model.tokenizer,
             store,
             prefix_length=self.prefix_length,
-            max_tokens=language_model.max_length - settings.max_name_tokens - 1,
+            max_tokens=language_model.max_length - max(settings.max_name_tokens, kb.meta.max_name_tokens) - 1,
             bos=language_model.bos,
         )
         self._same: dict[tuple[str, str], set[int]] = {}
@@ -72,8 +72,8 @@ class Stages:
                 )
             except PromptTooLong as error:
                 warnings.warn(
-                    f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... gets {self.nil!r}: {error}. "
-                    "Split the document.",
+                    f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is "
+                    f"{'skipped' if training else f'linked to {self.nil!r}'}: {error}. Split the document.",
                     stacklevel=2,
                 )
                 prompts.append(None)
@@ -114,32 +114,32 @@ class Stages:
                 n_names=self.settings.n_candidates,
             )
             for place, hypotheses in zip(batch, results, strict=True):
-                names = [self._found(hypothesis) for hypothesis in hypotheses]
-                found[place] = to_candidates(names, self.settings.temperature)
+                # A free search can find a name in several tokenisations: the best of them counts.
+                names: dict[str, FoundName] = {}
+                for hypothesis in hypotheses:
+                    name = self._found(hypothesis)
+                    names.setdefault(name.name, name)
+                found[place] = to_candidates(list(names.values()), self.settings.temperature)
         return found
 
-    def loss(self, mentions: Sequence[Mention], rows: Sequence[int]) -> tuple[NDArray[np.float32], Callable[[], None]]:
-        """Each mention's loss, and a function that adds its mean's gradient to the mapper's.
+    def learn(self, mentions: Sequence[Mention], rows: Sequence[int]) -> NDArray[np.float32]:
+        """Each mention's loss, (mentions,), after adding the gradient of their mean to the mapper's.
 
-        rows: the gold entities' rows in the knowledge base.
+        rows: the gold entities' rows in the knowledge base. A text that is too long is left out.
         """
-        pairs = [
-            (prompt, row)
-            for prompt, row in zip(self.prompts(mentions, training=True), rows, strict=True)
-            if prompt is not None
-        ]
-        if not pairs:
-            return np.zeros(0, dtype=np.float32), lambda: None
-        embedded, backprop = self.embed([prompt for prompt, _ in pairs], train=True)
-        names = self.language_model.tokenizer.encode([self.kb.entity(row).name for _, row in pairs])
-        losses = self.language_model.name_loss(embedded, [[*name, self.end_id] for name in names])
-
-        def learn() -> None:
-            if losses.requires_grad:
-                losses.mean().backward()
+        prompts = self.prompts(mentions, training=True)
+        usable = sum(prompt is not None for prompt in prompts)
+        losses: list[NDArray[np.float32]] = []
+        for batch in self._batches(prompts):
+            embedded, backprop = self.embed([prompt for place in batch if (prompt := prompts[place])], train=True)
+            golds = [self.kb.entity(rows[place]).name for place in batch]
+            names = self.language_model.tokenizer.encode(golds)
+            values = self.language_model.name_loss(embedded, [[*name, self.end_id] for name in names])
+            if values.requires_grad:  # not where no mention and no demonstration has an image
+                (values.sum() / usable).backward()
                 backprop()
-
-        return losses.detach().cpu().numpy(), learn
+            losses.append(values.detach().cpu().numpy())
+        return np.concatenate(losses) if losses else np.zeros(0, dtype=np.float32)
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
         """The prompts embedded, (tokens, width) each, and what brings their gradient back to the mapper."""

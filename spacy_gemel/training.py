@@ -46,7 +46,7 @@ def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, na
     for place, example in enumerate(examples):
         for ent in example.reference.ents:
             seen += 1
-            row = kb.row(ent.kb_id_) if ent.kb_id_ not in ("", nil) else None
+            row = kb.linkable_row(ent.kb_id_) if ent.kb_id_ not in ("", nil) else None
             if row is not None:
                 rows[place, ent.start] = row
             elif ent.kb_id_ not in ("", nil):
@@ -60,8 +60,8 @@ def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, na
         )
     if missing:
         warnings.warn(
-            f"{name}: {sum(missing.values())} of {seen} training mentions are skipped: their ids are not in the "
-            f"knowledge base ({', '.join(list(missing)[:3])}{' ...' if len(missing) > 3 else ''}).",
+            f"{name}: {sum(missing.values())} of {seen} training mentions are skipped: the knowledge base has no "
+            f"such id, or no usable name for it ({', '.join(list(missing)[:3])}{' ...' if len(missing) > 3 else ''}).",
             stacklevel=2,
         )
     return rows
@@ -102,7 +102,7 @@ def usable_mentions(
     """The gold mentions of some examples whose entity is in the knowledge base, and its row there."""
     mentions, rows = [], []
     for mention in gather_mentions(gold_docs(examples), reader):
-        row = kb.row(mention.gold) if mention.gold not in ("", nil) else None
+        row = kb.linkable_row(mention.gold) if mention.gold not in ("", nil) else None
         if row is not None:
             mentions.append(mention)
             rows.append(row)

@@ -346,6 +346,58 @@ def test_golds_that_are_nil_or_unknown_are_skipped(models: Path, kb: Path) -> No
     nlp.update([], losses=losses)
 
 
+def test_golds_whose_name_cannot_be_said_are_skipped(models: Path, tmp_path: Path) -> None:
+    rows = [{"id": "long", "name": "Mercury " * 40}, {"id": "Java", "name": "Java"}]
+    nlp = spacy.blank("en")
+    nlp.add_pipe("gemel_linker", config=make_config(models))
+    loader = {"@misc": "spacy_gemel.KBFromDisk.v1", "path": str(make_kb(tmp_path, models, rows))}
+    nlp.config["initialize"]["components"]["gemel_linker"] = {"kb_loader": loader}
+    data = [example(nlp, "A photo of Java.", "Java", "Java"), example(nlp, "Mercury.", "Mercury", "long")]
+    with pytest.warns(UserWarning, match="1 of 2 training mentions are skipped"):
+        nlp.initialize(lambda: data)
+    assert nlp.get_pipe("gemel_linker").training_golds == {"Java"}
+
+
+def test_two_processes_link_as_one(nlp: Language) -> None:
+    def docs() -> list[Doc]:
+        return [mercury(nlp, picture("Mercury", seed)) for seed in range(4)]
+
+    for one, other in zip(nlp.pipe(docs()), nlp.pipe(docs(), n_process=2, batch_size=2), strict=True):
+        assert_same(one, other)
+
+
+def test_a_batch_is_learned_as_its_parts(models: Path, kb: Path) -> None:
+    """batch_tokens bounds the memory of a step and changes nothing else."""
+    gradients = []
+    for tokens in (100_000, 1):
+        spacy.util.fix_random_seed(1)
+        nlp = make_pipeline(models, kb, batch_tokens=tokens)
+        losses: dict[str, float] = {}
+        nlp.update(examples(nlp)[:6], sgd=False, losses=losses)
+        gradients.append((losses["gemel_linker"], nlp.get_pipe("gemel_linker").model.get_grad("W")))
+    assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-4)
+    np.testing.assert_allclose(gradients[0][1], gradients[1][1], rtol=1e-2, atol=1e-5)
+
+
+def test_a_rebuilt_model_is_bundled_anew(models: Path, kb: Path, tmp_path: Path) -> None:
+    from tests import tiny
+
+    shutil.copytree(models, tmp_path / "models")
+    nlp = make_pipeline(tmp_path / "models", kb, bundle_models=True)
+    nlp.to_disk(tmp_path / "pipeline")
+    shutil.rmtree(tmp_path / "models" / "language_model")
+    tiny.make_language_model(tmp_path / "models" / "language_model", seed=5)
+    nlp.to_disk(tmp_path / "pipeline")
+    places = [tmp_path / "models", tmp_path / "pipeline" / "gemel_linker" / "models"]
+    assert len({(place / "language_model" / "model.safetensors").read_bytes() for place in places}) == 1
+
+
+def test_a_doc_without_mentions_still_loses_its_pil_image(nlp: Language) -> None:
+    doc = nlp.make_doc("No entity here.")
+    doc.user_data["image"] = Image.fromarray(picture("Mercury"))
+    nlp(doc).to_bytes()
+
+
 def test_an_item_never_sees_itself_in_training(nlp: Language) -> None:
     pipe = nlp.get_pipe("gemel_linker")
     for place, shown in enumerate(pipe.store):

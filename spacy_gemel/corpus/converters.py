@@ -117,7 +117,7 @@ def convert(dataset: str, source: Path, out: Path, *, lang: str = "en", progress
         report.rows_kept += 1
         if record.image is not None:
             report.images += 1
-            report.images_missing += not (record.folder / record.image).is_file()
+            report.images_missing += not _is_file(record.folder / record.image)
         doc, problems, widened = doc_of(record, nlp.make_doc, record.image_for(out.parent))
         for problem in problems:
             report.add(problem)
@@ -139,3 +139,10 @@ def convert(dataset: str, source: Path, out: Path, *, lang: str = "en", progress
 def report_path(out: Path) -> Path:
     """Where the report of a conversion to `out` lies."""
     return out.with_name(out.name + ".report.json")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have, such as a data URI
+        return False

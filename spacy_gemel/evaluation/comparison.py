@@ -38,7 +38,6 @@ KNOWN = {
 
 _RETRIEVERS = {
     "spacy_gemel.SentenceTransformerRetriever.v1": "sentence vectors",
-    "spacy_gemel.TransformerRetriever.v1": "mention vectors",
     "spacy_gemel.BM25Retriever.v1": "BM25",
     "spacy_gemel.RandomRetriever.v1": "chance",
 }

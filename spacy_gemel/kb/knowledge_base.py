@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,9 +88,17 @@ class KnowledgeBase:
                 return row
         return None
 
-    def names(self, rows: Iterable[int]) -> list[str]:
-        """The name of each row."""
-        return [cast(str, self.table.value(int(row), "name")) for row in rows]
+    @cached_property
+    def _named(self) -> NDArray[np.bool_]:
+        """Whether each entity's name is in the trie, (rows,)."""
+        named = np.zeros(len(self), dtype=np.bool_)
+        named[self.trie.leaf_rows] = True
+        return named
+
+    def linkable_row(self, kb_id: str) -> int | None:
+        """The row of an id whose name the search can say; None where its name is not in the trie."""
+        row = self.row(kb_id)
+        return row if row is not None and self._named[row] else None
 
     def files(self) -> list[str]:
         """Names of the files in ``path`` that make the knowledge base."""

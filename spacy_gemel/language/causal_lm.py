@@ -19,14 +19,12 @@ class Prefilled:
     cache: the model's key-value cache; one copy per mention, whatever the number of beams.
     lengths: tokens of each prompt, (mentions,); the cache is as wide as the longest.
     logits: scores of the first token after each prompt, (mentions, vocab).
-    slots: tokens appended to the cache since.
     """
 
     cache: Any
     lengths: Tensor
     logits: Tensor
     width: int
-    slots: int = 0
 
 
 class CausalLM:
@@ -116,7 +114,6 @@ class CausalLM:
                 use_cache=True,
             )
         state.cache = output.past_key_values
-        state.slots += beams
         return output.logits.float()
 
     def name_loss(self, prompts: Sequence[Tensor], names: Sequence[Sequence[int]]) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from spacy_gemel.language.causal_lm import CausalLM
+from spacy_gemel.language.self_check import check_branches
 from spacy_gemel.language.tokenizer import load_tokenizer, missing_model_message
 
 
@@ -26,7 +27,9 @@ def load_causal_lm(name: str, *, revision: str | None, device: str, dtype: str |
         )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("language model", name, error)) from error
-    return CausalLM(model.to(device), tokenizer, bos=bos)
+    loaded = CausalLM(model.to(device), tokenizer, bos=bos)
+    check_branches(loaded, name)
+    return loaded
 
 
 def dtype_argument(version: str) -> str:

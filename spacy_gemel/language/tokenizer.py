@@ -49,13 +49,16 @@ class NameTokenizer:
                 )
             return int(self.tokenizer.eos_token_id)
         # In context, because SentencePiece puts a "▁" before a newline that stands alone.
-        with_end, without = self.encode(["x\n", "x"])
-        if with_end[:-1] != without:
+        ends = set()
+        for name in ("x", "x (y)", "x.", 'x"', "x 1"):
+            with_end, without = self.encode([name + "\n", name])
+            ends.add(with_end[-1] if with_end[:-1] == without else None)
+        if len(ends) > 1 or None in ends:
             raise ValueError(
-                "The language model's tokenizer has no token of its own for a newline after a name: "
+                "The language model's tokenizer joins the newline after a name with what stands before it: "
                 'set name_end = "eos" in the config.'
             )
-        return with_end[-1]
+        return int(ends.pop() or 0)
 
     @property
     def fingerprint(self) -> str:

@@ -42,10 +42,6 @@ class DemonstrationStore:
     def __iter__(self) -> Iterator[Demonstration]:
         return iter(self.demonstrations)
 
-    def image_features(self, demonstration: Demonstration) -> NDArray[np.float32] | None:
-        """The features (d_v,) of a demonstration's image, or None."""
-        return None if demonstration.image == NO_IMAGE else self.features[demonstration.image]
-
     def to_plain(self) -> dict[str, Any]:
         """Plain data for msgpack: columns of strings and numbers, and the features' bytes and shape."""
         columns = {

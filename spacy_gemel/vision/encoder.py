@@ -62,6 +62,8 @@ def load_open_clip(
     is_folder = Path(name).is_dir()
     if not is_folder:
         _check_activation(name, pretrained)
+    elif not any(Path(name).glob("*.safetensors")):
+        raise ValueError(f"The vision encoder {name!r} has no weights in safetensors; others are not read.")
     try:
         model, preprocess = open_clip.create_model_from_pretrained(
             f"local-dir:{name}" if is_folder else name,

@@ -13,6 +13,7 @@ from spacy_gemel.vision.encoder import VisionEncoder
 from spacy_gemel.vision.image import ImageError, read_image
 
 _CACHED_IMAGES = 100_000
+_DECODED_AT_ONCE = 32
 
 
 class FeatureReader:
@@ -25,11 +26,19 @@ class FeatureReader:
     def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """For each source (None: no image) its features (d_v,), None, or the error that says what is wrong."""
         results: list[NDArray[np.float32] | ImageError | None] = [None] * len(sources)
-        keys: dict[int, str] = {}
-        images: dict[str, Any] = {}
         if len(self._cache) > _CACHED_IMAGES:
             self._cache.clear()
-        for index, source in enumerate(sources):
+        for start in range(0, len(sources), _DECODED_AT_ONCE):
+            self._read_chunk(sources[start : start + _DECODED_AT_ONCE], start, results)
+        return results
+
+    def _read_chunk(
+        self, sources: Sequence[Any], start: int, results: list[NDArray[np.float32] | ImageError | None]
+    ) -> None:
+        """Read some sources into their places, `start` and following; only their images are decoded at once."""
+        keys: dict[int, str] = {}
+        images: dict[str, Any] = {}
+        for place, source in enumerate(sources, start):
             if source is None:
                 continue
             key = _key(source)
@@ -38,15 +47,14 @@ class FeatureReader:
                     image = read_image(source)
                     key = key or _key(np.asarray(image)) or ""
                     images[key] = image
-                keys[index] = key
+                keys[place] = key
             except ImageError as error:
-                results[index] = error
+                results[place] = error
         names = list(images)
         for name, row in zip(names, self.encoder.encode([images[name] for name in names]), strict=True):
             self._cache[name] = row
-        for index, key in keys.items():
-            results[index] = self._cache[key]
-        return results
+        for place, key in keys.items():
+            results[place] = self._cache[key]
 
 
 def check_features(features: Any, width: int) -> NDArray[np.float32]:

@@ -113,7 +113,7 @@ def test_limit_is_counted_and_examples_are_few(tmp_path: Path, build: Build) -> 
 
 def test_name_is_taken_without_spaces_around(tmp_path: Path, build: Build, tokenizer: Any) -> None:
     kb = KnowledgeBase.open(build(tmp_path, [{"id": "Q1", "name": " Java "}]).path)
-    assert kb.names([0]) == ["Java"]
+    assert kb.entity(0).name == "Java"
     assert kb.trie.rows_of(tokenizer.encode(["Java"])[0]).tolist() == [0]
 
 
