@@ -12,7 +12,7 @@ from spacy_gemel.paths import files_in, link_folder, pack_folder, unpack_folder,
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
 
 if TYPE_CHECKING:
-    from spacy_gemel.linker import GemelLinker
+    from spacy_gemel.component import GemelLinker
 
 FORMAT = 1
 

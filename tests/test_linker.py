@@ -432,6 +432,10 @@ def test_a_long_prompt_drops_demonstrations_and_says_so_once(models: Path, kb: P
         docs = list(nlp.pipe([mercury(nlp), mercury(nlp)]))
     assert len([w for w in caught if "dropped" in str(w.message)]) == 1
     assert all(doc.ents[0].kb_id_ != "NIL" for doc in docs)
+    shown = nlp.get_pipe("gemel_linker").demonstrations_for(docs[0], docs[0].ents[0])
+    assert 0 < len(shown) < 16  # those that are in the prompt
+    with pytest.raises(ValueError, match="not among the doc's entities"):
+        nlp.get_pipe("gemel_linker").demonstrations_for(docs[0], docs[0][0:1])
     long = make_doc(nlp, "word " * 300 + "Mercury", "Mercury")
     with pytest.warns(UserWarning, match="text is too long for the language model"):
         docs = list(nlp.pipe([mercury(nlp), long]))
