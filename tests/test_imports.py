@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from spacy import registry
@@ -23,7 +24,9 @@ def test_the_package_alone_loads_nothing() -> None:
 
 def test_a_blank_pipeline_loads_no_model_library() -> None:
     code = "import spacy; nlp = spacy.blank('en'); assert nlp.has_factory('gemel_linker')"
-    assert loaded(code, HEAVY) == []
+    # spacy-transformers, where it is installed, is an entry point as well and loads transformers itself.
+    others = {"transformers", "spacy_transformers"} if find_spec("spacy_transformers") else set()
+    assert set(loaded(code, HEAVY)) <= others
 
 
 @pytest.mark.parametrize("module", ["spacy_gemel.kb.trie", "spacy_gemel.language.causal_lm", "spacy_gemel.search.beam"])
