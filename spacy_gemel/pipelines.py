@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from spacy_gemel.candidates import CANDIDATES_KEY
+
 if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc, Span
@@ -15,10 +17,6 @@ if TYPE_CHECKING:
 
 FACTORY = "gemel_linker"
 NIL = "NIL"
-CANDIDATES = "gemel_candidates"
-"""The key of doc.user_data under which the pipe leaves [start_char, end_char, [kb_id, name, score, p], ...]
-rows.
-"""
 
 
 class LinkerPipe(Protocol):
@@ -106,7 +104,7 @@ def candidate_rows(doc: "Doc") -> dict[tuple[int, int], list[dict[str, Any]]]:
             {"kb_id": kb_id, "name": name, "score": float(score), "probability": float(probability)}
             for kb_id, name, score, probability in row[2:]
         ]
-        for row in doc.user_data.get(CANDIDATES, ())
+        for row in doc.user_data.get(CANDIDATES_KEY, ())
     }
 
 
