@@ -1,4 +1,4 @@
-"""A sheet of 60 pictures with captions and golds: `python scripts/mini_world/contact_sheet.py OUT.png [--seed 0]`."""
+"""A sheet of 60 pictures with captions and golds: `python scripts/mini_world/contact_sheet.py OUT.png [--seed 1]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mini_world.drawing import SIZE, draw
-from mini_world.names import load_world
+from mini_world.names import WORLD_SEED, load_world
 from mini_world.sampling import Mention, sample_split
 
 _COLUMNS, _ROWS = 10, 6
@@ -33,7 +33,7 @@ def _wrap(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: 
     return lines
 
 
-def contact_sheet(seed: int = 0, number: int = _COLUMNS * _ROWS) -> Image.Image:
+def contact_sheet(seed: int = WORLD_SEED, number: int = _COLUMNS * _ROWS) -> Image.Image:
     """Dev docs of as many kinds as there are, in a grid; the mention's gold stands in colour."""
     mentions = sample_split(load_world(seed), "dev", 300, seed)
     by_kind: dict[str, list[Mention]] = {}
@@ -64,7 +64,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=WORLD_SEED)
     arguments = parser.parse_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(arguments.seed).save(arguments.out, optimize=True)

@@ -30,7 +30,7 @@ _SECOND = (
 )  # fmt: skip
 
 
-def make_distractors(world: tuple[Reading, ...], seed: int, number: int = 2000) -> list[dict[str, object]]:
+def make_distractors(world: tuple[Reading, ...], seed: int, number: int = 3000) -> list[dict[str, object]]:
     """KB rows of count 0 that are no one's gold. Same seed, same rows; none repeats a title of the world.
 
     A part continues a name of the world ("Mercury (planet) in culture"), so that one name is a prefix of another.

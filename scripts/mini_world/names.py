@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 DATA = Path(__file__).resolve().parent / "data" / "names.txt"
+WORLD_SEED = 1  # not 0: the test set of world 0 had been looked at while earlier models were tuned
 
 DESCRIPTIONS = {
     "planet": "a body in space", "car": "a car or its maker", "island": "an island",
@@ -75,11 +76,11 @@ def kb_id_of(title: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def load_world(seed: int = 0) -> tuple[Reading, ...]:
+def load_world(seed: int = WORLD_SEED) -> tuple[Reading, ...]:
     """All entities that occur, their popularity and part drawn from `seed`.
 
     Popularity is a flattened Zipf law over the families, times a milder one over a family's readings in file
-    order. 30 % of the entities are kept out of training; of the others a third is kept out of the pretraining
+    order. 32 % of the entities are kept out of training; of the others a third is kept out of the pretraining
     text, and so are 5 % of the ones kept out of training.
     """
     rng = np.random.default_rng([seed, 11])
@@ -93,7 +94,7 @@ def load_world(seed: int = 0) -> tuple[Reading, ...]:
     total = sum(row[4] for row in rows)
     order = rng.permutation(len(rows))
     roles = [""] * len(rows)
-    n_unseen = round(0.30 * len(rows))
+    n_unseen = round(0.32 * len(rows))
     n_new = round(0.05 * n_unseen)
     n_unread = round((len(rows) - n_unseen) / 3)
     for place, row in enumerate(order):

@@ -29,7 +29,7 @@ import torch
 from mini_world.checksums import write_checksums
 from mini_world.distractors import make_distractors
 from mini_world.gates import measure_dev
-from mini_world.names import Reading, load_world
+from mini_world.names import WORLD_SEED, Reading, load_world
 from mini_world.prompts import PromptMaker
 from mini_world.token_stream import Encoder
 from mini_world.tokens import save_tokenizer, train_tokenizer
@@ -105,7 +105,7 @@ def _language_model(
 
 
 def pretrain(
-    out: Path, work: Path, device: torch.device, seed: int = 0, only: Sequence[str] = tuple(SOURCES)
+    out: Path, work: Path, device: torch.device, seed: int = WORLD_SEED, only: Sequence[str] = tuple(SOURCES)
 ) -> dict[str, Any]:
     """Make what is missing or out of date under `out`, of the models in `only`.
 
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("training/pretrain"), help="where interrupted work is kept")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=WORLD_SEED)
     parser.add_argument("--only", nargs="+", choices=list(SOURCES), default=list(SOURCES))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

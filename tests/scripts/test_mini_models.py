@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mini_world.checksums import all_sums, check_checksums, write_checksums
 from mini_world.distractors import make_distractors
-from mini_world.names import KINDS, load_world
+from mini_world.names import KINDS, WORLD_SEED, load_world
 from mini_world.prompts import question
 from mini_world.tokens import train_tokenizer
 
@@ -56,7 +56,7 @@ def test_language_model_loads_and_ends_a_name_with_a_newline() -> None:
     assert whole == asked + name + tokenizer("\n", add_special_tokens=False)["input_ids"]
 
 
-_TOKENIZER = train_tokenizer(load_world(0), make_distractors(load_world(0), 0))
+_TOKENIZER = train_tokenizer(load_world(), make_distractors(load_world(), WORLD_SEED))
 
 
 @settings(max_examples=200, deadline=None)
