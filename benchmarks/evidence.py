@@ -1,0 +1,204 @@
+"""The paper's effects on the mini world: three mappers per setting, 2,000 test mentions, an interval for each effect.
+
+python -m benchmarks.evidence [--seeds 1 2 3] [--test N] [--steps N] [--fresh]
+
+A trial that is kept and whose inputs have not changed is not run again; after a change of the package's own code, give
+--fresh. Only a run with the default seeds, mentions and steps writes to benchmarks/results.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.effects import effects, figures, line_up, markdown, outcomes
+from benchmarks.machine import describe_machine
+from benchmarks.trials import (
+    ROOT,
+    TAIL_SHARE,
+    TEST_MENTIONS,
+    Progress,
+    Ready,
+    Training,
+    World,
+    digest,
+    distinct,
+    file_sum,
+    kept,
+    measure,
+    prepare,
+    say,
+    split_sum,
+    steps_of,
+    train,
+)
+from spacy_gemel.evaluation.mentions import mentions_path, read_mentions
+from spacy_gemel.evaluation.runner import EvaluateOptions, write_evaluation
+from spacy_gemel.paths import write_whole
+from spacy_gemel.pipelines import load_pipeline
+
+SEEDS = (1, 2, 3)
+SETTINGS = ("full", "no-image", "unconstrained", "none", "random", "bm25")
+RETRIEVERS = {"random": "spacy_gemel.RandomRetriever.v1", "bm25": "spacy_gemel.BM25Retriever.v1"}
+GATES = {
+    "read, picture in words": (">=", 0.95),
+    "invented, stands in one demonstration": (">=", 0.80),
+    "read, text only": ("<=", 0.65),
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run what is not kept, and write the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="one mapper of each setting per seed")
+    parser.add_argument("--test", type=int, default=TEST_MENTIONS, help="test mentions")
+    parser.add_argument("--steps", type=int, help="training steps; default: the config's")
+    parser.add_argument("--fresh", action="store_true", help="forget the trials that are kept")
+    chosen = parser.parse_args(arguments)
+    seeds = distinct(chosen.seeds)
+    world = world_of(chosen.test, chosen.steps)
+    gates = gate_rows()  # before the long work, as it may lack
+    if chosen.fresh:
+        for kind in ("data", "corpus", "training", "metrics"):
+            shutil.rmtree(world.folder(kind), ignore_errors=True)
+    ready = prepare(world)
+    run_trials(ready, seeds, chosen.steps)
+    result = {"command": "python -m benchmarks.evidence", **gather(ready, seeds), "gates": gates}
+    result["machine"] = describe_machine()
+    default = chosen.test == TEST_MENTIONS and chosen.steps is None and tuple(seeds) == SEEDS
+    folder = ROOT / "benchmarks" / "results" if default else world.folder("metrics") / "result"
+    table = markdown(result["effects"])
+    write_result(folder, result, table)
+    print(table)
+    print(json.dumps(result))
+
+
+def world_of(test: int, steps: int | None) -> World:
+    """The evidence's own world, or another one for a try: that must not take the place of what the evidence keeps."""
+    tried = [f"-test{test}"] if test != TEST_MENTIONS else []
+    tried += [f"-steps{steps}"] if steps is not None else []
+    return World("evidence" + "".join(tried), test)
+
+
+def trainings(seed: int, steps: int | None) -> list[Training]:
+    """The four mappers of a seed. dense is full."""
+    short = steps_of(steps)
+    return [
+        Training("full", seed, short),
+        Training("none", seed, {**short, "components.gemel_linker.n_demonstrations": 0}),
+        *(Training(name, seed, short, retriever) for name, retriever in RETRIEVERS.items()),
+    ]
+
+
+def evaluations(training: str, *, first: bool) -> dict[str, EvaluateOptions]:
+    """What is measured of a trained pipeline. first: of the first seed, whose pipeline stands for all without image."""
+    plain = EvaluateOptions(tail_share=TAIL_SHARE, progress=False)
+    if training != "full":
+        return {training: plain}
+    found = {
+        "full": plain,
+        "unconstrained": EvaluateOptions(constrained=False, tail_share=TAIL_SHARE, progress=False),
+    }
+    if first:  # no mapper plays a part without the image
+        found["no-image"] = EvaluateOptions(use_image=False, tail_share=TAIL_SHARE, progress=False)
+    return found
+
+
+def metrics_file(world: World, setting: str, seed: int) -> Path:
+    """Where an evaluation is kept."""
+    return world.folder("metrics") / f"{setting}-{seed}.json"
+
+
+def run_trials(ready: Ready, seeds: Sequence[int], steps: int | None) -> None:
+    """Train and measure what is not kept."""
+    plan = [training for seed in seeds for training in trainings(seed, steps)]
+    test = split_sum(ready.world, "test")
+    progress = Progress(len(plan))
+    for training in plan:
+        start = time.perf_counter()
+        key = training.key(ready)
+        wanted = [
+            (metrics_file(ready.world, name, training.seed), options, digest(key, name, test, asdict(options)))
+            for name, options in evaluations(training.name, first=training.seed == seeds[0]).items()
+        ]
+        missing = [trial for trial in wanted if kept(trial[0], trial[2]) is None]
+        progress.say(f"{training.name}, seed {training.seed}: {f'{len(missing)} to measure' if missing else 'kept'}")
+        if missing:
+            measure_all(ready, training, missing)
+            progress.ran.append(time.perf_counter() - start)
+
+
+def measure_all(ready: Ready, training: Training, missing: Sequence[tuple[Path, EvaluateOptions, str]]) -> None:
+    """Measure one training's pipeline in some ways; the numbers, which hold the key, are written last."""
+    trained = train(ready, training, ready.world.folder("training") / f"{training.name}-{training.seed}")
+    nlp = load_pipeline(str(trained.pipeline))
+    for path, options, key in missing:
+        path.unlink(missing_ok=True)  # its mentions go first
+        metrics, results, seconds = measure(nlp, ready.world.corpus("test"), options, trained.pipeline)
+        metrics["trial"] = {"seed": training.seed, "train_seconds": trained.seconds, "evaluate_seconds": seconds}
+        write_evaluation({"key": key, **metrics}, results, path)
+
+
+def gather(ready: Ready, seeds: Sequence[int]) -> dict[str, Any]:
+    """Effects and settings from the evaluations on disk. seconds: of all trials, whenever they ran."""
+    world = ready.world
+    paths = {
+        setting: [metrics_file(world, setting, seed) for seed in (seeds[:1] if setting == "no-image" else seeds)]
+        for setting in SETTINGS
+    }
+    metrics = {
+        setting: [json.loads(path.read_text(encoding="utf8")) for path in files] for setting, files in paths.items()
+    }
+    evidence = line_up(
+        {setting: [outcomes(read_mentions(mentions_path(path))) for path in files] for setting, files in paths.items()}
+    )
+    every = [row["trial"] for rows in metrics.values() for row in rows]
+    mappers = [row["trial"] for name in ("full", "none", *RETRIEVERS) for row in metrics[name]]
+    seconds = ready.seconds
+    seconds += sum(trial["evaluate_seconds"] for trial in every) + sum(trial["train_seconds"] for trial in mappers)
+    return {
+        "effects": effects(evidence),
+        "settings": {
+            setting: figures(evidence, setting, [row["mentions_per_second"] for row in rows])
+            for setting, rows in metrics.items()
+        },
+        "seeds": list(seeds),
+        "test": {
+            "mentions": len(evidence.parts["tail"]),
+            "tail": int(np.count_nonzero(evidence.parts["tail"])),
+            "unseen": int(np.count_nonzero(evidence.parts["unseen"])),
+            "sha256": file_sum(world.folder("data") / "test.jsonl"),
+        },
+        "seconds": round(seconds, 1),
+    }
+
+
+def gate_rows() -> dict[str, dict[str, Any]]:
+    """The language model's gates, as it was pretrained. A gate that was not measured does not hold."""
+    report = json.loads((ROOT / "assets" / "mini" / "pretrain.json").read_text(encoding="utf8"))
+    measured = report["models"]["language_model"]["gates"]
+    rows = {}
+    for name, (sign, threshold) in GATES.items():
+        value = measured.get(name)
+        enough = value is not None and (value >= threshold if sign == ">=" else value <= threshold)
+        rows[name] = {"accuracy": value, "rule": f"{sign} {threshold}", "holds": enough}
+    return rows
+
+
+def write_result(folder: Path, result: dict[str, Any], table: str) -> None:
+    """evidence.json and evidence.md, each whole or not at all."""
+    for name, content in (("evidence.md", table), ("evidence.json", json.dumps(result, indent=2) + "\n")):
+        with write_whole(folder / name) as partial:
+            partial.write_text(content, encoding="utf8")
+    say(f"wrote {folder / 'evidence.json'} and evidence.md")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

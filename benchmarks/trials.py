@@ -1,0 +1,263 @@
+"""Trials on a mini world of their own: the world made ready, a mapper trained, a pipeline measured; kept by key."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import srsly
+
+from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.paths import write_whole
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+    from spacy_gemel.evaluation.runner import EvaluateOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = "configs/mini.cfg"
+CHECKSUMS = "assets/mini/checksums.json"
+TEST_MENTIONS = 2000
+TAIL_SHARE = 0.2
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A mini world, and the folders called `name` below data, corpus, training and metrics where it all lies."""
+
+    name: str = "evidence"
+    test: int = TEST_MENTIONS
+    root: Path = ROOT
+
+    def folder(self, kind: str) -> Path:
+        """Its folder below data, corpus, training or metrics."""
+        return self.root / kind / self.name
+
+    def corpus(self, split: str) -> Path:
+        """The .spacy file of a split."""
+        return self.folder("corpus") / f"{split}.spacy"
+
+    @property
+    def kb(self) -> Path:
+        """The knowledge base's folder."""
+        return self.folder("training") / "kb"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A world with its corpora and its knowledge base.
+
+    inputs: digest of all that a training reads but its config: captions, pictures, entities, models. seconds: what
+    making it ready took when that was done.
+    """
+
+    world: World
+    inputs: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One mapper: `spacy train` on configs/mini.cfg with some settings changed.
+
+    overrides: dotted setting -> value. retriever: the registered function in place of the config's, if another.
+    """
+
+    name: str
+    seed: int
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    retriever: str | None = None
+
+    def key(self, ready: Ready) -> str:
+        """Changes with everything that could change the trained mapper, but for the package's own code."""
+        config = (ready.world.root / CONFIG).read_text(encoding="utf8")
+        return digest(config, ready.inputs, dict(self.overrides), self.retriever, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A trained pipeline's folder, and the seconds of its training."""
+
+    pipeline: Path
+    seconds: float
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 of some plain values."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def file_sum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def kept(path: Path, key: str) -> dict[str, Any] | None:
+    """What was written at `path` under this key; None where there is nothing, or something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.get("key") == key else None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write it whole or not at all."""
+    with write_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+
+
+def steps_of(steps: int | None) -> dict[str, Any]:
+    """Overrides for so many training steps, evaluated half way and at the end; none for the config's own."""
+    return {} if steps is None else {"training.max_steps": steps, "training.eval_frequency": max(1, steps // 2)}
+
+
+def split_sum(world: World, split: str) -> str:
+    """Digest of a split: its captions and their pictures."""
+    rows = world.folder("data") / f"{split}.jsonl"
+    images = (json.loads(line)["image"] for line in rows.read_text(encoding="utf8").splitlines())
+    return digest(file_sum(rows), [file_sum(rows.parent / image) for image in images])
+
+
+def prepare(world: World) -> Ready:
+    """Make the world, its corpora and its knowledge base, unless they are there as they would be made now.
+
+    Raises RuntimeError where a step fails.
+    """
+    root = world.root
+    scripts = root / "scripts" / "mini_world"
+    sources = {
+        path.relative_to(scripts).as_posix(): file_sum(path)
+        for path in sorted(scripts.rglob("*"))
+        if path.suffix in (".py", ".txt")
+    }
+    seed = srsly.read_yaml(root / "project.yml")["vars"].get("world_seed")
+    key = digest(sources, file_sum(root / CHECKSUMS), seed, world.test)
+    state = world.folder("corpus") / "prepared.json"
+    found = kept(state, key)
+    if found is None or not (world.kb.is_dir() and world.folder("data").is_dir()):
+        for folder in (world.folder("corpus"), world.folder("data"), world.kb):
+            shutil.rmtree(folder, ignore_errors=True)
+        start = time.perf_counter()
+        data = world.folder("data").relative_to(root).as_posix()
+        chosen = [] if seed is None else ["--seed", str(seed)]
+        say(f"making {data}: {world.test} test mentions")
+        run(root, "scripts/mini_world/generate.py", data, "--test", str(world.test), *chosen)
+        for split in SPLITS:
+            out = world.corpus(split).relative_to(root).as_posix()
+            run(root, "-m", "spacy_gemel", "convert", "jsonl", f"{data}/{split}.jsonl", out, "--quiet")
+        kb = world.kb.relative_to(root).as_posix()
+        tokenizer = "assets/mini/language_model"
+        run(root, "-m", "spacy_gemel", "build-kb", f"{data}/entities.jsonl", kb, "--tokenizer", tokenizer, "--quiet")
+        run(root, "-m", "spacy_gemel", "check-kb", kb)
+        found = {"key": key, "seconds": round(time.perf_counter() - start, 1)}
+        write_json(state, found)
+    inputs = digest(
+        file_sum(world.folder("data") / "entities.jsonl"),
+        split_sum(world, "train"),
+        split_sum(world, "dev"),
+        file_sum(root / CHECKSUMS),
+    )
+    return Ready(world, inputs, found["seconds"])
+
+
+def train(ready: Ready, training: Training, folder: Path) -> Trained:
+    """The pipeline in `folder`, trained now unless it is kept there. Raises RuntimeError where spaCy fails."""
+    world, key, state = ready.world, training.key(ready), folder / "trial.json"
+    found = kept(state, key)
+    if found is None:
+        partial = folder.with_name(folder.name + ".partial")
+        for old in (folder, partial):
+            shutil.rmtree(old, ignore_errors=True)
+        partial.mkdir(parents=True)
+        start = time.perf_counter()
+        with (partial / "training.log").open("w", encoding="utf8") as log:
+            _train(world, training, partial.relative_to(world.root).as_posix(), log)
+        shutil.rmtree(partial / "model-last", ignore_errors=True)
+        found = {"key": key, "seconds": round(time.perf_counter() - start, 1)}
+        write_json(partial / state.name, found)
+        partial.rename(folder)
+    return Trained(folder / "model-best", found["seconds"])
+
+
+def _train(world: World, training: Training, out: str, log: IO[str]) -> None:
+    config = CONFIG
+    if training.retriever is not None:
+        config = f"{out}/train.cfg"
+        block = ("components.gemel_linker.retriever", f"@misc={training.retriever}")
+        run(world.root, "scripts/swap_block.py", CONFIG, config, *block, log=log)
+    paths = {split: world.corpus(split) for split in ("train", "dev")} | {"kb": world.kb}
+    options: dict[str, Any] = {f"paths.{name}": path.relative_to(world.root).as_posix() for name, path in paths.items()}
+    options |= {"system.seed": training.seed, **training.overrides}
+    pairs = [word for name, value in options.items() for word in (f"--{name}", _as_option(value))]
+    run(world.root, "-m", "spacy", "train", config, "--output", out, *pairs, "--gpu-id", "-1", log=log)
+
+
+def _as_option(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+    """Run Python on some arguments in `root`, what it says to `log` or else to stderr.
+
+    Raises RuntimeError, with the end of the log, where it fails.
+    """
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=root, stdout=log or sys.stderr, stderr=subprocess.STDOUT if log else None
+    )
+    if done.returncode:
+        said = "" if log is None else f"; the end of {log.name}:\n{_tail(Path(log.name))}"
+        raise RuntimeError(f"python {' '.join(arguments)} ended with {done.returncode}{said}")
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    return "\n".join(path.read_text(encoding="utf8", errors="replace").splitlines()[-lines:])
+
+
+def measure(
+    nlp: "Language", data: Path, options: "EvaluateOptions", pipeline: Path
+) -> tuple[dict[str, Any], list[MentionResult], float]:
+    """The metrics of a loaded pipeline on a .spacy file, its mentions, and the seconds that took."""
+    from spacy_gemel.evaluation.runner import evaluate
+
+    start = time.perf_counter()
+    metrics, results = evaluate(nlp, data, options, pipeline=pipeline.as_posix())
+    return metrics, results, round(time.perf_counter() - start, 1)
+
+
+def say(line: str) -> None:
+    """One line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """A line per trial: which, for how long it has gone on, and about how long it still will."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.place = 0
+        self.ran: list[float] = []
+        self.start = time.perf_counter()
+
+    def say(self, what: str) -> None:
+        """Before a trial; `ran` holds the seconds of those that were not kept."""
+        gone = time.perf_counter() - self.start
+        left = ""
+        if self.ran:
+            left = f", about {sum(self.ran) / len(self.ran) * (self.total - self.place) / 60:.0f} min left"
+        self.place += 1
+        say(f"[{self.place}/{self.total}] {what} ({gone / 60:.1f} min gone{left})")
+
+
+def distinct(numbers: Sequence[int]) -> list[int]:
+    """The numbers without repeats, in their order: a seed counts once."""
+    return list(dict.fromkeys(numbers))

@@ -1,0 +1,476 @@
+"""The benchmarks' pure parts: effects from outcomes, the search's choices, what is run again. Nothing is trained."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from spacy.tokens import DocBin
+from typer.testing import CliRunner
+from weasel.util import load_project_config
+
+from benchmarks import evidence as evidence_command
+from benchmarks import search, trials
+from benchmarks.effects import Evidence, Outcomes, effects, figures, line_up, markdown, outcomes
+from spacy_gemel.cli import app
+from spacy_gemel.corpus.reader import read_docs
+from spacy_gemel.evaluation.mentions import MentionResult, mentions_path
+from spacy_gemel.gather import gather_mentions
+from spacy_gemel.pipelines import load_pipeline
+from spacy_gemel.vision.image import encode_png
+from tests.pipeline import examples, make_kb, make_pipeline
+from tests.test_project import write_small_world
+
+N = 1000
+TAIL = np.arange(N) % 4 == 0
+SEEN = np.arange(N) % 3 != 0
+
+
+def right(share: float, tail_share: float | None = None, seeds: int = 3) -> np.ndarray:
+    """(seeds, N): the first of the common and of the tail mentions, up to a share of each, shifted a little by seed."""
+    correct = np.zeros((seeds, N), dtype=bool)
+    for keep, of_part in ((~TAIL, share), (TAIL, share if tail_share is None else tail_share)):
+        places = np.flatnonzero(keep)
+        for seed in range(seeds):
+            correct[seed, np.roll(places, seed)[: round(of_part * len(places))]] = True
+    return correct
+
+
+def evidence(**settings: np.ndarray) -> Evidence:
+    """All effects there, but for the settings given (with _ for -)."""
+    correct = {
+        "full": right(0.95, 0.93),
+        "no-image": right(0.6, 0.4, seeds=1),
+        "unconstrained": right(0.9),
+        "none": right(0.8),
+        "random": right(0.88),
+        "bm25": right(0.945),
+    }
+    correct |= {name.replace("_", "-"): outcome for name, outcome in settings.items()}
+    return Evidence(correct, {"common": ~TAIL, "tail": TAIL, "seen": SEEN, "unseen": ~SEEN})
+
+
+def test_all_effects_hold_where_they_are_there() -> None:
+    rows = effects(evidence())
+    assert [name for name, row in rows.items() if not row["holds"]] == []
+    assert len(rows) == 9
+    assert rows["image"]["difference"] == pytest.approx(0.945 - 0.55, abs=0.002)
+    assert rows["image"]["low"] < rows["image"]["difference"] < rows["image"]["high"]
+    assert rows["text_only_common_over_tail"]["difference"] == pytest.approx(0.2, abs=0.002)
+    assert rows["image_closes_gap"]["difference"] == pytest.approx(0.18, abs=0.003)
+    assert rows["accuracy"]["difference"] == pytest.approx(0.045, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("effect", "settings"),
+    [
+        ("image", {"no_image": right(0.97, seeds=1)}),
+        ("image", {"no_image": right(0.95, 0.93)[:1]}),  # the same but for the seeds
+        ("demonstrations", {"none": right(0.97)}),
+        ("dense_over_random", {"random": right(0.95, 0.93)}),
+        ("random_over_none", {"random": right(0.79)}),
+        ("dense_near_bm25", {"bm25": right(0.98)}),
+        ("constrained", {"unconstrained": right(0.96)}),
+        ("text_only_common_over_tail", {"no_image": right(0.4, 0.6, seeds=1)}),
+        ("image_closes_gap", {"full": right(0.95, 0.7)}),
+        ("accuracy", {"full": right(0.89)}),
+    ],
+)
+def test_an_effect_does_not_hold_where_it_is_not_there(effect: str, settings: dict[str, np.ndarray]) -> None:
+    assert not effects(evidence(**settings))[effect]["holds"]
+
+
+def test_the_rules_at_their_edges() -> None:
+    """Equal to BM25 is near enough; exactly 90 % is 90 %, whatever the interval."""
+    rows = effects(evidence(full=right(0.9), bm25=right(0.9)))
+    assert (rows["dense_near_bm25"]["difference"], rows["dense_near_bm25"]["low"]) == (0, 0)
+    assert rows["dense_near_bm25"]["holds"]
+    assert rows["accuracy"]["holds"]
+    assert rows["accuracy"]["low"] < 0
+
+
+def test_the_papers_figures() -> None:
+    rows = effects(evidence())
+    assert {name: tuple((row["paper"] or {}).values()) for name, row in rows.items()} == {
+        "image": (6.8, 8.4),
+        "demonstrations": (6.1, 7.4),
+        "dense_over_random": (3.2, 4.3),
+        "random_over_none": (2.9, 3.1),
+        "dense_near_bm25": (1.0, 0.1),
+        "constrained": (),
+        "text_only_common_over_tail": (29.9, 7.5),
+        "image_closes_gap": (),
+        "accuracy": (86.3, 82.6),
+    }
+    assert all("not reported" in row["paper_note"] for row in rows.values() if row["paper"] is None)
+
+
+def test_a_part_without_a_mention_gives_no_effect() -> None:
+    bare = evidence()
+    nothing = np.zeros(N, dtype=bool)
+    rows = effects(Evidence(bare.correct, {**bare.parts, "tail": nothing, "common": ~nothing}))
+    row = rows["image_closes_gap"]
+    assert (row["difference"], row["low"], row["high"], row["holds"]) == (None, None, None, False)
+    assert "no mention" in markdown(rows)
+    json.dumps(rows, allow_nan=False)
+
+
+def test_table_and_figures() -> None:
+    whole = evidence()
+    lines = markdown(effects(whole)).splitlines()
+    assert len(lines) == 2 + 9
+    assert all(line.count("|") == 5 for line in lines)
+    assert "| yes | +6.8 / +8.4 |" in lines[2]
+    assert "86.3 / 82.6 (the accuracy itself)" in lines[-1]
+    full = figures(whole, "full", [10.0, 20.0, 30.0])
+    assert full["n"] == N
+    assert full["accuracy"] == pytest.approx(np.mean(full["per_seed"]))
+    assert full["low"] <= full["accuracy"] <= full["high"]
+    assert full["parts"]["tail"] == {"n": 250, "accuracy": pytest.approx(0.93, abs=0.003)}
+    assert full["parts"]["seen"]["n"] + full["parts"]["unseen"]["n"] == N
+    assert full["mentions_per_second"] == 20
+    assert len(figures(whole, "no-image", [1.0])["per_seed"]) == 1
+
+
+def result(doc: str, *, gold: str = "A", predicted: str = "A", tail: bool | None = False, in_kb: bool = True) -> Any:
+    return MentionResult(doc, 0, 1, "a", gold, predicted, None, seen=True, tail=tail, image=True, in_kb=in_kb)
+
+
+def test_outcomes_leave_out_what_accuracy_does() -> None:
+    found = outcomes(
+        [
+            result("1"),
+            result("2", predicted="B", tail=True),
+            result("3", gold="NIL"),
+            result("4", in_kb=False),
+            result("5", tail=None),
+        ]
+    )
+    assert [mention[0] for mention in found.mentions] == ["1", "2", "5"]
+    assert found.correct.tolist() == [True, False, True]
+    assert found.tail.tolist() == [False, True, False]
+    assert found.common.tolist() == [True, False, False]
+
+
+def test_line_up() -> None:
+    def run(*docs: str) -> Outcomes:
+        return outcomes([result(doc) for doc in docs])
+
+    whole = line_up({"full": [run("1", "2"), run("1", "2")], "no-image": [run("1", "2")]})
+    assert {name: correct.shape for name, correct in whole.correct.items()} == {"full": (2, 2), "no-image": (1, 2)}
+    with pytest.raises(ValueError, match="none and full were not evaluated on the same mentions"):
+        line_up({"full": [run("1", "2")], "none": [run("2", "1")]})
+
+
+# The search
+
+START = {"rate": 3, "end": "newline"}
+VALUES: dict[str, Sequence[Any]] = {"rate": (1, 2, 3, 4), "end": ("newline", "eos")}
+
+
+class FakeTrial:
+    """Accuracies from a table of (rate, end), or 0.5; the second seed a little better."""
+
+    def __init__(self, table: dict[tuple[int, str], float], longest: dict[tuple[int, str], int] | None = None) -> None:
+        self.table, self.longest = table, longest or {}
+        self.calls: list[tuple[int, str, int]] = []
+
+    def __call__(self, settings: dict[str, Any], seed: int) -> search.Score:
+        place = (settings["rate"], settings["end"])
+        self.calls.append((*place, seed))
+        return search.Score(self.table.get(place, 0.5) + 0.01 * (seed == 2), 300.0, self.longest.get(place, 400))
+
+
+def test_the_search_takes_the_best_and_runs_nothing_twice() -> None:
+    trial = FakeTrial({(3, "newline"): 0.6, (2, "newline"): 0.7, (2, "eos"): 0.8, (4, "eos"): 0.9})
+    chosen, tables = search.coordinate_search(START, VALUES, [1, 2], trial)
+    assert chosen == {"rate": 2, "end": "eos"}
+    assert len(trial.calls) == len(set(trial.calls)) == 2 * search.trials_of(START, VALUES) == 10
+    assert [row["value"] for row in tables["rate"]] == [1, 2, 3, 4]
+    assert tables["rate"][1]["accuracy"] == pytest.approx(0.705)
+    assert tables["rate"][1]["per_seed"] == pytest.approx([0.7, 0.71])
+
+
+@pytest.mark.parametrize(("better", "expected"), [(0.6, 3), (0.6049, 3), (0.605, 1), (0.5, 3)])
+def test_what_is_within_the_noise_keeps_the_default(better: float, expected: int) -> None:
+    trial = FakeTrial({(3, "newline"): 0.6, (1, "newline"): better})
+    chosen, _ = search.coordinate_search(START, VALUES, [1], trial)
+    assert chosen == {"rate": expected, "end": "newline"}
+
+
+def test_the_first_of_equals_and_a_default_outside_the_values() -> None:
+    trial = FakeTrial({(2, "newline"): 0.7, (4, "newline"): 0.7})
+    chosen, tables = search.coordinate_search({**START, "rate": 9}, VALUES, [1], trial)
+    assert chosen["rate"] == 2
+    assert [row["value"] for row in tables["rate"]] == [1, 2, 3, 4, 9]
+    assert search.trials_of({**START, "rate": 9}, VALUES) == 6
+
+
+def test_prompts_that_are_too_long_are_not_chosen() -> None:
+    best, second = (1, "newline"), (2, "newline")
+    trial = FakeTrial({best: 0.9, second: 0.8}, {best: search.PROMPT_LIMIT})
+    assert search.coordinate_search(START, VALUES, [1], trial)[0]["rate"] == 2
+    everywhere = {(rate, end): search.PROMPT_LIMIT for rate in (1, 2, 3, 4) for end in ("newline", "eos")}
+    assert search.coordinate_search(START, VALUES, [1], FakeTrial({best: 0.9}, everywhere))[0] == START
+
+
+def test_the_search_starts_from_the_config() -> None:
+    start = search.defaults(trials.ROOT / trials.CONFIG)
+    assert list(start) == list(search.COORDINATES)
+    assert search.trials_of(start, search.COORDINATES) >= 12
+
+
+# What is kept
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> trials.Ready:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / trials.CONFIG).write_text("[a]\nb = 1\n")
+    return trials.Ready(trials.World(root=tmp_path), "inputs", 1.0)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The commands that would run; those of spaCy leave a pipeline, as it does."""
+    done: list[tuple[str, ...]] = []
+
+    def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+        done.append(arguments)
+        if "--output" in arguments:
+            for name in ("model-best", "model-last"):
+                (root / arguments[arguments.index("--output") + 1] / name).mkdir(parents=True)
+
+    monkeypatch.setattr(trials, "run", run)
+    return done
+
+
+def test_a_training_runs_once_and_again_when_its_inputs_change(
+    ready: trials.Ready, runs: list[tuple[str, ...]]
+) -> None:
+    folder = ready.world.folder("training") / "full-1"
+    first = trials.Training("full", 1)
+
+    def train(training: trials.Training = first, what: trials.Ready = ready) -> int:
+        before = len(runs)
+        trained = trials.train(what, training, folder)
+        assert trained.pipeline.is_dir()
+        assert [path.name for path in folder.parent.iterdir()] == ["full-1"]
+        return len(runs) - before
+
+    assert [train(), train()] == [1, 0]
+    assert not (folder / "model-last").exists()
+    (ready.world.root / trials.CONFIG).write_text("[a]\nb = 2\n")
+    assert [train(), train()] == [1, 0]
+    assert [train(trials.Training("full", 2)), train(trials.Training("full", 2, {"a.b": 3}))] == [1, 1]
+    assert train(trials.Training("full", 2, {"a.b": 3}), trials.Ready(ready.world, "other", 1.0)) == 1
+    assert train(trials.Training("full", 2, {"a.b": 3}, "x.v1")) == 2  # swaps the block, then trains
+
+
+def test_a_training_that_fails_leaves_nothing_that_counts(
+    ready: trials.Ready, monkeypatch: pytest.MonkeyPatch, runs: list[tuple[str, ...]]
+) -> None:
+    folder, training = ready.world.folder("training") / "full-1", trials.Training("full", 1)
+
+    def fail(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+        raise RuntimeError("no")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(trials, "run", fail)
+        trials.train(ready, training, folder)
+    assert not folder.exists()
+    trials.train(ready, training, folder)
+    assert len(runs) == 1
+
+
+def test_the_command_that_trains(ready: trials.Ready, runs: list[tuple[str, ...]]) -> None:
+    """The one of project.yml, but for its paths."""
+    training = trials.Training("bm25", 7, {"c.d": "eos", "c.e": 0.003}, "spacy_gemel.BM25Retriever.v1")
+    trials.train(ready, training, ready.world.folder("training") / "bm25-7")
+    swap, command = (" ".join(arguments) for arguments in runs)
+    out = "training/evidence/bm25-7.partial"
+    assert swap == (
+        f"scripts/swap_block.py configs/mini.cfg {out}/train.cfg components.gemel_linker.retriever "
+        "@misc=spacy_gemel.BM25Retriever.v1"
+    )
+    assert command == (
+        f"-m spacy train {out}/train.cfg --output {out} --paths.train corpus/evidence/train.spacy "
+        "--paths.dev corpus/evidence/dev.spacy --paths.kb training/evidence/kb --system.seed 7 --c.d eos --c.e 0.003 "
+        "--gpu-id -1"
+    )
+
+
+def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
+    with (tmp_path / "x.log").open("w") as log, pytest.raises(RuntimeError, match=r"ended with 3.*\nbecause") as raised:
+        trials.run(tmp_path, "-c", "print('because'); raise SystemExit(3)", log=log)
+    assert "x.log" in str(raised.value)
+
+
+def test_what_is_kept_goes_by_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "x.json"
+    assert trials.kept(path, "k") is None
+    trials.write_json(path, {"key": "k", "value": 1})
+    assert trials.kept(path, "k") == {"key": "k", "value": 1}
+    assert trials.kept(path, "other") is None
+    path.write_text('{"key": "k", ')
+    assert trials.kept(path, "k") is None
+
+
+def test_a_picture_changes_its_split(tmp_path: Path) -> None:
+    world = trials.World(root=tmp_path)
+    images = world.folder("data") / "images"
+    images.mkdir(parents=True)
+    for split in ("dev", "test"):
+        (images / f"{split}-0000.jpg").write_bytes(b"one")
+        (world.folder("data") / f"{split}.jsonl").write_text(json.dumps({"image": f"images/{split}-0000.jpg"}) + "\n")
+    dev, test = trials.split_sum(world, "dev"), trials.split_sum(world, "test")
+    (images / "test-0000.jpg").write_bytes(b"two")
+    assert trials.split_sum(world, "dev") == dev
+    assert trials.split_sum(world, "test") != test
+
+
+def test_prepare_makes_what_it_lacks(ready: trials.Ready, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands for real, but in this process and for a small world."""
+    world, done = ready.world, []
+    (world.root / "scripts" / "mini_world").mkdir(parents=True)
+    generator = world.root / "scripts" / "mini_world" / "generate.py"
+    generator.write_text("")
+    (world.root / "project.yml").write_text("vars:\n  world_seed: 3\n")
+    shutil.copytree(models, world.root / "assets" / "mini")
+    (world.root / trials.CHECKSUMS).write_text("{}")
+    monkeypatch.chdir(world.root)
+
+    def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+        done.append(arguments)
+        if arguments[0] == "-m":
+            assert CliRunner().invoke(app, arguments[2:]).exit_code == 0
+        else:
+            assert arguments == ("scripts/mini_world/generate.py", "data/evidence", "--test", "2000", "--seed", "3")
+            write_small_world(root / arguments[1])
+
+    monkeypatch.setattr(trials, "run", run)
+    first = trials.prepare(world)
+    assert [arguments[2] for arguments in done[1:]] == ["convert"] * 3 + ["build-kb", "check-kb"]
+    assert all(world.corpus(split).is_file() for split in trials.SPLITS)
+    assert trials.prepare(world) == first
+    assert len(done) == 6
+    generator.write_text("# changed")
+    assert trials.prepare(world).inputs == first.inputs
+    assert len(done) == 12
+    shutil.rmtree(world.kb)
+    trials.prepare(world)
+    assert len(done) == 18
+
+
+# The commands
+
+
+def test_the_plan_of_the_evidence() -> None:
+    plan = evidence_command.trainings(1, None)
+    assert [training.name for training in plan] == ["full", "none", "random", "bm25"]
+    assert plan[0].overrides == {} and plan[0].retriever is None
+    assert plan[1].overrides == {"components.gemel_linker.n_demonstrations": 0}
+    assert all(training.overrides["training.max_steps"] == 8 for training in evidence_command.trainings(1, 8))
+    measured = [setting for training in plan for setting in evidence_command.evaluations(training.name, first=True)]
+    assert sorted(measured) == sorted(evidence_command.SETTINGS)
+    later = evidence_command.evaluations("full", first=False)
+    assert {name: (options.use_image, options.constrained) for name, options in later.items()} == {
+        "full": (None, None),
+        "unconstrained": (None, False),
+    }
+
+
+def test_a_try_has_a_world_of_its_own() -> None:
+    worlds = [evidence_command.world_of(test, steps) for test in (2000, 20) for steps in (None, 4)]
+    assert worlds[0] == trials.World()
+    assert len({world.name for world in worlds}) == 4
+
+
+def test_gates_hold_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = list(evidence_command.GATES)
+    report = {"models": {"language_model": {"gates": {names[0]: 0.95, names[2]: 0.66}}}}
+    (tmp_path / "assets" / "mini").mkdir(parents=True)
+    (tmp_path / "assets" / "mini" / "pretrain.json").write_text(json.dumps(report))
+    monkeypatch.setattr(evidence_command, "ROOT", tmp_path)
+    rows = evidence_command.gate_rows()
+    assert [(rows[name]["accuracy"], rows[name]["holds"]) for name in names] == [
+        (0.95, True),
+        (None, False),
+        (0.66, False),
+    ]
+
+
+def test_evaluations_run_once_and_again_when_the_test_set_changes(
+    ready: trials.Ready, runs: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+
+    def measure_all(ready: trials.Ready, training: trials.Training, missing: Sequence[Any]) -> None:
+        for path, _, key in missing:
+            measured.append(path.stem)
+            trials.write_json(path, {"key": key})
+
+    test = "one"
+    monkeypatch.setattr(evidence_command, "measure_all", measure_all)
+    monkeypatch.setattr(evidence_command, "split_sum", lambda world, split: test)
+    evidence_command.run_trials(ready, [5, 6], 8)
+    assert len(measured) == len(set(measured)) == 2 * 5 + 1
+    assert [name for name in measured if name.startswith("no-image")] == ["no-image-5"]
+    evidence_command.run_trials(ready, [5, 6], 8)
+    assert len(measured) == 11
+    evidence_command.metrics_file(ready.world, "random", 6).unlink()
+    evidence_command.run_trials(ready, [5, 6], 8)
+    assert measured[11:] == ["random-6"]
+    test = "two"
+    evidence_command.run_trials(ready, [5, 6], 8)
+    assert len(measured) == 12 + 11
+
+
+def test_measured_for_real(ready: trials.Ready, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the training: an untrained pipeline of small models stands for every mapper."""
+    nlp = make_pipeline(models, make_kb(tmp_path, models))
+    nlp.to_disk(tmp_path / "model-best")
+    docs = []
+    for number, example in enumerate(examples(nlp)[:4]):
+        image = tmp_path / f"{number}.png"
+        image.write_bytes(encode_png(Image.fromarray(example.reference.user_data["image"])))
+        example.reference.user_data["image"] = str(image)
+        docs.append(example.reference)
+    for kind in ("data", "corpus"):
+        ready.world.folder(kind).mkdir(parents=True)
+    DocBin(docs=docs, store_user_data=True).to_disk(ready.world.corpus("test"))
+    (ready.world.folder("data") / "test.jsonl").write_text("")
+    trained = trials.Trained(tmp_path / "model-best", 5.0)
+    monkeypatch.setattr(evidence_command, "train", lambda ready, training, folder: trained)
+
+    evidence_command.run_trials(ready, [1], None)
+    result = evidence_command.gather(ready, [1])
+    assert list(result["settings"]) == list(evidence_command.SETTINGS)
+    assert all(row["n"] == 4 and row["mentions_per_second"] > 0 for row in result["settings"].values())
+    assert result["effects"]["dense_near_bm25"]["difference"] == 0
+    assert result["test"]["mentions"] == 4
+    assert result["seconds"] > 4 * 5 + ready.seconds
+    for setting in evidence_command.SETTINGS:
+        path = evidence_command.metrics_file(ready.world, setting, 1)
+        settings = json.loads(path.read_text())["settings"]
+        assert mentions_path(path).is_file()
+        assert (settings["use_image"], settings["constrained"]) == (setting != "no-image", setting != "unconstrained")
+
+    loaded = load_pipeline(str(trained.pipeline))
+    pipe: Any = loaded.get_pipe("gemel_linker")
+    prompts = pipe.stages.prompts(gather_mentions(list(read_docs(ready.world.corpus("test"), nlp.vocab)), pipe._reader))
+    assert all(prompt.features is not None for prompt in prompts)
+    assert search.prompt_lengths(loaded, ready.world.corpus("test")) == [prompt.length for prompt in prompts]
+
+
+@pytest.mark.parametrize("name", ["evidence", "search"])
+def test_project_commands(name: str) -> None:
+    project = load_project_config(trials.ROOT)
+    [command] = [command for command in project["commands"] if command["name"] == name]
+    assert command["script"] == [f"python -m benchmarks.{name}"]
+    assert f"benchmarks/results/{name}.json" in command["outputs"]
+    assert all((trials.ROOT / path).exists() for path in command["deps"])
