@@ -1,4 +1,4 @@
-"""A sheet of 60 pictures with captions and golds: `python scripts/mini_world/contact_sheet.py OUT.png [--seed 1]`."""
+"""A sheet of 60 pictures with captions and golds: `python scripts/mini_world/contact_sheet.py OUT.jpg [--seed 1]`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mini_world.names import WORLD_SEED, load_world
 from mini_world.sampling import Mention, sample_split
 
 _COLUMNS, _ROWS = 10, 6
-_CELL, _TEXT, _GAP = 168, 62, 10
+_CELL, _TEXT, _GAP = 168, 84, 10
 
 
 def _wrap(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: float, most: int) -> list[str]:
@@ -52,10 +52,10 @@ def contact_sheet(seed: int = WORLD_SEED, number: int = _COLUMNS * _ROWS) -> Ima
         y = _GAP + place // _COLUMNS * (_CELL + _TEXT + _GAP)
         picture = draw(mention.reading.kind, np.random.default_rng(list(mention.rng_key)))
         sheet.paste(picture.resize((_CELL, _CELL * picture.height // SIZE), Image.Resampling.LANCZOS), (x, y))
-        lines = _wrap(mention.text, small, _CELL, 2)
+        lines = _wrap(mention.text, small, _CELL, 3)
         for row, line in enumerate(lines):
             pen.text((x, y + _CELL + 3 + row * 15), line, (60, 60, 66), small)
-        for row, line in enumerate(_wrap(mention.reading.name, bold, _CELL, 1)):
+        for row, line in enumerate(_wrap(mention.reading.name, bold, _CELL, 2)):
             pen.text((x, y + _CELL + 5 + (len(lines) + row) * 15), line, (170, 60, 30), bold)
     return sheet
 
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=WORLD_SEED)
     arguments = parser.parse_args()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(arguments.seed).save(arguments.out, optimize=True)
+    contact_sheet(arguments.seed).save(arguments.out, quality=88, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Trains the mini world's three models from nothing: `python scripts/mini_world/pretrain.py [--out assets/mini]`.
 
-At most 30 minutes on two idle cores, the language model's share about 20. A model is skipped when its output is there
+About 50 minutes on two idle cores, the language model's share about 40. A model is skipped when its output is there
 and its inputs have not changed; the language model's training goes on where it was interrupted.
 """
 # ruff: noqa: E402
@@ -39,7 +39,7 @@ from mini_world.train_vision import VisionSettings, save_vision, train_vision
 
 _WORLD = ("data/names.txt", "names.py", "captions.py", "distractors.py")
 SOURCES = {
-    "language_model": (*_WORLD, "tokens.py", "prompts.py", "token_stream.py", "train_lm.py"),
+    "language_model": (*_WORLD, "tokens.py", "prompts.py", "token_stream.py", "curriculum.py", "train_lm.py"),
     "vision_encoder": ("data/names.txt", "names.py", "sampling.py", "drawing", "train_vision.py"),
     "sentence_encoder": (*_WORLD, "train_sentences.py"),
 }
@@ -69,6 +69,12 @@ def matmul_rate() -> float:
 
 def make_portable(folder: Path) -> None:
     """Let older versions of the libraries read what newer ones wrote, and everyone read the files."""
+    config = folder / "config.json"
+    if config.exists():  # transformers 4 looks for the rotations' base at the top, 5 writes it one level down
+        fields = json.loads(config.read_text())
+        if "rope_theta" in (fields.get("rope_parameters") or {}):
+            fields["rope_theta"] = fields["rope_parameters"]["rope_theta"]
+            config.write_text(json.dumps(fields, indent=2) + "\n")
     config = folder / "tokenizer_config.json"
     if config.exists():  # transformers 5 names a class that 4 does not have
         fields = json.loads(config.read_text())

@@ -75,7 +75,7 @@ class PromptMaker:
         """A title that no entity has, like the real ones in shape; half do not begin with the mention."""
 
         def big() -> str:
-            return self._word(rng)
+            return self.any_word(rng)
 
         def small() -> str:
             return self.small_words[int(rng.integers(len(self.small_words)))]
@@ -91,10 +91,12 @@ class PromptMaker:
             if name not in self.titles:
                 return name
 
-    def _item(self, form: str, choice: _Choice, rng: np.random.Generator, picture: bool, stands: bool) -> Item:
+    def _item(
+        self, form: str, choice: _Choice, rng: np.random.Generator, picture: bool, stands: bool, first: bool
+    ) -> Item:
         text, _, telling = make_caption(form, choice.kind, rng)
         words = 1 + int(rng.integers(MAX_PICTURE_WORDS)) if picture else 0
-        knowable = choice.known or (stands and (picture or telling))
+        knowable = not first and (choice.known or (stands and (picture or telling)))
         return Item(form, choice.kind, choice.name, text, words, knowable, stands and not choice.known)
 
     def _invent(self, rng: np.random.Generator, mention: str, taken: set[str]) -> list[_Choice]:
@@ -102,11 +104,12 @@ class PromptMaker:
         free = [kind for kind in KINDS if kind not in taken]
         made = []
         for place in rng.permutation(len(free))[: 1 + int(rng.integers(3))]:
-            forms = (mention, self._word(rng)) if rng.random() < 0.2 else (mention,)
+            forms = (mention, self.any_word(rng)) if rng.random() < 0.2 else (mention,)
             made.append(_Choice(free[int(place)], self.invent_name(mention, rng), forms, False))
         return made
 
-    def _word(self, rng: np.random.Generator) -> str:
+    def any_word(self, rng: np.random.Generator) -> str:
+        """A capital word of the world's titles."""
         return self.big_words[int(rng.integers(len(self.big_words)))]
 
     def _choices(self, rng: np.random.Generator, copy_share: float) -> tuple[list[_Choice], list[_Choice]]:
@@ -117,20 +120,21 @@ class PromptMaker:
             return known, []
         if rng.random() < 0.5 and copy_share < 1:  # a real name with further readings, as never-read entities have them
             return known, self._invent(rng, family, {choice.kind for choice in known})
-        made = self._invent(rng, self._word(rng) if rng.random() < 0.5 else family, set())
+        made = self._invent(rng, self.any_word(rng) if rng.random() < 0.5 else family, set())
         if rng.random() < 0.5:  # another name with the same kinds: both the name and the kind must be matched
-            other = self._word(rng)
+            other = self.any_word(rng)
             made += [_Choice(c.kind, self.invent_name(other, rng), (other,), False) for c in made]
         return [], made
 
     def document(
         self, rng: np.random.Generator, copy_share: float = 0.5, longest: int = 9, picture: bool | None = None
     ) -> list[Item]:
-        """Up to `longest` + 1 items; each one's answer is asked.
+        """Two to `longest` + 1 items; each one's answer is asked but the first's.
 
-        `picture` True or False gives all items one or none.
+        A lone question is as rare in this text as it is in a real one, where examples come in rows and the first
+        shows the form. `picture` True or False gives all items one or none.
         """
-        n_items = 1 + int(rng.integers(longest + 1))
+        n_items = 2 + int(rng.integers(longest))
         pictured = rng.random() < 0.8 if picture is None else picture
         known, made = self._choices(rng, copy_share)
         if made:
@@ -147,7 +151,7 @@ class PromptMaker:
                 choice = pool[int(rng.integers(len(pool)))]
             forms = choice.forms
             form = forms[0] if len(forms) == 1 or rng.random() < 0.75 else forms[1 + int(rng.integers(len(forms) - 1))]
-            items.append(self._item(form, choice, rng, has_picture, choice.name in shown))
+            items.append(self._item(form, choice, rng, has_picture, choice.name in shown, first=not items))
             shown.add(choice.name)
         return items
 

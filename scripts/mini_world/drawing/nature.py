@@ -47,7 +47,7 @@ def island(c: Canvas) -> None:
 def river(c: Canvas) -> None:
     """A river that winds through a valley."""
     y = c.u(0.3, 0.42)
-    day_sky(c, y)
+    day_sky(c, y + 0.02)
     if c.chance(0.6):
         hills(c, y - 0.02, hsv(c.u(0.5, 0.65), 0.25, c.u(0.5, 0.7)), 0.05)
     meadow = hsv(c.u(0.18, 0.36), c.u(0.35, 0.6), c.u(0.45, 0.7))
