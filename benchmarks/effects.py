@@ -26,9 +26,9 @@ PAPER: dict[str, tuple[float, float]] = {
 }
 """The paper's accuracies, WikiDiverse and WikiMEL. common, tail: of the full setting."""
 
-ABOVE = "the interval's low end is above 0"
-NOT_BELOW = "the interval's low end is not below -1 point"
-ENOUGH = "the estimate is not below 0"
+ABOVE = "low end above 0"
+NOT_BELOW = "low end not below -1 point"
+ENOUGH = "the estimate, not its low end, is at least 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +82,9 @@ def line_up(runs: Mapping[str, Sequence[Outcomes]]) -> Evidence:
 def effects(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """One row per effect.
 
-    difference, low, high: from -1 to 1, None where there is no mention to take them from; holds, by `rule`; paper: the
-    paper's figure for the same effect, in points, and `paper_note` where it is not quite that.
+    difference, low, high: from -1 to 1, None where there is no mention to take them from; holds, by `rule`, where the
+    low end is the interval's; paper: the paper's figure for the same effect, in points, and `paper_note` where it is
+    not quite that.
     """
     common, tail = evidence.parts["common"], evidence.parts["tail"]
 
@@ -177,11 +178,11 @@ def figures(evidence: Evidence, setting: str, mentions_per_second: Sequence[floa
     }
 
 
-def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """The effects as a table, in points."""
+def markdown(rows: Mapping[str, Mapping[str, Any]], gates: Sequence[Mapping[str, Any]] = ()) -> str:
+    """The effects as a table, in points, and under it the gates that the language model was held against."""
     lines = [
-        "| effect | here, points (95 % interval) | holds | paper, WikiDiverse / WikiMEL |",
-        "|---|---|---|---|",
+        "| effect | here, points (95 % interval) | holds if | holds | paper, WikiDiverse / WikiMEL |",
+        "|---|---|---|---|---|",
     ]
     for row in rows.values():
         here = "no mention"
@@ -194,5 +195,15 @@ def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
             sign = "" if row["rule"] == ENOUGH else "+"
             told = " / ".join(f"{paper[name]:{sign}.1f}" for name in ("WikiDiverse", "WikiMEL"))
             told += f" ({note})" if note else ""
-        lines.append(f"| {row['effect']} | {here} | {'yes' if row['holds'] else 'no'} | {told} |")
+        lines.append(f"| {row['effect']} | {here} | {row['rule']} | {_yes(row)} | {told} |")
+    if gates:
+        lines += ["", "| gate of the language model | accuracy (prompts) | holds if | holds |", "|---|---|---|---|"]
+        lines += [
+            f"| {gate['name']} | {gate['accuracy']:.3f} ({gate['n']}) | {gate['rule']} | {_yes(gate)} |"
+            for gate in gates
+        ]
     return "\n".join(lines) + "\n"
+
+
+def _yes(row: Mapping[str, Any]) -> str:
+    return "yes" if row["holds"] else "no"

@@ -2,8 +2,9 @@
 
 python -m benchmarks.evidence [--seeds 1 2 3] [--test N] [--steps N] [--fresh]
 
-A trial that is kept and whose inputs have not changed is not run again; after a change of the package's own code, give
---fresh. Only a run with the default seeds, mentions and steps writes to benchmarks/results.
+A trial that is kept and whose inputs have not changed is not run again; after a change of the package's own code or of
+the libraries, give --fresh. Only a run with the default seeds, mentions and steps writes to benchmarks/results; a run
+with some of those seeds makes a part of its trials.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 from benchmarks.effects import effects, figures, line_up, markdown, outcomes
 from benchmarks.machine import describe_machine
 from benchmarks.trials import (
+    MODELS,
     ROOT,
     TAIL_SHARE,
     TEST_MENTIONS,
@@ -31,13 +33,18 @@ from benchmarks.trials import (
     digest,
     distinct,
     file_sum,
+    folder_sums,
+    forget,
     kept,
     measure,
     prepare,
+    run,
     say,
     split_sum,
     steps_of,
     train,
+    world_seed,
+    world_sources,
 )
 from spacy_gemel.evaluation.mentions import mentions_path, read_mentions
 from spacy_gemel.evaluation.runner import EvaluateOptions, write_evaluation
@@ -46,12 +53,7 @@ from spacy_gemel.pipelines import load_pipeline
 
 SEEDS = (1, 2, 3)
 SETTINGS = ("full", "no-image", "unconstrained", "none", "random", "bm25")
-RETRIEVERS = {"random": "spacy_gemel.RandomRetriever.v1", "bm25": "spacy_gemel.BM25Retriever.v1"}
-GATES = {
-    "read, picture in words": (">=", 0.95),
-    "invented, stands in one demonstration": (">=", 0.80),
-    "read, text only": ("<=", 0.65),
-}
+FIXED_TEST = "scripts/mini_world/data/test.sha256"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -60,21 +62,30 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="one mapper of each setting per seed")
     parser.add_argument("--test", type=int, default=TEST_MENTIONS, help="test mentions")
     parser.add_argument("--steps", type=int, help="training steps; default: the config's")
-    parser.add_argument("--fresh", action="store_true", help="forget the trials that are kept")
+    parser.add_argument("--fresh", action="store_true", help="forget the trials and the world that are kept")
     chosen = parser.parse_args(arguments)
     seeds = distinct(chosen.seeds)
     world = world_of(chosen.test, chosen.steps)
-    gates = gate_rows()  # before the long work, as it may lack
     if chosen.fresh:
-        for kind in ("data", "corpus", "training", "metrics"):
+        forget(world)
+        for kind in ("training", "metrics"):
             shutil.rmtree(world.folder(kind), ignore_errors=True)
+        gates_file(world.root).unlink(missing_ok=True)
     ready = prepare(world)
+    if world.test == TEST_MENTIONS:
+        check_test(world)
+    gates = measured_gates(world.root)
     run_trials(ready, seeds, chosen.steps)
-    result = {"command": "python -m benchmarks.evidence", **gather(ready, seeds), "gates": gates}
-    result["machine"] = describe_machine()
+    command = "python -m benchmarks.evidence"
+    text_seed = text_seed_of(seeds)
+    if text_seed is None:
+        say(f"kept; `{command}` gathers all seeds")
+        print(json.dumps({"command": command, "seeds": seeds, "gathered": False}))
+        return
+    result = {"command": command, **gather(ready, seeds, text_seed), **gates, "machine": describe_machine()}
     default = chosen.test == TEST_MENTIONS and chosen.steps is None and tuple(seeds) == SEEDS
     folder = ROOT / "benchmarks" / "results" if default else world.folder("metrics") / "result"
-    table = markdown(result["effects"])
+    table = markdown(result["effects"], gates["gates"])
     write_result(folder, result, table)
     print(table)
     print(json.dumps(result))
@@ -93,12 +104,23 @@ def trainings(seed: int, steps: int | None) -> list[Training]:
     return [
         Training("full", seed, short),
         Training("none", seed, {**short, "components.gemel_linker.n_demonstrations": 0}),
-        *(Training(name, seed, short, retriever) for name, retriever in RETRIEVERS.items()),
+        Training("random", seed, short, {"@misc": "spacy_gemel.RandomRetriever.v1", "seed": seed}),
+        Training("bm25", seed, short, {"@misc": "spacy_gemel.BM25Retriever.v1"}),
     ]
 
 
-def evaluations(training: str, *, first: bool) -> dict[str, EvaluateOptions]:
-    """What is measured of a trained pipeline. first: of the first seed, whose pipeline stands for all without image."""
+def text_seed_of(seeds: Sequence[int]) -> int | None:
+    """The seed whose pipeline stands for all without the image, where no mapper plays a part.
+
+    None where the seeds are some of SEEDS without their first: that is left to a run with it.
+    """
+    if SEEDS[0] in seeds:
+        return SEEDS[0]
+    return None if set(seeds) <= set(SEEDS) else seeds[0]
+
+
+def evaluations(training: str, *, text_only: bool) -> dict[str, EvaluateOptions]:
+    """What is measured of a trained pipeline. text_only: without the image as well, if it is the full setting's."""
     plain = EvaluateOptions(tail_share=TAIL_SHARE, progress=False)
     if training != "full":
         return {training: plain}
@@ -106,7 +128,7 @@ def evaluations(training: str, *, first: bool) -> dict[str, EvaluateOptions]:
         "full": plain,
         "unconstrained": EvaluateOptions(constrained=False, tail_share=TAIL_SHARE, progress=False),
     }
-    if first:  # no mapper plays a part without the image
+    if text_only:
         found["no-image"] = EvaluateOptions(use_image=False, tail_share=TAIL_SHARE, progress=False)
     return found
 
@@ -120,15 +142,16 @@ def run_trials(ready: Ready, seeds: Sequence[int], steps: int | None) -> None:
     """Train and measure what is not kept."""
     plan = [training for seed in seeds for training in trainings(seed, steps)]
     test = split_sum(ready.world, "test")
+    text_seed = text_seed_of(seeds)
     progress = Progress(len(plan))
     for training in plan:
         start = time.perf_counter()
         key = training.key(ready)
         wanted = [
             (metrics_file(ready.world, name, training.seed), options, digest(key, name, test, asdict(options)))
-            for name, options in evaluations(training.name, first=training.seed == seeds[0]).items()
+            for name, options in evaluations(training.name, text_only=training.seed == text_seed).items()
         ]
-        missing = [trial for trial in wanted if kept(trial[0], trial[2]) is None]
+        missing = [trial for trial in wanted if kept(trial[0], trial[2], mentions_path(trial[0])) is None]
         progress.say(f"{training.name}, seed {training.seed}: {f'{len(missing)} to measure' if missing else 'kept'}")
         if missing:
             measure_all(ready, training, missing)
@@ -146,11 +169,11 @@ def measure_all(ready: Ready, training: Training, missing: Sequence[tuple[Path, 
         write_evaluation({"key": key, **metrics}, results, path)
 
 
-def gather(ready: Ready, seeds: Sequence[int]) -> dict[str, Any]:
+def gather(ready: Ready, seeds: Sequence[int], text_seed: int) -> dict[str, Any]:
     """Effects and settings from the evaluations on disk. seconds: of all trials, whenever they ran."""
     world = ready.world
     paths = {
-        setting: [metrics_file(world, setting, seed) for seed in (seeds[:1] if setting == "no-image" else seeds)]
+        setting: [metrics_file(world, setting, seed) for seed in ((text_seed,) if setting == "no-image" else seeds)]
         for setting in SETTINGS
     }
     metrics = {
@@ -160,7 +183,7 @@ def gather(ready: Ready, seeds: Sequence[int]) -> dict[str, Any]:
         {setting: [outcomes(read_mentions(mentions_path(path))) for path in files] for setting, files in paths.items()}
     )
     every = [row["trial"] for rows in metrics.values() for row in rows]
-    mappers = [row["trial"] for name in ("full", "none", *RETRIEVERS) for row in metrics[name]]
+    mappers = [row["trial"] for name in ("full", "none", "random", "bm25") for row in metrics[name]]
     seconds = ready.seconds
     seconds += sum(trial["evaluate_seconds"] for trial in every) + sum(trial["train_seconds"] for trial in mappers)
     return {
@@ -175,21 +198,44 @@ def gather(ready: Ready, seeds: Sequence[int]) -> dict[str, Any]:
             "tail": int(np.count_nonzero(evidence.parts["tail"])),
             "unseen": int(np.count_nonzero(evidence.parts["unseen"])),
             "sha256": file_sum(world.folder("data") / "test.jsonl"),
+            "sha256_with_pictures": split_sum(world, "test"),
         },
         "seconds": round(seconds, 1),
     }
 
 
-def gate_rows() -> dict[str, dict[str, Any]]:
-    """The language model's gates, as it was pretrained. A gate that was not measured does not hold."""
-    report = json.loads((ROOT / "assets" / "mini" / "pretrain.json").read_text(encoding="utf8"))
-    measured = report["models"]["language_model"]["gates"]
-    rows = {}
-    for name, (sign, threshold) in GATES.items():
-        value = measured.get(name)
-        enough = value is not None and (value >= threshold if sign == ">=" else value <= threshold)
-        rows[name] = {"accuracy": value, "rule": f"{sign} {threshold}", "holds": enough}
-    return rows
+def check_test(world: World) -> None:
+    """Raises RuntimeError where the test mentions are not those that were fixed before any model was tuned."""
+    rows = world.folder("data") / "test.jsonl"
+    [fixed, *_] = (world.root / FIXED_TEST).read_text(encoding="utf8").split()
+    found = file_sum(rows)
+    if found != fixed:
+        raise RuntimeError(
+            f"{rows} is not the test set that was fixed in {FIXED_TEST}: its SHA-256 is {found}, not {fixed}. Restore "
+            "world_seed and the sources of scripts/mini_world that draw captions and names; a new test set must be "
+            "fixed there before anything is tuned"
+        )
+
+
+def gates_file(root: Path) -> Path:
+    """Where the gates are kept: they are of the model, and alike for every try."""
+    return root / "metrics" / "evidence" / "gates.json"
+
+
+def measured_gates(root: Path) -> dict[str, Any]:
+    """`gates` and `dev` of the language model as it is on disk, from scripts/mini_world/gates.py; kept."""
+    model, path = f"{MODELS}/language_model", gates_file(root)
+    seed = world_seed(root)
+    key = digest(folder_sums(root / model), world_sources(root), seed)
+    found = kept(path, key)
+    if found is None:
+        say("measuring the language model's gates")
+        with write_whole(path) as partial:
+            out = partial.relative_to(root).as_posix()
+            run(root, "scripts/mini_world/gates.py", model, out, "--seed", str(seed))
+            found = {"key": key, **json.loads(partial.read_text(encoding="utf8"))}
+            partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf8")
+    return {name: found[name] for name in ("gates", "dev")}
 
 
 def write_result(folder: Path, result: dict[str, Any], table: str) -> None:

@@ -2,8 +2,8 @@
 
 python -m benchmarks.search [--seeds 1 2] [--steps N] [--fresh]
 
-A trial that is kept and whose inputs have not changed is not run again; after a change of the package's own code, give
---fresh. Only a run with the default seeds and steps writes to benchmarks/results.
+A trial that is kept and whose inputs have not changed is not run again; after a change of the package's own code or of
+the libraries, give --fresh. Only a run with the default seeds and steps writes to benchmarks/results.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from benchmarks.trials import (
     World,
     digest,
     distinct,
+    forget,
     kept,
     measure,
     prepare,
@@ -51,7 +52,7 @@ COORDINATES: dict[str, tuple[Any, ...]] = {
     "components.gemel_linker.model.prefix_length": (1, 2, 4, 8),
     "components.gemel_linker.n_demonstrations": (2, 4, 8, 12),
 }
-NOISE = 0.005
+MARGIN = 0.005  # of mean accuracy; chosen beforehand, not a standard error
 PROMPT_LIMIT = 500
 
 
@@ -74,8 +75,8 @@ def coordinate_search(
     """The chosen settings, and per coordinate a row for each value that was tried.
 
     start: the default of every coordinate. The best value of a coordinate goes on to the next; it must beat the one
-    held so far by NOISE of mean accuracy, and no prompt of its may have PROMPT_LIMIT tokens. trial: called once for the
-    same settings and seed.
+    held so far by MARGIN of mean accuracy, and no prompt of its may have PROMPT_LIMIT tokens. trial: called once for
+    the same settings and seed.
     """
     done: dict[str, Score] = {}
 
@@ -105,13 +106,13 @@ def coordinate_search(
 
 
 def choose(rows: Sequence[Mapping[str, Any]], held: Any) -> Any:
-    """The best value whose prompts are short enough; the one held where it is within the noise of that, or alone."""
+    """The best value whose prompts are short enough; the one held where that is less than MARGIN better, or alone."""
     short = [row for row in rows if row["longest_prompt"] < PROMPT_LIMIT]
     if not short:
         return held
     best = max(short, key=lambda row: row["accuracy"])  # the first of equals
     mine = next((row for row in short if row["value"] == held), None)
-    if mine is not None and round(best["accuracy"] - mine["accuracy"], 9) < NOISE:
+    if mine is not None and round(best["accuracy"] - mine["accuracy"], 9) < MARGIN:
         return held
     return best["value"]
 
@@ -138,12 +139,14 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="mappers per settings")
     parser.add_argument("--steps", type=int, help="training steps; default: the config's")
-    parser.add_argument("--fresh", action="store_true", help="forget the trials that are kept")
+    parser.add_argument("--fresh", action="store_true", help="forget the trials and the world that are kept")
     chosen = parser.parse_args(arguments)
     seeds = distinct(chosen.seeds)
+    world = World()
     if chosen.fresh:
+        forget(world)
         shutil.rmtree(ROOT / "training" / "search", ignore_errors=True)
-    ready = prepare(World())
+    ready = prepare(world)
     start = defaults(ROOT / CONFIG)
     progress = Progress(trials_of(start, COORDINATES) * len(seeds))
     trials: list[dict[str, Any]] = []
@@ -153,7 +156,7 @@ def main(arguments: Sequence[str]) -> None:
         "command": "python -m benchmarks.search",
         "start": start,
         "chosen": best,
-        "noise": NOISE,
+        "margin": MARGIN,
         "prompt_limit": PROMPT_LIMIT,
         "by_coordinate": tables,
         "seeds": seeds,

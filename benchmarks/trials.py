@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import srsly
+from thinc.api import Config
 
 from spacy_gemel.evaluation.mentions import MentionResult
-from spacy_gemel.paths import write_whole
+from spacy_gemel.paths import files_in, write_whole
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/mini.cfg"
-CHECKSUMS = "assets/mini/checksums.json"
+MODELS = "assets/mini"
+MODEL_FOLDERS = ("language_model", "vision_encoder", "sentence_encoder")
+RETRIEVER = "components.gemel_linker.retriever"
 TEST_MENTIONS = 2000
 TAIL_SHARE = 0.2
 SPLITS = ("train", "dev", "test")
@@ -68,18 +71,40 @@ class Ready:
 class Training:
     """One mapper: `spacy train` on configs/mini.cfg with some settings changed.
 
-    overrides: dotted setting -> value. retriever: the registered function in place of the config's, if another.
+    overrides: dotted setting -> value. retriever: the block in place of the config's, if another.
     """
 
     name: str
     seed: int
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    retriever: str | None = None
+    retriever: Mapping[str, Any] | None = None
+
+    def options(self, world: World) -> dict[str, Any]:
+        """Dotted setting -> value: all that `spacy train` is told on its command line."""
+        paths = {split: world.corpus(split) for split in ("train", "dev")} | {"kb": world.kb}
+        told: dict[str, Any] = {
+            f"paths.{name}": path.relative_to(world.root).as_posix() for name, path in paths.items()
+        }
+        return told | {"system.seed": self.seed, **self.overrides}
+
+    def config(self, world: World) -> dict[str, Any]:
+        """The config as this training reads it: the retriever swapped, the options in place."""
+        config = Config().from_disk(world.root / CONFIG, interpolate=False)
+        blocks = {} if self.retriever is None else {RETRIEVER: dict(self.retriever)}
+        for name, value in {**blocks, **self.options(world)}.items():
+            *parents, last = name.split(".")
+            section: Any = config
+            for parent in parents:
+                section = section[parent]
+            section[last] = value
+        return config
 
     def key(self, ready: Ready) -> str:
-        """Changes with everything that could change the trained mapper, but for the package's own code."""
-        config = (ready.world.root / CONFIG).read_text(encoding="utf8")
-        return digest(config, ready.inputs, dict(self.overrides), self.retriever, self.seed)
+        """Changes with the config as it is read, the captions, pictures, entities and models.
+
+        Not with the package's own code nor with the versions of the libraries: after a change of those, --fresh.
+        """
+        return digest(self.config(ready.world), ready.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +126,10 @@ def file_sum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def kept(path: Path, key: str) -> dict[str, Any] | None:
-    """What was written at `path` under this key; None where there is nothing, or something else."""
+def kept(path: Path, key: str, *needed: Path) -> dict[str, Any] | None:
+    """What was written at `path` under this key; None where there is nothing, something else, or `needed` is gone."""
+    if not all(other.exists() for other in needed):
+        return None
     try:
         found = json.loads(path.read_text(encoding="utf8"))
     except (FileNotFoundError, ValueError):
@@ -121,6 +148,43 @@ def steps_of(steps: int | None) -> dict[str, Any]:
     return {} if steps is None else {"training.max_steps": steps, "training.eval_frequency": max(1, steps // 2)}
 
 
+def folder_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below a folder."""
+    return {name: file_sum(folder / name) for name in files_in(folder)}
+
+
+def model_sums(root: Path) -> dict[str, dict[str, str]]:
+    """SHA-256 of every file of the three models; what is told about them beside them changes no trial."""
+    return {name: folder_sums(root / MODELS / name) for name in MODEL_FOLDERS}
+
+
+def world_sources(root: Path) -> dict[str, str]:
+    """SHA-256 of the scripts and word lists that the mini world is made with."""
+    sums = folder_sums(root / "scripts" / "mini_world")
+    return {name: value for name, value in sums.items() if name.endswith((".py", ".txt"))}
+
+
+def world_seed(root: Path) -> int:
+    """project.yml's. Raises RuntimeError where that is not the world that the language model was pretrained for."""
+    seed = srsly.read_yaml(root / "project.yml")["vars"].get("world_seed")
+    report = f"{MODELS}/pretrain.json"
+    try:
+        told = json.loads((root / report).read_text(encoding="utf8"))
+        pretrained = told["models"]["language_model"]["settings"]["seed"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RuntimeError(
+            f"{report} does not say which world the language model was pretrained for (there is no such file, or no "
+            f"models.language_model.settings.seed in it): restore it, or run `python -m spacy project run pretrain`"
+        ) from error
+    if seed is None or pretrained != seed:
+        raise RuntimeError(
+            f"the language model was pretrained for the world of seed {pretrained} ({report}), but world_seed in "
+            f"project.yml is {seed}: put the models and the seed of one world there, or pretrain for this one "
+            "(`python -m spacy project run pretrain`)"
+        )
+    return int(seed)
+
+
 def split_sum(world: World, split: str) -> str:
     """Digest of a split: its captions and their pictures."""
     rows = world.folder("data") / f"{split}.jsonl"
@@ -128,35 +192,33 @@ def split_sum(world: World, split: str) -> str:
     return digest(file_sum(rows), [file_sum(rows.parent / image) for image in images])
 
 
+def forget(world: World) -> None:
+    """Take away what `prepare` makes."""
+    for folder in (world.folder("corpus"), world.folder("data"), world.kb):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def prepare(world: World) -> Ready:
     """Make the world, its corpora and its knowledge base, unless they are there as they would be made now.
 
-    Raises RuntimeError where a step fails.
+    Raises RuntimeError where a step fails, or where the models are another world's.
     """
     root = world.root
-    scripts = root / "scripts" / "mini_world"
-    sources = {
-        path.relative_to(scripts).as_posix(): file_sum(path)
-        for path in sorted(scripts.rglob("*"))
-        if path.suffix in (".py", ".txt")
-    }
-    seed = srsly.read_yaml(root / "project.yml")["vars"].get("world_seed")
-    key = digest(sources, file_sum(root / CHECKSUMS), seed, world.test)
+    seed = world_seed(root)
+    key = digest(world_sources(root), model_sums(root), seed, world.test)
     state = world.folder("corpus") / "prepared.json"
-    found = kept(state, key)
-    if found is None or not (world.kb.is_dir() and world.folder("data").is_dir()):
-        for folder in (world.folder("corpus"), world.folder("data"), world.kb):
-            shutil.rmtree(folder, ignore_errors=True)
+    found = kept(state, key, world.kb, world.folder("data"), *map(world.corpus, SPLITS))
+    if found is None:
+        forget(world)
         start = time.perf_counter()
         data = world.folder("data").relative_to(root).as_posix()
-        chosen = [] if seed is None else ["--seed", str(seed)]
         say(f"making {data}: {world.test} test mentions")
-        run(root, "scripts/mini_world/generate.py", data, "--test", str(world.test), *chosen)
+        run(root, "scripts/mini_world/generate.py", data, "--test", str(world.test), "--seed", str(seed))
         for split in SPLITS:
             out = world.corpus(split).relative_to(root).as_posix()
             run(root, "-m", "spacy_gemel", "convert", "jsonl", f"{data}/{split}.jsonl", out, "--quiet")
         kb = world.kb.relative_to(root).as_posix()
-        tokenizer = "assets/mini/language_model"
+        tokenizer = f"{MODELS}/language_model"
         run(root, "-m", "spacy_gemel", "build-kb", f"{data}/entities.jsonl", kb, "--tokenizer", tokenizer, "--quiet")
         run(root, "-m", "spacy_gemel", "check-kb", kb)
         found = {"key": key, "seconds": round(time.perf_counter() - start, 1)}
@@ -165,15 +227,15 @@ def prepare(world: World) -> Ready:
         file_sum(world.folder("data") / "entities.jsonl"),
         split_sum(world, "train"),
         split_sum(world, "dev"),
-        file_sum(root / CHECKSUMS),
+        model_sums(root),
     )
     return Ready(world, inputs, found["seconds"])
 
 
 def train(ready: Ready, training: Training, folder: Path) -> Trained:
     """The pipeline in `folder`, trained now unless it is kept there. Raises RuntimeError where spaCy fails."""
-    world, key, state = ready.world, training.key(ready), folder / "trial.json"
-    found = kept(state, key)
+    world, key, state, pipeline = ready.world, training.key(ready), folder / "trial.json", folder / "model-best"
+    found = kept(state, key, pipeline)
     if found is None:
         partial = folder.with_name(folder.name + ".partial")
         for old in (folder, partial):
@@ -186,19 +248,17 @@ def train(ready: Ready, training: Training, folder: Path) -> Trained:
         found = {"key": key, "seconds": round(time.perf_counter() - start, 1)}
         write_json(partial / state.name, found)
         partial.rename(folder)
-    return Trained(folder / "model-best", found["seconds"])
+    return Trained(pipeline, found["seconds"])
 
 
 def _train(world: World, training: Training, out: str, log: IO[str]) -> None:
     config = CONFIG
     if training.retriever is not None:
         config = f"{out}/train.cfg"
-        block = ("components.gemel_linker.retriever", f"@misc={training.retriever}")
-        run(world.root, "scripts/swap_block.py", CONFIG, config, *block, log=log)
-    paths = {split: world.corpus(split) for split in ("train", "dev")} | {"kb": world.kb}
-    options: dict[str, Any] = {f"paths.{name}": path.relative_to(world.root).as_posix() for name, path in paths.items()}
-    options |= {"system.seed": training.seed, **training.overrides}
-    pairs = [word for name, value in options.items() for word in (f"--{name}", _as_option(value))]
+        block = [f"{name}={_as_option(value)}" for name, value in training.retriever.items()]
+        run(world.root, "scripts/swap_block.py", CONFIG, config, RETRIEVER, *block, log=log)
+    told = training.options(world)
+    pairs = [word for name, value in told.items() for word in (f"--{name}", _as_option(value))]
     run(world.root, "-m", "spacy", "train", config, "--output", out, *pairs, "--gpu-id", "-1", log=log)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from spacy.tokens import DocBin
+from thinc.api import Config
 from typer.testing import CliRunner
 from weasel.util import load_project_config
 
@@ -93,6 +94,49 @@ def test_the_rules_at_their_edges() -> None:
     assert rows["accuracy"]["low"] < 0
 
 
+def scattered(correct: np.ndarray, seed: int = 1) -> np.ndarray:
+    """As many right in each row and part, but others: nothing is paired."""
+    rng = np.random.default_rng(seed)
+    found = correct.copy()
+    for row in found:
+        for keep in (TAIL, ~TAIL):
+            row[keep] = rng.permutation(row[keep])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("effect", "settings"),
+    [
+        ("image", {"no_image": right(0.895, seeds=1)}),
+        ("demonstrations", {"none": right(0.895)}),
+        ("dense_over_random", {"random": right(0.895)}),
+        ("random_over_none", {"random": right(0.805), "none": right(0.8)}),
+        ("constrained", {"unconstrained": right(0.895)}),
+        ("text_only_common_over_tail", {"no_image": right(0.61, 0.6, seeds=1)}),
+        ("image_closes_gap", {"no_image": right(0.61, 0.6, seeds=1)}),
+    ],
+)
+def test_a_difference_that_may_be_none_does_not_hold(effect: str, settings: dict[str, np.ndarray]) -> None:
+    apart = {name: scattered(correct, number) for number, (name, correct) in enumerate(settings.items())}
+    row = effects(evidence(**{"full": right(0.9), **apart}))[effect]
+    assert row["low"] < 0 < row["difference"] < 0.02
+    assert not row["holds"]
+
+
+def test_near_bm25_goes_by_the_low_end() -> None:
+    """Neither the difference nor zero decides: its low end does, at -1 point."""
+    full = right(0.9)
+    far = effects(evidence(full=full, bm25=scattered(right(0.905))))["dense_near_bm25"]
+    assert far["difference"] == pytest.approx(-0.005, abs=0.001)
+    assert far["low"] < -0.01
+    assert not far["holds"]
+    few_more = full | (np.cumsum(~full.any(axis=0)) <= 3) & ~full.any(axis=0)
+    near = effects(evidence(full=full, bm25=few_more))["dense_near_bm25"]
+    assert near["difference"] == pytest.approx(-0.003)
+    assert -0.01 < near["low"] < near["difference"]
+    assert near["holds"]
+
+
 def test_the_papers_figures() -> None:
     rows = effects(evidence())
     assert {name: tuple((row["paper"] or {}).values()) for name, row in rows.items()} == {
@@ -123,9 +167,14 @@ def test_table_and_figures() -> None:
     whole = evidence()
     lines = markdown(effects(whole)).splitlines()
     assert len(lines) == 2 + 9
-    assert all(line.count("|") == 5 for line in lines)
-    assert "| yes | +6.8 / +8.4 |" in lines[2]
+    assert all(line.count("|") == 6 for line in lines)
+    assert "| low end above 0 | yes | +6.8 / +8.4 |" in lines[2]
+    assert "the estimate, not its low end" in lines[-1]
     assert "86.3 / 82.6 (the accuracy itself)" in lines[-1]
+    gates = [{"name": "copied", "accuracy": 0.79, "n": 300, "rule": ">= 0.80", "holds": False}]
+    with_gates = markdown(effects(whole), gates).splitlines()
+    assert with_gates[:11] == lines
+    assert with_gates[-1] == "| copied | 0.790 (300) | >= 0.80 | no |"
     full = figures(whole, "full", [10.0, 20.0, 30.0])
     assert full["n"] == N
     assert full["accuracy"] == pytest.approx(np.mean(full["per_seed"]))
@@ -196,7 +245,7 @@ def test_the_search_takes_the_best_and_runs_nothing_twice() -> None:
 
 
 @pytest.mark.parametrize(("better", "expected"), [(0.6, 3), (0.6049, 3), (0.605, 1), (0.5, 3)])
-def test_what_is_within_the_noise_keeps_the_default(better: float, expected: int) -> None:
+def test_what_is_within_the_margin_keeps_the_default(better: float, expected: int) -> None:
     trial = FakeTrial({(3, "newline"): 0.6, (1, "newline"): better})
     chosen, _ = search.coordinate_search(START, VALUES, [1], trial)
     assert chosen == {"rate": expected, "end": "newline"}
@@ -230,7 +279,7 @@ def test_the_search_starts_from_the_config() -> None:
 @pytest.fixture
 def ready(tmp_path: Path) -> trials.Ready:
     (tmp_path / "configs").mkdir()
-    (tmp_path / trials.CONFIG).write_text("[a]\nb = 1\n")
+    shutil.copy(trials.ROOT / trials.CONFIG, tmp_path / trials.CONFIG)
     return trials.Ready(trials.World(root=tmp_path), "inputs", 1.0)
 
 
@@ -264,11 +313,50 @@ def test_a_training_runs_once_and_again_when_its_inputs_change(
 
     assert [train(), train()] == [1, 0]
     assert not (folder / "model-last").exists()
-    (ready.world.root / trials.CONFIG).write_text("[a]\nb = 2\n")
+    change_config(ready, {"training.max_steps": 5})
     assert [train(), train()] == [1, 0]
-    assert [train(trials.Training("full", 2)), train(trials.Training("full", 2, {"a.b": 3}))] == [1, 1]
-    assert train(trials.Training("full", 2, {"a.b": 3}), trials.Ready(ready.world, "other", 1.0)) == 1
-    assert train(trials.Training("full", 2, {"a.b": 3}, "x.v1")) == 2  # swaps the block, then trains
+    shorter = {"training.max_steps": 3}
+    assert [train(trials.Training("full", 2)), train(trials.Training("full", 2, shorter))] == [1, 1]
+    assert train(trials.Training("full", 2, shorter), trials.Ready(ready.world, "other", 1.0)) == 1
+    swapped = trials.Training("full", 2, shorter, {"@misc": "x.v1"})
+    assert [train(swapped), train(swapped)] == [2, 0]  # swaps the block, then trains
+    shutil.rmtree(folder / "model-best")
+    assert train(swapped) == 2
+
+
+def change_config(ready: trials.Ready, settings: dict[str, Any]) -> None:
+    """Write some settings, and a comment, to the config."""
+    path = ready.world.root / trials.CONFIG
+    config = Config().from_disk(path, interpolate=False)
+    for name, value in settings.items():
+        *parents, last = name.split(".")
+        section: Any = config
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    path.write_text("# a comment\n" + config.to_str(interpolate=False))
+
+
+def test_settings_count_the_same_wherever_they_stand(ready: trials.Ready) -> None:
+    """The search's choice in the config is no other training than on the command line."""
+
+    def key(seed: int = 1, **others: Any) -> str:
+        return trials.Training("any", seed, **others).key(ready)
+
+    start = search.defaults(ready.world.root / trials.CONFIG)
+    chosen = {
+        name: next(value for value in values if value != start[name]) for name, values in search.COORDINATES.items()
+    }
+    block = {"@misc": "spacy_gemel.RandomRetriever.v1", "seed": 1}
+    default, told, random = key(), key(overrides=chosen), key(overrides=chosen, retriever=block)
+    change_config(ready, {})
+    assert key() == default
+    change_config(ready, chosen)
+    assert key() == key(overrides=chosen) == told
+    change_config(ready, {trials.RETRIEVER: block, "system.seed": 7})  # the seed is told in every training
+    assert key() == random
+    apart = [key(2), key(overrides={"training.max_steps": 3}), key(retriever={**block, "seed": 2})]
+    assert len({default, told, random, *apart}) == 6
 
 
 def test_a_training_that_fails_leaves_nothing_that_counts(
@@ -289,18 +377,20 @@ def test_a_training_that_fails_leaves_nothing_that_counts(
 
 def test_the_command_that_trains(ready: trials.Ready, runs: list[tuple[str, ...]]) -> None:
     """The one of project.yml, but for its paths."""
-    training = trials.Training("bm25", 7, {"c.d": "eos", "c.e": 0.003}, "spacy_gemel.BM25Retriever.v1")
-    trials.train(ready, training, ready.world.folder("training") / "bm25-7")
+    block = {"@misc": "spacy_gemel.RandomRetriever.v1", "seed": 7}
+    linker = "components.gemel_linker"
+    training = trials.Training("random", 7, {f"{linker}.name_end": "eos", "training.max_steps": 3}, block)
+    trials.train(ready, training, ready.world.folder("training") / "random-7")
     swap, command = (" ".join(arguments) for arguments in runs)
-    out = "training/evidence/bm25-7.partial"
+    out = "training/evidence/random-7.partial"
     assert swap == (
         f"scripts/swap_block.py configs/mini.cfg {out}/train.cfg components.gemel_linker.retriever "
-        "@misc=spacy_gemel.BM25Retriever.v1"
+        "@misc=spacy_gemel.RandomRetriever.v1 seed=7"
     )
     assert command == (
         f"-m spacy train {out}/train.cfg --output {out} --paths.train corpus/evidence/train.spacy "
-        "--paths.dev corpus/evidence/dev.spacy --paths.kb training/evidence/kb --system.seed 7 --c.d eos --c.e 0.003 "
-        "--gpu-id -1"
+        "--paths.dev corpus/evidence/dev.spacy --paths.kb training/evidence/kb --system.seed 7 "
+        f"--{linker}.name_end eos --training.max_steps 3 --gpu-id -1"
     )
 
 
@@ -316,6 +406,8 @@ def test_what_is_kept_goes_by_its_key(tmp_path: Path) -> None:
     trials.write_json(path, {"key": "k", "value": 1})
     assert trials.kept(path, "k") == {"key": "k", "value": 1}
     assert trials.kept(path, "other") is None
+    assert trials.kept(path, "k", path.parent) is not None
+    assert trials.kept(path, "k", path.parent, mentions_path(path)) is None
     path.write_text('{"key": "k", ')
     assert trials.kept(path, "k") is None
 
@@ -341,7 +433,7 @@ def test_prepare_makes_what_it_lacks(ready: trials.Ready, models: Path, monkeypa
     generator.write_text("")
     (world.root / "project.yml").write_text("vars:\n  world_seed: 3\n")
     shutil.copytree(models, world.root / "assets" / "mini")
-    (world.root / trials.CHECKSUMS).write_text("{}")
+    pretrained_for(world.root, 3)
     monkeypatch.chdir(world.root)
 
     def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
@@ -364,6 +456,39 @@ def test_prepare_makes_what_it_lacks(ready: trials.Ready, models: Path, monkeypa
     shutil.rmtree(world.kb)
     trials.prepare(world)
     assert len(done) == 18
+    world.corpus("dev").unlink()
+    assert trials.prepare(world).inputs == first.inputs
+    assert len(done) == 24
+    weights = world.root / "assets" / "mini" / "sentence_encoder" / "config.json"
+    weights.write_text(weights.read_text() + "\n")
+    assert trials.prepare(world).inputs != first.inputs
+    assert len(done) == 30
+    trials.forget(world)
+    trials.prepare(world)
+    assert len(done) == 36
+    pretrained_for(world.root, 4)
+    with pytest.raises(RuntimeError, match=r"seed 4 .*world_seed in project.yml is 3"):
+        trials.prepare(world)
+
+
+def pretrained_for(root: Path, seed: int) -> None:
+    report = {"models": {"language_model": {"settings": {"seed": seed}}}}
+    (root / "assets" / "mini" / "pretrain.json").write_text(json.dumps(report))
+
+
+@pytest.mark.parametrize("report", [None, "{", "{}", '{"models": {"language_model": {"settings": []}}}'])
+def test_models_of_an_unknown_world(tmp_path: Path, report: str | None) -> None:
+    (tmp_path / "assets" / "mini").mkdir(parents=True)
+    (tmp_path / "project.yml").write_text("vars:\n  world_seed: 3\n")
+    if report is not None:
+        (tmp_path / "assets" / "mini" / "pretrain.json").write_text(report)
+    with pytest.raises(RuntimeError, match=r"does not say which world.*project run pretrain"):
+        trials.world_seed(tmp_path)
+    pretrained_for(tmp_path, 3)
+    assert trials.world_seed(tmp_path) == 3
+    (tmp_path / "project.yml").write_text("vars: {}\n")
+    with pytest.raises(RuntimeError, match="is None"):
+        trials.world_seed(tmp_path)
 
 
 # The commands
@@ -373,11 +498,14 @@ def test_the_plan_of_the_evidence() -> None:
     plan = evidence_command.trainings(1, None)
     assert [training.name for training in plan] == ["full", "none", "random", "bm25"]
     assert plan[0].overrides == {} and plan[0].retriever is None
+    randoms = [evidence_command.trainings(seed, None)[2].retriever for seed in (1, 2)]
+    assert randoms == [{"@misc": "spacy_gemel.RandomRetriever.v1", "seed": seed} for seed in (1, 2)]
+    assert plan[3].retriever == {"@misc": "spacy_gemel.BM25Retriever.v1"}
     assert plan[1].overrides == {"components.gemel_linker.n_demonstrations": 0}
     assert all(training.overrides["training.max_steps"] == 8 for training in evidence_command.trainings(1, 8))
-    measured = [setting for training in plan for setting in evidence_command.evaluations(training.name, first=True)]
+    measured = [name for training in plan for name in evidence_command.evaluations(training.name, text_only=True)]
     assert sorted(measured) == sorted(evidence_command.SETTINGS)
-    later = evidence_command.evaluations("full", first=False)
+    later = evidence_command.evaluations("full", text_only=False)
     assert {name: (options.use_image, options.constrained) for name, options in later.items()} == {
         "full": (None, None),
         "unconstrained": (None, False),
@@ -390,18 +518,104 @@ def test_a_try_has_a_world_of_its_own() -> None:
     assert len({world.name for world in worlds}) == 4
 
 
-def test_gates_hold_or_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = list(evidence_command.GATES)
-    report = {"models": {"language_model": {"gates": {names[0]: 0.95, names[2]: 0.66}}}}
-    (tmp_path / "assets" / "mini").mkdir(parents=True)
-    (tmp_path / "assets" / "mini" / "pretrain.json").write_text(json.dumps(report))
+def test_gates_are_measured_on_the_weights_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, scripts = tmp_path / "assets" / "mini" / "language_model", tmp_path / "scripts" / "mini_world"
+    for folder, name in ((model, "model.safetensors"), (scripts, "gates.py")):
+        folder.mkdir(parents=True)
+        (folder / name).write_text("")
+    (tmp_path / "project.yml").write_text("vars:\n  world_seed: 3\n")
+    pretrained_for(tmp_path, 3)
+    rows = {"gates": [{"name": "a", "accuracy": 0.9, "n": 10, "rule": ">= 0.80", "holds": True}], "dev": {"all": 0.5}}
+    done: list[str] = []
+
+    def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+        script, what, out, *seed = arguments
+        assert (script, what, seed) == (
+            "scripts/mini_world/gates.py",
+            "assets/mini/language_model",
+            ["--seed", "3"],
+        )
+        done.append(out)
+        (root / out).write_text(json.dumps(rows))
+
+    monkeypatch.setattr(evidence_command, "run", run)
+    for _ in range(2):
+        assert evidence_command.measured_gates(tmp_path) == rows
+    assert len(done) == 1
+    assert [path.name for path in (tmp_path / "metrics" / "evidence").iterdir()] == ["gates.json"]
+    for changed in (model / "model.safetensors", scripts / "gates.py"):
+        changed.write_text("x")
+        evidence_command.measured_gates(tmp_path)
+    assert len(done) == 3
+
+
+def test_the_test_set_is_the_fixed_one(tmp_path: Path) -> None:
+    world = trials.World(root=tmp_path)
+    rows, fixed = world.folder("data") / "test.jsonl", tmp_path / evidence_command.FIXED_TEST
+    for path in (rows, fixed):
+        path.parent.mkdir(parents=True)
+    rows.write_text("{}\n")
+    fixed.write_text(f"{trials.file_sum(rows)}  test.jsonl\n")
+    evidence_command.check_test(world)
+    rows.write_text("[]\n")
+    with pytest.raises(RuntimeError, match=r"test.jsonl is not the test set that was fixed"):
+        evidence_command.check_test(world)
+
+
+@pytest.fixture
+def stubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """The evidence's steps, noted instead of done."""
+    done: list[str] = []
     monkeypatch.setattr(evidence_command, "ROOT", tmp_path)
-    rows = evidence_command.gate_rows()
-    assert [(rows[name]["accuracy"], rows[name]["holds"]) for name in names] == [
-        (0.95, True),
-        (None, False),
-        (0.66, False),
-    ]
+    monkeypatch.setattr(evidence_command, "world_of", lambda test, steps: trials.World("evidence", test, tmp_path))
+    monkeypatch.setattr(evidence_command, "prepare", lambda world: done.append("prepare"))
+    monkeypatch.setattr(evidence_command, "check_test", lambda world: done.append("check test"))
+    monkeypatch.setattr(evidence_command, "measured_gates", lambda root: done.append("gates") or {"gates": []})
+    monkeypatch.setattr(evidence_command, "run_trials", lambda ready, seeds, steps: done.append(f"run {seeds}"))
+    monkeypatch.setattr(evidence_command, "gather", lambda ready, seeds, text: {"effects": {}, "seeds": seeds})
+    monkeypatch.setattr(evidence_command, "describe_machine", dict)
+    return done
+
+
+def test_the_default_run_checks_and_writes(stubbed: list[str], tmp_path: Path, capsys: Any) -> None:
+    evidence_command.main([])
+    assert stubbed == ["prepare", "check test", "gates", "run [1, 2, 3]"]
+    written = json.loads((tmp_path / "benchmarks" / "results" / "evidence.json").read_text())
+    assert written["gates"] == [] and written["seeds"] == [1, 2, 3]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == written
+
+
+def test_a_part_of_the_seeds_writes_no_result(stubbed: list[str], tmp_path: Path, capsys: Any) -> None:
+    evidence_command.main(["--seeds", "2"])
+    assert stubbed == ["prepare", "check test", "gates", "run [2]"]
+    assert json.loads(capsys.readouterr().out)["gathered"] is False
+    evidence_command.main(["--seeds", "1"])
+    evidence_command.main(["--test", "20"])
+    assert stubbed[4:] == ["prepare", "check test", "gates", "run [1]", "prepare", "gates", "run [1, 2, 3]"]
+    assert not (tmp_path / "benchmarks").exists()
+    assert (tmp_path / "metrics" / "evidence" / "result" / "evidence.json").is_file()
+
+
+@pytest.mark.parametrize("module", [evidence_command, search])
+def test_fresh_forgets_the_world(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = trials.World(root=tmp_path)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "World", lambda *arguments: world)
+    for folder in (world.folder("data"), world.folder("corpus"), world.kb, tmp_path / "training" / "search"):
+        folder.mkdir(parents=True)
+
+    class Prepared(Exception):
+        pass
+
+    def prepare(world: trials.World) -> None:
+        raise Prepared
+
+    monkeypatch.setattr(module, "prepare", prepare)
+    for arguments, there in (([], True), (["--fresh"], False)):
+        with pytest.raises(Prepared):
+            module.main(arguments)
+        assert [folder.exists() for folder in (world.folder("data"), world.folder("corpus"), world.kb)] == [there] * 3
+    assert (tmp_path / "training" / "search").exists() == (module is evidence_command)
 
 
 def test_evaluations_run_once_and_again_when_the_test_set_changes(
@@ -413,6 +627,7 @@ def test_evaluations_run_once_and_again_when_the_test_set_changes(
         for path, _, key in missing:
             measured.append(path.stem)
             trials.write_json(path, {"key": key})
+            mentions_path(path).write_text("")
 
     test = "one"
     monkeypatch.setattr(evidence_command, "measure_all", measure_all)
@@ -425,9 +640,23 @@ def test_evaluations_run_once_and_again_when_the_test_set_changes(
     evidence_command.metrics_file(ready.world, "random", 6).unlink()
     evidence_command.run_trials(ready, [5, 6], 8)
     assert measured[11:] == ["random-6"]
+    mentions_path(evidence_command.metrics_file(ready.world, "none", 5)).unlink()
+    evidence_command.run_trials(ready, [5, 6], 8)
+    assert measured[12:] == ["none-5"]
     test = "two"
     evidence_command.run_trials(ready, [5, 6], 8)
-    assert len(measured) == 12 + 11
+    assert len(measured) == 13 + 11
+    # parts of the default seeds leave the default run nothing to do
+    measured.clear()
+    for seeds in ([2], [3, 1], evidence_command.SEEDS):
+        evidence_command.run_trials(ready, seeds, None)
+    assert len(measured) == len(set(measured)) == 3 * 5 + 1
+    assert "no-image-1" in measured
+
+
+def test_the_seed_that_stands_for_all_without_the_image() -> None:
+    found = [evidence_command.text_seed_of(seeds) for seeds in ([1, 2, 3], [3, 1], [2], [3, 2], [2, 4], [9, 8])]
+    assert found == [1, 1, None, None, 2, 9]
 
 
 def test_measured_for_real(ready: trials.Ready, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -448,11 +677,12 @@ def test_measured_for_real(ready: trials.Ready, models: Path, tmp_path: Path, mo
     monkeypatch.setattr(evidence_command, "train", lambda ready, training, folder: trained)
 
     evidence_command.run_trials(ready, [1], None)
-    result = evidence_command.gather(ready, [1])
+    result = evidence_command.gather(ready, [1], 1)
     assert list(result["settings"]) == list(evidence_command.SETTINGS)
     assert all(row["n"] == 4 and row["mentions_per_second"] > 0 for row in result["settings"].values())
     assert result["effects"]["dense_near_bm25"]["difference"] == 0
     assert result["test"]["mentions"] == 4
+    assert result["test"]["sha256_with_pictures"] == trials.split_sum(ready.world, "test")
     assert result["seconds"] > 4 * 5 + ready.seconds
     for setting in evidence_command.SETTINGS:
         path = evidence_command.metrics_file(ready.world, setting, 1)

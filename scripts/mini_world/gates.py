@@ -1,17 +1,33 @@
-"""The language model alone, with the picture told in words: what it knows, what it copies, what text settles."""
+"""The language model alone, with the picture told in words: what it knows, what it copies, what text settles.
+
+python scripts/mini_world/gates.py assets/mini/language_model OUT.json [--seed 1]
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from .names import Reading
-from .prompts import Item, PromptMaker
-from .sampling import Mention, sample_split
-from .token_stream import Encoder
+from mini_world.distractors import make_distractors
+from mini_world.names import WORLD_SEED, Reading, load_world
+from mini_world.prompts import Item, PromptMaker
+from mini_world.sampling import Mention, sample_split
+from mini_world.token_stream import Encoder
+
+READ, COPIED, TEXT_ONLY = "read, picture in words", "invented, stands in one demonstration", "read, text only"
+RULES = {READ: (">=", 0.95), COPIED: (">=", 0.80), TEXT_ONLY: ("<=", 0.65)}
+LOG_SEED = 990  # of the prompts looked at while the model is trained
+GATE_SEED = 4000  # of those that judge it
 
 
 @torch.inference_mode()
@@ -63,14 +79,14 @@ def gate_prompts(maker: PromptMaker, number: int, seed: int) -> dict[str, list[l
         return maker.document(rng, 0.0, 8, picture=False)
 
     return {
-        "read, picture in words": _draw(number, seed, known),
-        "invented, stands in one demonstration": _draw(number, seed + 1, copied),
-        "read, text only": _draw(number, seed + 2, text_only),
+        READ: _draw(number, seed, known),
+        COPIED: _draw(number, seed + 1, copied),
+        TEXT_ONLY: _draw(number, seed + 2, text_only),
     }
 
 
 def measure_gates(
-    model: LlamaForCausalLM, encoder: Encoder, maker: PromptMaker, number: int = 300, seed: int = 990
+    model: LlamaForCausalLM, encoder: Encoder, maker: PromptMaker, number: int = 300, seed: int = GATE_SEED
 ) -> dict[str, float]:
     """Accuracy of each gate."""
     return {
@@ -119,3 +135,44 @@ def measure_dev(
         found[name] = {"all": round(float(right.mean()), 4)}
         found[name] |= {role: round(float(right[roles == role].mean()), 4) for role in ("read", "unread", "unseen")}
     return found
+
+
+def judge(accuracies: dict[str, float], number: int) -> list[dict[str, Any]]:
+    """A row per gate: its rule, and whether it holds."""
+    rows = []
+    for name, (sign, bound) in RULES.items():
+        holds = accuracies[name] >= bound if sign == ">=" else accuracies[name] <= bound
+        rule = f"{sign} {bound:.2f}"
+        rows.append({"name": name, "accuracy": accuracies[name], "n": number, "rule": rule, "holds": holds})
+    return rows
+
+
+def measure(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int, number: int = 300
+) -> dict[str, Any]:
+    """Gates and dev figures of a model of the world of `seed`."""
+    world, encoder = load_world(seed), Encoder(tokenizer)
+    maker = PromptMaker(world, [str(row["name"]) for row in make_distractors(world, seed)])
+    gates = judge(measure_gates(model, encoder, maker, number), number)
+    return {"gates": gates, "dev": measure_dev(model, encoder, world, seed)}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=WORLD_SEED)
+    arguments = parser.parse_args()
+    model = LlamaForCausalLM.from_pretrained(str(arguments.model)).float().eval()
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(str(arguments.model))
+    found = json.dumps(measure(model, tokenizer, arguments.seed), indent=2) + "\n"
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = arguments.out.with_name(arguments.out.name + ".tmp")
+    temporary.write_text(found)
+    temporary.replace(arguments.out)
+    sys.stdout.write(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .captions import make_caption
-from .names import KINDS, Reading, pick_form, readings_by_form
+from .names import KINDS, Reading, pick_form
 
 MAX_PICTURE_WORDS = 4
 
@@ -38,11 +38,6 @@ class _Choice:
     known: bool  # a read entity; otherwise invented for one document
 
 
-def picture_phrase(kind: str, times: int) -> str:
-    """The picture in words, at most four tokens, tokenised alone and put right before the item's [Text]."""
-    return " ".join([kind] * times)
-
-
 def question(text: str, mention: str) -> str:
     """The query segment of the paper's prompt, up to and including [Answer]."""
     return f"[Text]{text}\n[Question]What does {mention} mentioned in the text refer to?\n[Answer]"
@@ -57,7 +52,6 @@ class PromptMaker:
         for reading in self.read:
             self.by_family.setdefault(reading.family, []).append(reading)
         self.families = sorted(self.by_family)
-        self.forms = {form: [r for r in rs if r.is_read] for form, rs in readings_by_form(world).items()}
         weights = np.array([reading.weight for reading in self.read]) ** 0.6
         self.weights = np.cumsum(weights / weights.sum())
         self.titles = {reading.name for reading in world} | set(distractor_names)
@@ -131,8 +125,8 @@ class PromptMaker:
     ) -> list[Item]:
         """Two to `longest` + 1 items; each one's answer is asked but the first's.
 
-        A lone question is as rare in this text as it is in a real one, where examples come in rows and the first
-        shows the form. `picture` True or False gives all items one or none.
+        A lone question never occurs, and a first answer is not asked: in text like this, examples come in rows and
+        the first one shows the form. `picture` True or False gives all items one or none.
         """
         n_items = 2 + int(rng.integers(longest))
         pictured = rng.random() < 0.8 if picture is None else picture

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from .curriculum import ANSWER_MARK, CAPTION, MENTION, NOTHING, QUESTION, Lesson, make_rows
-from .gates import measure_gates
+from .gates import LOG_SEED, measure_gates
 from .prompts import PromptMaker
 from .token_stream import PLAIN, Encoder
 
@@ -140,7 +140,7 @@ def _load_state(
         head = f"optimizer.{place}."
         found = {name[len(head) :]: value for name, value in tensors.items() if name.startswith(head)}
         state_of = _optimizer_of(optimizers, parameter).state
-        state_of[parameter] = {n: v if n == "step" else v.to(parameter.device) for n, v in found.items()}
+        state_of[parameter] = {n: v.to(parameter.device) for n, v in found.items()}
     return state
 
 
@@ -164,7 +164,7 @@ def train_lm(
     device: torch.device,
     inputs_hash: str = "",
 ) -> tuple[LlamaForCausalLM, dict[str, Any]]:
-    """Train and return the model (fp32, on the CPU) and a report of losses, speed and gates.
+    """Train and return the model (fp32, on the CPU) and a report of losses, speed and the gates on the way.
 
     `work` keeps the state every 200 steps; a run with the same settings and inputs takes it up from there.
     """
@@ -214,7 +214,7 @@ def train_lm(
         losses.append(float(loss.detach()))
         if (step + 1) % 200 == 0 or step + 1 == settings.steps:
             model.eval()
-            gates = measure_gates(model, encoder, maker, number=60)
+            gates = measure_gates(model, encoder, maker, number=60, seed=LOG_SEED)
             model.train()
             row = {"step": step + 1, "lesson": lesson.name, "loss": round(float(np.mean(losses[-100:])), 4), **gates}
             state["log"].append(row)
@@ -232,6 +232,5 @@ def train_lm(
         "tokens": tokens,
         "tokens_per_second": round(tokens / max(1.0, float(state["seconds"]))),
         "log": state["log"],
-        "gates": measure_gates(model, encoder, maker),
     }
     return model, report

@@ -51,9 +51,9 @@ PREPROCESS_CFG: dict[str, Any] = {
 class VisionSettings:
     """Length of the training."""
 
-    pictures: int = 3360
+    pictures: int = 5600
     batch: int = 64
-    steps: int = 1300
+    steps: int = 2000
     learning_rate: float = 1.5e-3
     seed: int = 0
 

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spacy_gemel.evaluation import bootstrap
 from spacy_gemel.evaluation.bootstrap import Term, accuracy_interval, paired_difference, seeds_and_mentions_interval
 
 
@@ -135,11 +136,24 @@ def test_empty_and_nearly_empty_parts() -> None:
     assert found is not None and np.isfinite(found).all()
 
 
-def test_many_kinds_of_mentions_go_in_pieces() -> None:
-    """More seeds than the kinds of mentions can be few with."""
-    many = outcomes(0.6, 9, n=1500)
-    found = seeds_and_mentions_interval([Term(many)])
-    assert found is not None and found[1] < found[0] < found[2]
+def test_pieces_draw_what_the_whole_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """7 resamples at a time, and a last piece of fewer."""
+    terms = [Term(outcomes(0.7, 3), ~TAIL), Term(outcomes(0.6, 3, seed=1), TAIL, -1)]
+    kinds = np.unique(np.concatenate([*(term.correct & term.keep for term in terms), TAIL[None]]), axis=1).shape[1]
+    monkeypatch.setattr(bootstrap, "_COUNTS_AT_ONCE", 10**9)
+    whole = seeds_and_mentions_interval(terms)
+    sizes: list[int] = []
+    percentile = np.nanpercentile
+
+    def noted(draws: np.ndarray, ends: list[float]) -> np.ndarray:
+        sizes.append(len(draws))
+        return percentile(draws, ends)
+
+    monkeypatch.setattr(np, "nanpercentile", noted)
+    monkeypatch.setattr(bootstrap, "_COUNTS_AT_ONCE", 7 * kinds)
+    assert seeds_and_mentions_interval(terms) == whole
+    assert sizes == [bootstrap.RESAMPLES]
+    assert bootstrap.RESAMPLES % 7
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,9 @@ MIXED = Lesson("mixed", 6, CAPTION, prompts=0.4, copied=0.5, statements=0.1, pic
 SMALL = LMSettings(hidden=32, layers=2, heads=2, feed_forward=48, rows=2, row_length=96, lessons=(MIXED,), warm_up=2)
 
 
+needs_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="pretraining needs torch 2.9")
+
+
 @pytest.fixture(scope="module")
 def maker() -> PromptMaker:
     world = load_world()
@@ -79,6 +82,9 @@ def test_pictures_are_marked_where_their_words_stand(maker: PromptMaker, encoder
     ids, weights, pictures = make_rows(maker, encoder, replace(MIXED, statements=0.0), 0, 0, 8, 300)
     assert pictures.any() and set(ids[pictures].tolist()) <= kinds
     assert (weights[pictures] == 0).all()
+    for seed in range(20):
+        items = maker.document(np.random.default_rng(seed), 0.5)
+        assert sum(encoder.items(items)[2]) == sum(item.picture_words for item in items)
     assert set(np.unique(weights).tolist()) <= {0.0, np.float32(PLAIN), ANSWER}
 
 
@@ -91,10 +97,41 @@ def test_lessons_follow_each_other_and_the_rate_ends_low() -> None:
     assert all(later <= earlier for earlier, later in pairwise(rates[settings.warm_up :]))
 
 
+def test_no_answer_is_the_name_of_an_unread_entity(maker: PromptMaker, encoder: Encoder) -> None:
+    unread = {reading.name for reading in load_world() if not reading.is_read}
+    ids, _, _ = make_rows(maker, encoder, MIXED, 1, 0, 40, 352)
+    text = encoder.tokenizer.decode(ids.ravel().tolist())
+    answers = {part.split("\n")[0] for part in text.split("[Answer]")[1:]}
+    assert len(answers) > 100 and not answers & unread
+    for seed in range(200):
+        name = maker.statement(np.random.default_rng(seed))
+        assert any(reading.name in name for reading in maker.read)
+
+
 class _Stop(Exception):
     pass
 
 
+@needs_muon
+def test_training_teaches_what_the_rows_ask_for(
+    maker: PromptMaker, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same two rows again and again: a target that is one token off could not be learned."""
+    monkeypatch.setattr(train_lm.shutil, "which", lambda name: None)
+    monkeypatch.setattr(train_lm, "measure_gates", lambda *args, **kwargs: {})
+    document = maker.document(np.random.default_rng(5), 0.0, 4, picture=True)
+    ids, weights, pictured = encoder.items(document)
+    rows = (np.array([ids] * 2), np.array([weights] * 2, dtype=np.float32), np.array([pictured] * 2))
+    monkeypatch.setattr(train_lm, "make_rows", lambda *args: rows)
+    settings = replace(SMALL, lessons=(replace(MIXED, until=150, picture_noise=0.1),))
+    untrained = build_model(settings, len(encoder.tokenizer), 0).eval()
+    model, _ = train_lm.train_lm(settings, maker, encoder, tmp_path, torch.device("cpu"))
+    prompts = [document[: place + 1] for place in range(1, len(document))]
+    assert not exact_matches(untrained, encoder, prompts).any()
+    assert exact_matches(model, encoder, prompts).all()
+
+
+@needs_muon
 def test_an_interrupted_training_goes_on_as_if_nothing_had_been(
     maker: PromptMaker, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
