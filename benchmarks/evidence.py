@@ -30,6 +30,7 @@ from benchmarks.trials import (
     Ready,
     Training,
     World,
+    alone,
     digest,
     distinct,
     file_sum,
@@ -151,11 +152,13 @@ def run_trials(ready: Ready, seeds: Sequence[int], steps: int | None) -> None:
             (metrics_file(ready.world, name, training.seed), options, digest(key, name, test, asdict(options)))
             for name, options in evaluations(training.name, text_only=training.seed == text_seed).items()
         ]
-        missing = [trial for trial in wanted if kept(trial[0], trial[2], mentions_path(trial[0])) is None]
-        progress.say(f"{training.name}, seed {training.seed}: {f'{len(missing)} to measure' if missing else 'kept'}")
-        if missing:
-            measure_all(ready, training, missing)
-            progress.ran.append(time.perf_counter() - start)
+        with alone(wanted[0][0]):
+            missing = [trial for trial in wanted if kept(trial[0], trial[2], mentions_path(trial[0])) is None]
+            told = f"{len(missing)} to measure" if missing else "kept"
+            progress.say(f"{training.name}, seed {training.seed}: {told}")
+            if missing:
+                measure_all(ready, training, missing)
+                progress.ran.append(time.perf_counter() - start)
 
 
 def measure_all(ready: Ready, training: Training, missing: Sequence[tuple[Path, EvaluateOptions, str]]) -> None:

@@ -27,6 +27,7 @@ from benchmarks.trials import (
     Ready,
     Training,
     World,
+    alone,
     digest,
     distinct,
     forget,
@@ -185,14 +186,15 @@ def run_trial(
     folder = ready.world.root / "training" / "search"
     path = folder / "trials" / f"{key[:16]}.json"
     told = ", ".join(f"{name.rsplit('.', 1)[-1]} {value}" for name, value in settings.items())
-    found = kept(path, key)
-    progress.say(f"{told}, seed {seed}" + (": kept" if found else ""))
-    if found is None:
-        score = score_of(ready, training, folder / key[:16])
-        progress.ran.append(score.seconds)
-        found = {"key": key, "settings": settings, "seed": seed, **asdict(score)}
-        write_json(path, found)
-        shutil.rmtree(folder / key[:16])  # the figures are all that is wanted of it
+    with alone(path):
+        found = kept(path, key)
+        progress.say(f"{told}, seed {seed}" + (": kept" if found else ""))
+        if found is None:
+            score = score_of(ready, training, folder / key[:16])
+            progress.ran.append(score.seconds)
+            found = {"key": key, "settings": settings, "seed": seed, **asdict(score)}
+            write_json(path, found)
+            shutil.rmtree(folder / key[:16])  # the figures are all that is wanted of it
     trials.append({name: value for name, value in found.items() if name != "key"})
     return Score(**{name: found[name] for name in ("accuracy", "mean_prompt", "longest_prompt", "seconds")})
 

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import srsly
+from filelock import FileLock
 from thinc.api import Config
 
 from spacy_gemel.evaluation.mentions import MentionResult
@@ -135,6 +137,14 @@ def kept(path: Path, key: str, *needed: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) and found.get("key") == key else None
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other processes from the trial at `path` meanwhile; they wait. A process that dies lets go."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        yield
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
