@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import Timeout
 
 from benchmarks.effects import effects, figures, line_up, markdown, outcomes
 from benchmarks.machine import describe_machine
@@ -140,25 +141,36 @@ def metrics_file(world: World, setting: str, seed: int) -> Path:
 
 
 def run_trials(ready: Ready, seeds: Sequence[int], steps: int | None) -> None:
-    """Train and measure what is not kept."""
+    """Train and measure what is not kept; what another process is at comes last."""
     plan = [training for seed in seeds for training in trainings(seed, steps)]
     test = split_sum(ready.world, "test")
     text_seed = text_seed_of(seeds)
     progress = Progress(len(plan))
+    others = []
     for training in plan:
-        start = time.perf_counter()
-        key = training.key(ready)
-        wanted = [
-            (metrics_file(ready.world, name, training.seed), options, digest(key, name, test, asdict(options)))
-            for name, options in evaluations(training.name, text_only=training.seed == text_seed).items()
-        ]
-        with alone(wanted[0][0]):
-            missing = [trial for trial in wanted if kept(trial[0], trial[2], mentions_path(trial[0])) is None]
-            told = f"{len(missing)} to measure" if missing else "kept"
-            progress.say(f"{training.name}, seed {training.seed}: {told}")
-            if missing:
-                measure_all(ready, training, missing)
-                progress.ran.append(time.perf_counter() - start)
+        try:
+            run_trial(ready, training, test, progress, text_only=training.seed == text_seed, wait=False)
+        except Timeout:
+            others.append(training)
+    for training in others:
+        run_trial(ready, training, test, progress, text_only=training.seed == text_seed, wait=True)
+
+
+def run_trial(ready: Ready, training: Training, test: str, progress: Progress, *, text_only: bool, wait: bool) -> None:
+    """One training and its evaluations. test: digest of the test set. Raises filelock.Timeout as `alone` does."""
+    start = time.perf_counter()
+    key = training.key(ready)
+    wanted = [
+        (metrics_file(ready.world, name, training.seed), options, digest(key, name, test, asdict(options)))
+        for name, options in evaluations(training.name, text_only=text_only).items()
+    ]
+    with alone(wanted[0][0], wait=wait):
+        missing = [trial for trial in wanted if kept(trial[0], trial[2], mentions_path(trial[0])) is None]
+        told = f"{len(missing)} to measure" if missing else "kept"
+        progress.say(f"{training.name}, seed {training.seed}: {told}")
+        if missing:
+            measure_all(ready, training, missing)
+            progress.ran.append(time.perf_counter() - start)
 
 
 def measure_all(ready: Ready, training: Training, missing: Sequence[tuple[Path, EvaluateOptions, str]]) -> None:

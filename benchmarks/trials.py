@@ -140,10 +140,13 @@ def kept(path: Path, key: str, *needed: Path) -> dict[str, Any] | None:
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Keep other processes from the trial at `path` meanwhile; they wait. A process that dies lets go."""
+def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep other processes from the trial at `path` meanwhile; a process that dies lets go.
+
+    Raises filelock.Timeout where another one has it and this one shall not wait.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock")):
+    with FileLock(path.with_name(path.name + ".lock"), timeout=-1 if wait else 0):
         yield
 
 

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
+from filelock import Timeout
 from PIL import Image
 from spacy.tokens import DocBin
 from thinc.api import Config
@@ -704,3 +705,28 @@ def test_project_commands(name: str) -> None:
     assert command["script"] == [f"python -m benchmarks.{name}"]
     assert f"benchmarks/results/{name}.json" in command["outputs"]
     assert all((trials.ROOT / path).exists() for path in command["deps"])
+
+
+def test_a_trial_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
+    trial = tmp_path / "trials" / "full-1.json"
+    with trials.alone(trial), pytest.raises(Timeout), trials.alone(trial, wait=False):
+        pass
+    with trials.alone(trial, wait=False):  # let go again
+        pass
+
+
+def test_evidence_leaves_the_trials_of_others_for_last(ready: trials.Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, int, bool]] = []
+
+    def run_trial(
+        ready: Any, training: trials.Training, test: str, progress: Any, *, text_only: bool, wait: bool
+    ) -> None:
+        if training.name == "none" and training.seed == 1 and not wait:
+            raise Timeout("another process has it")
+        ran.append((training.name, training.seed, text_only))
+
+    monkeypatch.setattr(evidence_command, "run_trial", run_trial)
+    monkeypatch.setattr(evidence_command, "split_sum", lambda world, split: "")
+    evidence_command.run_trials(ready, (1, 2), None)
+    assert [name for name, _, _ in ran] == ["full", "random", "bm25", "full", "none", "random", "bm25", "none"]
+    assert ran[-1] == ("none", 1, True) and {seed for _, seed, text_only in ran if text_only} == {1}
