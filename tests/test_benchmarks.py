@@ -684,7 +684,9 @@ def test_measured_for_real(ready: trials.Ready, models: Path, tmp_path: Path, mo
     assert result["effects"]["dense_near_bm25"]["difference"] == 0
     assert result["test"]["mentions"] == 4
     assert result["test"]["sha256_with_pictures"] == trials.split_sum(ready.world, "test")
-    assert result["seconds"] > 4 * 5 + ready.seconds
+    files = [evidence_command.metrics_file(ready.world, setting, 1) for setting in evidence_command.SETTINGS]
+    measured = sum(json.loads(path.read_text())["trial"]["evaluate_seconds"] for path in files)
+    assert result["seconds"] == pytest.approx(ready.seconds + 4 * 5 + measured, abs=0.1)
     for setting in evidence_command.SETTINGS:
         path = evidence_command.metrics_file(ready.world, setting, 1)
         settings = json.loads(path.read_text())["settings"]
