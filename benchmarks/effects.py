@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.evaluation.bootstrap import Term, seeds_and_mentions_interval
+from spacy_gemel.evaluation.comparison import scored
 from spacy_gemel.evaluation.mentions import MentionResult
-from spacy_gemel.pipelines import NIL
 
 BoolArray = NDArray[np.bool_]
-
-PARTS = ("common", "tail", "seen", "unseen")
 
 PAPER: dict[str, tuple[float, float]] = {
     "full": (86.3, 82.6),
@@ -46,7 +44,8 @@ class Outcomes:
 class Evidence:
     """All evaluations on the same mentions.
 
-    correct: setting -> (seeds, mentions), one row where no seed plays a part. parts: of PARTS -> (mentions,).
+    correct: setting -> (seeds, mentions), one row where no seed plays a part. parts: common, tail, seen, unseen ->
+    (mentions,).
     """
 
     correct: dict[str, BoolArray]
@@ -55,13 +54,13 @@ class Evidence:
 
 def outcomes(results: Iterable[MentionResult]) -> Outcomes:
     """What counts for accuracy: the mentions whose gold entity is in the KB."""
-    scored = [r for r in results if r.in_kb and r.gold and r.gold != NIL]
+    counted = scored(list(results))
     return Outcomes(
-        mentions=tuple(r.key for r in scored),
-        correct=np.array([r.correct for r in scored], dtype=bool),
-        common=np.array([r.tail is False for r in scored], dtype=bool),
-        tail=np.array([r.tail is True for r in scored], dtype=bool),
-        seen=np.array([r.seen for r in scored], dtype=bool),
+        mentions=tuple(r.key for r in counted),
+        correct=np.array([r.correct for r in counted], dtype=bool),
+        common=np.array([r.tail is False for r in counted], dtype=bool),
+        tail=np.array([r.tail is True for r in counted], dtype=bool),
+        seen=np.array([r.seen for r in counted], dtype=bool),
     )
 
 

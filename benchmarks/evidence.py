@@ -34,7 +34,6 @@ from benchmarks.trials import (
     alone,
     digest,
     distinct,
-    file_sum,
     folder_sums,
     forget,
     kept,
@@ -50,6 +49,7 @@ from benchmarks.trials import (
 )
 from spacy_gemel.evaluation.mentions import mentions_path, read_mentions
 from spacy_gemel.evaluation.runner import EvaluateOptions, write_evaluation
+from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.paths import write_whole
 from spacy_gemel.pipelines import load_pipeline
 
@@ -212,7 +212,7 @@ def gather(ready: Ready, seeds: Sequence[int], text_seed: int) -> dict[str, Any]
             "mentions": len(evidence.parts["tail"]),
             "tail": int(np.count_nonzero(evidence.parts["tail"])),
             "unseen": int(np.count_nonzero(evidence.parts["unseen"])),
-            "sha256": file_sum(world.folder("data") / "test.jsonl"),
+            "sha256": sha256_of(world.folder("data") / "test.jsonl"),
             "sha256_with_pictures": split_sum(world, "test"),
         },
         "seconds": round(seconds, 1),
@@ -223,7 +223,7 @@ def check_test(world: World) -> None:
     """Raises RuntimeError where the test mentions are not those that were fixed before any model was tuned."""
     rows = world.folder("data") / "test.jsonl"
     [fixed, *_] = (world.root / FIXED_TEST).read_text(encoding="utf8").split()
-    found = file_sum(rows)
+    found = sha256_of(rows)
     if found != fixed:
         raise RuntimeError(
             f"{rows} is not the test set that was fixed in {FIXED_TEST}: its SHA-256 is {found}, not {fixed}. Restore "

@@ -17,6 +17,7 @@ from filelock import FileLock
 from thinc.api import Config
 
 from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.paths import files_in, write_whole
 
 if TYPE_CHECKING:
@@ -122,12 +123,6 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def file_sum(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def kept(path: Path, key: str, *needed: Path) -> dict[str, Any] | None:
     """What was written at `path` under this key; None where there is nothing, something else, or `needed` is gone."""
     if not all(other.exists() for other in needed):
@@ -163,7 +158,7 @@ def steps_of(steps: int | None) -> dict[str, Any]:
 
 def folder_sums(folder: Path) -> dict[str, str]:
     """SHA-256 of every file below a folder."""
-    return {name: file_sum(folder / name) for name in files_in(folder)}
+    return {name: sha256_of(folder / name) for name in files_in(folder)}
 
 
 def model_sums(root: Path) -> dict[str, dict[str, str]]:
@@ -202,7 +197,7 @@ def split_sum(world: World, split: str) -> str:
     """Digest of a split: its captions and their pictures."""
     rows = world.folder("data") / f"{split}.jsonl"
     images = (json.loads(line)["image"] for line in rows.read_text(encoding="utf8").splitlines())
-    return digest(file_sum(rows), [file_sum(rows.parent / image) for image in images])
+    return digest(sha256_of(rows), [sha256_of(rows.parent / image) for image in images])
 
 
 def forget(world: World) -> None:
@@ -218,7 +213,8 @@ def prepare(world: World) -> Ready:
     """
     root = world.root
     seed = world_seed(root)
-    key = digest(world_sources(root), model_sums(root), seed, world.test)
+    models = model_sums(root)
+    key = digest(world_sources(root), models, seed, world.test)
     state = world.folder("corpus") / "prepared.json"
     found = kept(state, key, world.kb, world.folder("data"), *map(world.corpus, SPLITS))
     if found is None:
@@ -237,10 +233,10 @@ def prepare(world: World) -> Ready:
         found = {"key": key, "seconds": round(time.perf_counter() - start, 1)}
         write_json(state, found)
     inputs = digest(
-        file_sum(world.folder("data") / "entities.jsonl"),
+        sha256_of(world.folder("data") / "entities.jsonl"),
         split_sum(world, "train"),
         split_sum(world, "dev"),
-        model_sums(root),
+        models,
     )
     return Ready(world, inputs, found["seconds"])
 

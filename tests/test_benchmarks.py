@@ -22,6 +22,7 @@ from spacy_gemel.cli import app
 from spacy_gemel.corpus.reader import read_docs
 from spacy_gemel.evaluation.mentions import MentionResult, mentions_path
 from spacy_gemel.gather import gather_mentions
+from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.pipelines import load_pipeline
 from spacy_gemel.vision.image import encode_png
 from tests.pipeline import examples, make_kb, make_pipeline
@@ -556,7 +557,7 @@ def test_the_test_set_is_the_fixed_one(tmp_path: Path) -> None:
     for path in (rows, fixed):
         path.parent.mkdir(parents=True)
     rows.write_text("{}\n")
-    fixed.write_text(f"{trials.file_sum(rows)}  test.jsonl\n")
+    fixed.write_text(f"{sha256_of(rows)}  test.jsonl\n")
     evidence_command.check_test(world)
     rows.write_text("[]\n")
     with pytest.raises(RuntimeError, match=r"test.jsonl is not the test set that was fixed"):

@@ -19,6 +19,7 @@ import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from mini_world.distractors import make_distractors
+from mini_world.generate import write_whole
 from mini_world.names import WORLD_SEED, Reading, load_world
 from mini_world.prompts import Item, PromptMaker
 from mini_world.sampling import Mention, sample_split
@@ -168,9 +169,7 @@ def main() -> None:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(arguments.model))
     found = json.dumps(measure(model, tokenizer, arguments.seed), indent=2) + "\n"
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = arguments.out.with_name(arguments.out.name + ".tmp")
-    temporary.write_text(found)
-    temporary.replace(arguments.out)
+    write_whole(arguments.out, found.encode())
     sys.stdout.write(found)
 
 

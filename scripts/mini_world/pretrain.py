@@ -100,8 +100,7 @@ def _language_model(
     tokenizer = train_tokenizer(world, distractors)
     maker = PromptMaker(world, [str(row["name"]) for row in distractors])
     model, report = train_lm(settings, maker, Encoder(tokenizer), work / "language_model_state", device, key)
-    model = model.half()
-    report |= measure(model.float(), tokenizer, seed)  # of the weights as they are stored
+    report |= measure(model.half().float(), tokenizer, seed)  # of the weights as they are stored
     model.half().save_pretrained(str(made), max_shard_size=SHARD)
     # stored in half precision, meant to be run in single: newer versions of transformers follow the config's type
     config = json.loads((made / "config.json").read_text())
