@@ -12,9 +12,12 @@ from spacy_gemel.kb.errors import KBError
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """Write one array as ``.npy``, without pickle."""
+    """Write one one-dimensional array as ``.npy``, without pickle. Raises OSError."""
+    array = np.ascontiguousarray(array)
     with path.open("wb") as file:
-        np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        # np.save does not say of a full disk that it is full
+        file.write(array.view(np.uint8).data)
 
 
 def open_array(path: Path, *dtypes: DTypeLike) -> NDArray[Any]:
@@ -30,7 +33,7 @@ def open_array(path: Path, *dtypes: DTypeLike) -> NDArray[Any]:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise KBError(f"The knowledge base lacks {path}: build it again") from None
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except Exception as error:  # damaged bytes make numpy's parser of headers raise this and that
         raise KBError(f"{path} is truncated or no array file ({error}): build the KB again") from error
     if not isinstance(array, np.memmap) or array.ndim != 1 or array.dtype not in [np.dtype(dtype) for dtype in dtypes]:
         wanted = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)

@@ -225,7 +225,7 @@ def _finish(
     meta = KBMeta(
         entities=collected.n_rows,
         names=len(rows),
-        distinct_names=len(trie.leaf_edges),
+        distinct_names=trie.count_names(),
         edges=len(trie.tokens),
         batch_rows=BATCH_ROWS,
         tokenizer_fingerprint=tokenizer.fingerprint,

@@ -29,7 +29,10 @@ def check_kb(path: str | Path) -> list[str]:
         return problems
     try:
         kb = KnowledgeBase.open(folder)
-        return check_trie(kb.trie.arrays, kb.counts, meta.vocab_size) + _check_entities(kb)
+        problems = check_trie(kb.trie.arrays, kb.counts, meta.vocab_size)
+        if not problems and kb.trie.arrays.count_names() != meta.distinct_names:
+            problems = [f"the trie does not have the {meta.distinct_names} names that meta.json gives"]
+        return problems + _check_entities(kb)
     except KBError as error:
         return [str(error)]
 

@@ -24,7 +24,7 @@ def hash_id(kb_id: str) -> int:
 
 
 class IdIndex:
-    """Rows by the hash of their id. Hashes can collide, so the caller compares the ids themselves.
+    """Rows of n entities by the hash of their id. Hashes can collide: the caller compares the ids themselves.
 
     hashes (n,) uint64 ascending, rows (n,) int32.
     """
@@ -52,9 +52,12 @@ class IdIndex:
         save_array(folder / ROW_FILE, self.rows)
 
     def candidates(self, kb_id: str) -> Iterator[int]:
-        """Rows whose id has the same hash: nearly always none or one."""
+        """Rows whose id has the same hash: nearly always none or one. Raises KBError for a corrupt row."""
         needle = np.uint64(hash_id(kb_id))
         place = int(np.searchsorted(self.hashes, needle))
         while place < len(self.hashes) and self.hashes[place] == needle:
-            yield int(self.rows[place])
+            row = int(self.rows[place])
+            if not 0 <= row < len(self.rows):
+                raise KBError(f"{ROW_FILE} is corrupt (python -m spacy_gemel check-kb KB_DIR): build the KB again")
+            yield row
             place += 1

@@ -14,7 +14,7 @@ from spacy_gemel.kb.entity_table import ENTITIES_FILE, EntityTable
 from spacy_gemel.kb.errors import KBError, build_command
 from spacy_gemel.kb.ids import HASH_FILE, ROW_FILE, IdIndex
 from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
-from spacy_gemel.kb.trie import NameTrie, TrieArrays
+from spacy_gemel.kb.trie import NameTrie, TrieArrays, plain_rows
 
 COUNTS_FILE = "counts.npy"
 DATA_FILES = (ENTITIES_FILE, COUNTS_FILE, HASH_FILE, ROW_FILE, *TrieArrays.file_names())
@@ -48,7 +48,7 @@ class KnowledgeBase:
         Checks the format's version, meta.json's own checksum, the size of every file and the header of every
         array. With ``verify`` it reads everything and checks the checksums as well.
 
-        Raises KBError if the folder is no knowledge base, or is damaged.
+        Raises KBError if the folder is no knowledge base, is of another version of the format, or is damaged.
         """
         folder = Path(path)
         meta = read_meta(folder)
@@ -61,8 +61,8 @@ class KnowledgeBase:
         trie = NameTrie.open(folder)
         ids = IdIndex.open(folder)
         counts = open_array(folder / COUNTS_FILE, np.int64)
-        found = (trie.n_edges, len(trie), len(trie.leaf_rows), len(ids.rows), len(counts))
-        if found != (meta.edges, meta.distinct_names, meta.names, meta.entities, meta.entities):
+        found = (trie.n_edges, len(trie.leaf_rows), len(ids.rows), len(counts))
+        if found != (meta.edges, meta.names, meta.entities, meta.entities):
             raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
         return cls(folder, meta, trie, EntityTable(folder, meta.entities, meta.batch_rows), ids, counts)
 
@@ -92,7 +92,10 @@ class KnowledgeBase:
     def _named(self) -> NDArray[np.bool_]:
         """Whether each entity's name is in the trie, (rows,)."""
         named = np.zeros(len(self), dtype=np.bool_)
-        named[self.trie.leaf_rows] = True
+        rows = plain_rows(self.trie.leaf_rows)
+        if int(rows.max()) >= len(self):
+            raise KBError(f"The trie of {self.path} points outside the entities: build it again")
+        named[rows] = True
         return named
 
     def linkable_row(self, kb_id: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from spacy_gemel.kb.errors import KBError, build_command
 
 FORMAT = "spacy-gemel-kb"
-VERSION = 1
+VERSION = 2
 META_FILE = "meta.json"
 
 
@@ -35,7 +36,8 @@ class Skipped:
 class KBMeta:
     """The content of meta.json.
 
-    ``names`` counts the entities that are in the trie, ``distinct_names`` the names there. ``skipped`` has
+    ``names`` counts the entities that are in the trie, ``distinct_names`` the names there, ``batch_rows`` the
+    entities in each batch of entities.arrow but the last. ``skipped`` has
     one item per reason (``spacy_gemel.kb.rows.REASONS``).
     """
 
@@ -58,6 +60,11 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def records_of(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+    """The records of some files of a folder; reads them whole. Raises OSError."""
+    return {name: FileRecord((folder / name).stat().st_size, sha256_of(folder / name)) for name in names}
 
 
 def write_meta(folder: Path, meta: KBMeta) -> None:
@@ -89,7 +96,8 @@ def read_meta(folder: Path) -> KBMeta:
         raise KBError(f"{folder} is no knowledge base: its meta.json is something else's. {hint}")
     if content.get("version") != VERSION:
         version = content.get("version")
-        raise KBError(f"{folder} has format version {version}, this spacy-gemel reads {VERSION}. {hint}")
+        again = f"Build it again with: {build_command(folder)}"
+        raise KBError(f"{folder} has format version {version}, this spacy-gemel reads {VERSION}. {again}")
     if content.pop("meta_sha256", None) != _digest(content):
         raise KBError(f"{path} does not match its own checksum: it was damaged or edited. {hint}")
     if set(content) != {item.name for item in fields(KBMeta)}:

@@ -18,6 +18,8 @@ from spacy_gemel.kb.arrays import open_array, save_array
 from spacy_gemel.kb.errors import KBError
 
 ROOT = 0
+LEAF_BLOCK = 256
+"""Edges per item of ``leaf_starts``; part of the format on disk."""
 
 TokenArray: TypeAlias = NDArray[np.unsignedinteger[Any]]
 
@@ -29,28 +31,36 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 @dataclass(frozen=True, slots=True)
 class TrieArrays:
-    """The arrays of a trie with E edges (edge 0 is the root), L distinct names and N (name, entity) pairs.
+    """The arrays of a trie with E edges (edge 0 is the root) and N (name, entity) pairs.
 
     tokens        (E,) uint16 or uint32: token of each edge; the END edge of a name has the dtype's maximum,
                   which makes it the last of its siblings. Siblings are sorted by token. tokens[0] is a dummy.
     offsets       (E+1,) int32: the children of node n are the edges offsets[n] .. offsets[n+1]
     height        (E,) uint8: edges from a node down to the deepest END edge below it, 0 for END edges
-    leaf_edges    (L,) int32: the END edges, ascending
-    leaf_offsets  (L+1,) int32: the entities of leaf l are leaf_rows[leaf_offsets[l] : leaf_offsets[l+1]]
-    leaf_rows     (N,) int32: entity rows, the best first (count descending, then row)
+    leaf_rows     (N,) int32: the entity rows of each END edge, in the order of the edges, the best row of a name
+                  first (count descending, then row). Every row of a name but its last is stored as ~row, a
+                  negative number, which parts the names without an offset for each
+    leaf_starts   (ceil(E / LEAF_BLOCK) + 1,) int32: leaf_starts[b] is the place in leaf_rows where the END
+                  edges from b * LEAF_BLOCK on begin; the last item is N
+
+    An END edge finds its rows by counting the END edges before it in its block: 4 bytes per entity and next to
+    nothing besides, where a list of END edges and offsets would take 12.
     """
 
     tokens: TokenArray
     offsets: NDArray[np.int32]
     height: NDArray[np.uint8]
-    leaf_edges: NDArray[np.int32]
-    leaf_offsets: NDArray[np.int32]
     leaf_rows: NDArray[np.int32]
+    leaf_starts: NDArray[np.int32]
 
     @property
     def nbytes(self) -> int:
         """Size of all arrays in bytes."""
         return sum(getattr(self, field.name).nbytes for field in fields(self))
+
+    def count_names(self) -> int:
+        """Number of distinct names; reads all of leaf_rows."""
+        return int(np.count_nonzero(self.leaf_rows >= 0))
 
     @staticmethod
     def file_names() -> list[str]:
@@ -70,10 +80,14 @@ class TrieArrays:
             tokens=open_array(folder / names["tokens"], np.uint16, np.uint32),
             offsets=open_array(folder / names["offsets"], np.int32),
             height=open_array(folder / names["height"], np.uint8),
-            leaf_edges=open_array(folder / names["leaf_edges"], np.int32),
-            leaf_offsets=open_array(folder / names["leaf_offsets"], np.int32),
             leaf_rows=open_array(folder / names["leaf_rows"], np.int32),
+            leaf_starts=open_array(folder / names["leaf_starts"], np.int32),
         )
+
+
+def plain_rows(leaf_rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The entity rows (n,) that some leaf_rows (n,) stand for."""
+    return np.where(leaf_rows < 0, ~leaf_rows, leaf_rows)
 
 
 class Children(NamedTuple):
@@ -101,9 +115,8 @@ class NameTrie:
         self.tokens = arrays.tokens
         self.offsets = arrays.offsets
         self.height = arrays.height
-        self.leaf_edges = arrays.leaf_edges
-        self.leaf_offsets = arrays.leaf_offsets
         self.leaf_rows = arrays.leaf_rows
+        self.leaf_starts = arrays.leaf_starts
         self.end = int(np.iinfo(arrays.tokens.dtype).max)
         """The token of END edges: a marker, no token id."""
 
@@ -111,10 +124,6 @@ class NameTrie:
     def open(cls, folder: str | Path) -> NameTrie:
         """Memory-map the trie of a knowledge base folder (raises KBError)."""
         return cls(TrieArrays.open(Path(folder)))
-
-    def __len__(self) -> int:
-        """Number of distinct names."""
-        return len(self.leaf_edges)
 
     @property
     def n_edges(self) -> int:
@@ -179,14 +188,19 @@ class NameTrie:
 
     def rows_at(self, edge: int) -> NDArray[np.int32]:
         """Rows (n,) of the entities whose name ends with this END edge, the best first; else empty."""
-        self._check_node(edge)
-        leaf = int(np.searchsorted(self.leaf_edges, np.int32(edge)))
-        if leaf == len(self.leaf_edges) or int(self.leaf_edges[leaf]) != edge:
+        if not self.is_end(edge):
             return self.leaf_rows[:0]
-        start, stop = int(self.leaf_offsets[leaf]), int(self.leaf_offsets[leaf + 1])
+        block = edge // LEAF_BLOCK
+        before = int(np.count_nonzero(self.tokens[block * LEAF_BLOCK : edge] == self.end))
+        start, stop = int(self.leaf_starts[block]), int(self.leaf_starts[block + 1])
         if not 0 <= start <= stop <= len(self.leaf_rows):
-            raise _corrupt("leaf_offsets")
-        return self.leaf_rows[start:stop]
+            raise _corrupt("leaf_starts")
+        rows = self.leaf_rows[start:stop]
+        lasts = np.flatnonzero(rows >= 0)  # the last row of each name that ends in the block
+        if before >= len(lasts):
+            raise _corrupt("leaf_rows")
+        first = int(lasts[before - 1]) + 1 if before else 0
+        return plain_rows(rows[first : int(lasts[before]) + 1])
 
     def rows_of(self, token_ids: Iterable[int]) -> NDArray[np.int32]:
         """Rows (n,) of the entities whose name has exactly these tokens, the best first; empty if none."""
@@ -213,18 +227,20 @@ def _corrupt(what: str) -> KBError:
 
 def _check_shapes(arrays: TrieArrays) -> None:
     """What can be checked in constant time; raises KBError."""
-    n_edges, n_leaves = len(arrays.tokens), len(arrays.leaf_edges)
+    n_edges = len(arrays.tokens)
     lengths = (
         ("offsets", len(arrays.offsets), n_edges + 1),
         ("height", len(arrays.height), n_edges),
-        ("leaf_offsets", len(arrays.leaf_offsets), n_leaves + 1),
+        ("leaf_starts", len(arrays.leaf_starts), -(-n_edges // LEAF_BLOCK) + 1),
     )
     for name, length, wanted in lengths:
         if length != wanted:
             raise KBError(f"The trie's {name} have {length} items in place of {wanted}: build the KB again")
-    if n_edges < 2 or n_leaves < 1:
+    if n_edges < 2 or len(arrays.leaf_rows) < 1:
         raise KBError("The trie holds no name: build the KB again")
     if int(arrays.offsets[0]) != 1 or int(arrays.offsets[-1]) != n_edges:
         raise _corrupt("offsets")
-    if int(arrays.leaf_offsets[0]) != 0 or int(arrays.leaf_offsets[-1]) != len(arrays.leaf_rows):
-        raise _corrupt("leaf_offsets")
+    if int(arrays.tokens[-1]) != np.iinfo(arrays.tokens.dtype).max:
+        raise _corrupt("tokens")
+    if int(arrays.leaf_starts[0]) != 0 or int(arrays.leaf_starts[-1]) != len(arrays.leaf_rows):
+        raise _corrupt("leaf_starts")

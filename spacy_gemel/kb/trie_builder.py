@@ -6,14 +6,14 @@ one pass per level marks the rows that open a new node. Memory is a few arrays o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.trie import NameTrie, TokenArray, TrieArrays, token_dtype
+from spacy_gemel.kb.trie import LEAF_BLOCK, NameTrie, TokenArray, TrieArrays, token_dtype
 
 Ints: TypeAlias = NDArray[np.integer[Any]]
 
@@ -21,13 +21,21 @@ MAX_TOKENS = 254  # with the END edge, the height of the root still fits uint8
 MAX_EDGES = 2**31 - 1  # offsets are int32
 
 
-def build_trie(tokens: Ints, lengths: Ints, rows: Ints, counts: NDArray[np.int64], vocab_size: int) -> TrieArrays:
+def build_trie(
+    tokens: Ints,
+    lengths: Ints,
+    rows: Ints,
+    counts: NDArray[np.int64],
+    vocab_size: int,
+    on_step: Callable[[str], object] = lambda _: None,
+) -> TrieArrays:
     """Build the trie of n names.
 
     tokens  (sum of lengths,) the token ids of all names, one after the other
     lengths (n,) tokens of each name, 1 to 254
     rows    (n,) the entity row of each name, ascending where names should keep the order of the file
     counts  (n,) popularity of each of these entities: orders those that share a name
+    on_step is called with what is done next, to show progress
 
     Raises KBError for no names, empty or too long names, token ids outside the vocabulary, and
     more edges than int32 offsets can hold.
@@ -36,15 +44,19 @@ def build_trie(tokens: Ints, lengths: Ints, rows: Ints, counts: NDArray[np.int64
     _check(tokens, lengths, rows, counts, vocab_size)
     flat: TokenArray = np.ascontiguousarray(tokens, dtype=token_dtype(vocab_size))
     starts = np.cumsum(lengths) - lengths
+    on_step("sorting names")
     order = _sort_names(flat, starts, lengths)
+    on_step("numbering edges")
     edge_tokens, child_counts, end_edges, levels = _number_edges(flat, starts, lengths, order)
     offsets = np.empty(len(edge_tokens) + 1, dtype=np.int32)
     offsets[0] = 1
     np.cumsum(child_counts, out=offsets[1:])
     offsets[1:] += 1
+    on_step("measuring heights")
     height = _heights(offsets, levels)
-    leaf_edges, leaf_offsets, leaf_rows = _leaves(end_edges, np.asarray(rows), np.asarray(counts))
-    return TrieArrays(edge_tokens, offsets, height, leaf_edges, leaf_offsets, leaf_rows)
+    on_step("placing entities")
+    leaf_rows, leaf_starts = _leaves(end_edges, np.asarray(rows), np.asarray(counts), len(edge_tokens))
+    return TrieArrays(edge_tokens, offsets, height, leaf_rows, leaf_starts)
 
 
 def trie_from_names(
@@ -170,16 +182,20 @@ def _heights(offsets: NDArray[np.int32], levels: list[int]) -> NDArray[np.uint8]
 
 
 def _leaves(
-    end_edges: NDArray[np.int32], rows: Ints, counts: Ints
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """END edges (L,), their offsets (L+1,) and the entity rows (n,), the best of each leaf first."""
+    end_edges: NDArray[np.int32], rows: Ints, counts: Ints, n_edges: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """The entity rows (n,) by END edge, the best of each first, and where each block of edges begins in them."""
     order = np.argsort(end_edges, kind="stable")
     edges = end_edges[order]
-    opens = np.ones(len(edges), dtype=np.bool_)
-    opens[1:] = edges[1:] != edges[:-1]
-    first = np.flatnonzero(opens)
-    offsets = np.append(first, len(edges)).astype(np.int32)
-    shared = np.flatnonzero(np.repeat(np.diff(offsets) > 1, np.diff(offsets)))
+    follows = np.zeros(len(edges), dtype=np.bool_)  # has the name of the row before it
+    follows[1:] = edges[1:] == edges[:-1]
+    goes_on = np.append(follows[1:], False)
+    shared = np.flatnonzero(follows | goes_on)
     names = order[shared]
     order[shared] = names[np.lexsort((rows[names], -counts[names], edges[shared]))]
-    return edges[first], offsets, rows[order].astype(np.int32)
+    leaf_rows = rows[order].astype(np.int32)
+    leaf_rows[goes_on] = ~leaf_rows[goes_on]
+    blocks = np.arange(-(-n_edges // LEAF_BLOCK) + 1) * LEAF_BLOCK
+    # the needles have the array's dtype, or numpy would convert the array
+    needles = np.minimum(blocks, n_edges).astype(np.int32)
+    return leaf_rows, np.searchsorted(edges, needles).astype(np.int32)

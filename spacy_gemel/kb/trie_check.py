@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.trie import TrieArrays, token_dtype
+from spacy_gemel.kb.trie import LEAF_BLOCK, TrieArrays, plain_rows, token_dtype
 
 
 def check_trie(arrays: TrieArrays, counts: NDArray[np.int64], vocab_size: int) -> list[str]:
@@ -48,20 +46,21 @@ def _check_height(arrays: TrieArrays, offsets: NDArray[np.int64], is_end: NDArra
 
 
 def _check_leaves(arrays: TrieArrays, counts: NDArray[np.int64], is_end: NDArray[np.bool_]) -> list[str]:
-    if not np.array_equal(arrays.leaf_edges, np.flatnonzero(is_end)):
-        return ["trie_leaf_edges.npy does not list the ends of the names"]
-    sizes = (arrays.leaf_offsets[1:] - arrays.leaf_offsets[:-1]).astype(np.int64)
-    rows: NDArray[Any] = arrays.leaf_rows
-    if arrays.leaf_offsets[0] != 0 or (sizes < 1).any() or int(sizes.sum()) != len(rows):
-        return ["trie_leaf_offsets.npy does not divide the entities among the names"]
-    if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= len(counts)):
+    lasts = np.flatnonzero(arrays.leaf_rows >= 0)  # the last row of each name
+    ends = np.flatnonzero(is_end)
+    if len(lasts) != len(ends) or int(lasts[-1]) != len(arrays.leaf_rows) - 1:
+        return ["trie_leaf_rows.npy does not divide the entities among the names"]
+    names = np.searchsorted(ends, np.arange(len(arrays.leaf_starts)) * LEAF_BLOCK)  # that end before each block
+    if not np.array_equal(arrays.leaf_starts, np.append(0, lasts + 1)[names]):
+        return ["trie_leaf_starts.npy does not say where the entities of the names begin"]
+    rows = plain_rows(arrays.leaf_rows)
+    if int(rows.max()) >= len(counts):
         return ["trie_leaf_rows.npy points outside the entities"]
     problems = []
     if len(np.unique(rows)) != len(rows):
         problems.append("trie_leaf_rows.npy has an entity twice")
-    leaf = np.repeat(np.arange(len(sizes)), sizes)
     count = counts[rows]
-    same = leaf[1:] == leaf[:-1]
+    same = arrays.leaf_rows[:-1] < 0
     ordered = (count[1:] < count[:-1]) | ((count[1:] == count[:-1]) & (rows[1:] > rows[:-1]))
     if not ordered[same].all():
         problems.append("trie_leaf_rows.npy does not have the best entity of a name first")

@@ -40,7 +40,7 @@ class TrieNames:
         self.end_id = end_id
         self.max_tokens = max_tokens
         self.root = ROOT
-        self.dead = int(trie.leaf_edges[0])  # the end of a name: nothing leaves it
+        self.dead = trie.n_edges - 1  # the deepest level is nothing but ends of names: nothing leaves it
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
         """See AllowedNames."""

@@ -189,7 +189,7 @@ def test_meta_is_checked(tmp_path: Path, build: Build, planets: list[Any]) -> No
     damaged = {
         "checksum": sound.replace('"entities": 6', '"entities": 5'),
         "damaged": sound[:-20],
-        "version 2": json.dumps({**content, "version": 2}),
+        "version 1, .* again": json.dumps({**content, "version": 1}),
     }
     for match, text in damaged.items():
         path.write_text(text)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tempfile
+from bisect import bisect_left
 from collections import defaultdict
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_same_as_a_plain_set_of_names(case: tuple[list[Name], list[int], int]) -
     names, counts, vocab_size = case
     trie = trie_from_names(names, vocab_size, counts=counts)
     following = plain(names)
-    assert len(trie) == len(set(names))
+    assert trie.arrays.count_names() == len(set(names))
     assert trie.n_edges == len(following) + len(set(names))
     assert trie.max_depth == max(map(len, names)) + 1
     for prefix, allowed in following.items():
@@ -145,12 +146,35 @@ def test_ten_thousand_names() -> None:
     flat = (random.random(lengths.sum()) ** 2 * 300).astype(np.int64)
     names = [tuple(part.tolist()) for part in np.split(flat, np.cumsum(lengths)[:-1])]
     trie = NameTrie(build_trie(flat, lengths, np.arange(10_000), np.zeros(10_000, np.int64), 300))
-    assert len(trie) == len(set(names))
+    assert trie.arrays.count_names() == len(set(names))
     following = plain(names)
     assert trie.n_edges == len(following) + len(set(names))
-    for row in range(0, 10_000, 7):
-        assert row in trie.rows_of(names[row])
-        assert tokens_of(trie, trie.walk(names[row]) or 0)[-1] == END
+    rows_of = defaultdict(list)
+    for row, name in enumerate(names):
+        rows_of[name].append(row)
+    assert max(map(len, rows_of.values())) > 50
+    assert len(trie.leaf_starts) > 100
+    for name, rows in rows_of.items():
+        assert trie.rows_of(name).tolist() == rows
+    ordered = sorted(names)
+    for prefix in random.choice(np.array([name[:-1] for name in names], dtype=object), 500):
+        start = bisect_left(ordered, prefix)
+        stop = bisect_left(ordered, (*prefix, 300))
+        following_tokens = {name[len(prefix)] for name in ordered[start:stop] if len(name) > len(prefix)}
+        assert set(tokens_of(trie, trie.walk(prefix) or 0)) - {END} == following_tokens
+
+
+@pytest.mark.parametrize(
+    "names",
+    [[(7,)], [(7, 8, 9)], [(token,) for token in range(1000)], [(7,)] * 1000, [(7,) * n for n in range(1, 255)]],
+    ids=["one token", "one name", "one-token names", "one name of all", "each the prefix of the next"],
+)
+def test_shapes_at_the_edge(names: list[Name]) -> None:
+    trie = trie_from_names(names, 1000)
+    for name in names:
+        assert trie.rows_of(name).tolist() == [row for row, other in enumerate(names) if other == name]
+    assert trie.is_end(trie.n_edges - 1)  # the search takes it for a node that nothing leaves
+    assert check_trie(trie.arrays, np.zeros(len(names), np.int64), 1000) == []
 
 
 def test_layout_in_the_small() -> None:
@@ -161,9 +185,9 @@ def test_layout_in_the_small() -> None:
     assert trie.tokens.tolist()[1:] == [0, 2, 1, end, end, end]
     assert trie.offsets.tolist() == [1, 3, 5, 6, 7, 7, 7, 7]
     assert trie.height.tolist() == [3, 2, 1, 1, 0, 0, 0]
-    assert trie.leaf_edges.tolist() == [4, 5, 6]
-    assert trie.leaf_offsets.tolist() == [0, 1, 3, 4]
-    assert trie.leaf_rows.tolist() == [0, 3, 2, 1]
+    assert trie.leaf_rows.tolist() == [0, ~3, 2, 1]
+    assert trie.leaf_starts.tolist() == [0, 4]
+    assert trie.rows_of([2]).tolist() == [3, 2]
     assert ROOT == 0
 
 
@@ -241,7 +265,7 @@ def test_arrays_that_do_not_fit_together() -> None:
 def test_check_finds_any_changed_number(case: tuple[list[Name], list[int], int], data: st.DataObject) -> None:
     names, counts, vocab_size = case
     arrays = trie_from_names(names, vocab_size, counts=counts).arrays
-    name = data.draw(st.sampled_from(["offsets", "height", "leaf_edges", "leaf_offsets"]))
+    name = data.draw(st.sampled_from(["offsets", "height", "leaf_starts"]))
     changed = getattr(arrays, name).copy()
     place = data.draw(st.integers(0, len(changed) - 1))
     changed[place] += 1
@@ -259,10 +283,12 @@ def test_check_finds_wrong_order_tokens_and_rows() -> None:
         parts[name] = np.array(values, dtype=parts[name].dtype)
         return check_trie(TrieArrays(**parts), counts, 3)
 
-    assert with_changed("leaf_rows", [0, 1, 2]) == []
-    assert "best entity" in with_changed("leaf_rows", [0, 2, 1])[0]
-    assert "twice" in with_changed("leaf_rows", [0, 1, 1])[0]
-    assert "outside the entities" in with_changed("leaf_rows", [0, 1, 3])[0]
+    assert with_changed("leaf_rows", [0, ~1, 2]) == []
+    assert "best entity" in with_changed("leaf_rows", [0, ~2, 1])[0]
+    assert "twice" in with_changed("leaf_rows", [0, ~1, 1])[0]
+    assert "outside the entities" in with_changed("leaf_rows", [0, ~1, 3])[0]
+    assert "does not divide" in with_changed("leaf_rows", [0, 1, 2])[0]
+    assert "does not divide" in with_changed("leaf_rows", [0, ~1, ~2])[0]
     assert "out of order" in with_changed("tokens", [0, 1, 0, 65535, 65535])[0]
     assert "outside the vocabulary" in with_changed("tokens", [0, 0, 3, 65535, 65535])[0]
     assert "does not fit" in check_trie(arrays, counts, 70000)[0]

@@ -1,0 +1,138 @@
+"""Damaged files: what opening refuses, and that nothing is ever read outside of what is left."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spacy_gemel.kb.arrays import open_array, save_array
+from spacy_gemel.kb.builder import BuildReport
+from spacy_gemel.kb.check import check_kb
+from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.knowledge_base import DATA_FILES, KnowledgeBase
+from spacy_gemel.kb.trie_check import check_trie
+
+Build = Callable[..., BuildReport]
+
+# one folder for all examples: each puts the sound bytes back
+SHARED_FOLDER = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+def use(kb: KnowledgeBase) -> None:
+    """Read whatever a search reads."""
+    trie = kb.trie
+    for node in range(trie.n_edges):
+        try:
+            trie.children(node)
+            trie.children_of(np.array([node]))
+            rows = trie.rows_at(node)
+            assert rows.min(initial=0) >= 0
+            for row in rows.tolist():
+                kb.entity(row)
+        except (KBError, IndexError):
+            pass
+    for kb_id in ("Q1", "Q3", "Q9", "東京"):
+        try:
+            row = kb.row(kb_id)
+            assert row is None or kb.entity(row).kb_id == kb_id
+            kb.linkable_row(kb_id)
+        except KBError:
+            pass
+
+
+@pytest.mark.parametrize("name", [name for name in DATA_FILES if name.endswith(".npy")])
+def test_a_flipped_bit_is_never_read_outside(tmp_path: Path, build: Build, planets: list[Any], name: str) -> None:
+    path = build(tmp_path, planets).path / name
+    sound = path.read_bytes()
+    step = max(1, len(sound) // 250)
+    for place in range(0, len(sound), step):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+        try:
+            kb = KnowledgeBase.open(path.parent)
+        except KBError:
+            continue
+        use(kb)
+
+
+@pytest.mark.parametrize("name", DATA_FILES)
+@SHARED_FOLDER
+@given(data=st.data())
+def test_cut_at_any_length_is_refused(
+    tmp_path: Path, build: Build, planets: list[Any], name: str, data: st.DataObject
+) -> None:
+    if not (tmp_path / "kb").exists():
+        build(tmp_path, planets)
+    path = tmp_path / "kb" / name
+    sound = path.read_bytes()
+    path.write_bytes(sound[: data.draw(st.integers(0, len(sound) - 1))])
+    try:
+        with pytest.raises(KBError, match=f"{name} has .* Build it again"):
+            KnowledgeBase.open(path.parent)
+        assert any(name in problem for problem in check_kb(path.parent))
+    finally:
+        path.write_bytes(sound)
+
+
+def test_any_header_is_read_or_refused(tmp_path: Path) -> None:
+    """Where no size in meta.json stands guard: a single array file, a bit of its header flipped."""
+    path = tmp_path / "array.npy"
+    save_array(path, np.arange(8, dtype=np.int32))
+    sound = path.read_bytes()
+    for bit in range(0, 8 * (len(sound) - 32), 3):
+        changed = bytearray(sound)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(changed))
+        try:
+            array = open_array(path, np.int32)
+        except KBError as error:
+            assert str(path) in str(error)
+        else:
+            assert len(array) <= 8
+            array.sum()
+
+
+def test_arrays_are_what_numpy_writes(tmp_path: Path) -> None:
+    for array in (np.arange(5, dtype=np.int32), np.zeros(0, dtype=np.uint64), np.arange(10)[::3]):
+        save_array(tmp_path / "mine.npy", array)
+        np.save(tmp_path / "numpys.npy", array)
+        assert (tmp_path / "mine.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()
+
+
+def test_rows_outside_the_entities_are_refused(tmp_path: Path, build: Build, planets: list[Any]) -> None:
+    folder = build(tmp_path, planets).path
+    arrays = {name: folder / name for name in ("trie_leaf_rows.npy", "ids_row.npy")}
+    for path in arrays.values():
+        rows = np.load(path)
+        save_array(path, np.full_like(rows, 99))
+    kb = KnowledgeBase.open(folder)
+    with pytest.raises(KBError, match=r"ids_row\.npy is corrupt"):
+        kb.row("Q1")
+    with pytest.raises(KBError, match="outside the entities"):
+        _ = kb._named
+
+
+@pytest.mark.parametrize("value", [-1, 5, 2**31 - 1, -(2**31)])
+def test_corrupt_leaf_starts_are_never_followed(tmp_path: Path, build: Build, value: int) -> None:
+    folder = build(tmp_path, [{"id": f"Q{i}", "name": f"name {i}"} for i in range(300)]).path
+    path = folder / "trie_leaf_starts.npy"
+    starts = np.load(path)
+    assert len(starts) > 3
+    starts[1:-1] = value
+    save_array(path, starts)
+    trie = KnowledgeBase.open(folder).trie
+    refused = 0
+    for edge in np.flatnonzero(trie.tokens == trie.end).tolist():
+        try:
+            trie.rows_at(edge)
+        except KBError as error:
+            assert "corrupt" in str(error)
+            refused += 1
+    assert refused
+    (problem,) = check_trie(trie.arrays, np.zeros(300, np.int64), 200)
+    assert "leaf_starts" in problem
