@@ -82,7 +82,7 @@ def build_kb(
     revision: Annotated[str | None, typer.Option(help="Revision of the language model.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Build a knowledge base for one language model's tokenizer."""
+    """Build a knowledge base for one language model's tokenizer; an interrupted build goes on where it was."""
     with _one_line_errors():
         from spacy_gemel.kb.builder import build_kb as run
         from spacy_gemel.language.tokenizer import load_tokenizer
@@ -90,7 +90,12 @@ def build_kb(
         if not entities.is_file():
             raise ValueError(f"{entities}: no such file; it must hold one entity per line as JSON")
         names = load_tokenizer(tokenizer, revision)
-        report = run(entities, kb_dir, names, max_name_tokens=max_name_tokens, progress=not quiet)
+        try:
+            report = run(entities, kb_dir, names, max_name_tokens=max_name_tokens, progress=not quiet)
+        except KeyboardInterrupt:
+            again = "the same command goes on from the names that are tokenised"
+            typer.echo(f"interrupted: {kb_dir} is as it was before; {again}", err=True)
+            raise typer.Exit(130) from None
         typer.echo("\n".join(report.lines()))
 
 

@@ -13,7 +13,8 @@ from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
 
 ENTITIES_FILE = "entities.arrow"
-BATCH_ROWS = 16384
+BATCH_ROWS = 4096
+"""Entities that a build holds in memory at once, and that a first look at one of them has Arrow check."""
 
 SCHEMA = pa.schema(
     [
@@ -40,7 +41,8 @@ class EntityWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._writer.close()
+            if kind is None:  # else the file goes away, and a full disk would only raise again
+                self._writer.close()
         finally:
             self._sink.close()
 

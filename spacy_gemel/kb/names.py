@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.rows import RowProblem
+from spacy_gemel.kb.trie import TokenArray, token_dtype
 
 
 class NameTokenizer(Protocol):
@@ -35,7 +40,23 @@ class NameTokenizer(Protocol):
         """The text of token ids."""
 
 
-def tokenise_names(names: Sequence[str], tokenizer: NameTokenizer, max_tokens: int) -> list[list[int] | RowProblem]:
+@dataclass(frozen=True, slots=True)
+class TokenisedNames:
+    """The names of a batch of entities as tokens; n of them can enter the trie.
+
+    tokens    (sum of lengths,) uint16 or uint32, as ``token_dtype`` says: the names' tokens, one after the other
+    lengths   (n,) uint8
+    places    (n,) int32: which entity of the batch each name belongs to, ascending
+    problems  place and problem of every other name
+    """
+
+    tokens: TokenArray
+    lengths: NDArray[np.uint8]
+    places: NDArray[np.int32]
+    problems: tuple[tuple[int, RowProblem], ...]
+
+
+def tokenise_names(names: Sequence[str], tokenizer: NameTokenizer, max_tokens: int) -> TokenisedNames:
     """Token ids of each name, or why the name cannot enter the trie.
 
     Raises KBError if the tokenizer does not answer for each name.
@@ -44,13 +65,26 @@ def tokenise_names(names: Sequence[str], tokenizer: NameTokenizer, max_tokens: i
     if len(encoded) != len(names):
         raise KBError(f"The tokenizer gave {len(encoded)} results for {len(names)} names")
     special, vocab_size = tokenizer.special_ids, tokenizer.vocab_size
-    result: list[list[int] | RowProblem] = []
-    for name, ids in zip(names, encoded, strict=True):
+    tokens: list[int] = []
+    lengths: list[int] = []
+    places: list[int] = []
+    problems: list[tuple[int, RowProblem]] = []
+    for place, (name, ids) in enumerate(zip(names, encoded, strict=True)):
         problem = _problem(name, ids, special, vocab_size, max_tokens)
         if problem is None and not _same(tokenizer.decode(ids), name):
             problem = RowProblem("not_reversible", f"name {name!r} comes back as {tokenizer.decode(ids)!r}")
-        result.append(ids if problem is None else problem)
-    return result
+        if problem is not None:
+            problems.append((place, problem))
+            continue
+        tokens.extend(ids)
+        lengths.append(len(ids))
+        places.append(place)
+    return TokenisedNames(
+        np.array(tokens, dtype=token_dtype(vocab_size)),
+        np.array(lengths, dtype=np.uint8),
+        np.array(places, dtype=np.int32),
+        tuple(problems),
+    )
 
 
 def _problem(

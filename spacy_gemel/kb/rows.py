@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from spacy_gemel.kb.entity import Entity
 
@@ -21,6 +22,9 @@ REASONS = {
     "too_long": "names over the token limit (kept, but cannot be linked to)",
 }
 """Why something was left out, as counted in meta.json, and in words."""
+
+MAX_LINE = 2**24
+"""Bytes of the longest line that is read: a file without line breaks must not fill the memory."""
 
 _MAX_COUNT = 2**63 - 1
 
@@ -42,14 +46,43 @@ class Line:
     content: Entity | RowProblem
 
 
-def read_rows(path: Path) -> Iterator[Line]:
-    """Read an entities file line by line; blank lines are passed over. Raises OSError."""
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, 1):
-            if number == 1:
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            if raw.strip():
-                yield Line(number, len(raw), parse_row(raw))
+class RowReader:
+    """An entities file, read line by line; blank lines are passed over. Raises OSError that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._digest = hashlib.sha256()
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what was read so far, hexadecimal."""
+        return self._digest.hexdigest()
+
+    def __iter__(self) -> Iterator[Line]:
+        try:
+            with self.path.open("rb") as file:
+                for number, (size, raw) in enumerate(self._lines(file), 1):
+                    if size > MAX_LINE:
+                        message = f"the line is longer than {MAX_LINE} bytes: write one entity per line"
+                        yield Line(number, size, RowProblem("bad_json", message))
+                        continue
+                    if number == 1:
+                        raw = raw.removeprefix(b"\xef\xbb\xbf")
+                    if raw.strip():
+                        yield Line(number, size, parse_row(raw))
+        except OSError as error:
+            raise OSError(f"{self.path} cannot be read: {error}") from error
+
+    def _lines(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+        """The size of each line, and its bytes as far as they are worth reading."""
+        while part := file.readline(MAX_LINE + 1):
+            self._digest.update(part)
+            size, raw = len(part), part
+            while len(part) > MAX_LINE and not part.endswith(b"\n"):
+                part = file.readline(MAX_LINE + 1)
+                self._digest.update(part)
+                size += len(part)
+            yield size, raw
 
 
 def parse_row(raw: bytes) -> Entity | RowProblem:

@@ -167,7 +167,7 @@ def test_a_file_in_the_way(tmp_path: Path, build: Build) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("boom")])
-@pytest.mark.parametrize("where", ["tokenise_names", "build_trie", "write_meta"])
+@pytest.mark.parametrize("where", ["builder.tokenise_names", "columns.build_trie", "builder.write_meta"])
 def test_error_while_building_leaves_the_old_kb(
     tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
 ) -> None:
@@ -176,11 +176,19 @@ def test_error_while_building_leaves_the_old_kb(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(f"spacy_gemel.kb.builder.{where}", fail)
+    monkeypatch.setattr(f"spacy_gemel.kb.{where}", fail)
     expected = KBError if isinstance(error, OSError) else type(error)
     with pytest.raises(expected, match="No space" if isinstance(error, OSError) else None):
         build(tmp_path, [{"id": "Q2", "name": "new"}])
     assert entities(KnowledgeBase.open(tmp_path / "kb", verify=True)) == ["Q1"]
+    # what was tokenised is kept for the next build
+    kept = [] if where == "builder.tokenise_names" else [".kb.building"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*kept, "entities.jsonl", "kb"]
+    assert "new" not in [path.name for path in tmp_path.glob(".kb.building/*")]
+    monkeypatch.undo()
+    report = build(tmp_path, [{"id": "Q2", "name": "new"}])
+    assert report.resumed == (0 if where == "builder.tokenise_names" else 1)
+    assert entities(KnowledgeBase.open(tmp_path / "kb", verify=True)) == ["Q2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["entities.jsonl", "kb"]
 
 

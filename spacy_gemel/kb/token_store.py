@@ -1,0 +1,70 @@
+"""Finished batches of tokenised names on disk, so that a build that was interrupted need not tokenise them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from spacy_gemel.kb.names import NameTokenizer, TokenisedNames
+from spacy_gemel.kb.rows import RowProblem
+from spacy_gemel.kb.trie import token_dtype
+from spacy_gemel.paths import write_whole
+
+_FORMAT = 1
+
+
+class TokenStore:
+    """One .npz file per batch, in a folder of ``work`` named after all that decides the batches' content.
+
+    Opening removes what builds of another input, tokenizer or settings have left in ``work``.
+    """
+
+    def __init__(self, work: Path, input_sha256: str, tokenizer: NameTokenizer, max_tokens: int, rows: int) -> None:
+        decides = [_FORMAT, input_sha256, tokenizer.fingerprint, tokenizer.vocab_size, tokenizer.leading_space]
+        decides += [sorted(tokenizer.special_ids), max_tokens, rows]
+        key = hashlib.sha256(json.dumps(decides).encode("ascii")).hexdigest()
+        self.folder = work / f"tokens-{key[:32]}"
+        self._dtype = token_dtype(tokenizer.vocab_size)
+        for other in work.glob("tokens-*"):
+            if other != self.folder:
+                shutil.rmtree(other)
+
+    def found(self) -> int:
+        """Number of batches that are there."""
+        return sum(1 for _ in self.folder.glob("*.npz"))
+
+    def write(self, index: int, batch: TokenisedNames) -> None:
+        """Keep one batch, whole or not at all. Raises OSError."""
+        problems = [[place, problem.reason, problem.message] for place, problem in batch.problems]
+        text = np.frombuffer(json.dumps(problems).encode("ascii"), dtype=np.uint8)
+        with write_whole(self._path(index)) as partial, partial.open("wb") as file:
+            np.savez(file, tokens=batch.tokens, lengths=batch.lengths, places=batch.places, problems=text)
+
+    def read(self, index: int, size: int) -> TokenisedNames | None:
+        """One batch of ``size`` entities; None where it is missing or damaged, which zip's checksums tell."""
+        try:
+            with np.load(self._path(index), allow_pickle=False) as file:
+                batch = TokenisedNames(
+                    file["tokens"],
+                    file["lengths"],
+                    file["places"],
+                    tuple(
+                        (place, RowProblem(reason, message))
+                        for place, reason, message in json.loads(file["problems"].tobytes())
+                    ),
+                )
+        except Exception:  # damaged bytes make zip's and numpy's parsers raise this and that
+            return None
+        fits = (
+            batch.tokens.dtype == self._dtype
+            and len(batch.lengths) == len(batch.places) == size - len(batch.problems)
+            and int(batch.lengths.sum()) == len(batch.tokens)
+        )
+        return batch if fits else None
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:08d}.npz"
