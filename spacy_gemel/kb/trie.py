@@ -53,11 +53,6 @@ class TrieArrays:
     leaf_rows: NDArray[np.int32]
     leaf_starts: NDArray[np.int32]
 
-    @property
-    def nbytes(self) -> int:
-        """Size of all arrays in bytes."""
-        return sum(getattr(self, field.name).nbytes for field in fields(self))
-
     def count_names(self) -> int:
         """Number of distinct names; reads all of leaf_rows."""
         return int(np.count_nonzero(self.leaf_rows >= 0))
