@@ -195,6 +195,20 @@ def test_a_pipeline_that_is_none(corpus: Path, tmp_path: Path) -> None:
     failed(call("link", tmp_path / "blank", corpus, tmp_path / "o.jsonl", "-q"), "no gemel_linker")
 
 
+def test_interrupted_build_says_what_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spacy_gemel.kb.builder.build_kb", interrupted)
+    monkeypatch.setattr("spacy_gemel.language.tokenizer.load_tokenizer", lambda *_: None)
+    entities = tmp_path / "entities.jsonl"
+    entities.write_text("")
+    result = call("build-kb", entities, tmp_path / "kb", "--tokenizer", "x")
+    assert result.exit_code == 130
+    assert "interrupted: " in result.stderr and "is as it was before" in result.stderr
+    assert "Traceback" not in result.output
+
+
 def test_build_and_check_kb(models: Path, tmp_path: Path) -> None:
     entities = tmp_path / "entities.jsonl"
     entities.write_text('{"id": "Q1", "name": "a b"}\n{"id": "Q2", "name": "b"}\n{"id": "Q2", "name": "a"}\n')
