@@ -120,3 +120,13 @@ def test_every_kind_can_be_drawn() -> None:
         assert image.size == (SIZE, SIZE) and image.mode == "RGB"
         assert to_jpeg(image) == to_jpeg(again)
         assert Image.open(io.BytesIO(to_jpeg(image))).format == "JPEG"
+
+
+def test_the_text_tells_mostly_of_what_is_popular() -> None:
+    """Else the text alone could not know common entities better than rare ones."""
+    world = load_world()
+    tail = tail_ids(world)
+    trained = [reading for reading in world if reading.is_seen]
+    rare = [not reading.is_read for reading in trained if reading.kb_id in tail]
+    common = [not reading.is_read for reading in trained if reading.kb_id not in tail]
+    assert np.mean(rare) > 2 * np.mean(common) > 0.05

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -75,6 +76,35 @@ def test_a_document_asks_for_what_can_be_known(maker: PromptMaker) -> None:
             assert item.name in titles or item.name not in maker.titles  # read, or invented: never an unread entity
             if item.knowable:
                 assert item.name in titles or stands
+
+
+def test_documents_tell_of_a_name_s_readings_by_popularity(maker: PromptMaker) -> None:
+    """In prompts without pictures as in those with: only so can the text alone favour the common reading."""
+    for picture in (False, True):
+        told: Counter[str] = Counter()
+        for seed in range(1500):
+            told.update(item.name for item in maker.document(np.random.default_rng(seed), 0.0, picture=picture))
+        more = less = 0
+        for readings in maker.by_family.values():
+            first, *_, last = sorted(readings, key=lambda reading: -reading.weight)
+            more, less = more + told[first.name], less + told[last.name] * (len(readings) > 1)
+        alone = sum(told[r[0].name] for r in maker.by_family.values() if len(r) == 1)
+        assert more - alone > 1.2 * less
+
+
+def test_some_documents_end_with_a_reading_that_no_example_shows(maker: PromptMaker) -> None:
+    """And others have no two items of one name: neither what is shown nor that it is shown may be relied on."""
+    family_of = {reading.name: reading.family for reading in maker.read}
+    new_last = unrelated = related = 0
+    for seed in range(600):
+        *shown, last = maker.document(np.random.default_rng(seed), 0.0, picture=True)
+        families = [family_of[item.name] for item in shown]
+        if len(shown) >= 4 and families.count(family_of[last.name]) >= 3:
+            related += 1
+            new_last += last.name not in {item.name for item in shown}
+        unrelated += len(shown) >= 4 and len(set(families)) >= len(families) - 1
+    assert 0.2 < new_last / related < 0.7
+    assert unrelated > 15
 
 
 def test_pictures_are_marked_where_their_words_stand(maker: PromptMaker, encoder: Encoder) -> None:
