@@ -20,9 +20,10 @@ import numpy as np
 from filelock import Timeout
 
 from benchmarks.effects import effects, figures, line_up, markdown, outcomes
-from benchmarks.keeping import alone, digest, kept, run, say
+from benchmarks.keeping import alone, digest, kept
 from benchmarks.machine import describe_machine
-from benchmarks.trials import TAIL_SHARE, Progress, Training, distinct, measure, options_of, steps_of, train
+from benchmarks.running import run, say
+from benchmarks.trials import TAIL_SHARE, Progress, Training, distinct, measure, parser_of, steps_of, train
 from benchmarks.worlds import (
     MODELS,
     ROOT,
@@ -49,7 +50,7 @@ FIXED_TEST = "scripts/mini_world/data/test.sha256"
 
 def main(arguments: Sequence[str]) -> None:
     """Run what is not kept, and write the table."""
-    parser = options_of("python -m benchmarks.evidence", __doc__, SEEDS)
+    parser = parser_of("python -m benchmarks.evidence", __doc__, SEEDS)
     parser.add_argument("--test", type=int, default=TEST_MENTIONS, help="test mentions")
     chosen = parser.parse_args(arguments)
     seeds = distinct(chosen.seeds)

@@ -1,16 +1,15 @@
-"""What a long benchmark keeps: trials by key, one process at each, files written whole; and the steps it runs."""
+"""What a long benchmark keeps: things by key, one process at each, files written whole."""
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from benchmarks.running import say
 from spacy_gemel.paths import write_whole
 
 
@@ -32,38 +31,27 @@ def kept(path: Path, key: str, *needed: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keep other processes from the trial at `path` meanwhile; a process that dies lets go.
+    """Keep other processes from what is made at `path` meanwhile; a process that dies lets go.
 
-    Raises filelock.Timeout where another one has it and this one shall not wait.
+    The lock lies beside it, at `path`.lock, and stays. Says so where it has to wait for another process; raises
+    filelock.Timeout there if it shall not wait.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock"), timeout=-1 if wait else 0):
+    lock = FileLock(path.with_name(path.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if not wait:
+            raise
+        say(f"waiting for another process, which is at {path.name}")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write it whole or not at all."""
     with write_whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
-
-
-def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
-    """Run Python on some arguments in `root`, what it says to `log` or else to stderr.
-
-    Raises RuntimeError, with the end of the log, where it fails.
-    """
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=root, stdout=log or sys.stderr, stderr=subprocess.STDOUT if log else None
-    )
-    if done.returncode:
-        said = "" if log is None else f"; the end of {log.name}:\n{_tail(Path(log.name))}"
-        raise RuntimeError(f"python {' '.join(arguments)} ended with {done.returncode}{said}")
-
-
-def _tail(path: Path, lines: int = 20) -> str:
-    return "\n".join(path.read_text(encoding="utf8", errors="replace").splitlines()[-lines:])
-
-
-def say(line: str) -> None:
-    """One line of progress."""
-    print(line, file=sys.stderr, flush=True)

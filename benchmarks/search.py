@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from thinc.api import Config
 
-from benchmarks.keeping import alone, digest, kept, say, write_json
+from benchmarks.keeping import alone, digest, kept, write_json
 from benchmarks.machine import describe_machine
-from benchmarks.trials import CONFIG, TAIL_SHARE, Progress, Training, distinct, measure, options_of, steps_of, train
+from benchmarks.running import say
+from benchmarks.trials import CONFIG, TAIL_SHARE, Progress, Training, distinct, measure, parser_of, steps_of, train
 from benchmarks.worlds import ROOT, Ready, World, forget, prepare
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def defaults(config: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Search, and write every trial and what was chosen."""
-    chosen = options_of("python -m benchmarks.search", __doc__, SEEDS).parse_args(arguments)
+    chosen = parser_of("python -m benchmarks.search", __doc__, SEEDS).parse_args(arguments)
     seeds = distinct(chosen.seeds)
     world = World()
     if chosen.fresh:

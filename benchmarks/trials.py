@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from thinc.api import Config
 
-from benchmarks.keeping import digest, kept, run, say, write_json
+from benchmarks.keeping import digest, kept, write_json
+from benchmarks.running import run, say
 from benchmarks.worlds import Ready, World
 from spacy_gemel.evaluation.mentions import MentionResult
 
@@ -73,7 +74,7 @@ class Trained:
     seconds: float
 
 
-def options_of(command: str, about: str | None, seeds: Sequence[int]) -> argparse.ArgumentParser:
+def parser_of(command: str, about: str | None, seeds: Sequence[int]) -> argparse.ArgumentParser:
     """What every command that makes trials can be told."""
     parser = argparse.ArgumentParser(prog=command, description=about)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds), help="mappers: one per seed and settings")

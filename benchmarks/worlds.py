@@ -8,7 +8,8 @@ from pathlib import Path
 
 import srsly
 
-from benchmarks.keeping import alone, digest, kept, run, say, write_json
+from benchmarks.keeping import alone, digest, kept, write_json
+from benchmarks.running import run, say
 from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.paths import files_in
 
@@ -106,6 +107,8 @@ def forget(world: World) -> None:
 
 def prepare(world: World) -> Ready:
     """Make the world, its corpora and its knowledge base, unless they are there as they would be made now.
+
+    Waits where another process is at it.
 
     Raises RuntimeError where a step fails, or where the models are another world's.
     """

@@ -1,7 +1,9 @@
 """The benchmarks' pure parts: effects from outcomes, the search's choices, what is run again. Nothing is trained."""
 
 import json
+import re
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 from weasel.util import load_project_config
 
 from benchmarks import evidence as evidence_command
-from benchmarks import keeping, search, trials, worlds
+from benchmarks import keeping, mini_world, running, search, trials, worlds
 from benchmarks.effects import Evidence, Outcomes, effects, figures, line_up, markdown, outcomes
 from spacy_gemel.cli import app
 from spacy_gemel.corpus.reader import read_docs
@@ -398,7 +400,7 @@ def test_the_command_that_trains(ready: worlds.Ready, runs: list[tuple[str, ...]
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     with (tmp_path / "x.log").open("w") as log, pytest.raises(RuntimeError, match=r"ended with 3.*\nbecause") as raised:
-        keeping.run(tmp_path, "-c", "print('because'); raise SystemExit(3)", log=log)
+        running.run(tmp_path, "-c", "print('because'); raise SystemExit(3)", log=log)
     assert "x.log" in str(raised.value)
 
 
@@ -440,6 +442,8 @@ def test_prepare_makes_what_it_lacks(ready: worlds.Ready, models: Path, monkeypa
 
     def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
         done.append(arguments)
+        with pytest.raises(Timeout), keeping.alone(world.folder("corpus"), wait=False):
+            pass
         if arguments[0] == "-m":
             assert CliRunner().invoke(app, arguments[2:]).exit_code == 0
         else:
@@ -538,6 +542,8 @@ def test_gates_are_measured_on_the_weights_once(tmp_path: Path, monkeypatch: pyt
             ["--seed", "3"],
         )
         done.append(out)
+        with pytest.raises(Timeout), keeping.alone(evidence_command.gates_file(root), wait=False):
+            pass
         (root / out).write_text(json.dumps(rows))
 
     monkeypatch.setattr(evidence_command, "run", run)
@@ -709,6 +715,13 @@ def test_project_commands(name: str) -> None:
     assert command["script"] == [f"python -m benchmarks.{name}"]
     assert f"benchmarks/results/{name}.json" in command["outputs"]
     assert all((worlds.ROOT / path).exists() for path in command["deps"])
+    needed, found = {f"benchmarks/{name}.py"}, set[str]()
+    while needed - found:  # and what they import, in turn
+        path = min(needed - found)
+        found.add(path)
+        text = (worlds.ROOT / path).read_text(encoding="utf8")
+        needed |= {f"benchmarks/{module}.py" for module in re.findall(r"^from benchmarks\.(\w+) import", text, re.M)}
+    assert {path for path in command["deps"] if path.startswith("benchmarks/")} == found
 
 
 def test_a_trial_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
@@ -717,6 +730,45 @@ def test_a_trial_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
         pass
     with keeping.alone(trial, wait=False):  # let go again
         pass
+
+
+def test_who_waits_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trial, held, done = tmp_path / "full-1.json", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with keeping.alone(trial):
+            held.set()
+            done.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(30)
+    threading.Timer(0.2, done.set).start()
+    with keeping.alone(trial):
+        assert done.is_set()
+    other.join()
+    assert "waiting for another process, which is at full-1.json" in capsys.readouterr().err
+
+
+def test_from_nothing_deletes_what_it_makes_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = load_project_config(worlds.ROOT)
+    commands = {command["name"]: command for command in project["commands"]}
+    made = [path for name in project["workflows"]["all"] for path in commands[name]["outputs"]]
+    left = ["corpus/evidence/dev.spacy", "corpus/evidence.lock", "training/evidence/full-1/model-best",
+            "training/search/trials/x.json", "training/pretrain/state.safetensors", "metrics/evidence/full-1.json",
+            "metrics/search/search.json", "data/evidence/test.jsonl"]  # fmt: skip
+    for path in (*made, *left):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).mkdir() if "." not in Path(path).name else (tmp_path / path).write_text("x")
+
+    def run(arguments: list[str], **options: Any) -> None:
+        assert arguments[1:] == ["-m", "spacy", "project", "run", "all"]
+        assert [path for path in made if (tmp_path / path).exists()] == []
+
+    monkeypatch.setattr(mini_world, "ROOT", tmp_path)
+    monkeypatch.setattr(mini_world.subprocess, "run", run)
+    assert mini_world.run_from_nothing() >= 0
+    assert all((tmp_path / path).exists() for path in left)
 
 
 def test_evidence_leaves_the_trials_of_others_for_last(ready: worlds.Ready, monkeypatch: pytest.MonkeyPatch) -> None:
