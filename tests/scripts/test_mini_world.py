@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -131,3 +132,12 @@ def test_the_text_tells_mostly_of_what_is_popular() -> None:
     untold_common = np.mean([not reading.is_read for reading in trained if reading.kb_id not in tail])
     assert untold_rare > 2 * untold_common
     assert untold_common > 0.03  # not one and the same thing
+
+
+def test_the_readme_s_caption_belongs_to_its_picture() -> None:
+    readme = (DATA.parents[3] / "README.md").read_text(encoding="utf8")
+    [caption] = re.findall(r'nlp.make_doc\("(.+?)"\)', readme)
+    [doc_id] = re.findall(r'"data/mini/images/(test-\d+)\.jpg"', readme)
+    mentions = {mention.doc_id: mention for mention in sample_split(load_world(), "test", 600, WORLD_SEED)}
+    assert mentions[doc_id].text == caption
+    assert mentions[doc_id].form == "Mercury"
