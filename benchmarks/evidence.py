@@ -7,7 +7,6 @@ the libraries, give --fresh. Only a run with the default seeds, mentions and ste
 with some of those seeds makes a part of its trials.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -21,29 +20,20 @@ import numpy as np
 from filelock import Timeout
 
 from benchmarks.effects import effects, figures, line_up, markdown, outcomes
+from benchmarks.keeping import alone, digest, kept
 from benchmarks.machine import describe_machine
-from benchmarks.trials import (
+from benchmarks.running import run, say
+from benchmarks.trials import TAIL_SHARE, Progress, Training, distinct, measure, parser_of, steps_of, train
+from benchmarks.worlds import (
     MODELS,
     ROOT,
-    TAIL_SHARE,
     TEST_MENTIONS,
-    Progress,
     Ready,
-    Training,
     World,
-    alone,
-    digest,
-    distinct,
     folder_sums,
     forget,
-    kept,
-    measure,
     prepare,
-    run,
-    say,
     split_sum,
-    steps_of,
-    train,
     world_seed,
     world_sources,
 )
@@ -60,11 +50,8 @@ FIXED_TEST = "scripts/mini_world/data/test.sha256"
 
 def main(arguments: Sequence[str]) -> None:
     """Run what is not kept, and write the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.evidence", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="one mapper of each setting per seed")
+    parser = parser_of("python -m benchmarks.evidence", __doc__, SEEDS)
     parser.add_argument("--test", type=int, default=TEST_MENTIONS, help="test mentions")
-    parser.add_argument("--steps", type=int, help="training steps; default: the config's")
-    parser.add_argument("--fresh", action="store_true", help="forget the trials and the world that are kept")
     chosen = parser.parse_args(arguments)
     seeds = distinct(chosen.seeds)
     world = world_of(chosen.test, chosen.steps)
@@ -242,14 +229,15 @@ def measured_gates(root: Path) -> dict[str, Any]:
     model, path = f"{MODELS}/language_model", gates_file(root)
     seed = world_seed(root)
     key = digest(folder_sums(root / model), world_sources(root), seed)
-    found = kept(path, key)
-    if found is None:
-        say("measuring the language model's gates")
-        with write_whole(path) as partial:
-            out = partial.relative_to(root).as_posix()
-            run(root, "scripts/mini_world/gates.py", model, out, "--seed", str(seed))
-            found = {"key": key, **json.loads(partial.read_text(encoding="utf8"))}
-            partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf8")
+    with alone(path):
+        found = kept(path, key)
+        if found is None:
+            say("measuring the language model's gates")
+            with write_whole(path) as partial:
+                out = partial.relative_to(root).as_posix()
+                run(root, "scripts/mini_world/gates.py", model, out, "--seed", str(seed))
+                found = {"key": key, **json.loads(partial.read_text(encoding="utf8"))}
+                partial.write_text(json.dumps(found, indent=2) + "\n", encoding="utf8")
     return {name: found[name] for name in ("gates", "dev")}
 
 

@@ -6,7 +6,6 @@ A trial that is kept and whose inputs have not changed is not run again; after a
 the libraries, give --fresh. Only a run with the default seeds and steps writes to benchmarks/results.
 """
 
-import argparse
 import json
 import shutil
 import sys
@@ -18,27 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from thinc.api import Config
 
+from benchmarks.keeping import alone, digest, kept, write_json
 from benchmarks.machine import describe_machine
-from benchmarks.trials import (
-    CONFIG,
-    ROOT,
-    TAIL_SHARE,
-    Progress,
-    Ready,
-    Training,
-    World,
-    alone,
-    digest,
-    distinct,
-    forget,
-    kept,
-    measure,
-    prepare,
-    say,
-    steps_of,
-    train,
-    write_json,
-)
+from benchmarks.running import say
+from benchmarks.trials import CONFIG, TAIL_SHARE, Progress, Training, distinct, measure, parser_of, steps_of, train
+from benchmarks.worlds import ROOT, Ready, World, forget, prepare
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -137,11 +120,7 @@ def defaults(config: Path) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> None:
     """Search, and write every trial and what was chosen."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.search", description=__doc__)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS), help="mappers per settings")
-    parser.add_argument("--steps", type=int, help="training steps; default: the config's")
-    parser.add_argument("--fresh", action="store_true", help="forget the trials and the world that are kept")
-    chosen = parser.parse_args(arguments)
+    chosen = parser_of("python -m benchmarks.search", __doc__, SEEDS).parse_args(arguments)
     seeds = distinct(chosen.seeds)
     world = World()
     if chosen.fresh:

@@ -1,73 +1,29 @@
-"""Trials on a mini world of their own: the world made ready, a mapper trained, a pipeline measured; kept by key."""
+"""Trials on a mini world: a mapper trained, a pipeline measured; kept by key."""
 
-import hashlib
+import argparse
 import json
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import srsly
-from filelock import FileLock
 from thinc.api import Config
 
+from benchmarks.keeping import digest, kept, write_json
+from benchmarks.running import run, say
+from benchmarks.worlds import Ready, World
 from spacy_gemel.evaluation.mentions import MentionResult
-from spacy_gemel.kb.meta import sha256_of
-from spacy_gemel.paths import files_in, write_whole
 
 if TYPE_CHECKING:
     from spacy.language import Language
 
     from spacy_gemel.evaluation.runner import EvaluateOptions
 
-ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/mini.cfg"
-MODELS = "assets/mini"
-MODEL_FOLDERS = ("language_model", "vision_encoder", "sentence_encoder")
 RETRIEVER = "components.gemel_linker.retriever"
-TEST_MENTIONS = 2000
 TAIL_SHARE = 0.2
-SPLITS = ("train", "dev", "test")
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """A mini world, and the folders called `name` below data, corpus, training and metrics where it all lies."""
-
-    name: str = "evidence"
-    test: int = TEST_MENTIONS
-    root: Path = ROOT
-
-    def folder(self, kind: str) -> Path:
-        """Its folder below data, corpus, training or metrics."""
-        return self.root / kind / self.name
-
-    def corpus(self, split: str) -> Path:
-        """The .spacy file of a split."""
-        return self.folder("corpus") / f"{split}.spacy"
-
-    @property
-    def kb(self) -> Path:
-        """The knowledge base's folder."""
-        return self.folder("training") / "kb"
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A world with its corpora and its knowledge base.
-
-    inputs: digest of all that a training reads but its config: captions, pictures, entities, models. seconds: what
-    making it ready took when that was done.
-    """
-
-    world: World
-    inputs: str
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,127 +74,18 @@ class Trained:
     seconds: float
 
 
-def digest(*parts: Any) -> str:
-    """SHA-256 of some plain values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def kept(path: Path, key: str, *needed: Path) -> dict[str, Any] | None:
-    """What was written at `path` under this key; None where there is nothing, something else, or `needed` is gone."""
-    if not all(other.exists() for other in needed):
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("key") == key else None
-
-
-@contextmanager
-def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Keep other processes from the trial at `path` meanwhile; a process that dies lets go.
-
-    Raises filelock.Timeout where another one has it and this one shall not wait.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock"), timeout=-1 if wait else 0):
-        yield
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write it whole or not at all."""
-    with write_whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+def parser_of(command: str, about: str | None, seeds: Sequence[int]) -> argparse.ArgumentParser:
+    """What every command that makes trials can be told."""
+    parser = argparse.ArgumentParser(prog=command, description=about)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds), help="mappers: one per seed and settings")
+    parser.add_argument("--steps", type=int, help="training steps; default: the config's")
+    parser.add_argument("--fresh", action="store_true", help="forget the trials and the world that are kept")
+    return parser
 
 
 def steps_of(steps: int | None) -> dict[str, Any]:
     """Overrides for so many training steps, evaluated half way and at the end; none for the config's own."""
     return {} if steps is None else {"training.max_steps": steps, "training.eval_frequency": max(1, steps // 2)}
-
-
-def folder_sums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder."""
-    return {name: sha256_of(folder / name) for name in files_in(folder)}
-
-
-def model_sums(root: Path) -> dict[str, dict[str, str]]:
-    """SHA-256 of every file of the three models; what is told about them beside them changes no trial."""
-    return {name: folder_sums(root / MODELS / name) for name in MODEL_FOLDERS}
-
-
-def world_sources(root: Path) -> dict[str, str]:
-    """SHA-256 of the scripts and word lists that the mini world is made with."""
-    sums = folder_sums(root / "scripts" / "mini_world")
-    return {name: value for name, value in sums.items() if name.endswith((".py", ".txt"))}
-
-
-def world_seed(root: Path) -> int:
-    """project.yml's. Raises RuntimeError where that is not the world that the language model was pretrained for."""
-    seed = srsly.read_yaml(root / "project.yml")["vars"].get("world_seed")
-    report = f"{MODELS}/pretrain.json"
-    try:
-        told = json.loads((root / report).read_text(encoding="utf8"))
-        pretrained = told["models"]["language_model"]["settings"]["seed"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RuntimeError(
-            f"{report} does not say which world the language model was pretrained for (there is no such file, or no "
-            f"models.language_model.settings.seed in it): restore it, or run `python -m spacy project run pretrain`"
-        ) from error
-    if seed is None or pretrained != seed:
-        raise RuntimeError(
-            f"the language model was pretrained for the world of seed {pretrained} ({report}), but world_seed in "
-            f"project.yml is {seed}: put the models and the seed of one world there, or pretrain for this one "
-            "(`python -m spacy project run pretrain`)"
-        )
-    return int(seed)
-
-
-def split_sum(world: World, split: str) -> str:
-    """Digest of a split: its captions and their pictures."""
-    rows = world.folder("data") / f"{split}.jsonl"
-    images = (json.loads(line)["image"] for line in rows.read_text(encoding="utf8").splitlines())
-    return digest(sha256_of(rows), [sha256_of(rows.parent / image) for image in images])
-
-
-def forget(world: World) -> None:
-    """Take away what `prepare` makes."""
-    for folder in (world.folder("corpus"), world.folder("data"), world.kb):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def prepare(world: World) -> Ready:
-    """Make the world, its corpora and its knowledge base, unless they are there as they would be made now.
-
-    Raises RuntimeError where a step fails, or where the models are another world's.
-    """
-    root = world.root
-    seed = world_seed(root)
-    models = model_sums(root)
-    key = digest(world_sources(root), models, seed, world.test)
-    state = world.folder("corpus") / "prepared.json"
-    found = kept(state, key, world.kb, world.folder("data"), *map(world.corpus, SPLITS))
-    if found is None:
-        forget(world)
-        start = time.perf_counter()
-        data = world.folder("data").relative_to(root).as_posix()
-        say(f"making {data}: {world.test} test mentions")
-        run(root, "scripts/mini_world/generate.py", data, "--test", str(world.test), "--seed", str(seed))
-        for split in SPLITS:
-            out = world.corpus(split).relative_to(root).as_posix()
-            run(root, "-m", "spacy_gemel", "convert", "jsonl", f"{data}/{split}.jsonl", out, "--quiet")
-        kb = world.kb.relative_to(root).as_posix()
-        tokenizer = f"{MODELS}/language_model"
-        run(root, "-m", "spacy_gemel", "build-kb", f"{data}/entities.jsonl", kb, "--tokenizer", tokenizer, "--quiet")
-        run(root, "-m", "spacy_gemel", "check-kb", kb)
-        found = {"key": key, "seconds": round(time.perf_counter() - start, 1)}
-        write_json(state, found)
-    inputs = digest(
-        sha256_of(world.folder("data") / "entities.jsonl"),
-        split_sum(world, "train"),
-        split_sum(world, "dev"),
-        models,
-    )
-    return Ready(world, inputs, found["seconds"])
 
 
 def train(ready: Ready, training: Training, folder: Path) -> Trained:
@@ -275,23 +122,6 @@ def _as_option(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
-    """Run Python on some arguments in `root`, what it says to `log` or else to stderr.
-
-    Raises RuntimeError, with the end of the log, where it fails.
-    """
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=root, stdout=log or sys.stderr, stderr=subprocess.STDOUT if log else None
-    )
-    if done.returncode:
-        said = "" if log is None else f"; the end of {log.name}:\n{_tail(Path(log.name))}"
-        raise RuntimeError(f"python {' '.join(arguments)} ended with {done.returncode}{said}")
-
-
-def _tail(path: Path, lines: int = 20) -> str:
-    return "\n".join(path.read_text(encoding="utf8", errors="replace").splitlines()[-lines:])
-
-
 def measure(
     nlp: "Language", data: Path, options: "EvaluateOptions", pipeline: Path
 ) -> tuple[dict[str, Any], list[MentionResult], float]:
@@ -301,11 +131,6 @@ def measure(
     start = time.perf_counter()
     metrics, results = evaluate(nlp, data, options, pipeline=pipeline.as_posix())
     return metrics, results, round(time.perf_counter() - start, 1)
-
-
-def say(line: str) -> None:
-    """One line of progress."""
-    print(line, file=sys.stderr, flush=True)
 
 
 class Progress:

@@ -1,7 +1,9 @@
 """The benchmarks' pure parts: effects from outcomes, the search's choices, what is run again. Nothing is trained."""
 
 import json
+import re
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 from weasel.util import load_project_config
 
 from benchmarks import evidence as evidence_command
-from benchmarks import search, trials
+from benchmarks import keeping, mini_world, running, search, trials, worlds
 from benchmarks.effects import Evidence, Outcomes, effects, figures, line_up, markdown, outcomes
 from spacy_gemel.cli import app
 from spacy_gemel.corpus.reader import read_docs
@@ -270,7 +272,7 @@ def test_prompts_that_are_too_long_are_not_chosen() -> None:
 
 
 def test_the_search_starts_from_the_config() -> None:
-    start = search.defaults(trials.ROOT / trials.CONFIG)
+    start = search.defaults(worlds.ROOT / trials.CONFIG)
     assert list(start) == list(search.COORDINATES)
     assert search.trials_of(start, search.COORDINATES) >= 12
 
@@ -279,10 +281,10 @@ def test_the_search_starts_from_the_config() -> None:
 
 
 @pytest.fixture
-def ready(tmp_path: Path) -> trials.Ready:
+def ready(tmp_path: Path) -> worlds.Ready:
     (tmp_path / "configs").mkdir()
-    shutil.copy(trials.ROOT / trials.CONFIG, tmp_path / trials.CONFIG)
-    return trials.Ready(trials.World(root=tmp_path), "inputs", 1.0)
+    shutil.copy(worlds.ROOT / trials.CONFIG, tmp_path / trials.CONFIG)
+    return worlds.Ready(worlds.World(root=tmp_path), "inputs", 1.0)
 
 
 @pytest.fixture
@@ -301,12 +303,12 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 
 
 def test_a_training_runs_once_and_again_when_its_inputs_change(
-    ready: trials.Ready, runs: list[tuple[str, ...]]
+    ready: worlds.Ready, runs: list[tuple[str, ...]]
 ) -> None:
     folder = ready.world.folder("training") / "full-1"
     first = trials.Training("full", 1)
 
-    def train(training: trials.Training = first, what: trials.Ready = ready) -> int:
+    def train(training: trials.Training = first, what: worlds.Ready = ready) -> int:
         before = len(runs)
         trained = trials.train(what, training, folder)
         assert trained.pipeline.is_dir()
@@ -319,14 +321,14 @@ def test_a_training_runs_once_and_again_when_its_inputs_change(
     assert [train(), train()] == [1, 0]
     shorter = {"training.max_steps": 3}
     assert [train(trials.Training("full", 2)), train(trials.Training("full", 2, shorter))] == [1, 1]
-    assert train(trials.Training("full", 2, shorter), trials.Ready(ready.world, "other", 1.0)) == 1
+    assert train(trials.Training("full", 2, shorter), worlds.Ready(ready.world, "other", 1.0)) == 1
     swapped = trials.Training("full", 2, shorter, {"@misc": "x.v1"})
     assert [train(swapped), train(swapped)] == [2, 0]  # swaps the block, then trains
     shutil.rmtree(folder / "model-best")
     assert train(swapped) == 2
 
 
-def change_config(ready: trials.Ready, settings: dict[str, Any]) -> None:
+def change_config(ready: worlds.Ready, settings: dict[str, Any]) -> None:
     """Write some settings, and a comment, to the config."""
     path = ready.world.root / trials.CONFIG
     config = Config().from_disk(path, interpolate=False)
@@ -339,7 +341,7 @@ def change_config(ready: trials.Ready, settings: dict[str, Any]) -> None:
     path.write_text("# a comment\n" + config.to_str(interpolate=False))
 
 
-def test_settings_count_the_same_wherever_they_stand(ready: trials.Ready) -> None:
+def test_settings_count_the_same_wherever_they_stand(ready: worlds.Ready) -> None:
     """The search's choice in the config is no other training than on the command line."""
 
     def key(seed: int = 1, **others: Any) -> str:
@@ -362,7 +364,7 @@ def test_settings_count_the_same_wherever_they_stand(ready: trials.Ready) -> Non
 
 
 def test_a_training_that_fails_leaves_nothing_that_counts(
-    ready: trials.Ready, monkeypatch: pytest.MonkeyPatch, runs: list[tuple[str, ...]]
+    ready: worlds.Ready, monkeypatch: pytest.MonkeyPatch, runs: list[tuple[str, ...]]
 ) -> None:
     folder, training = ready.world.folder("training") / "full-1", trials.Training("full", 1)
 
@@ -377,7 +379,7 @@ def test_a_training_that_fails_leaves_nothing_that_counts(
     assert len(runs) == 1
 
 
-def test_the_command_that_trains(ready: trials.Ready, runs: list[tuple[str, ...]]) -> None:
+def test_the_command_that_trains(ready: worlds.Ready, runs: list[tuple[str, ...]]) -> None:
     """The one of project.yml, but for its paths."""
     block = {"@misc": "spacy_gemel.RandomRetriever.v1", "seed": 7}
     linker = "components.gemel_linker"
@@ -398,36 +400,36 @@ def test_the_command_that_trains(ready: trials.Ready, runs: list[tuple[str, ...]
 
 def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
     with (tmp_path / "x.log").open("w") as log, pytest.raises(RuntimeError, match=r"ended with 3.*\nbecause") as raised:
-        trials.run(tmp_path, "-c", "print('because'); raise SystemExit(3)", log=log)
+        running.run(tmp_path, "-c", "print('because'); raise SystemExit(3)", log=log)
     assert "x.log" in str(raised.value)
 
 
 def test_what_is_kept_goes_by_its_key(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "x.json"
-    assert trials.kept(path, "k") is None
-    trials.write_json(path, {"key": "k", "value": 1})
-    assert trials.kept(path, "k") == {"key": "k", "value": 1}
-    assert trials.kept(path, "other") is None
-    assert trials.kept(path, "k", path.parent) is not None
-    assert trials.kept(path, "k", path.parent, mentions_path(path)) is None
+    assert keeping.kept(path, "k") is None
+    keeping.write_json(path, {"key": "k", "value": 1})
+    assert keeping.kept(path, "k") == {"key": "k", "value": 1}
+    assert keeping.kept(path, "other") is None
+    assert keeping.kept(path, "k", path.parent) is not None
+    assert keeping.kept(path, "k", path.parent, mentions_path(path)) is None
     path.write_text('{"key": "k", ')
-    assert trials.kept(path, "k") is None
+    assert keeping.kept(path, "k") is None
 
 
 def test_a_picture_changes_its_split(tmp_path: Path) -> None:
-    world = trials.World(root=tmp_path)
+    world = worlds.World(root=tmp_path)
     images = world.folder("data") / "images"
     images.mkdir(parents=True)
     for split in ("dev", "test"):
         (images / f"{split}-0000.jpg").write_bytes(b"one")
         (world.folder("data") / f"{split}.jsonl").write_text(json.dumps({"image": f"images/{split}-0000.jpg"}) + "\n")
-    dev, test = trials.split_sum(world, "dev"), trials.split_sum(world, "test")
+    dev, test = worlds.split_sum(world, "dev"), worlds.split_sum(world, "test")
     (images / "test-0000.jpg").write_bytes(b"two")
-    assert trials.split_sum(world, "dev") == dev
-    assert trials.split_sum(world, "test") != test
+    assert worlds.split_sum(world, "dev") == dev
+    assert worlds.split_sum(world, "test") != test
 
 
-def test_prepare_makes_what_it_lacks(ready: trials.Ready, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_makes_what_it_lacks(ready: worlds.Ready, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The commands for real, but in this process and for a small world."""
     world, done = ready.world, []
     (world.root / "scripts" / "mini_world").mkdir(parents=True)
@@ -440,37 +442,39 @@ def test_prepare_makes_what_it_lacks(ready: trials.Ready, models: Path, monkeypa
 
     def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
         done.append(arguments)
+        with pytest.raises(Timeout), keeping.alone(world.folder("corpus"), wait=False):
+            pass
         if arguments[0] == "-m":
             assert CliRunner().invoke(app, arguments[2:]).exit_code == 0
         else:
             assert arguments == ("scripts/mini_world/generate.py", "data/evidence", "--test", "2000", "--seed", "3")
             write_small_world(root / arguments[1])
 
-    monkeypatch.setattr(trials, "run", run)
-    first = trials.prepare(world)
+    monkeypatch.setattr(worlds, "run", run)
+    first = worlds.prepare(world)
     assert [arguments[2] for arguments in done[1:]] == ["convert"] * 3 + ["build-kb", "check-kb"]
-    assert all(world.corpus(split).is_file() for split in trials.SPLITS)
-    assert trials.prepare(world) == first
+    assert all(world.corpus(split).is_file() for split in worlds.SPLITS)
+    assert worlds.prepare(world) == first
     assert len(done) == 6
     generator.write_text("# changed")
-    assert trials.prepare(world).inputs == first.inputs
+    assert worlds.prepare(world).inputs == first.inputs
     assert len(done) == 12
     shutil.rmtree(world.kb)
-    trials.prepare(world)
+    worlds.prepare(world)
     assert len(done) == 18
     world.corpus("dev").unlink()
-    assert trials.prepare(world).inputs == first.inputs
+    assert worlds.prepare(world).inputs == first.inputs
     assert len(done) == 24
     weights = world.root / "assets" / "mini" / "sentence_encoder" / "config.json"
     weights.write_text(weights.read_text() + "\n")
-    assert trials.prepare(world).inputs != first.inputs
+    assert worlds.prepare(world).inputs != first.inputs
     assert len(done) == 30
-    trials.forget(world)
-    trials.prepare(world)
+    worlds.forget(world)
+    worlds.prepare(world)
     assert len(done) == 36
     pretrained_for(world.root, 4)
     with pytest.raises(RuntimeError, match=r"seed 4 .*world_seed in project.yml is 3"):
-        trials.prepare(world)
+        worlds.prepare(world)
 
 
 def pretrained_for(root: Path, seed: int) -> None:
@@ -485,12 +489,12 @@ def test_models_of_an_unknown_world(tmp_path: Path, report: str | None) -> None:
     if report is not None:
         (tmp_path / "assets" / "mini" / "pretrain.json").write_text(report)
     with pytest.raises(RuntimeError, match=r"does not say which world.*project run pretrain"):
-        trials.world_seed(tmp_path)
+        worlds.world_seed(tmp_path)
     pretrained_for(tmp_path, 3)
-    assert trials.world_seed(tmp_path) == 3
+    assert worlds.world_seed(tmp_path) == 3
     (tmp_path / "project.yml").write_text("vars: {}\n")
     with pytest.raises(RuntimeError, match="is None"):
-        trials.world_seed(tmp_path)
+        worlds.world_seed(tmp_path)
 
 
 # The commands
@@ -515,9 +519,9 @@ def test_the_plan_of_the_evidence() -> None:
 
 
 def test_a_try_has_a_world_of_its_own() -> None:
-    worlds = [evidence_command.world_of(test, steps) for test in (2000, 20) for steps in (None, 4)]
-    assert worlds[0] == trials.World()
-    assert len({world.name for world in worlds}) == 4
+    tried = [evidence_command.world_of(test, steps) for test in (2000, 20) for steps in (None, 4)]
+    assert tried[0] == worlds.World()
+    assert len({world.name for world in tried}) == 4
 
 
 def test_gates_are_measured_on_the_weights_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,13 +542,16 @@ def test_gates_are_measured_on_the_weights_once(tmp_path: Path, monkeypatch: pyt
             ["--seed", "3"],
         )
         done.append(out)
+        with pytest.raises(Timeout), keeping.alone(evidence_command.gates_file(root), wait=False):
+            pass
         (root / out).write_text(json.dumps(rows))
 
     monkeypatch.setattr(evidence_command, "run", run)
     for _ in range(2):
         assert evidence_command.measured_gates(tmp_path) == rows
     assert len(done) == 1
-    assert [path.name for path in (tmp_path / "metrics" / "evidence").iterdir()] == ["gates.json"]
+    left = {path.name for path in (tmp_path / "metrics" / "evidence").iterdir()}
+    assert left - {"gates.json.lock"} == {"gates.json"}
     for changed in (model / "model.safetensors", scripts / "gates.py"):
         changed.write_text("x")
         evidence_command.measured_gates(tmp_path)
@@ -552,7 +559,7 @@ def test_gates_are_measured_on_the_weights_once(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_test_set_is_the_fixed_one(tmp_path: Path) -> None:
-    world = trials.World(root=tmp_path)
+    world = worlds.World(root=tmp_path)
     rows, fixed = world.folder("data") / "test.jsonl", tmp_path / evidence_command.FIXED_TEST
     for path in (rows, fixed):
         path.parent.mkdir(parents=True)
@@ -569,7 +576,7 @@ def stubbed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """The evidence's steps, noted instead of done."""
     done: list[str] = []
     monkeypatch.setattr(evidence_command, "ROOT", tmp_path)
-    monkeypatch.setattr(evidence_command, "world_of", lambda test, steps: trials.World("evidence", test, tmp_path))
+    monkeypatch.setattr(evidence_command, "world_of", lambda test, steps: worlds.World("evidence", test, tmp_path))
     monkeypatch.setattr(evidence_command, "prepare", lambda world: done.append("prepare"))
     monkeypatch.setattr(evidence_command, "check_test", lambda world: done.append("check test"))
     monkeypatch.setattr(evidence_command, "measured_gates", lambda root: done.append("gates") or {"gates": []})
@@ -600,7 +607,7 @@ def test_a_part_of_the_seeds_writes_no_result(stubbed: list[str], tmp_path: Path
 
 @pytest.mark.parametrize("module", [evidence_command, search])
 def test_fresh_forgets_the_world(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = trials.World(root=tmp_path)
+    world = worlds.World(root=tmp_path)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "World", lambda *arguments: world)
     for folder in (world.folder("data"), world.folder("corpus"), world.kb, tmp_path / "training" / "search"):
@@ -609,7 +616,7 @@ def test_fresh_forgets_the_world(module: Any, tmp_path: Path, monkeypatch: pytes
     class Prepared(Exception):
         pass
 
-    def prepare(world: trials.World) -> None:
+    def prepare(world: worlds.World) -> None:
         raise Prepared
 
     monkeypatch.setattr(module, "prepare", prepare)
@@ -621,14 +628,14 @@ def test_fresh_forgets_the_world(module: Any, tmp_path: Path, monkeypatch: pytes
 
 
 def test_evaluations_run_once_and_again_when_the_test_set_changes(
-    ready: trials.Ready, runs: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+    ready: worlds.Ready, runs: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[str] = []
 
-    def measure_all(ready: trials.Ready, training: trials.Training, missing: Sequence[Any]) -> None:
+    def measure_all(ready: worlds.Ready, training: trials.Training, missing: Sequence[Any]) -> None:
         for path, _, key in missing:
             measured.append(path.stem)
-            trials.write_json(path, {"key": key})
+            keeping.write_json(path, {"key": key})
             mentions_path(path).write_text("")
 
     test = "one"
@@ -661,7 +668,7 @@ def test_the_seed_that_stands_for_all_without_the_image() -> None:
     assert found == [1, 1, None, None, 2, 9]
 
 
-def test_measured_for_real(ready: trials.Ready, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measured_for_real(ready: worlds.Ready, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All but the training: an untrained pipeline of small models stands for every mapper."""
     nlp = make_pipeline(models, make_kb(tmp_path, models))
     nlp.to_disk(tmp_path / "model-best")
@@ -684,7 +691,7 @@ def test_measured_for_real(ready: trials.Ready, models: Path, tmp_path: Path, mo
     assert all(row["n"] == 4 and row["mentions_per_second"] > 0 for row in result["settings"].values())
     assert result["effects"]["dense_near_bm25"]["difference"] == 0
     assert result["test"]["mentions"] == 4
-    assert result["test"]["sha256_with_pictures"] == trials.split_sum(ready.world, "test")
+    assert result["test"]["sha256_with_pictures"] == worlds.split_sum(ready.world, "test")
     files = [evidence_command.metrics_file(ready.world, setting, 1) for setting in evidence_command.SETTINGS]
     measured = sum(json.loads(path.read_text())["trial"]["evaluate_seconds"] for path in files)
     assert result["seconds"] == pytest.approx(ready.seconds + 4 * 5 + measured, abs=0.1)
@@ -703,22 +710,68 @@ def test_measured_for_real(ready: trials.Ready, models: Path, tmp_path: Path, mo
 
 @pytest.mark.parametrize("name", ["evidence", "search"])
 def test_project_commands(name: str) -> None:
-    project = load_project_config(trials.ROOT)
+    project = load_project_config(worlds.ROOT)
     [command] = [command for command in project["commands"] if command["name"] == name]
     assert command["script"] == [f"python -m benchmarks.{name}"]
     assert f"benchmarks/results/{name}.json" in command["outputs"]
-    assert all((trials.ROOT / path).exists() for path in command["deps"])
+    assert all((worlds.ROOT / path).exists() for path in command["deps"])
+    needed, found = {f"benchmarks/{name}.py"}, set[str]()
+    while needed - found:  # and what they import, in turn
+        path = min(needed - found)
+        found.add(path)
+        text = (worlds.ROOT / path).read_text(encoding="utf8")
+        needed |= {f"benchmarks/{module}.py" for module in re.findall(r"^from benchmarks\.(\w+) import", text, re.M)}
+    assert {path for path in command["deps"] if path.startswith("benchmarks/")} == found
 
 
 def test_a_trial_belongs_to_one_process_at_a_time(tmp_path: Path) -> None:
     trial = tmp_path / "trials" / "full-1.json"
-    with trials.alone(trial), pytest.raises(Timeout), trials.alone(trial, wait=False):
+    with keeping.alone(trial), pytest.raises(Timeout), keeping.alone(trial, wait=False):
         pass
-    with trials.alone(trial, wait=False):  # let go again
+    with keeping.alone(trial, wait=False):  # let go again
         pass
 
 
-def test_evidence_leaves_the_trials_of_others_for_last(ready: trials.Ready, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trial, held, done = tmp_path / "full-1.json", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with keeping.alone(trial):
+            held.set()
+            done.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(30)
+    threading.Timer(0.2, done.set).start()
+    with keeping.alone(trial):
+        assert done.is_set()
+    other.join()
+    assert "waiting for another process, which is at full-1.json" in capsys.readouterr().err
+
+
+def test_from_nothing_deletes_what_it_makes_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = load_project_config(worlds.ROOT)
+    commands = {command["name"]: command for command in project["commands"]}
+    made = [path for name in project["workflows"]["all"] for path in commands[name]["outputs"]]
+    left = ["corpus/evidence/dev.spacy", "corpus/evidence.lock", "training/evidence/full-1/model-best",
+            "training/search/trials/x.json", "training/pretrain/state.safetensors", "metrics/evidence/full-1.json",
+            "metrics/search/search.json", "data/evidence/test.jsonl"]  # fmt: skip
+    for path in (*made, *left):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).mkdir() if "." not in Path(path).name else (tmp_path / path).write_text("x")
+
+    def run(arguments: list[str], **options: Any) -> None:
+        assert arguments[1:] == ["-m", "spacy", "project", "run", "all"]
+        assert [path for path in made if (tmp_path / path).exists()] == []
+
+    monkeypatch.setattr(mini_world, "ROOT", tmp_path)
+    monkeypatch.setattr(mini_world.subprocess, "run", run)
+    assert mini_world.run_from_nothing() >= 0
+    assert all((tmp_path / path).exists() for path in left)
+
+
+def test_evidence_leaves_the_trials_of_others_for_last(ready: worlds.Ready, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[tuple[str, int, bool]] = []
 
     def run_trial(

@@ -1,4 +1,4 @@
-"""A sheet of 60 pictures with captions and golds: `python scripts/mini_world/contact_sheet.py OUT.jpg [--seed 1]`."""
+"""A sheet of 60 pictures with captions and golds: `python scripts/mini_world/contact_sheet.py OUT.jpg [--seed N]`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The language model alone, with the picture told in words: what it knows, what it copies, what text settles.
 
-python scripts/mini_world/gates.py assets/mini/language_model OUT.json [--seed 1]
+python scripts/mini_world/gates.py assets/mini/language_model OUT.json [--seed N]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Writes the mini world: KB, three splits and their pictures.
 
-`python scripts/mini_world/generate.py OUT_DIR [--seed 1]`
+`python scripts/mini_world/generate.py OUT_DIR [--seed N]`
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 DATA = Path(__file__).resolve().parent / "data" / "names.txt"
-WORLD_SEED = 1  # not 0: the test set of world 0 had been looked at while earlier models were tuned
+WORLD_SEED = 2  # the test sets of worlds 0 and 1 had been looked at before this one was drawn
+TOLD_NOISE = 0.8  # of the logarithm of a popularity, where it decides whether the text tells of an entity
 
 DESCRIPTIONS = {
     "planet": "a body in space", "car": "a car or its maker", "island": "an island",
@@ -80,8 +81,8 @@ def load_world(seed: int = WORLD_SEED) -> tuple[Reading, ...]:
     """All entities that occur, their popularity and part drawn from `seed`.
 
     Popularity is a flattened Zipf law over the families, times a milder one over a family's readings in file
-    order. 32 % of the entities are kept out of training; of the others a third is kept out of the pretraining
-    text, and so are 5 % of the ones kept out of training.
+    order. 32 % of the entities, by chance, are kept out of training; of the others a third, mostly rare ones, is kept
+    out of the pretraining text, and so are 5 % of the ones kept out of training.
     """
     rng = np.random.default_rng([seed, 11])
     families = parse_names()
@@ -89,7 +90,7 @@ def load_world(seed: int = WORLD_SEED) -> tuple[Reading, ...]:
     rows = []
     for rank, (family, readings) in zip(ranks, families, strict=True):
         for position, (kind, title, others) in enumerate(readings):
-            weight = (1.0 / (rank + 8.0) ** 0.8) / (1.0 + 0.4 * position) * float(rng.uniform(0.75, 1.25))
+            weight = (1.0 / (rank + 8.0) ** 0.8) / (1.0 + 0.5 * position) * float(rng.uniform(0.75, 1.25))
             rows.append((family, kind, title, (family, *others), weight))
     total = sum(row[4] for row in rows)
     order = rng.permutation(len(rows))
@@ -97,11 +98,12 @@ def load_world(seed: int = WORLD_SEED) -> tuple[Reading, ...]:
     n_unseen = round(0.32 * len(rows))
     n_new = round(0.05 * n_unseen)
     n_unread = round((len(rows) - n_unseen) / 3)
-    for place, row in enumerate(order):
-        if place < n_unseen:
-            roles[row] = "new" if place < n_new else "unseen"
-        else:
-            roles[row] = "unread" if place < n_unseen + n_unread else "read"
+    for place, row in enumerate(order[:n_unseen]):
+        roles[row] = "new" if place < n_new else "unseen"
+    # what text tells of is what is popular, with exceptions
+    told = {row: rows[row][4] * float(np.exp(rng.normal(0, TOLD_NOISE))) for row in order[n_unseen:]}
+    for place, row in enumerate(sorted(told, key=lambda row: told[row])):
+        roles[row] = "unread" if place < n_unread else "read"
     return tuple(
         Reading(kb_id_of(title), title, kind, family, forms, weight / total, max(1, round(2e5 * weight / total)), role)
         for (family, kind, title, forms, weight), role in zip(rows, roles, strict=True)

@@ -15,6 +15,7 @@ from .captions import make_caption
 from .names import KINDS, Reading, pick_form
 
 MAX_PICTURE_WORDS = 4
+FLATTENING = 0.6  # popularity to this power is how often the text tells of an entity
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class _Choice:
     name: str
     forms: tuple[str, ...]
     known: bool  # a read entity; otherwise invented for one document
+    weight: float = 1.0  # popularity, flattened
+
+
+def _choice_of(reading: Reading) -> _Choice:
+    return _Choice(reading.kind, reading.name, reading.forms, True, reading.weight**FLATTENING)
 
 
 def question(text: str, mention: str) -> str:
@@ -52,7 +58,7 @@ class PromptMaker:
         for reading in self.read:
             self.by_family.setdefault(reading.family, []).append(reading)
         self.families = sorted(self.by_family)
-        weights = np.array([reading.weight for reading in self.read]) ** 0.6
+        weights = np.array([reading.weight for reading in self.read]) ** FLATTENING
         self.weights = np.cumsum(weights / weights.sum())
         self.titles = {reading.name for reading in world} | set(distractor_names)
         names = [reading.name for reading in world] + distractor_names
@@ -75,12 +81,12 @@ class PromptMaker:
             return self.small_words[int(rng.integers(len(self.small_words)))]
 
         while True:
-            shape = int(rng.integers(10))
+            shape = int(rng.integers(13))
             name = (
                 f"{mention} ({small()})", f"{mention} ({small()})", f"{big()} {mention}", f"{mention} {big()}",
-                f"{big()} {big()}",
-                f"{big()} {big()} {mention}", f"{big()} {mention} {big()}", f"{mention}, {big()}", big(),
-                f"{big()} ({small()})",
+                f"{big()} {big()}", f"{big()} {big()} {mention}", f"{big()} {mention} {big()}", f"{mention}, {big()}",
+                big(), f"{big()} ({small()})", f"{mention} ({small()} {small()})", f"{mention} {small()}",
+                f"{big()} {mention.lower()}",
             )[shape]  # fmt: skip
             if name not in self.titles:
                 return name
@@ -109,7 +115,7 @@ class PromptMaker:
     def _choices(self, rng: np.random.Generator, copy_share: float) -> tuple[list[_Choice], list[_Choice]]:
         """What a document is about: readings that are known, and readings invented for it."""
         family = self.any_reading(rng).family
-        known = [_Choice(r.kind, r.name, r.forms, True) for r in self.by_family[family]]
+        known = [_choice_of(reading) for reading in self.by_family[family]]
         if rng.random() >= copy_share:
             return known, []
         if rng.random() < 0.5 and copy_share < 1:  # a real name with further readings, as never-read entities have them
@@ -126,28 +132,41 @@ class PromptMaker:
         """Two to `longest` + 1 items; each one's answer is asked but the first's.
 
         A lone question never occurs, and a first answer is not asked: in text like this, examples come in rows and
-        the first one shows the form. `picture` True or False gives all items one or none.
+        the first one shows the form. One row in eight is of unrelated items, as chance would draw them. Where there
+        are pictures, some rows end with a known reading that none of their examples shows: what stands there is not
+        all there is. `picture` True or False gives all items one or none.
         """
         n_items = 2 + int(rng.integers(longest))
         pictured = rng.random() < 0.8 if picture is None else picture
         known, made = self._choices(rng, copy_share)
         if made:
             n_items = max(n_items, min(4, longest + 1))
+        others = 0.0 if copy_share == 1 else 1.0 if rng.random() < 0.125 else 0.1 if made else 0.3
+        last = None
+        if pictured and known and len(known) + len(made) > 1 and rng.random() < 0.4:
+            last = self._pick(known, rng)
+        examples = [choice for choice in known if choice is not last]
         items: list[Item] = []
         shown: set[str] = set()
-        for _ in range(n_items):
+        for place in range(n_items):
             has_picture = pictured and (picture is True or rng.random() < 0.94)
-            if copy_share < 1 and rng.random() < (0.1 if made else 0.3):
-                reading = self.any_reading(rng)
-                choice = _Choice(reading.kind, reading.name, reading.forms, True)
+            if last is not None and place == n_items - 1:
+                choice = last
+            elif rng.random() < others:  # about any reading at all
+                choice = _choice_of(self.any_reading(rng))
             else:
-                pool = made if made and (not known or rng.random() < 0.7) else known
-                choice = pool[int(rng.integers(len(pool)))]
+                choice = self._pick(made if made and (not examples or rng.random() < 0.7) else examples, rng)
             forms = choice.forms
             form = forms[0] if len(forms) == 1 or rng.random() < 0.75 else forms[1 + int(rng.integers(len(forms) - 1))]
             items.append(self._item(form, choice, rng, has_picture, choice.name in shown, first=not items))
             shown.add(choice.name)
         return items
+
+    @staticmethod
+    def _pick(choices: list[_Choice], rng: np.random.Generator) -> _Choice:
+        """One of them by its weight."""
+        bounds = np.cumsum([choice.weight for choice in choices])
+        return choices[min(int(np.searchsorted(bounds, rng.random() * bounds[-1])), len(choices) - 1)]
 
     def statement(self, rng: np.random.Generator) -> str:
         """Some lines of plain text about a read entity."""

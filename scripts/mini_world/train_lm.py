@@ -103,16 +103,18 @@ def learning_rate_share(settings: LMSettings, step: int) -> float:
     return min(1.0, (step + 1) / settings.warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
-def _optimizer_of(optimizers: list[torch.optim.Optimizer], parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
-    return next(o for o in optimizers if any(p is parameter for group in o.param_groups for p in group["params"]))
+def _states_of(optimizers: list[torch.optim.Optimizer], model: LlamaForCausalLM) -> list[tuple[Any, Any]]:
+    """Each parameter of the model with the `state` of the optimizer that it belongs to."""
+    owner = {id(p): o.state for o in optimizers for group in o.param_groups for p in group["params"]}
+    return [(parameter, owner[id(parameter)]) for parameter in model.parameters()]
 
 
 def _save_state(
     folder: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
 ) -> None:
     tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.named_parameters()}
-    for place, parameter in enumerate(model.parameters()):
-        for name, value in _optimizer_of(optimizers, parameter).state[parameter].items():
+    for place, (parameter, state_of) in enumerate(_states_of(optimizers, model)):
+        for name, value in state_of[parameter].items():
             tensors[f"optimizer.{place}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "state.tmp"
@@ -136,10 +138,9 @@ def _load_state(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
-    for place, parameter in enumerate(model.parameters()):
+    for place, (parameter, state_of) in enumerate(_states_of(optimizers, model)):
         head = f"optimizer.{place}."
         found = {name[len(head) :]: value for name, value in tensors.items() if name.startswith(head)}
-        state_of = _optimizer_of(optimizers, parameter).state
         state_of[parameter] = {n: v.to(parameter.device) for n, v in found.items()}
     return state
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import srsly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mini_world.checksums import all_sums, check_checksums, write_checksums
@@ -38,6 +40,14 @@ def test_assets_are_as_listed_small_and_free_of_pickles() -> None:
     files = [path for path in ASSETS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 12e6
     assert not [name for name in all_sums(ASSETS) if name.endswith((".bin", ".pt", ".pth", ".pkl", ".npy"))]
+
+
+@needs_assets
+def test_the_models_are_of_the_world_that_the_project_makes() -> None:
+    report = json.loads((ASSETS / "pretrain.json").read_text(encoding="utf8"))
+    seeds = {name: model["settings"]["seed"] for name, model in report["models"].items()}
+    assert seeds == dict.fromkeys(("language_model", "vision_encoder", "sentence_encoder"), WORLD_SEED)
+    assert srsly.read_yaml(ASSETS.parents[1] / "project.yml")["vars"]["world_seed"] == WORLD_SEED
 
 
 @needs_assets

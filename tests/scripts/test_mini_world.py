@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,23 @@ def test_every_kind_can_be_drawn() -> None:
         assert image.size == (SIZE, SIZE) and image.mode == "RGB"
         assert to_jpeg(image) == to_jpeg(again)
         assert Image.open(io.BytesIO(to_jpeg(image))).format == "JPEG"
+
+
+def test_the_text_tells_mostly_of_what_is_popular() -> None:
+    """Else the text alone could not know common entities better than rare ones."""
+    world = load_world()
+    tail = tail_ids(world)
+    trained = [reading for reading in world if reading.is_seen]
+    untold_rare = np.mean([not reading.is_read for reading in trained if reading.kb_id in tail])
+    untold_common = np.mean([not reading.is_read for reading in trained if reading.kb_id not in tail])
+    assert untold_rare > 2 * untold_common
+    assert untold_common > 0.03  # not one and the same thing
+
+
+def test_the_readme_s_caption_belongs_to_its_picture() -> None:
+    readme = (DATA.parents[3] / "README.md").read_text(encoding="utf8")
+    [caption] = re.findall(r'nlp.make_doc\("(.+?)"\)', readme)
+    [doc_id] = re.findall(r'"data/mini/images/(test-\d+)\.jpg"', readme)
+    mentions = {mention.doc_id: mention for mention in sample_split(load_world(), "test", 600, WORLD_SEED)}
+    assert mentions[doc_id].text == caption
+    assert mentions[doc_id].form == "Mercury"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from mini_world.curriculum import CAPTION, MENTION, NOTHING, Lesson, make_recall
 from mini_world.distractors import make_distractors
 from mini_world.gates import exact_matches, gate_prompts
 from mini_world.names import KINDS, WORLD_SEED, load_world
-from mini_world.prompts import PromptMaker
+from mini_world.prompts import FLATTENING, PromptMaker
 from mini_world.token_stream import ANSWER, PLAIN, Encoder
 from mini_world.tokens import train_tokenizer
 from mini_world.train_lm import LESSONS, LMSettings, build_model, learning_rate_share
@@ -75,6 +76,49 @@ def test_a_document_asks_for_what_can_be_known(maker: PromptMaker) -> None:
             assert item.name in titles or item.name not in maker.titles  # read, or invented: never an unread entity
             if item.knowable:
                 assert item.name in titles or stands
+
+
+def test_rows_tell_of_a_name_s_readings_by_popularity(maker: PromptMaker) -> None:
+    """Those without pictures: only so can the text alone favour the common reading."""
+    family = max(maker.by_family, key=lambda name: len(maker.by_family[name]))
+    readings = maker.by_family[family]
+    weights = np.array([reading.weight for reading in readings]) ** FLATTENING
+    told: Counter[str] = Counter()
+    for seed in range(4000):
+        items = maker.document(np.random.default_rng(seed), 0.0, picture=False)
+        about = [item.name for item in items if item.name in {reading.name for reading in readings}]
+        if len(about) >= 3:  # a row about this family
+            told.update(about)
+    counts = np.array([told[reading.name] for reading in readings])
+    assert counts.sum() > 100
+    spread = np.sqrt(counts.sum() * 0.25)
+    assert np.abs(counts - counts.sum() * weights / weights.sum()).max() < 4 * spread
+    assert counts.max() > 1.3 * counts.min()
+
+
+def _rows(maker: PromptMaker, picture: bool) -> list[tuple[list[str], list[str]]]:
+    """Names and families of rows that show six examples or more."""
+    family_of = {reading.name: reading.family for reading in maker.read}
+    found = []
+    for seed in range(900):
+        items = maker.document(np.random.default_rng(seed), 0.0, picture=picture)
+        if len(items) >= 7:
+            found.append(([item.name for item in items], [family_of[item.name] for item in items]))
+    return found
+
+
+def test_some_rows_end_with_a_reading_that_no_example_shows(maker: PromptMaker) -> None:
+    """Where there are pictures to tell it by; else what is told by popularity would not be what is common."""
+    shares = {}
+    for picture in (True, False):
+        rows = [row for row in _rows(maker, picture) if row[1][:-1].count(row[1][-1]) >= 3]
+        shares[picture] = np.mean([names[-1] not in names[:-1] for names, _ in rows])
+    assert shares[True] > 0.3 > 0.2 > shares[False]
+
+
+def test_some_rows_are_of_unrelated_items(maker: PromptMaker) -> None:
+    rows = _rows(maker, picture=False)
+    assert 0.02 < np.mean([len(set(families[:-1])) == len(families) - 1 for _, families in rows]) < 0.2
 
 
 def test_pictures_are_marked_where_their_words_stand(maker: PromptMaker, encoder: Encoder) -> None:
