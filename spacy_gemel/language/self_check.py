@@ -79,17 +79,16 @@ def _compare(model: CausalLM, lengths: list[int]) -> str | None:
         state.extend(*_step(model, [second] * len(ids), torch.cat([eye[list(_PARENTS)], eye], dim=1)), 1),
     ]
     for prompt, row in enumerate(ids):
-        for beam, (parent, token) in enumerate(zip(_PARENTS, second, strict=True)):
-            whole = model.embed([*row, first[parent], token])
-            keep = torch.arange(len(row) - 1, len(row) + 2, device=model.device)
-            with torch.no_grad():
-                plain = model.forward(whole[None], keep, use_cache=False)[0].float()  # (3, vocab)
-            size = max(float(plain.abs().max()), 1.0)
-            tolerance = (1e-3 if model.dtype == torch.float32 else 0.1) * size
-            for depth, logits in enumerate(found):
-                off = float((logits[prompt, beam] - plain[depth]).abs().max())
-                if not off <= tolerance:  # also where it is no number
-                    return f"a branch differs from a plain forward pass by {off:.2g} after {len(row)} tokens"
+        branches = [[*row, first[parent], token] for parent, token in zip(_PARENTS, second, strict=True)]
+        whole = torch.stack([model.embed(branch) for branch in branches])  # (beams, tokens, width)
+        keep = torch.arange(len(row) - 1, len(row) + 2, device=model.device)
+        with torch.no_grad():
+            plain = model.forward(whole, keep, use_cache=False).float()  # (beams, 3, vocab)
+        tolerance = (1e-3 if model.dtype == torch.float32 else 0.1) * max(float(plain.abs().max()), 1.0)
+        for depth, logits in enumerate(found):
+            off = float((logits[prompt] - plain[:, depth]).abs().max())
+            if not off <= tolerance:  # also where it is no number
+                return f"a branch differs from a plain forward pass by {off:.2g} after {len(row)} tokens"
     return None
 
 
