@@ -19,7 +19,7 @@ class BoundedCache(Generic[KeyT, ValueT]):
     def __init__(self, limit: int, size_of: Callable[[ValueT], int] | None = None) -> None:
         self.limit = limit
         self.size = 0
-        self._size_of = size_of or (lambda _value: 1)
+        self._size_of = size_of or _one
         self._values: OrderedDict[KeyT, ValueT] = OrderedDict()
 
     def __len__(self) -> int:
@@ -48,3 +48,7 @@ class BoundedCache(Generic[KeyT, ValueT]):
         """Forget everything."""
         self._values.clear()
         self.size = 0
+
+
+def _one(_value: object) -> int:
+    return 1  # no lambda: another process may get the cache

@@ -1,5 +1,7 @@
 """The bounded cache: what it keeps, what it lets go."""
 
+import pickle
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,12 @@ def test_sizes_in_bytes() -> None:
     cache.put(1, np.zeros(3, dtype=np.uint8))
     cache.clear()
     assert (len(cache), cache.size) == (0, 0)
+
+
+def test_it_goes_to_another_process() -> None:
+    cache: BoundedCache[str, int] = BoundedCache(2)
+    cache.put("a", 1)
+    assert pickle.loads(pickle.dumps(cache)).get("a") == 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 20))), st.integers(1, 40))

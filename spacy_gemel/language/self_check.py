@@ -1,5 +1,7 @@
 """Whether a language model can be searched with beams as query tokens of one sequence, found out by trying."""
 
+from functools import partial
+
 import torch
 
 from spacy_gemel.language.causal_lm import CausalLM
@@ -32,10 +34,8 @@ def check_branches(model: CausalLM) -> None:
     if window is None or window >= model.longest_branch:
         return
 
-    def check() -> str | None:
-        return _difference(model, [min(window + _BEYOND, model.longest_branch - len(_FIRST))])
-
-    model.longer_check = check
+    beyond = min(window + _BEYOND, model.longest_branch - len(_FIRST))
+    model.longer_check = partial(_difference, model, [beyond])
     if _cost(model, window) <= _CHEAP.get(model.device.type, _CHEAP["cpu"]):
         model.can_branch(window + 1)
 

@@ -25,7 +25,7 @@ class FeatureReader:
 
     def __init__(self, encoder: VisionEncoder, kept_bytes: int = _KEPT_BYTES) -> None:
         self.encoder = encoder
-        self._kept: BoundedCache[str, NDArray[np.float32]] = BoundedCache(kept_bytes, lambda row: row.nbytes)
+        self._kept: BoundedCache[str, NDArray[np.float32]] = BoundedCache(kept_bytes, _bytes_of)
 
     def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """For each source (None: no image) its features (d_v,), None, or the error that says what is wrong."""
@@ -75,6 +75,10 @@ def check_features(features: Any, width: int) -> NDArray[np.float32]:
     if not np.isfinite(array).all():
         raise ImageError("image_features must be finite numbers")
     return array.astype(np.float32)
+
+
+def _bytes_of(row: NDArray[np.float32]) -> int:
+    return row.nbytes
 
 
 def _key(source: Any) -> str | None:

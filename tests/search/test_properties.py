@@ -30,13 +30,15 @@ class TableModel:
     """A language model whose next scores are any function of what was said; it has no cache to be wrong about."""
 
     def prefill(self, prompts: Sequence[torch.Tensor], *, beams: int, tokens: int) -> "TableContinuation":
-        return TableContinuation([int(prompt[0, 0]) for prompt in prompts], beams * tokens)
+        self.last = TableContinuation([int(prompt[0, 0]) for prompt in prompts], beams * tokens)
+        return self.last
 
 
 class TableContinuation:
     def __init__(self, seeds: list[int], room: int) -> None:
         self.seeds = seeds
         self.room = room
+        self.steps = 0
         self.slots: list[list[int]] = [[] for _ in seeds]
         self.logits = torch.stack([self.said(seed, ()) for seed in seeds])
 
@@ -45,6 +47,7 @@ class TableContinuation:
         return torch.from_numpy(np.random.default_rng([seed, *name]).normal(0, 3, VOCAB).astype(np.float32))
 
     def extend(self, tokens: torch.Tensor, seen: torch.Tensor, depth: int) -> torch.Tensor:
+        self.steps += 1
         for slots, row in zip(self.slots, tokens.tolist(), strict=True):
             slots.extend(row)
             assert len(slots) <= self.room
@@ -120,6 +123,19 @@ def test_neither_company_nor_the_number_asked_for_changes_a_name(
     for seed, hypotheses in zip(seeds, together, strict=True):
         [alone] = beam_search(model, [prompt_of(seed)], allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
         assert hypotheses == alone[:wanted]
+
+
+def test_it_stops_when_the_last_name_asked_for_is_settled() -> None:
+    generator = np.random.default_rng(0)
+    names = [tuple(generator.integers(2, 7, size=generator.integers(1, 8)).tolist()) for _ in range(200)]
+    allowed = TrieNames(trie_from_names(names, vocab_size=VOCAB), END, 7)
+    model, steps = TableModel(), []
+    for wanted in (1, 3, 5):
+        steps.append(0)
+        for seed in range(30):
+            beam_search(model, [prompt_of(seed)], allowed, beam_size=5, n_names=wanted)
+            steps[-1] += model.last.steps
+    assert steps[0] < steps[1] < steps[2] <= 30 * 7
 
 
 @given(seed=st.integers(0, 99), penalty=penalties, limit=st.integers(1, 2), wanted=st.integers(1, 8))
