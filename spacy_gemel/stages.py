@@ -1,7 +1,7 @@
 """The way of a mention through the stages: demonstrations -> prompt -> language model -> names -> entities."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -14,11 +14,13 @@ from spacy_gemel.candidates import Candidate, FoundName, to_candidates
 from spacy_gemel.gather import Mention
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.language.causal_lm import CausalLM
-from spacy_gemel.language.embedding import embed_prompt
+from spacy_gemel.language.embedding import PromptEmbedder
+from spacy_gemel.language.memory import TokenBudget
 from spacy_gemel.prompt.assemble import Prompt, PromptBuilder, PromptTooLong, gather_features
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
-from spacy_gemel.search.beam import Hypothesis, beam_search
+from spacy_gemel.search.beam import beam_search
+from spacy_gemel.search.finished import Hypothesis
 from spacy_gemel.search.names import AllowedNames, AnyName, TrieNames
 from spacy_gemel.settings import Settings
 
@@ -46,6 +48,9 @@ class Stages:
         self.end_id = language_model.tokenizer.end_id(settings.name_end)
         self.prefix_length: int = mapper.attrs["prefix_length"]
         retriever.index([demonstration.mention for demonstration in store])
+        self.embedder = PromptEmbedder(language_model)
+        # One each: a gradient takes several times the memory of a search.
+        self._budget, self._training_budget = TokenBudget(), TokenBudget()
         self.builder = PromptBuilder(
             language_model.tokenizer,
             store,
@@ -101,25 +106,47 @@ class Stages:
         return [place for place in ranked if place not in itself][:wanted]
 
     def link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
-        """The candidates of each mention, best first."""
+        """The candidates of each mention, best first.
+
+        Mentions that share words, text and image are searched once: their prompts are the same.
+        """
+        groups: dict[tuple[str, str, int], list[int]] = {}
+        for place, mention in enumerate(mentions):
+            groups.setdefault((mention.mention, mention.text, id(mention.features)), []).append(place)
+        found = self._link([mentions[places[0]] for places in groups.values()])
+        candidates: list[list[Candidate]] = [[] for _ in mentions]
+        for places, shared in zip(groups.values(), found, strict=True):
+            for place in places:
+                candidates[place] = list(shared)
+        return candidates
+
+    def _link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
         prompts = self.prompts(mentions)
+        names = self._names()
         found: list[list[Candidate]] = [[] for _ in mentions]
-        for batch in self._batches(prompts):
+
+        def search(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for place in batch if (prompt := prompts[place])], train=False)
             results = beam_search(
                 self.language_model,
                 embedded,
-                self._names(),
+                names,
                 beam_size=self.settings.beam_size,
                 n_names=self.settings.n_candidates,
             )
             for place, hypotheses in zip(batch, results, strict=True):
-                # A free search can find a name in several tokenisations: the best of them counts.
-                names: dict[str, FoundName] = {}
-                for hypothesis in hypotheses:
-                    name = self._found(hypothesis)
-                    names.setdefault(name.name, name)
-                found[place] = to_candidates(list(names.values()), self.settings.temperature)
+                found[place] = self._candidates(hypotheses)
+
+        lengths = _lengths(prompts)
+        fast = {
+            place: length
+            for place, length in lengths.items()
+            if self.language_model.can_branch(length + names.max_tokens)
+        }
+        slow = {place: length for place, length in lengths.items() if place not in fast}
+        for some in (fast, slow):  # one that is too long for the fast way takes no other with it
+            failed = self._budget.run(some, self.settings.batch_tokens, search)
+            self._say_too_large(mentions, lengths, failed, f"linked to {self.nil!r}")
         return found
 
     def learn(self, mentions: Sequence[Mention], rows: Sequence[int]) -> NDArray[np.float32]:
@@ -128,17 +155,21 @@ class Stages:
         rows: the gold entities' rows in the knowledge base. A text that is too long is left out.
         """
         prompts = self.prompts(mentions, training=True)
-        usable = sum(prompt is not None for prompt in prompts)
+        lengths = _lengths(prompts)
         losses: list[NDArray[np.float32]] = []
-        for batch in self._batches(prompts):
+
+        def learn(batch: Sequence[int]) -> None:
             embedded, backprop = self.embed([prompt for place in batch if (prompt := prompts[place])], train=True)
             golds = [self.kb.entity(rows[place]).name for place in batch]
             names = self.language_model.tokenizer.encode(golds)
             values = self.language_model.name_loss(embedded, [[*name, self.end_id] for name in names])
             if values.requires_grad:  # not where no mention and no demonstration has an image
-                (values.sum() / usable).backward()
-                backprop()
+                (values.sum() / len(lengths)).backward()
+                backprop()  # last: where memory ran out before, nothing has been learned yet
             losses.append(values.detach().cpu().numpy())
+
+        failed = self._training_budget.run(lengths, self.settings.batch_tokens, learn)
+        self._say_too_large(mentions, lengths, failed, "skipped")
         return np.concatenate(losses) if losses else np.zeros(0, dtype=np.float32)
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
@@ -153,7 +184,7 @@ class Stages:
             prefixes = xp2torch(outputs, device=model.device).view(len(features), self.prefix_length, model.width)
             prefixes = prefixes.detach().requires_grad_(train)
         embedded = [
-            embed_prompt(model, [segment.ids for segment in prompt.segments], images, prefixes)
+            self.embedder.embed([segment.ids for segment in prompt.segments], images, prefixes)
             for prompt, images in zip(prompts, places, strict=True)
         ]
 
@@ -164,21 +195,26 @@ class Stages:
 
         return embedded, backprop
 
-    def _batches(self, prompts: Sequence[Prompt | None]) -> Iterator[list[int]]:
-        """Places of prompts of like length, at most batch_tokens tokens with their padding."""
-        order = sorted(
-            (place for place, prompt in enumerate(prompts) if prompt is not None),
-            key=lambda place: (-_length(prompts[place]), place),
-        )
-        batch: list[int] = []
-        for place in order:
-            longest = _length(prompts[batch[0]]) if batch else 0
-            if batch and longest * (len(batch) + 1) > self.settings.batch_tokens:
-                yield batch
-                batch = []
-            batch.append(place)
-        if batch:
-            yield batch
+    def _say_too_large(
+        self, mentions: Sequence[Mention], lengths: dict[int, int], failed: Sequence[tuple[int, str]], fate: str
+    ) -> None:
+        """One warning for each mention whose prompt found no room, even alone."""
+        for place, problem in failed:
+            mention = mentions[place]
+            warnings.warn(
+                f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is {fate}: memory ran out on its "
+                f"prompt of {lengths[place]} tokens alone ({problem}). Split the document, set a smaller "
+                "n_demonstrations or beam_size, or a smaller dtype of the language model.",
+                stacklevel=4,
+            )
+
+    def _candidates(self, hypotheses: Sequence[Hypothesis]) -> list[Candidate]:
+        # A free search can find a name in several tokenisations: the best of them counts.
+        names: dict[str, FoundName] = {}
+        for hypothesis in hypotheses:
+            name = self._found(hypothesis)
+            names.setdefault(name.name, name)
+        return to_candidates(list(names.values()), self.settings.temperature)
 
     def _names(self) -> AllowedNames:
         limit = self.settings.max_name_tokens
@@ -202,5 +238,6 @@ class Stages:
         return FoundName(entities[0].name, hypothesis.score, bearers)
 
 
-def _length(prompt: Prompt | None) -> int:
-    return 0 if prompt is None else prompt.length
+def _lengths(prompts: Sequence[Prompt | None]) -> dict[int, int]:
+    """Tokens of each prompt that there is, by its place."""
+    return {place: prompt.length for place, prompt in enumerate(prompts) if prompt is not None}

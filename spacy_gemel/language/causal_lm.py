@@ -1,47 +1,47 @@
 """A frozen causal language model: embed, prefill, extend, and the loss of a name (paper sections 3.2 and 3.3)."""
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from spacy_gemel.language.attention import reach_of
+from spacy_gemel.language.continuations import Branches, Continuation, PlainRows
 from spacy_gemel.language.tokenizer import NameTokenizer
 
-
-@dataclass
-class Prefilled:
-    """Prompts that went through the model once: their keys and values, and what the model says next.
-
-    cache: the model's key-value cache; one copy per mention, whatever the number of beams.
-    lengths: tokens of each prompt, (mentions,); the cache is as wide as the longest.
-    logits: scores of the first token after each prompt, (mentions, vocab).
-    """
-
-    cache: Any
-    lengths: Tensor
-    logits: Tensor
-    width: int
+UNLIMITED = 2**31 - 1
 
 
 class CausalLM:
     """A Hugging Face causal language model that never changes.
 
+    name: what messages call it.
+    branch_limit: the longest prompt with its name, in tokens, whose beams may be query tokens of one sequence. Longer
+        ones are searched the slow way. Until windows are checked (see self_check) it ends at the shortest of them.
+    longer_check: what finds out, when a prompt is first longer than branch_limit, whether longer ones may; None where
+        there is nothing to find out. It returns what is wrong, or None.
     All calls but `name_loss` run without gradients; the parameters never have one.
     """
 
-    def __init__(self, model: Any, tokenizer: NameTokenizer, *, bos: bool = False) -> None:
+    def __init__(self, model: Any, tokenizer: NameTokenizer, *, bos: bool = False, name: str = "") -> None:
         self.model = model.requires_grad_(False).eval()
         self.tokenizer = tokenizer
         self.bos = bos
+        self.name = name
         # Not hidden_size: OPT-350m's embeddings are narrower than its hidden states.
         self.embeddings = model.get_input_embeddings()
         self.width: int = self.embeddings.weight.shape[1]
         self.vocab_size: int = self.embeddings.weight.shape[0]
         self._has_logits_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self.config = model.config.get_text_config()
+        self.reach = reach_of(self.config)
+        self.branch_limit: int = min(self.longest_branch, self.reach.shortest or UNLIMITED)
+        self.longer_check: Callable[[], str | None] | None = None
+        self._said_slow = False
 
     @property
     def device(self) -> torch.device:
@@ -55,13 +55,13 @@ class CausalLM:
 
     @property
     def max_length(self) -> int:
-        """Tokens that prompt and name may have together.
+        """Tokens that prompt and name may have together. A sliding window is no limit."""
+        return getattr(self.config, "max_position_embeddings", None) or UNLIMITED
 
-        A sliding window counts as a limit: inside it every key is visible, so the search is exact.
-        """
-        config = self.model.config.get_text_config()
-        limits = [getattr(config, name, None) for name in ("max_position_embeddings", "sliding_window")]
-        return min((limit for limit in limits if limit), default=2**31 - 1)
+    @property
+    def longest_branch(self) -> int:
+        """What branch_limit can be at most: beyond it positions depend on the length of what is read."""
+        return min(self.max_length, self.reach.same_positions or UNLIMITED)
 
     @property
     def embedding_size(self) -> float:
@@ -73,48 +73,51 @@ class CausalLM:
         with torch.no_grad():
             return self.embeddings(torch.tensor(list(ids), dtype=torch.long, device=self.device))
 
-    def prefill(self, prompts: Sequence[Tensor]) -> Prefilled:
-        """Run embedded prompts, each (tokens, width), through the model once.
+    def can_branch(self, tokens: int) -> bool:
+        """Whether a prompt and its name, so many tokens together, need not be searched the slow way.
 
-        They are padded on the right, so that plain causal attention needs no mask.
+        Runs the check that was put off, if this is the first to need it; warns once of the slow way.
         """
-        from transformers import DynamicCache
+        if tokens <= self.branch_limit:
+            return True
+        problem = None
+        if self.longer_check is not None:
+            problem = self.longer_check()
+            if problem is None:
+                self.branch_limit = self.longest_branch
+            self.longer_check = None
+        if tokens <= self.branch_limit:
+            return True
+        self._say_slow(
+            f"prompts of more than {self.branch_limit} tokens with their names are",
+            problem,
+            "Show fewer demonstrations",
+        )
+        return False
 
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
-        padded = pad_sequence([prompt.to(self.dtype) for prompt in prompts], batch_first=True)
-        last = lengths - 1
-        with torch.no_grad():
-            keep, where = torch.unique(last, return_inverse=True)
-            logits, cache = self._forward(padded, keep, past_key_values=DynamicCache(), use_cache=True)
-            logits = logits[torch.arange(len(prompts), device=self.device), where]  # (mentions, vocab)
-        return Prefilled(cache, lengths, logits.float(), width=padded.shape[1])
+    def never_branch(self, problem: str) -> None:
+        """Search everything the slow way from now on, and say so in a warning."""
+        self.branch_limit, self.longer_check = 0, None
+        self._say_slow("all prompts are", problem, "Llama, OPT, GPT-2, Mistral, Qwen and Gemma need no such passes")
 
-    def extend(self, state: Prefilled, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
-        """Append one token per beam, all beams of a mention as queries of one sequence.
+    def _say_slow(self, what: str, problem: str | None, remedy: str) -> None:
+        if self._said_slow:
+            return
+        self._said_slow = True
+        warnings.warn(
+            f"The language model {self.name!r}: {what} searched the slow way, with a plain forward pass per beam and "
+            f"step{f' ({problem})' if problem else ''}. The answers are the same. {remedy}.",
+            stacklevel=4,
+        )
 
-        tokens: (mentions, beams) token ids.
-        seen: (mentions, beams, slots + beams) bool, which appended tokens a beam may look at: its ancestors
-            and itself. The prompt is seen by all.
-        depth: tokens of the name before these.
-        Returns the logits after each beam, (mentions, beams, vocab), in fp32.
+    def prefill(self, prompts: Sequence[Tensor], *, beams: int, tokens: int) -> Continuation:
+        """Read embedded prompts, each (tokens, width), once; what follows is appended to the result.
+
+        beams, tokens: at most so many beams will be extended, by at most so many tokens each.
         """
-        _mentions, beams = tokens.shape
-        columns = torch.arange(state.width, device=self.device)
-        prompt_seen = columns < state.lengths[:, None]  # (mentions, width)
-        visible = torch.cat([prompt_seen[:, None].expand(-1, beams, -1), seen], dim=-1)
-        mask = torch.zeros(visible.shape, dtype=self.dtype, device=self.device)
-        mask.masked_fill_(~visible, torch.finfo(self.dtype).min)
-        positions = (state.lengths[:, None] + depth).expand(-1, beams)
-        with torch.no_grad():
-            output = self.model(
-                inputs_embeds=self.embeddings(tokens),
-                attention_mask=mask[:, None],  # (mentions, 1, beams, width + slots + beams)
-                position_ids=positions,
-                past_key_values=state.cache,
-                use_cache=True,
-            )
-        state.cache = output.past_key_values
-        return output.logits.float()
+        if self.can_branch(max(len(prompt) for prompt in prompts) + tokens):
+            return Branches(self, prompts, room=beams * tokens)
+        return PlainRows(self, prompts)
 
     def name_loss(self, prompts: Sequence[Tensor], names: Sequence[Sequence[int]]) -> Tensor:
         """Teacher forcing: mean cross-entropy over each name's tokens and its end, (mentions,).
@@ -130,7 +133,7 @@ class CausalLM:
         # The position before a token predicts it.
         rows = [torch.arange(len(p) - 1, len(p) - 1 + len(n)) for p, n in zip(prompts, names, strict=True)]
         keep = torch.unique(torch.cat(rows)).to(self.device)
-        logits, _ = self._forward(padded, keep, use_cache=False)
+        logits = self.forward(padded, keep, use_cache=False)
         losses = []
         for index, (row, name) in enumerate(zip(rows, names, strict=True)):
             picked = logits[index, torch.searchsorted(keep, row.to(self.device))]  # (name tokens, vocab)
@@ -138,10 +141,8 @@ class CausalLM:
             losses.append(torch.nn.functional.cross_entropy(picked.float(), labels))
         return torch.stack(losses)
 
-    def _forward(self, embeddings: Tensor, keep: Tensor, **options: Any) -> tuple[Tensor, Any]:
-        """Logits at the positions `keep` alone, (sequences, len(keep), vocab), and the cache."""
+    def forward(self, embeddings: Tensor, keep: Tensor, **options: Any) -> Tensor:
+        """A plain forward pass; the logits at the positions `keep` alone, (sequences, len(keep), vocab)."""
         if self._has_logits_to_keep:
-            output = self.model(inputs_embeds=embeddings, logits_to_keep=keep, **options)
-            return output.logits, output.past_key_values
-        output = self.model(inputs_embeds=embeddings, **options)
-        return output.logits[:, keep], output.past_key_values
+            return self.model(inputs_embeds=embeddings, logits_to_keep=keep, **options).logits
+        return self.model(inputs_embeds=embeddings, **options).logits[:, keep]

@@ -27,8 +27,8 @@ def load_causal_lm(name: str, *, revision: str | None, device: str, dtype: str |
         )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("language model", name, error)) from error
-    loaded = CausalLM(model.to(device), tokenizer, bos=bos)
-    check_branches(loaded, name)
+    loaded = CausalLM(model.to(device), tokenizer, bos=bos, name=name)
+    check_branches(loaded)
     return loaded
 
 

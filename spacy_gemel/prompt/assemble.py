@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spacy_gemel.bounded import BoundedCache
 from spacy_gemel.language.tokenizer import NameTokenizer
 from spacy_gemel.prompt.demonstrations import NO_IMAGE, DemonstrationStore
 from spacy_gemel.prompt.template import demonstration_text, query_text
 
 QUERY_IMAGE = -2
+
+_KEPT_DEMONSTRATIONS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class PromptBuilder:
         self.prefix_length = prefix_length
         self.max_tokens = max_tokens
         self.start: tuple[int, ...] = (tokenizer.tokenizer.bos_token_id,) if bos else ()
-        self._segments: dict[int, Segment] = {}
+        self._segments: BoundedCache[int, Segment] = BoundedCache(_KEPT_DEMONSTRATIONS)
 
     def build(
         self,
@@ -117,11 +120,12 @@ class PromptBuilder:
         return len(segment.ids) + (self.prefix_length if segment.image != NO_IMAGE else 0)
 
     def _demonstration(self, place: int, use_image: bool) -> Segment:
-        if place not in self._segments:
+        segment = self._segments.get(place)
+        if segment is None:
             shown = self.store[place]
             text = demonstration_text(shown.text, shown.mention, shown.name)
-            self._segments[place] = Segment(shown.image, tuple(self.tokenizer.encode([text])[0]))
-        segment = self._segments[place]
+            ids = tuple(self.tokenizer.encode([text])[0])
+            segment = self._segments.put(place, Segment(shown.image, ids))
         return segment if use_image else Segment(NO_IMAGE, segment.ids)
 
 
@@ -131,6 +135,7 @@ def gather_features(
     """The features that some prompts need, each once, (images, d_v), and for each segment its row there or -1."""
     rows: list[NDArray[np.float32]] = []
     of_store: dict[int, int] = {}
+    of_query: dict[int, int] = {}  # by identity: mentions of one doc share their array
     places: list[list[int]] = []
     for prompt in prompts:
         place_of = []
@@ -139,8 +144,10 @@ def gather_features(
                 place_of.append(-1)
             elif segment.image == QUERY_IMAGE:
                 assert prompt.features is not None
-                place_of.append(len(rows))
-                rows.append(prompt.features)
+                if id(prompt.features) not in of_query:
+                    of_query[id(prompt.features)] = len(rows)
+                    rows.append(prompt.features)
+                place_of.append(of_query[id(prompt.features)])
             else:
                 if segment.image not in of_store:
                     of_store[segment.image] = len(rows)

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spacy_gemel.bounded import BoundedCache
 from spacy_gemel.frozen import FrozenModel
 
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
-_CACHED_MENTIONS = 50_000
+_CACHED_MENTIONS = 20_000
 _CACHED_RANKS = 64
 
 
@@ -74,7 +75,7 @@ class SimilarityRetriever(NoRetriever):
     size = 0
 
     def __init__(self) -> None:
-        self._ranks: dict[str, list[int]] = {}
+        self._ranks: BoundedCache[str, NDArray[np.int32]] = BoundedCache(_CACHED_MENTIONS)
 
     def scores(self, mention: str) -> NDArray[np.floating]:
         """How similar each demonstration's mention is, (demonstrations,)."""
@@ -85,12 +86,11 @@ class SimilarityRetriever(NoRetriever):
         n = min(n, self.size)
         if n < 1:
             return []
-        if len(self._ranks.get(mention, ())) < n:
-            if len(self._ranks) >= _CACHED_MENTIONS:
-                self._ranks.clear()
+        ranks = self._ranks.get(mention)
+        if ranks is None or len(ranks) < n:
             order = np.argsort(-self.scores(mention), kind="stable")
-            self._ranks[mention] = order[: max(n, _CACHED_RANKS)].tolist()
-        return self._ranks[mention][:n]
+            ranks = self._ranks.put(mention, order[: max(n, _CACHED_RANKS)].astype(np.int32))
+        return ranks[:n].tolist()
 
 
 class BM25Retriever(SimilarityRetriever):
@@ -100,7 +100,8 @@ class BM25Retriever(SimilarityRetriever):
         """See Retriever."""
         from rank_bm25 import BM25Okapi
 
-        self._ranks, self.size = {}, len(mentions)
+        self._ranks.clear()
+        self.size = len(mentions)
         if mentions:
             self._bm25 = BM25Okapi([_words(mention) for mention in mentions])
 
@@ -126,7 +127,8 @@ class DenseRetriever(SimilarityRetriever):
 
     def index(self, mentions: Sequence[str]) -> None:
         """See Retriever."""
-        self._ranks, self.size = {}, len(mentions)
+        self._ranks.clear()
+        self.size = len(mentions)
         distinct = list(dict.fromkeys(mentions))
         place = {mention: row for row, mention in enumerate(distinct)}
         self._distinct_of = np.array([place[mention] for mention in mentions], dtype=np.int64)

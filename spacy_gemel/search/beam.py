@@ -1,93 +1,62 @@
 """Beam search over allowed names with one prefill per mention (paper section 3.3).
 
-The beams of a mention are query tokens of one sequence: they share the prompt's keys and values, and a mask
-lets each see its own ancestors only. Scores are those of `transformers.generate`: log-softmax over the whole
-vocabulary before the names are picked out, no renormalisation, the sum over a name's tokens and its end
-divided by their number to the power of length_penalty.
+The beams of a mention are query tokens of one sequence: they share the prompt's keys and values, and each sees its
+own ancestors only. Scores are those of `transformers.generate`: log-softmax over the whole vocabulary before the
+names are picked out, no renormalisation, the sum over a name's tokens and its end divided by their number to the
+power of length_penalty.
+
+The vocabulary's scores stay where the model is; the few continuations that are picked at a step come to the host in
+one piece, and all else happens there.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from spacy_gemel.language.causal_lm import Prefilled
-from spacy_gemel.search.names import AllowedNames
+from spacy_gemel.language.continuations import Continuation
+from spacy_gemel.search.finished import NEVER, Finished, Hypothesis
+from spacy_gemel.search.names import AllowedNames, BoolArray, IntArray
 
-NEVER = float("-inf")
+ItemT = TypeVar("ItemT", bound=np.generic)
 
 
 class LanguageModel(Protocol):
     """What the search asks of a language model."""
 
-    def prefill(self, prompts: Sequence[Tensor]) -> Prefilled:
+    def prefill(self, prompts: Sequence[Tensor], *, beams: int, tokens: int) -> Continuation:
         """See CausalLM.prefill."""
         ...
-
-    def extend(self, state: Prefilled, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
-        """See CausalLM.extend."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """A name the search found.
-
-    tokens: the name's token ids, its end left out.
-    score: log-probability of name and end / (tokens with end) ** length_penalty.
-    edge: the trie's edge that ends the name; 0 where the search was free.
-    """
-
-    tokens: tuple[int, ...]
-    score: float
-    edge: int
 
 
 @dataclass
 class _Beams:
-    """The live beams of all mentions, (mentions, beams) each; a beam whose sum is -inf is dead."""
+    """The live beams of all mentions, best first; a beam whose sum is -inf is dead."""
 
-    sums: Tensor
-    nodes: np.ndarray
-    tokens: Tensor
-    history: Tensor  # (mentions, beams, depth)
-    seen: Tensor  # (mentions, beams, slots)
+    sums: NDArray[np.float32]  # (mentions, beams)
+    nodes: IntArray  # (mentions, beams)
+    history: IntArray  # (mentions, beams, depth): their tokens so far
+    seen: BoolArray  # (mentions, beams, slots): of all appended tokens, those that are theirs
+
+    @property
+    def alive(self) -> int:
+        """Live beams of the mention that has most."""
+        return int((self.sums > NEVER).sum(axis=1).max(initial=0))
 
 
-class _Finished:
-    """The best finished names of each mention so far, best first."""
+@dataclass
+class _Picks:
+    """The best continuations of each mention, best first, (mentions, picks) each; a sum of -inf: there is none."""
 
-    def __init__(self, mentions: int, size: int, device: torch.device) -> None:
-        self.size = size
-        self.scores = torch.full((mentions, size), NEVER, device=device)
-        self.edges = torch.zeros((mentions, size), dtype=torch.long, device=device)
-        self.names: list[list[tuple[int, ...]]] = [[() for _ in range(size)] for _ in range(mentions)]
-
-    def add(self, scores: Tensor, edges: Tensor, names: Tensor) -> None:
-        """Merge names of one length: scores and edges (mentions, n), names (mentions, n, depth)."""
-        if not torch.isfinite(scores).any():
-            return
-        merged = torch.cat([self.scores, scores], dim=1)
-        self.scores, order = _best(merged, self.size)
-        self.edges = torch.cat([self.edges, edges], dim=1).gather(1, order)
-        found = names.tolist()
-        for mention, picks in enumerate(order.tolist()):
-            old, new = self.names[mention], found[mention]
-            self.names[mention] = [old[pick] if pick < self.size else tuple(new[pick - self.size]) for pick in picks]
-
-    def hypotheses(self, wanted: int) -> list[list[Hypothesis]]:
-        rows = zip(self.names, self.scores.tolist(), self.edges.tolist(), strict=True)
-        return [
-            [
-                Hypothesis(name, score, edge)
-                for name, score, edge in zip(names, scores, edges, strict=True)
-                if score != NEVER
-            ][:wanted]
-            for names, scores, edges in rows
-        ]
+    sums: NDArray[np.float32]
+    parents: IntArray  # the beam that each goes on
+    tokens: IntArray
+    nodes: IntArray
+    ends: BoolArray
 
 
 def beam_search(
@@ -105,96 +74,128 @@ def beam_search(
     A mention gets fewer names where fewer are allowed, and none where no allowed name ends in time.
     """
     n_names = min(n_names, beam_size)
-    state = model.prefill(prompts)
-    device = state.logits.device
     count = len(prompts)
     beams = _Beams(
-        sums=torch.zeros((count, 1), device=device),
+        sums=np.zeros((count, 1), dtype=np.float32),
         nodes=np.full((count, 1), names.root, dtype=np.int64),
-        tokens=torch.zeros((count, 1), dtype=torch.long, device=device),
-        history=torch.zeros((count, 1, 0), dtype=torch.long, device=device),
-        seen=torch.zeros((count, 1, 0), dtype=torch.bool, device=device),
+        history=np.zeros((count, 1, 0), dtype=np.int64),
+        seen=np.zeros((count, 1, 0), dtype=np.bool_),
     )
-    finished = _Finished(count, beam_size, device)
+    longest = min(names.max_tokens, int(names.deepest(beams.nodes).max(initial=1)) - 1)
+    state = model.prefill(prompts, beams=beam_size, tokens=longest)
+    finished = [Finished(beam_size) for _ in prompts]
     logits = state.logits[:, None]  # (mentions, 1, vocab)
-    for depth in range(names.max_tokens + 1):
-        beams = _step(beams, logits, names, finished, beam_size, depth, length_penalty)
+    for depth in range(longest + 1):
+        picks = _pick(logits, beams, names, 2 * beam_size)
+        _finish(picks, beams.history, finished, beam_size, depth + 1, length_penalty)
+        beams = _go_on(picks, beams, names, beam_size)
         _drop_settled(beams, names, finished, n_names, depth + 1, length_penalty)
-        if depth == names.max_tokens or not torch.isfinite(beams.sums).any():
+        if depth == longest or not beams.alive:
             break
-        own = torch.eye(beam_size, dtype=torch.bool, device=device).expand(count, -1, -1)
-        beams.seen = torch.cat([beams.seen, own], dim=-1)
-        logits = model.extend(state, beams.tokens, beams.seen, depth)
-    return finished.hypotheses(n_names)
+        beams = _narrow(beams)
+        logits = state.extend(
+            torch.from_numpy(beams.history[:, :, -1]).to(logits.device),
+            torch.from_numpy(beams.seen).to(logits.device),
+            depth,
+        )
+    return [found.hypotheses[:n_names] for found in finished]
 
 
-def _step(
-    beams: _Beams,
-    logits: Tensor,
-    names: AllowedNames,
-    finished: _Finished,
-    beam_size: int,
-    depth: int,
-    length_penalty: float,
-) -> _Beams:
-    """Pick the best 2 x beams continuations; the names that end among the first `beams` finish."""
+def _pick(logits: Tensor, beams: _Beams, names: AllowedNames, size: int) -> _Picks:
+    """The best `size` of all children of a mention's beams. logits: (mentions, beams, vocab)."""
     device = logits.device
-    tokens, nodes, ends, valid = (torch.as_tensor(np.array(a), device=device) for a in names.expand(beams.nodes))
+    count, width, _ = logits.shape
+    tokens, nodes, ends, valid = names.expand(beams.nodes)
     fan_out = tokens.shape[-1]
+    shape = (count, width, fan_out)
     # Over the whole vocabulary, before anything is masked.
     total = torch.logsumexp(logits, dim=-1, keepdim=True)  # (mentions, beams, 1)
-    scores = beams.sums[..., None] + logits.gather(-1, tokens) - total  # (mentions, beams, fan-out)
-    scores = scores.masked_fill(~valid, NEVER).flatten(1)
-    best, picks = _best(scores, 2 * beam_size)  # (mentions, 2 x beams)
-    picks = picks.clamp(max=scores.shape[1] - 1)  # where there are fewer than 2 x beams, padded with dead ones
-    parents = picks // fan_out
-    picked_tokens = tokens.flatten(1).gather(1, picks)
-    picked_nodes = nodes.flatten(1).gather(1, picks)
-    picked_ends = ends.flatten(1).gather(1, picks)
+    sums = torch.from_numpy(beams.sums).to(device)[..., None]
+    scores = sums + logits.gather(-1, torch.from_numpy(tokens).to(device).expand(shape)) - total
+    scores = scores.masked_fill(~torch.from_numpy(valid).to(device), NEVER).flatten(1)
+    best, order = _best(scores, size)  # (mentions, picks)
+    picked, parents, children = best.cpu().numpy(), *np.divmod(order.cpu().numpy(), fan_out)
+    where = (np.arange(count)[:, None], parents, children)
+    return _Picks(
+        sums=picked,
+        parents=parents,
+        tokens=_at(tokens, shape, where),
+        nodes=_at(nodes, shape, where),
+        ends=_at(ends, shape, where) & (picked > NEVER),
+    )
 
-    history = _rows(beams.history, parents)  # (mentions, 2 x beams, depth)
-    may_finish = picked_ends & (torch.arange(2 * beam_size, device=device) < beam_size)
-    finished.add((best / (depth + 1) ** length_penalty).masked_fill(~may_finish, NEVER), picked_nodes, history)
 
-    sums, keep = _best(best.masked_fill(picked_ends, NEVER), beam_size)
-    parents = parents.gather(1, keep)
-    kept_tokens = picked_tokens.gather(1, keep)
-    kept_nodes = picked_nodes.gather(1, keep).masked_fill(sums == NEVER, names.dead)
+def _at(values: NDArray[ItemT], shape: tuple[int, ...], where: tuple[NDArray[Any], ...]) -> NDArray[ItemT]:
+    """Some of what names.expand returned, (mentions, picks)."""
+    picked: NDArray[ItemT] = np.broadcast_to(values, shape)[where]
+    return picked
+
+
+def _finish(
+    picks: _Picks, history: IntArray, finished: Sequence[Finished], beam_size: int, length: int, length_penalty: float
+) -> None:
+    """Take in the names that end among the first beam_size picks. length: their tokens, the end included."""
+    for mention, place in np.argwhere(picks.ends[:, :beam_size]):
+        name = history[mention, picks.parents[mention, place]]
+        score = float(picks.sums[mention, place]) / length**length_penalty
+        finished[mention].add(Hypothesis(tuple(name.tolist()), score, int(picks.nodes[mention, place])))
+
+
+def _go_on(picks: _Picks, beams: _Beams, names: AllowedNames, beam_size: int) -> _Beams:
+    """The best beam_size picks that do not end, as beams."""
+    sums = np.where(picks.ends, np.float32(NEVER), picks.sums)
+    keep = np.argsort(-sums, axis=1, kind="stable")[:, :beam_size]
+    rows = np.arange(len(sums))[:, None]
+    sums, parents = sums[rows, keep], picks.parents[rows, keep]
     return _Beams(
         sums=sums,
-        nodes=kept_nodes.cpu().numpy(),
-        tokens=kept_tokens,
-        history=torch.cat([_rows(history, keep), kept_tokens[..., None]], dim=-1),
-        seen=_rows(beams.seen, parents),
+        nodes=np.where(sums > NEVER, picks.nodes[rows, keep], names.dead),
+        history=np.concatenate([beams.history[rows, parents], picks.tokens[rows, keep][..., None]], axis=-1),
+        seen=beams.seen[rows, parents],
     )
 
 
 def _drop_settled(
-    beams: _Beams, names: AllowedNames, finished: _Finished, n_names: int, depth: int, length_penalty: float
+    beams: _Beams,
+    names: AllowedNames,
+    finished: Sequence[Finished],
+    n_names: int,
+    depth: int,
+    length_penalty: float,
 ) -> None:
-    """End the mentions whose first n_names can no longer change.
+    """End the mentions whose first n_names can no longer change. depth: tokens of the beams so far.
 
-    Log-probabilities only fall: a live beam can at best keep its sum to the end of the deepest name below it.
+    Log-probabilities only fall: a live beam can at best keep its sum to the end of a name below it, the deepest one,
+    or the nearest where long names are punished.
     """
-    deepest = torch.as_tensor(depth + names.deepest(beams.nodes), device=beams.sums.device)
-    bound = (beams.sums / deepest.clamp(min=1) ** length_penalty).amax(dim=1)  # (mentions,)
-    settled = finished.scores[:, n_names - 1] >= bound
-    beams.sums = beams.sums.masked_fill(settled[:, None], NEVER)
-    beams.nodes = np.where(settled.cpu().numpy()[:, None], names.dead, beams.nodes)
+    nearest = depth + 1
+    deepest = np.minimum(depth + names.deepest(beams.nodes), names.max_tokens + 1).clip(min=nearest)
+    sums = beams.sums.astype(np.float64)
+    bounds = np.maximum(sums / deepest**length_penalty, sums / nearest**length_penalty).max(axis=1)  # (mentions,)
+    settled = np.array([found.score_of(n_names) for found in finished]) >= bounds
+    beams.sums[settled] = NEVER
+    beams.nodes[settled] = names.dead
+
+
+def _narrow(beams: _Beams) -> _Beams:
+    """Without the beams that are dead in all mentions, and with a slot for each that is left."""
+    width = beams.alive
+    count = len(beams.sums)
+    own = np.broadcast_to(np.eye(width, dtype=np.bool_), (count, width, width))
+    return _Beams(
+        sums=beams.sums[:, :width],
+        nodes=beams.nodes[:, :width],
+        history=beams.history[:, :width],
+        seen=np.concatenate([beams.seen[:, :width], own], axis=-1),
+    )
 
 
 def _best(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The best `size` of each row, best first, the first of equals first; padded with -inf."""
-    if scores.shape[1] < size:
-        scores = torch.nn.functional.pad(scores, (0, size - scores.shape[1]), value=NEVER)
+    """The best `size` of each row, or all where there are fewer, best first, the first of equals first."""
+    size = min(size, scores.shape[1])
     if scores.shape[1] > 4096:  # a full sort of a whole vocabulary per beam costs more than the model
         narrowed = torch.topk(scores, size).indices.sort(dim=1).values
         best, order = scores.gather(1, narrowed).sort(dim=1, descending=True, stable=True)
         return best, narrowed.gather(1, order)
     best, order = scores.sort(dim=1, descending=True, stable=True)
     return best[:, :size], order[:, :size]
-
-
-def _rows(values: Tensor, index: Tensor) -> Tensor:
-    """values (mentions, beams, n) picked by index (mentions, m): (mentions, m, n)."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

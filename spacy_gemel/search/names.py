@@ -23,7 +23,7 @@ class AllowedNames(Protocol):
 
         nodes: (mentions, beams).
         Returns token ids, next nodes, whether the edge ends a name, and whether it is an edge at all
-        (padding is not), each (mentions, beams, widest fan-out).
+        (padding is not), each (mentions, beams, widest fan-out), or of a shape that numpy broadcasts to it.
         """
         ...
 
@@ -44,6 +44,8 @@ class TrieNames:
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
         """See AllowedNames."""
+        if (nodes == self.root).all():  # the widest of all, the same for all mentions
+            nodes = nodes[:1, :1]
         tokens, edges, valid = self.trie.children_of(nodes.reshape(-1))
         ends = valid & (tokens == self.trie.end)
         tokens = np.where(ends, self.end_id, np.where(valid, tokens, 0))
@@ -68,10 +70,8 @@ class AnyName:
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
         """See AllowedNames."""
-        shape = (*nodes.shape, self.vocab_size)
-        tokens = np.broadcast_to(np.arange(self.vocab_size), shape)
-        valid = np.broadcast_to((nodes != self.dead)[..., None], shape)
-        return tokens, np.zeros(shape, dtype=np.int64), tokens == self.end_id, valid
+        tokens = np.arange(self.vocab_size)[None, None]
+        return tokens, np.zeros_like(tokens), tokens == self.end_id, (nodes != self.dead)[..., None]
 
     def deepest(self, nodes: IntArray) -> IntArray:
         """See AllowedNames."""

@@ -9,25 +9,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spacy_gemel.bounded import BoundedCache
 from spacy_gemel.vision.encoder import VisionEncoder
 from spacy_gemel.vision.image import ImageError, read_image
 
-_CACHED_IMAGES = 100_000
+_KEPT_BYTES = 256 * 2**20  # 65,000 images of 1,024 numbers, so that a training's images are encoded once
 _DECODED_AT_ONCE = 32
 
 
 class FeatureReader:
-    """Reads and encodes images; those it has seen are not encoded again."""
+    """Reads and encodes images; those it has seen are not encoded again.
 
-    def __init__(self, encoder: VisionEncoder) -> None:
+    kept_bytes: of features that are kept, beyond which those not used for longest go.
+    """
+
+    def __init__(self, encoder: VisionEncoder, kept_bytes: int = _KEPT_BYTES) -> None:
         self.encoder = encoder
-        self._cache: dict[str, NDArray[np.float32]] = {}
+        self._kept: BoundedCache[str, NDArray[np.float32]] = BoundedCache(kept_bytes, _bytes_of)
 
     def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """For each source (None: no image) its features (d_v,), None, or the error that says what is wrong."""
         results: list[NDArray[np.float32] | ImageError | None] = [None] * len(sources)
-        if len(self._cache) > _CACHED_IMAGES:
-            self._cache.clear()
         for start in range(0, len(sources), _DECODED_AT_ONCE):
             self._read_chunk(sources[start : start + _DECODED_AT_ONCE], start, results)
         return results
@@ -38,23 +40,28 @@ class FeatureReader:
         """Read some sources into their places, `start` and following; only their images are decoded at once."""
         keys: dict[int, str] = {}
         images: dict[str, Any] = {}
+        rows: dict[str, NDArray[np.float32]] = {}
         for place, source in enumerate(sources, start):
             if source is None:
                 continue
             key = _key(source)
-            try:
-                if key is None or (key not in self._cache and key not in images):
+            kept = None if key is None else self._kept.get(key)
+            if key is not None and kept is not None:
+                rows[key] = kept
+            elif key is None or key not in images:
+                try:
                     image = read_image(source)
-                    key = key or _key(np.asarray(image)) or ""
-                    images[key] = image
-                keys[place] = key
-            except ImageError as error:
-                results[place] = error
-        names = list(images)
-        for name, row in zip(names, self.encoder.encode([images[name] for name in names]), strict=True):
-            self._cache[name] = row
+                except ImageError as error:
+                    results[place] = error
+                    continue
+                key = key or _key(np.asarray(image)) or ""
+                images[key] = image
+            keys[place] = key
+        for name, row in zip(images, self.encoder.encode(list(images.values())), strict=True):
+            # A copy: a row is a view that would hold the features of all images beside it.
+            rows[name] = self._kept.put(name, row.copy())
         for place, key in keys.items():
-            results[place] = self._cache[key]
+            results[place] = rows[key]
 
 
 def check_features(features: Any, width: int) -> NDArray[np.float32]:
@@ -68,6 +75,10 @@ def check_features(features: Any, width: int) -> NDArray[np.float32]:
     if not np.isfinite(array).all():
         raise ImageError("image_features must be finite numbers")
     return array.astype(np.float32)
+
+
+def _bytes_of(row: NDArray[np.float32]) -> int:
+    return row.nbytes
 
 
 def _key(source: Any) -> str | None:

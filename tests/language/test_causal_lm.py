@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spacy_gemel.language.causal_lm import CausalLM
-from spacy_gemel.language.embedding import embed_prompt
+from spacy_gemel.language.embedding import PromptEmbedder
 from spacy_gemel.language.loading import dtype_argument, load_causal_lm, torch_dtype
 from spacy_gemel.language.tokenizer import load_tokenizer
 from tests import tiny
@@ -45,7 +45,7 @@ def test_the_gradient_reaches_the_prefix_and_no_parameter(model: CausalLM) -> No
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
 
     def loss_of(values: torch.Tensor) -> torch.Tensor:
-        prompt = embed_prompt(model, [[5, 6, 7], [8, 9]], [0, 1], values)
+        prompt = PromptEmbedder(model).embed([(5, 6, 7), (8, 9)], [0, 1], values)
         return model.name_loss([prompt], [[10, 11, 1]]).sum()
 
     loss_of(prefixes).backward()
@@ -63,7 +63,7 @@ def test_the_gradient_reaches_the_prefix_and_no_parameter(model: CausalLM) -> No
 
 def test_prompts_are_prefixes_and_texts_in_a_row(model: CausalLM) -> None:
     prefixes = torch.arange(2 * 3 * model.width, dtype=torch.float32).view(2, 3, model.width)
-    prompt = embed_prompt(model, [[5, 6], [7], []], [1, -1, 0], prefixes)
+    prompt = PromptEmbedder(model).embed([(5, 6), (7,), ()], [1, -1, 0], prefixes)
     expected = torch.cat([prefixes[1], model.embed([5, 6]), model.embed([7]), prefixes[0]])
     assert torch.equal(prompt, expected)
 
@@ -127,21 +127,3 @@ def test_types_of_parameters(models: Path) -> None:
 def test_bos_must_be_there(models: Path) -> None:
     folder = str(models / "language_model")
     assert load_causal_lm(folder, revision=None, device="cpu", dtype=None, bos=True).bos
-
-
-def test_a_sliding_window_limits_the_prompt(tmp_path: Path) -> None:
-    from transformers import MistralConfig, MistralForCausalLM
-
-    tiny.make_tokenizer(tmp_path)
-    config = MistralConfig(
-        vocab_size=400,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        sliding_window=48,
-        max_position_embeddings=512,
-    )
-    MistralForCausalLM(config).save_pretrained(tmp_path)
-    assert load_causal_lm(str(tmp_path), revision=None, device="cpu", dtype=None).max_length == 48

@@ -1,13 +1,18 @@
-"""Small random models of other families: searched as transformers itself does it, or refused."""
+"""Small random models of other families: searched as transformers itself does it, the fast way or the slow one."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 
 from spacy_gemel.kb.trie_builder import trie_from_names
+from spacy_gemel.language import self_check
+from spacy_gemel.language.causal_lm import CausalLM
+from spacy_gemel.language.continuations import Branches, PlainRows
 from spacy_gemel.language.loading import load_causal_lm
 from spacy_gemel.search.beam import beam_search
 from spacy_gemel.search.names import TrieNames
@@ -16,30 +21,55 @@ from tests.search.test_beam import BEAMS, END, random_names, random_prompts, ref
 
 SMALL = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 GROUPED = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 256}
+GEMMA = {**GROUPED, "head_dim": 8}
 FAMILIES: dict[str, dict[str, Any]] = {
+    "Llama": GROUPED,
     "GPT2": {"vocab_size": 400, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "OPT": {**SMALL, "ffn_dim": 48, "word_embed_proj_dim": 16, "max_position_embeddings": 256},
     "Mistral": {**GROUPED, "sliding_window": None},
     "Qwen2": GROUPED,
-    "Gemma": {**GROUPED, "head_dim": 8},
+    "Qwen3": GEMMA,
+    "Gemma": GEMMA,
+    "Gemma2": GEMMA,
+    "Gemma3": GEMMA,
 }
+WINDOW = 16
+KINDS = ["sliding_attention", "full_attention"]
+WINDOWED: dict[str, dict[str, Any]] = {
+    "Mistral": {**GROUPED, "sliding_window": WINDOW},
+    "Qwen2": {**GROUPED, "sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1},
+    "Gemma2": {**GEMMA, "sliding_window": WINDOW, "layer_types": KINDS},
+    "Gemma3": {**GEMMA, "sliding_window": WINDOW, "layer_types": KINDS},
+}
+LOCAL = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "attention_types": [[["global", "local"], 1]],
+    "window_size": WINDOW,
+    "max_position_embeddings": 256,
+}
+CLASSES = {"GPT2": "GPT2LMHeadModel"}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_family(family: str, tmp_path: Path) -> None:
-    tiny.make_tokenizer(tmp_path)
+def save(family: str, settings: dict[str, Any], folder: Path) -> None:
+    tiny.make_tokenizer(folder)
     torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(
-        **FAMILIES[family], initializer_range=0.4, init_std=0.4, bos_token_id=0, eos_token_id=1, pad_token_id=1
+    config_class = "Gemma3TextConfig" if family == "Gemma3" else f"{family}Config"
+    config = getattr(transformers, config_class)(
+        **settings, initializer_range=0.4, init_std=0.4, bos_token_id=0, eos_token_id=1, pad_token_id=1
     )
-    name = f"{family}LMHeadModel" if family == "GPT2" else f"{family}ForCausalLM"
-    getattr(transformers, name)(config).save_pretrained(tmp_path)
-    model = load_causal_lm(str(tmp_path), revision=None, device="cpu", dtype=None)
-    if family == "OPT":
-        assert model.width == 16  # the embeddings', not the hidden states'
+    getattr(transformers, CLASSES.get(family, f"{family}ForCausalLM"))(config).save_pretrained(folder)
+
+
+def load(folder: Path) -> CausalLM:
+    return load_causal_lm(str(folder), revision=None, device="cpu", dtype=None)
+
+
+def assert_as_generate(model: CausalLM, prompts: list[torch.Tensor]) -> None:
     names = random_names(0, 100)
     allowed = TrieNames(trie_from_names(names, vocab_size=400), END, 12)
-    prompts = random_prompts(model, 1, 5)
     for prompt, found in zip(
         prompts, beam_search(model, prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
     ):
@@ -48,10 +78,145 @@ def test_family(family: str, tmp_path: Path) -> None:
         assert [h.score for h in found] == pytest.approx([score for _, score in expected], abs=1e-4)
 
 
-def test_a_model_without_position_ids_is_refused(tmp_path: Path) -> None:
+def ways(model: CausalLM, length: int) -> str:
+    return type(model.prefill([model.embed([5] * length)], beams=1, tokens=1)).__name__
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family(family: str, tmp_path: Path) -> None:
+    save(family, FAMILIES[family], tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # none is searched the slow way
+        model = load(tmp_path)
+    if family == "OPT":
+        assert model.width == 16  # the embeddings', not the hidden states'
+    prompts = random_prompts(model, 1, 5)
+    assert model.branch_limit == model.max_length == 256
+    assert_as_generate(model, prompts)
+    model.branch_limit, model._said_slow = 0, True
+    assert ways(model, 10) == "PlainRows"
+    assert_as_generate(model, prompts[:2])
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+def test_a_prompt_longer_than_the_window(family: str, tmp_path: Path) -> None:
+    """The windows are checked at load, and the search is exact beyond them."""
+    save(family, WINDOWED[family], tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = load(tmp_path)
+    assert model.reach.shortest is not None
+    assert model.reach.shortest <= WINDOW
+    assert model.branch_limit == model.max_length == 256
+    generator = np.random.default_rng(3)
+    prompts = [model.embed(generator.integers(2, 400, size=size).tolist()) for size in (14, 15, 17, 40, 70)]
+    assert ways(model, 70) == "Branches"
+    assert_as_generate(model, prompts)
+
+
+def test_a_mask_of_the_models_own_is_found_out(tmp_path: Path) -> None:
+    """GPT-Neo takes all that the search gives, and puts a mask of its own on top: silently wrong but for the check."""
+    save("GPTNeo", LOCAL, tmp_path)
+    with pytest.warns(UserWarning, match=r"all prompts are searched the slow way.*differs from a plain forward pass"):
+        model = load(tmp_path)
+    assert ways(model, 3) == "PlainRows"
+    generator = np.random.default_rng(3)
+    assert_as_generate(model, [model.embed(generator.integers(2, 400, size=size).tolist()) for size in (4, 40)])
+
+
+def test_a_wide_window_is_checked_when_a_prompt_first_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("Mistral", WINDOWED["Mistral"], tmp_path)
+    monkeypatch.setitem(self_check._CHEAP, "cpu", 0.0)
+    model = load(tmp_path)
+    assert model.branch_limit == WINDOW
+    assert model.longer_check is not None
+    assert model.can_branch(WINDOW)
+    assert model.branch_limit == WINDOW
+    assert model.can_branch(WINDOW + 1)
+    assert model.branch_limit == 256
+    assert model.longer_check is None
+
+
+def test_a_wide_window_that_fails_its_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks that do not know of the window, as before: the check finds it, and the slow way is said, once."""
+    save("Mistral", WINDOWED["Mistral"], tmp_path)
+    monkeypatch.setitem(self_check._CHEAP, "cpu", 0.0)
+    model = load(tmp_path)
+    model.reach.windows.update(all=None)
+    with pytest.warns(UserWarning, match="slow way") as caught:
+        assert not model.can_branch(WINDOW + 1)
+        assert not model.can_branch(WINDOW + 1)
+    assert len(caught) == 1
+    assert model.branch_limit == WINDOW
+
+
+def test_positions_that_depend_on_the_length(tmp_path: Path) -> None:
+    """Phi-3's long factors begin at 40 tokens: beyond them a batch-mate would change the answer."""
+    factors = {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "type": "longrope"}
+    settings = {**GROUPED, "rope_scaling": factors, "original_max_position_embeddings": 40, "pad_token_id": 1}
     tiny.make_tokenizer(tmp_path)
+    torch.manual_seed(0)
+    config = transformers.Phi3Config(**settings, initializer_range=0.4, bos_token_id=0, eos_token_id=1)
+    transformers.Phi3ForCausalLM(config).save_pretrained(tmp_path)
+    model = load(tmp_path)
+    assert model.branch_limit == 40
+    with pytest.warns(UserWarning, match="prompts of more than 40 tokens"):
+        assert [ways(model, length) for length in (39, 40)] == ["Branches", "PlainRows"]
+
+
+def test_a_model_without_position_ids_is_searched_the_slow_way(tmp_path: Path) -> None:
+    tiny.make_tokenizer(tmp_path)
+    torch.manual_seed(0)
     transformers.BloomForCausalLM(
-        transformers.BloomConfig(vocab_size=400, hidden_size=32, n_layer=1, n_head=4)
+        transformers.BloomConfig(
+            vocab_size=400, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.4, eos_token_id=1, pad_token_id=1
+        )
     ).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="cannot be searched: it must take"):
-        load_causal_lm(str(tmp_path), revision=None, device="cpu", dtype=None)
+    with pytest.warns(UserWarning, match="all prompts are searched the slow way"):
+        model = load(tmp_path)
+    assert ways(model, 3) == "PlainRows"
+    assert_as_generate(model, random_prompts(model, 1, 3))
+
+
+def test_a_model_that_takes_no_embeddings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("Llama", FAMILIES["Llama"], tmp_path)
+
+    def forward(self: Any, input_ids: torch.Tensor) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", forward)
+    with pytest.raises(ValueError, match="cannot be searched: it does not take inputs_embeds"):
+        load(tmp_path)
+
+
+def test_the_cache_is_taken_once(tmp_path: Path) -> None:
+    """No copy of the prompt's keys at a step: they lie where they lay, and there is room for just what was asked."""
+    save("Llama", FAMILIES["Llama"], tmp_path)
+    model = load(tmp_path)
+    state = model.prefill([model.embed([5] * 9), model.embed([6] * 4)], beams=2, tokens=2)
+    assert isinstance(state, Branches)
+    places = [layer.keys.data_ptr() for layer in state.cache._layers.values()]
+    assert [layer.keys.shape for layer in state.cache._layers.values()] == [(2, 2, 9 + 4, 8)] * 2
+    eye = torch.eye(2, dtype=torch.bool).expand(2, -1, -1)
+    tokens = torch.tensor([[7, 8], [9, 10]])
+    state.extend(tokens, eye, 0)
+    state.extend(tokens, torch.cat([eye, eye], dim=-1), 1)
+    assert [layer.keys.data_ptr() for layer in state.cache._layers.values()] == places
+    with pytest.raises(RuntimeError, match="room for 4 tokens"):
+        state.extend(tokens, torch.cat([eye, eye, eye], dim=-1), 2)
+
+
+def test_both_ways_give_the_same_logits(tmp_path: Path) -> None:
+    save("Llama", FAMILIES["Llama"], tmp_path)
+    model = load(tmp_path)
+    prompts = random_prompts(model, 4, 3)
+    fast, slow = Branches(model, prompts, 6), PlainRows(model, prompts)
+    torch.testing.assert_close(fast.logits, slow.logits, atol=1e-4, rtol=1e-4)
+    eye = torch.eye(3, dtype=torch.bool).expand(3, -1, -1)
+    first, second = torch.arange(9).view(3, 3), torch.arange(9, 18).view(3, 3)
+    parents = torch.tensor([[2, 0, 0], [1, 1, 1], [0, 2, 1]])
+    seen = torch.cat([eye.gather(1, parents[..., None].expand(-1, -1, 3)), eye], dim=-1)
+    for tokens, visible, depth in ((first, eye, 0), (second, seen, 1)):
+        torch.testing.assert_close(
+            fast.extend(tokens, visible, depth), slow.extend(tokens, visible, depth), atol=1e-4, rtol=1e-4
+        )

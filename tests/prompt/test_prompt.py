@@ -56,9 +56,10 @@ def test_order_and_prefixes(tokenizer: NameTokenizer) -> None:
     )
     assert prompt.demonstrations == (1, 0, 2)
     assert prompt.length == sum(len(segment.ids) for segment in prompt.segments) + 3 * 4
-    features, places = gather_features([prompt, prompt], STORE)
-    assert places == [[-1, 0, 1, 2], [-1, 0, 1, 3]]
-    assert features.tolist() == [[3, 4], [1, 2], [5, 6], [5, 6]]
+    other = builder(tokenizer).build("Mercury at dawn.", "Mercury", FEATURES + 2, [2, 0, 1])
+    features, places = gather_features([prompt, other, prompt], STORE)
+    assert places == [[-1, 0, 1, 2], [-1, 0, 1, 3], [-1, 0, 1, 2]]
+    assert features.tolist() == [[3, 4], [1, 2], [5, 6], [7, 8]]  # each once
 
 
 def test_without_image_there_is_no_prefix(tokenizer: NameTokenizer) -> None:

@@ -42,9 +42,19 @@ def random_prompts(model: CausalLM, seed: int, count: int) -> list[torch.Tensor]
 
 
 def reference(
-    model: CausalLM, prompt: torch.Tensor, names: list[tuple[int, ...]], early_stopping: Any = "never"
+    model: CausalLM,
+    prompt: torch.Tensor,
+    names: list[tuple[int, ...]],
+    early_stopping: Any = "never",
+    *,
+    beams: int = BEAMS,
+    length_penalty: float = 1.0,
+    limit: int = 11,
 ) -> list[tuple[tuple[int, ...], float]]:
-    """What transformers' own constrained beam search gives: names with scores, best first."""
+    """What transformers' own constrained beam search gives: names with scores, best first.
+
+    Without what it gives where fewer names than beams are left, and what has not ended within `limit` tokens.
+    """
     following: dict[tuple[int, ...], set[int]] = {}
     for name in names:
         whole = (*name, END)
@@ -57,13 +67,13 @@ def reference(
     output = model.model.generate(
         inputs_embeds=prompt[None],
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-        num_beams=BEAMS,
-        num_return_sequences=BEAMS,
-        max_new_tokens=12,
+        num_beams=beams,
+        num_return_sequences=beams,
+        max_new_tokens=limit + 1,
         do_sample=False,
         prefix_allowed_tokens_fn=allowed,
         early_stopping=early_stopping,
-        length_penalty=1.0,
+        length_penalty=length_penalty,
         eos_token_id=END,
         pad_token_id=END,
         output_scores=True,
@@ -71,7 +81,8 @@ def reference(
     )
     found = []
     for row, score in zip(output.sequences.tolist(), output.sequences_scores.tolist(), strict=True):
-        found.append((tuple(row[: row.index(END)] if END in row else row), score))
+        if END in row and score > -1e4:
+            found.append((tuple(row[: row.index(END)]), score))
     return found
 
 

@@ -1,0 +1,239 @@
+"""How fast mentions are linked, beside the official way in the same run, and where a mention's time goes.
+
+python -m benchmarks.linking [--profile] [--mentions 8] [--repeats 3] [--names 6000000] [--tiny]
+
+Both link the same captions of the mini world with the same weights and the same prompts, in fp32: a Llama-shaped model
+of about 100M random parameters with 16 demonstrations, and the mini world's own. Only a run with the default sizes
+writes to benchmarks/results.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.agreement import Answer, agreement
+from benchmarks.constraint import made_up_trie, measure_constraint
+from benchmarks.machine import describe_machine
+from benchmarks.official import Official
+from benchmarks.prefill import measure_prefill
+from benchmarks.random_llama import Shape, write_random_llama
+from benchmarks.stage_clock import StageClock, watched
+from benchmarks.subject import Caption, Parts, docs_of, forget_all, linker_in, longer, make_pipeline, read_captions
+from benchmarks.timing import seconds_of, spread
+from benchmarks.trials import MODELS, ROOT, World, prepare, say, write_json
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc
+
+    from spacy_gemel.gather import Mention
+    from spacy_gemel.stages import Stages
+
+WORLD = World(name="linking", test=200)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is measured.
+
+    mentions: with the 100M model. mini_mentions: with the mini world's. examples: captions that the demonstrations of
+    the 100M model are chosen from. more_words: added to each caption, for prompts of 1,000 tokens. profile: also say
+    where a mention's time goes.
+    """
+
+    mentions: int = 8
+    mini_mentions: int = 60
+    repeats: int = 3
+    names: int = 6_000_000
+    examples: int = 200
+    mini_examples: int = 1600
+    demonstrations: int = 16
+    mini_demonstrations: int = 8
+    more_words: int = 40
+    profile: bool = False
+    shape: Shape = field(default_factory=Shape)
+
+
+TINY = Sizes(
+    mentions=2,
+    mini_mentions=3,
+    repeats=1,
+    names=2000,
+    examples=20,
+    mini_examples=20,
+    shape=Shape(hidden=32, inner=64, layers=1, heads=2, vocabulary=3200),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and at the default sizes keep."""
+    default = Sizes()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.linking", description=__doc__.split("\n")[0])
+    parser.add_argument("--profile", action="store_true", help="also say where a mention's time goes")
+    parser.add_argument("--mentions", type=int, default=default.mentions, help="mentions of the 100M model")
+    parser.add_argument("--repeats", type=int, default=default.repeats)
+    parser.add_argument("--names", type=int, default=default.names, help="names of the trie of constraint_overhead")
+    parser.add_argument("--tiny", action="store_true", help="all sizes as small as they go: does it run?")
+    options = parser.parse_args(arguments)
+    told = replace(default, mentions=options.mentions, repeats=options.repeats, names=options.names)
+    sizes = replace(TINY if options.tiny else told, profile=options.profile)
+    prepare(WORLD)
+    models = ROOT / MODELS
+    parts = Parts(models / "language_model", models / "vision_encoder", models / "sentence_encoder", WORLD.kb)
+    data = WORLD.folder("data")
+    result = measure(parts, read_captions(data / "train.jsonl"), read_captions(data / "test.jsonl"), sizes)
+    if replace(sizes, profile=False) == default:
+        write_json(ROOT / "benchmarks" / "results" / "linking.json", result)
+    print(json.dumps(result))
+
+
+def measure(parts: Parts, train: Sequence[Caption], test: Sequence[Caption], sizes: Sizes) -> dict[str, Any]:
+    """All figures. parts: with the mini world's language model, whose tokenizer the large one takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        say("writing the model of random weights")
+        large = write_random_llama(Path(folder), parts.language_model, sizes.shape)
+        result = measure_large(replace(parts, language_model=large), train, test, sizes)
+    say("the mini world")
+    nlp = make_pipeline(parts, train[: sizes.mini_examples], sizes.mini_demonstrations)
+    result["mini"], _ = measure_beside(nlp, test[: sizes.mini_mentions], sizes, reference_repeats=sizes.repeats)
+    return {**result, "machine": describe_machine()}
+
+
+def measure_large(parts: Parts, train: Sequence[Caption], test: Sequence[Caption], sizes: Sizes) -> dict[str, Any]:
+    """The figures of the model of random weights."""
+    shown = longer(train[: sizes.examples], sizes.more_words)
+    asked = longer(test[: sizes.mentions], sizes.more_words)
+    nlp = make_pipeline(parts, shown, sizes.demonstrations)
+    # The reference takes the longest of all: one run of it, of several mentions.
+    result, expected = measure_beside(nlp, asked, sizes, reference_repeats=1)
+    stages = linker_in(nlp).stages
+    say("the prefill alone")
+    prompts, _ = stages.embed([prompt for prompt in stages.prompts(mentions_of(nlp, asked)) if prompt], train=False)
+    batch = prompts[: max(1, stages.settings.batch_tokens // max(len(prompt) for prompt in prompts))]
+    result |= measure_prefill(stages.language_model, batch, sizes.repeats)
+    say(f"a trie of {sizes.names} names")
+    trie = made_up_trie(sizes.names, sizes.shape.vocabulary)
+    result |= measure_constraint(stages.language_model, batch, trie, stages.end_id, sizes.repeats)
+    say("bf16")
+    half = make_pipeline(replace(parts, dtype="bfloat16"), shown, sizes.demonstrations)
+    for name in ("W", "b"):  # the same mapper: its start depends a little on the embeddings
+        linker_in(half).model.set_param(name, linker_in(nlp).model.get_param(name).copy())
+    seconds, answers = time_ours(half, asked, sizes.repeats)
+    rates = [len(asked) / each for each in seconds]
+    return {
+        **result,
+        "speedup_bf16": round(median(rates) / result["reference_mentions_per_second"]["median"], 2),
+        "mentions_per_second_bf16": spread(rates),
+        "same_best_bf16": agreement([caption.text for caption in asked], answers, expected)["same_best"],
+        "bf16_in_processor": has_bf16(),
+    }
+
+
+def measure_beside(
+    nlp: "Language", captions: Sequence[Caption], sizes: Sizes, *, reference_repeats: int
+) -> tuple[dict[str, Any], list[Answer]]:
+    """How fast this pipe and the official way link the same captions, whether they agree, and the latter's answers."""
+    time_ours(nlp, captions[:1], 1)
+    say(f"linking {len(captions)} mentions")
+    seconds, answers = time_ours(nlp, captions, sizes.repeats)
+    say("the same with transformers.generate, one at a time")
+    stages = linker_in(nlp).stages
+    reference = Official(stages)
+    mentions = mentions_of(nlp, captions)
+    shown = [stages.demonstrations(mention.mention, mention.text) for mention in mentions]
+    lengths = check_prompts(stages, reference, mentions, shown)
+    reference.link(mentions[0], shown[0])
+    expected: list[Answer] = []
+
+    def link_all() -> None:
+        expected[:] = [reference.link(*each) for each in zip(mentions, shown, strict=True)]
+
+    reference_seconds = seconds_of(link_all, reference_repeats)
+    rates = [len(captions) / each for each in seconds]
+    reference_rates = [len(captions) / each for each in reference_seconds]
+    result = {
+        "speedup": round(median(rates) / median(reference_rates), 2),
+        "speedup_least": round(min(rates) / max(reference_rates), 2),
+        "mentions_per_second": spread(rates),
+        "reference_mentions_per_second": spread(reference_rates),
+        "mentions": len(captions),
+        "prompt_tokens": {"least": min(lengths), "mean": round(sum(lengths) / len(lengths)), "most": max(lengths)},
+        **agreement([caption.text for caption in captions], answers, expected),
+    }
+    return result | ({"profile": profile(nlp, captions)} if sizes.profile else {}), expected
+
+
+def check_prompts(
+    stages: "Stages", reference: Official, mentions: "Sequence[Mention]", shown: Sequence[list[int]]
+) -> list[int]:
+    """The prompts' lengths in tokens. Raises RuntimeError where both ways would not read the same prompt."""
+    lengths = []
+    for mention, demonstrations, prompt in zip(mentions, shown, stages.prompts(mentions), strict=True):
+        if prompt is None:
+            raise RuntimeError(
+                f"the prompt of {mention.mention!r} does not fit the language model: use shorter captions"
+            )
+        [ours], _ = stages.embed([prompt], train=False)
+        theirs = reference.embed(mention, demonstrations)
+        if ours.shape != theirs.shape or not ours.allclose(theirs, atol=1e-4):
+            raise RuntimeError(f"both ways have different prompts for {mention.mention!r} in {mention.text[:50]!r}")
+        lengths.append(prompt.length)
+    return lengths
+
+
+def time_ours(nlp: "Language", captions: Sequence[Caption], repeats: int) -> tuple[list[float], list[Answer]]:
+    """Seconds of each run of the pipe over the captions, nothing kept from the run before, and the last answers."""
+    seconds: list[float] = []
+    answers: list[Answer] = []
+    for _ in range(repeats):
+        forget_all(nlp)
+        docs = docs_of(nlp, captions)
+        seconds += seconds_of(partial(link_docs, nlp, docs))
+        answers = [
+            list({candidate.name: candidate.score for candidate in doc.ents[0]._.gemel_candidates}.items())
+            for doc in docs
+        ]
+    return seconds, answers
+
+
+def link_docs(nlp: "Language", docs: "Sequence[Doc]") -> None:
+    """Run the pipeline over docs that stay as they are but for what it writes."""
+    for _ in nlp.pipe(docs):
+        pass
+
+
+def profile(nlp: "Language", captions: Sequence[Caption]) -> dict[str, dict[str, float]]:
+    """Milliseconds of a mention and share of its time by stage, in a run of its own."""
+    forget_all(nlp)
+    clock = StageClock()
+    docs = docs_of(nlp, captions)
+    with watched(nlp, clock), clock.stage("other"):
+        link_docs(nlp, docs)
+    return clock.shares(len(captions))
+
+
+def mentions_of(nlp: "Language", captions: Sequence[Caption]) -> "list[Mention]":
+    """The captions' mentions as the stages take them, the features of their pictures read."""
+    from spacy_gemel.gather import gather_mentions
+
+    return gather_mentions(docs_of(nlp, captions), linker_in(nlp)._reader)
+
+
+def has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf8")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

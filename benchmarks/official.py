@@ -1,0 +1,88 @@
+"""The reference: linking as GEMEL's official code does it, one mention at a time with `transformers.generate`.
+
+For each mention it tokenises and embeds all demonstrations again; `generate` then reads the prompt once per beam and
+asks a trie of nested dicts once per beam and step. Demonstrations and image features are given, as they are there.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spacy_gemel.gather import Mention
+from spacy_gemel.prompt.template import demonstration_text, query_text
+from spacy_gemel.stages import Stages
+
+Answer = list[tuple[str, float]]
+
+
+class Official:
+    """The official way over the parts of a linker, so with the same weights and the same prompts."""
+
+    def __init__(self, stages: Stages) -> None:
+        self.stages = stages
+        self.trie: dict[int, Any] = {}
+        names = sorted({stages.kb.entity(row).name for row in range(len(stages.kb))})
+        for ids in stages.language_model.tokenizer.encode(names):
+            if not len(stages.kb.trie.rows_of(ids)):
+                continue  # too long, or of tokens that cannot be said: not in the knowledge base's trie either
+            node = self.trie
+            for token in (*ids, stages.end_id):
+                node = node.setdefault(token, {})
+
+    def link(self, mention: Mention, demonstrations: list[int]) -> Answer:
+        """The names that `generate` finds with their scores, best first.
+
+        demonstrations: their places in the store, most similar first.
+        """
+        stages = self.stages
+        prompt = self.embed(mention, demonstrations)
+        beams = stages.settings.beam_size
+        output = stages.language_model.model.generate(
+            inputs_embeds=prompt[None],
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=prompt.device),
+            num_beams=beams,
+            num_return_sequences=beams,
+            max_new_tokens=stages.settings.max_name_tokens + 1,
+            do_sample=False,
+            prefix_allowed_tokens_fn=self._allowed,
+            eos_token_id=stages.end_id,
+            pad_token_id=stages.end_id,
+            output_scores=True,
+            return_dict_in_generate=True,
+        )
+        found: dict[str, float] = {}
+        for row, score in zip(output.sequences.tolist(), output.sequences_scores.tolist(), strict=True):
+            if stages.end_id in row and score > -1e4:
+                name = stages.language_model.tokenizer.decode(row[: row.index(stages.end_id)])
+                found.setdefault(name, score)
+        return list(found.items())
+
+    def embed(self, mention: Mention, demonstrations: list[int]) -> Tensor:
+        """The prompt, (tokens, width)."""
+        parts: list[Tensor] = []
+        for place in reversed(demonstrations):
+            shown = self.stages.store[place]
+            if shown.image >= 0:
+                parts.append(self._prefix(self.stages.store.features[shown.image]))
+            parts.append(self._text(demonstration_text(shown.text, shown.mention, shown.name)))
+        if mention.features is not None:
+            parts.append(self._prefix(mention.features))
+        parts.append(self._text(query_text(mention.text, mention.mention)))
+        return torch.cat(parts)
+
+    def _text(self, text: str) -> Tensor:
+        model = self.stages.language_model
+        return model.embed(model.tokenizer.encode([text])[0])
+
+    def _prefix(self, features: Any) -> Tensor:
+        stages = self.stages
+        row = stages.mapper.ops.asarray2f(features[None])
+        prefix = torch.tensor(stages.mapper.predict(row)).view(stages.prefix_length, -1)
+        return prefix.to(stages.language_model.device, stages.language_model.dtype)
+
+    def _allowed(self, _batch: int, ids: Tensor) -> list[int]:
+        node = self.trie
+        for token in ids.tolist():
+            node = node.get(token, {})
+        return list(node) or [self.stages.end_id]

@@ -1,0 +1,152 @@
+"""Whether a stream of mentions holds memory flat.
+
+python -m benchmarks.soak [--mentions 20000]
+
+Links made-up captions through nlp.pipe with a language model of one layer and one demonstration, and looks at the
+process's memory on the way. Only a run with the default size writes to benchmarks/results.
+"""
+
+import argparse
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.machine import describe_machine
+from benchmarks.random_llama import Shape, write_random_llama
+from benchmarks.subject import Caption, Parts, make_pipeline
+from benchmarks.trials import MODELS, ROOT, say, write_json
+from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.language.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc
+
+MENTIONS = 20_000
+WARM_UP = 2_000
+SAMPLE = 1_000
+NAMES = 2_000
+EXAMPLES = 50
+PICTURES_EVERY = 10
+SHAPE = Shape(hidden=32, inner=64, layers=1, heads=2, vocabulary=3200, longest=640)
+SYLLABLES = ("ba", "ke", "mo", "ri", "tu", "la", "ne", "so", "vi", "da")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """mentions: linked so far. mb: resident memory of the process then."""
+
+    mentions: int
+    mb: float
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and at the default size keep."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.split("\n")[0])
+    parser.add_argument("--mentions", type=int, default=MENTIONS)
+    mentions = parser.parse_args(arguments).mentions
+    models = ROOT / MODELS
+    with tempfile.TemporaryDirectory() as folder:
+        parts = make_parts(models, Path(folder))
+        nlp = make_pipeline(parts, examples(), n_demonstrations=1)
+        start = time.perf_counter()
+        samples = soak(nlp, mentions, warm_up=min(WARM_UP, mentions // 10), sample=max(1, min(SAMPLE, mentions // 20)))
+        seconds = time.perf_counter() - start
+    result = {
+        "growth_mb": growth(samples),
+        "mentions": mentions,
+        "warm_up": samples[0].mentions,
+        "mentions_per_second": round(mentions / seconds, 1),
+        "samples_mb": {sample.mentions: round(sample.mb, 1) for sample in samples},
+        "machine": describe_machine(),
+    }
+    if mentions == MENTIONS:
+        write_json(ROOT / "benchmarks" / "results" / "soak.json", result)
+    print(json.dumps(result))
+
+
+def make_parts(models: Path, folder: Path) -> Parts:
+    """A language model and a knowledge base of made-up names, and the other models of `models`."""
+    tokenizer = models / "language_model"
+    rows = (json.dumps({"id": f"E{place}", "name": name_of(place)}) for place in range(NAMES))
+    (folder / "entities.jsonl").write_text("\n".join(rows), encoding="utf8")
+    build_kb(folder / "entities.jsonl", folder / "kb", load_tokenizer(str(tokenizer)), progress=False)
+    return Parts(
+        write_random_llama(folder / "language_model", tokenizer, SHAPE),
+        models / "vision_encoder",
+        models / "sentence_encoder",
+        folder / "kb",
+    )
+
+
+def name_of(place: int) -> str:
+    """A made-up name; each place has its own."""
+    digits = f"{place:04d}"
+    return "".join(SYLLABLES[int(digit)] for digit in digits).capitalize()
+
+
+def caption_of(place: int) -> Caption:
+    """A made-up caption; after NAMES of them the mentions come again, in other texts."""
+    mention = name_of(place % NAMES)
+    text = f"A view of {mention} on day {place % 997} of year {place // 997}."
+    return Caption(text, 10, 10 + len(mention), f"E{place % NAMES}", None)
+
+
+def examples() -> list[Caption]:
+    """Captions to learn demonstrations from."""
+    return [caption_of(place) for place in range(EXAMPLES)]
+
+
+def stream(nlp: "Language", mentions: int) -> "Iterator[Doc]":
+    """Docs one by one, every tenth with a picture that no other has."""
+    from benchmarks.subject import docs_of
+
+    generator = np.random.default_rng(0)
+    for place in range(mentions):
+        [doc] = docs_of(nlp, [caption_of(place)])
+        if place % PICTURES_EVERY == 0:
+            doc.user_data["image"] = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        yield doc
+
+
+def soak(nlp: "Language", mentions: int, *, warm_up: int, sample: int) -> list[Sample]:
+    """Link a stream; the memory after the first warm_up mentions and then after every `sample`."""
+    samples: list[Sample] = []
+    for done, doc in enumerate(nlp.pipe(stream(nlp, mentions)), 1):
+        if not doc.ents[0].kb_id_:
+            raise RuntimeError(f"mention {done} was not linked: {doc.text!r}")
+        if done == warm_up or (done > warm_up and (done % sample == 0 or done == mentions)):
+            gc.collect()
+            samples.append(Sample(done, resident_mb()))
+            say(f"{done} mentions, {samples[-1].mb:.0f} MB")
+    return samples
+
+
+def growth(samples: Sequence[Sample]) -> float:
+    """The most that memory was above that of the first sample, in MB."""
+    return round(max(sample.mb for sample in samples) - samples[0].mb, 1)
+
+
+def resident_mb() -> float:
+    """Resident memory of this process. Where there is no /proc, the most it ever was."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        import resource
+
+        most: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return float(most) / (2**20 if sys.platform == "darwin" else 2**10)
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,100 @@
+"""Where a mention's time goes: the seconds of each stage, less those of the stages inside it."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+STAGES = (
+    "retrieve",
+    "tokenise",
+    "embed",
+    "encode image",
+    "map",
+    "prefill",
+    "search steps",
+    "constraint",
+    "write",
+    "other",
+)
+
+
+class StageClock:
+    """Adds up the time between entering and leaving stages; time in an inner stage counts there alone."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self._now = now
+        self._inside: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """The stage that all until the end of the block belongs to."""
+        self._turn()
+        self._inside.append(name)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._inside.pop()
+
+    def _turn(self) -> None:
+        now = self._now()
+        if self._inside:
+            self.seconds[self._inside[-1]] += now - self._since
+        self._since = now
+
+    def wrap(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its time counted for a stage."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self.stage(name):
+                return function(*args, **kwargs)
+
+        return timed
+
+    def shares(self, mentions: int) -> dict[str, dict[str, float]]:
+        """Milliseconds of a mention and the share of the whole, by stage."""
+        whole = sum(self.seconds.values()) or 1.0
+        return {
+            name: {"ms_per_mention": round(1000 * seconds / mentions, 3), "share": round(seconds / whole, 4)}
+            for name, seconds in self.seconds.items()
+        }
+
+
+@contextmanager
+def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
+    """Count what the pipeline's linker does meanwhile, stage by stage."""
+    from benchmarks.subject import linker_in
+    from spacy_gemel import stages as module
+    from spacy_gemel.language.continuations import Branches, PlainRows
+
+    pipe = linker_in(nlp)
+    parts = pipe.stages
+    points: Sequence[tuple[Any, str, str]] = (
+        (pipe.retriever, "rank", "retrieve"),
+        (parts.language_model.tokenizer, "encode", "tokenise"),
+        (parts.embedder, "embed", "embed"),
+        (pipe._reader, "read", "encode image"),
+        (parts, "embed", "map"),  # less the embedder, which it calls
+        (parts.language_model, "prefill", "prefill"),
+        (Branches, "extend", "search steps"),
+        (PlainRows, "extend", "search steps"),
+        (module, "beam_search", "constraint"),  # all of the search but the language model
+        (pipe, "set_annotations", "write"),
+    )
+    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in points]
+    for owner, name, stage in points:
+        setattr(owner, name, clock.wrap(stage, getattr(owner, name)))
+    try:
+        yield
+    finally:
+        for owner, name, own in before:
+            if own is None:  # it was its class's
+                delattr(owner, name)
+            else:
+                setattr(owner, name, own)

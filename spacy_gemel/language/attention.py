@@ -1,0 +1,86 @@
+"""What a token may look at: how far back the layers of a model see, and the masks of beams in one sequence."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Mask = Tensor | dict[str, Tensor]
+
+_SLIDING = "sliding_attention"
+# What configs call the reach of layers that no mask of ours speaks for: GPT-Neo, Llama 4, others.
+_OTHER_REACHES = ("window_size", "attention_window_size", "attention_chunk_size")
+# Frequencies that change with the length of what is read, so that the batch would change the answer.
+_CHANGING_POSITIONS = ("dynamic", "longrope")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far back the layers of a model look.
+
+    windows: for each kind of layer in the model's config the tokens that it sees, itself counted; None for all.
+    shortest: the longest sequence of which every layer sees all, None if there is no limit.
+    same_positions: the longest sequence whose positions are encoded as those of a shorter one, None for no limit.
+    """
+
+    windows: dict[str, int | None]
+    shortest: int | None
+    same_positions: int | None
+
+
+def reach_of(config: Any) -> Reach:
+    """What a model's config says of its windows and its positions. config: that of its text model."""
+    window = _positive(getattr(config, "sliding_window", None))
+    kinds = getattr(config, "layer_types", None)
+    # Models without kinds of layers have one window for all: Mistral, Phi-3.
+    windows = {kind: window if kind == _SLIDING else None for kind in kinds} if kinds else {"all": window}
+    limits = [limit for limit in windows.values() if limit]
+    limits += [limit for name in _OTHER_REACHES if (limit := _positive(getattr(config, name, None)))]
+    return Reach(windows, min(limits, default=None), _same_positions(config))
+
+
+def _positive(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _same_positions(config: Any) -> int | None:
+    # 4.53 says rope_scaling, 5.x rope_parameters, there also one block per kind of layer.
+    block = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    blocks = [block, *(inner for inner in block.values() if isinstance(inner, dict))]
+    limits = []
+    for each in blocks:
+        if each.get("rope_type", each.get("type")) in _CHANGING_POSITIONS:
+            told = each.get("original_max_position_embeddings")
+            limits.append(told or getattr(config, "original_max_position_embeddings", None))
+    return min((limit for limit in limits if limit), default=None)
+
+
+def beam_mask(
+    reach: Reach, lengths: Tensor, width: int, depths: Tensor, seen: Tensor, depth: int, dtype: torch.dtype
+) -> Mask:
+    """The mask of one step: an additive one, (mentions, 1, beams, width + slots), or one for each kind of layer.
+
+    lengths: tokens of each prompt, (mentions,); width: of the longest. depths: of the tokens in the slots, (slots,).
+    seen: (mentions, beams, slots) bool, the ancestors of each beam and itself. depth: of the beams' tokens.
+    """
+    masks = {
+        window: _mask(window, lengths, width, depths, seen, depth, dtype) for window in set(reach.windows.values())
+    }
+    if len(masks) == 1:
+        return next(iter(masks.values()))
+    return {kind: masks[window] for kind, window in reach.windows.items()}
+
+
+def _mask(
+    window: int | None, lengths: Tensor, width: int, depths: Tensor, seen: Tensor, depth: int, dtype: torch.dtype
+) -> Tensor:
+    columns = torch.arange(width, device=lengths.device)
+    prompt = columns < lengths[:, None]  # (mentions, width)
+    if window is not None:
+        prompt = prompt & (columns > lengths[:, None] + depth - window)
+        seen = seen & (depths > depth - window)
+    beams = seen.shape[1]
+    visible = torch.cat([prompt[:, None].expand(-1, beams, -1), seen], dim=-1)
+    mask = torch.zeros(visible.shape, dtype=dtype, device=lengths.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]

@@ -1,0 +1,87 @@
+"""The keys and values of a search: one copy per mention, in memory that is taken once.
+
+transformers' own DynamicCache concatenates, that is copies, all keys and values at each step.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+
+@dataclass
+class _Layer:
+    """One layer's, (mentions, heads, width + room, head width) each; `filled` of their tokens hold something."""
+
+    keys: Tensor
+    values: Tensor
+    filled: int
+
+
+class SharedCache(Cache):
+    """A key-value cache for one prefill and a known number of tokens after it.
+
+    room: tokens that may be appended.
+    It keeps all of a prompt also for layers with a sliding window: what they may see is left to the mask. The models
+    of transformers 4.53 and of 5.x both take it: it answers the questions that either asks of a `Cache`.
+    """
+
+    is_compileable = False
+
+    def __init__(self, room: int) -> None:
+        # Not Cache's own __init__: 4.53's takes nothing, that of 5.x the layers, which 5.x looks for sliding ones.
+        self.room = room
+        self.layers: list[Any] = []
+        self._layers: dict[int, _Layer] = {}
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Append to a layer; all its keys and values so far, (mentions, heads, tokens, head width) each.
+
+        Raises RuntimeError where there is no room left.
+        """
+        new = key_states.shape[-2]
+        layer = self._layers.get(layer_idx)
+        if layer is None:
+            self._layers[layer_idx] = _Layer(self._roomy(key_states), self._roomy(value_states), new)
+            return key_states, value_states  # the prompt attends to itself as it is
+        stop = layer.filled + new
+        if stop > layer.keys.shape[-2]:
+            raise RuntimeError(f"the cache has room for {self.room} tokens after the prompt, {new} are too many")
+        layer.keys[..., layer.filled : stop, :] = key_states
+        layer.values[..., layer.filled : stop, :] = value_states
+        layer.filled = stop
+        return layer.keys[..., :stop, :], layer.values[..., :stop, :]
+
+    def _roomy(self, states: Tensor) -> Tensor:
+        *outer, width, size = states.shape
+        roomy = states.new_empty((*outer, width + self.room, size))
+        roomy[..., :width, :] = states
+        return roomy
+
+    # What the models of transformers ask
+
+    def get_seq_length(self, layer_idx: int | None = 0) -> int:
+        """Tokens in a layer."""
+        layer = self._layers.get(layer_idx or 0)
+        return 0 if layer is None else layer.filled
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Asked by 5.x: where the next token stands."""
+        return self.get_seq_length(layer_idx)
+
+    def get_mask_sizes(self, query: Any, layer_idx: int) -> tuple[int, int]:
+        """Keys that the next tokens see, and the place of the first. query: their number (5.x) or places (4.53)."""
+        length = query if isinstance(query, int) else query.shape[0]
+        return self.get_seq_length(layer_idx) + length, 0
+
+    def get_max_cache_shape(self, layer_idx: int = 0) -> int | None:
+        """Asked by 4.53: no limit."""
+        return None
+
+    def get_max_length(self, layer_idx: int | None = None) -> int:
+        """Asked by 5.x: no limit."""
+        return -1
