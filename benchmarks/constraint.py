@@ -89,7 +89,7 @@ def measure_constraint(
         "constraint_overhead": round(median(shares), 4),
         "constraint_overhead_spread": spread(shares),
         "search_seconds_per_mention": spread(wholes),
-        "names": len(trie),
+        "names": trie.arrays.count_names(),
         "edges": trie.n_edges,
         "first_tokens": len(trie.children(0)[0]),
     }

@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.agreement import Answer, agreement
 from benchmarks.constraint import made_up_trie, measure_constraint
+from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
 from benchmarks.official import Official
 from benchmarks.prefill import measure_prefill
 from benchmarks.random_llama import Shape, write_random_llama
+from benchmarks.running import say
 from benchmarks.stage_clock import StageClock, watched
 from benchmarks.subject import Caption, Parts, docs_of, forget_all, linker_in, longer, make_pipeline, read_captions
 from benchmarks.timing import seconds_of, spread
-from benchmarks.trials import MODELS, ROOT, World, prepare, say, write_json
+from benchmarks.worlds import MODELS, ROOT, World, prepare
 
 if TYPE_CHECKING:
     from spacy.language import Language

@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
 from benchmarks.random_llama import Shape, write_random_llama
+from benchmarks.running import say
 from benchmarks.subject import Caption, Parts, make_pipeline
-from benchmarks.trials import MODELS, ROOT, say, write_json
+from benchmarks.worlds import MODELS, ROOT
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.language.tokenizer import load_tokenizer
 

@@ -11,7 +11,8 @@ from spacy.tokens import Span
 from spacy.training import Example
 from thinc.api import Config, fix_random_seed
 
-from benchmarks.trials import CONFIG, ROOT
+from benchmarks.trials import CONFIG
+from benchmarks.worlds import ROOT
 
 if TYPE_CHECKING:
     from spacy.language import Language

@@ -16,7 +16,7 @@ from benchmarks.random_llama import Shape, write_random_llama
 from benchmarks.stage_clock import STAGES, StageClock
 from benchmarks.subject import Caption, longer, read_captions
 from benchmarks.timing import spread
-from benchmarks.trials import World
+from benchmarks.worlds import World
 from spacy_gemel.language.loading import load_causal_lm
 from tests.pipeline import COLOURS, entity_id, make_kb, picture
 
