@@ -70,6 +70,7 @@ TINY = Sizes(
     names=2000,
     examples=20,
     mini_examples=20,
+    more_words=10,
     shape=Shape(hidden=32, inner=64, layers=1, heads=2, vocabulary=3200),
 )
 

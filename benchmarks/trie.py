@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
 from benchmarks.made_names import MadeNames, make_names, write_entities
 from benchmarks.trie_steps import save
@@ -63,8 +64,7 @@ def main(arguments: list[str]) -> None:
     holds = {key: low <= figures[key] <= high for key, (low, high) in LIMITS.items()}
     result = {"command": "python -m benchmarks.trie", **figures, "holds": holds, "machine": machine}
     if options.names == NAMES:
-        path = ROOT / "benchmarks" / "results" / "trie.json"
-        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf8")
+        write_json(ROOT / "benchmarks" / "results" / "trie.json", result)
     for ratio in ("dict_memory_ratio", "dict_build_ratio"):
         print(f"{ratio}: {figures[ratio]} (from {figures[f'{ratio}_spread'][0]} to {figures[f'{ratio}_spread'][1]})")
     print(f"fp32 2048^3 matrix product: {machine['fp32_matmul_2048_gflops']} GFLOP/s")
@@ -89,6 +89,8 @@ def measure_kb(names: MadeNames, folder: Path, repeats: int) -> dict[str, Any]:
     milliseconds = [run["milliseconds"] for run in opened]
     return {
         **figures,
+        "build_seconds": round(figures["build_seconds"], 2),
+        "build_kb_seconds": round(figures["build_kb_seconds"], 1),
         "prefix_name_share": round(prefix_names(TrieArrays.open(kb)) / figures["distinct_names"], 3),
         "tokens_per_name": round(len(names.tokens) / len(names), 2),
         "bytes": sum((kb / file).stat().st_size for file in TrieArrays.file_names()),

@@ -30,8 +30,8 @@ def build(entities: str, kb_dir: str) -> dict[str, Any]:
 
     report = build_kb(entities, kb_dir, DigitTokenizer())
     return {
-        "build_seconds": round(report.trie_seconds, 2),
-        "build_kb_seconds": round(report.seconds, 1),
+        "build_seconds": report.trie_seconds,
+        "build_kb_seconds": report.seconds,
         "build_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
         "edges": report.meta.edges,
         "names": report.meta.names,
