@@ -4,8 +4,6 @@ python -m benchmarks.trie_steps STEP FOLDER ...: prints a JSON object.
 """
 
 import json
-import mmap
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -15,13 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.machine import peak_mb, resident_mb
 from benchmarks.made_names import CHUNK, VOCABULARY, DigitTokenizer, MadeNames
-
-
-def resident_mb() -> float:
-    """Memory of this process, mapped files included as far as they were read."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * mmap.PAGESIZE / 1e6
 
 
 def build(entities: str, kb_dir: str) -> dict[str, Any]:
@@ -32,7 +25,7 @@ def build(entities: str, kb_dir: str) -> dict[str, Any]:
     return {
         "build_seconds": report.trie_seconds,
         "build_kb_seconds": report.seconds,
-        "build_peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
+        "build_peak_mb": round(peak_mb()),
         "edges": report.meta.edges,
         "names": report.meta.names,
         "distinct_names": report.meta.distinct_names,

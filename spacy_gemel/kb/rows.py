@@ -26,6 +26,7 @@ REASONS = {
 MAX_LINE = 2**24
 """Bytes of the longest line that is read: a file without line breaks must not fill the memory."""
 
+_PART = 2**20
 _MAX_COUNT = 2**63 - 1
 
 
@@ -74,14 +75,16 @@ class RowReader:
             raise OSError(f"{self.path} cannot be read: {error}") from error
 
     def _lines(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-        """The size of each line, and its bytes as far as they are worth reading."""
-        while part := file.readline(MAX_LINE + 1):
-            self._digest.update(part)
-            size, raw = len(part), part
-            while len(part) > MAX_LINE and not part.endswith(b"\n"):
-                part = file.readline(MAX_LINE + 1)
-                self._digest.update(part)
-                size += len(part)
+        """The size of each line, and its bytes; none of a line that is too long."""
+        while raw := file.readline(MAX_LINE + 1):
+            self._digest.update(raw)
+            size = len(raw)
+            if size > MAX_LINE:
+                ended, raw = raw.endswith(b"\n"), b""
+                while not ended and (part := file.readline(_PART)):
+                    self._digest.update(part)
+                    size += len(part)
+                    ended = part.endswith(b"\n")
             yield size, raw
 
 

@@ -1,5 +1,6 @@
 """Building: what is taken, what is left out and counted, and what an error leaves behind."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.kb.rows import RowReader
 
 Build = Callable[..., BuildReport]
 
@@ -61,6 +63,22 @@ def test_bytes_that_are_no_text(tmp_path: Path, tokenizer: Any) -> None:
     report = build_kb(source, tmp_path / "kb", tokenizer, progress=False)
     assert report.meta.skipped["bad_json"].count == 1
     assert entities(KnowledgeBase.open(tmp_path / "kb")) == ["Q1", "Q3"]
+
+
+@pytest.mark.parametrize("length", [99, 100, 101, 107, 108, 140])
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, end: str) -> None:
+    monkeypatch.setattr("spacy_gemel.kb.rows.MAX_LINE", 100)
+    monkeypatch.setattr("spacy_gemel.kb.rows._PART", 7)
+    source = tmp_path / "entities.jsonl"
+    long = '{"id": "Q2", "name": "two"}'
+    long += " " * (length - len(long) - len(end)) + end
+    source.write_text('{"id": "Q1", "name": "one"}\n' + long + ('{"id": "Q3", "name": "three"}' if end else ""))
+    reader = RowReader(source)
+    lines = list(reader)
+    assert [line.size for line in lines] == [28, length, 29][: 3 if end else 2]
+    assert [isinstance(line.content, Entity) for line in lines] == [True, length <= 100, True][: len(lines)]
+    assert reader.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def test_first_of_a_repeated_id_stays(tmp_path: Path, build: Build) -> None:
