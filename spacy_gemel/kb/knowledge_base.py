@@ -14,7 +14,7 @@ from spacy_gemel.kb.entity_table import ENTITIES_FILE, EntityTable
 from spacy_gemel.kb.errors import KBError, build_command
 from spacy_gemel.kb.ids import HASH_FILE, ROW_FILE, IdIndex
 from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
-from spacy_gemel.kb.trie import NameTrie, TrieArrays, plain_rows
+from spacy_gemel.kb.trie import NameTrie, TrieArrays
 
 COUNTS_FILE = "counts.npy"
 DATA_FILES = (ENTITIES_FILE, COUNTS_FILE, HASH_FILE, ROW_FILE, *TrieArrays.file_names())
@@ -58,7 +58,7 @@ class KnowledgeBase:
         if problems:
             raise KBError(f"{problems[0]}. Build it again with: {build_command(folder)}")
         folder = folder.absolute()
-        trie = NameTrie.open(folder)
+        trie = NameTrie.open(folder, meta.vocab_size, meta.entities)
         ids = IdIndex.open(folder)
         counts = open_array(folder / COUNTS_FILE, np.int64)
         found = (trie.n_edges, len(trie.leaf_rows), len(ids.rows), len(counts))
@@ -92,10 +92,7 @@ class KnowledgeBase:
     def _named(self) -> NDArray[np.bool_]:
         """Whether each entity's name is in the trie, (rows,)."""
         named = np.zeros(len(self), dtype=np.bool_)
-        rows = plain_rows(self.trie.leaf_rows)
-        if int(rows.max()) >= len(self):
-            raise KBError(f"The trie of {self.path} points outside the entities: build it again")
-        named[rows] = True
+        named[self.trie.all_rows()] = True
         return named
 
     def linkable_row(self, kb_id: str) -> int | None:

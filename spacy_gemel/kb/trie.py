@@ -63,7 +63,7 @@ class TrieArrays:
         return [f"trie_{field.name}.npy" for field in fields(TrieArrays)]
 
     def save(self, folder: Path) -> None:
-        """Write each array to its file in an existing folder."""
+        """Write each array to its file in an existing folder. Raises OSError."""
         for field, name in zip(fields(self), self.file_names(), strict=True):
             save_array(folder / name, getattr(self, field.name))
 
@@ -102,10 +102,16 @@ class NameTrie:
 
     A name that is the prefix of another ends by its own END edge. Nothing is ever read outside the
     arrays: a node number that does not exist raises IndexError, offsets that make no sense raise KBError.
+
+    vocab_size: where it is given, no token id from it on is ever given out (KBError): a model that is asked for the
+    score of one, on a GPU, cannot be used again.
+    n_entities: where it is given, no row from it on is (KBError).
     """
 
-    def __init__(self, arrays: TrieArrays) -> None:
+    def __init__(self, arrays: TrieArrays, vocab_size: int | None = None, n_entities: int | None = None) -> None:
         _check_shapes(arrays)
+        if vocab_size is not None and arrays.tokens.dtype != token_dtype(vocab_size):
+            raise KBError(f"The trie's tokens are not those of a vocabulary of {vocab_size}: build the KB again")
         self.arrays = arrays
         self.tokens = arrays.tokens
         self.offsets = arrays.offsets
@@ -114,11 +120,16 @@ class NameTrie:
         self.leaf_starts = arrays.leaf_starts
         self.end = int(np.iinfo(arrays.tokens.dtype).max)
         """The token of END edges: a marker, no token id."""
+        self._widest = (self.end if vocab_size is None else vocab_size) + 1
+        """Children of a node that has as many as there can be: every token, and END."""
+        # of the array's dtype, which numpy compares faster
+        self._strange, self._end = arrays.tokens.dtype.type(self._widest - 1), arrays.tokens.dtype.type(self.end)
+        self._n_entities = n_entities
 
     @classmethod
-    def open(cls, folder: str | Path) -> NameTrie:
+    def open(cls, folder: str | Path, vocab_size: int | None = None, n_entities: int | None = None) -> NameTrie:
         """Memory-map the trie of a knowledge base folder (raises KBError)."""
-        return cls(TrieArrays.open(Path(folder)))
+        return cls(TrieArrays.open(Path(folder)), vocab_size, n_entities)
 
     @property
     def n_edges(self) -> int:
@@ -131,12 +142,16 @@ class NameTrie:
         return int(self.height[ROOT])
 
     def children(self, node: int) -> tuple[TokenArray, NDArray[np.int64]]:
-        """Tokens (k,) and edges (k,) that leave a node, by token; both empty below an END edge."""
+        """Tokens (k,) and edges (k,) that leave a node, by token; both empty below an END edge.
+
+        Raises IndexError for a node that does not exist, and KBError where the trie is corrupt.
+        """
         start, stop = self._span(node)
+        self._check_tokens(self.tokens[start:stop])
         return self.tokens[start:stop], np.arange(start, stop, dtype=np.int64)
 
     def children_of(self, nodes: NDArray[np.integer[Any]]) -> Children:
-        """The children of many nodes (n,) at once, padded to the widest of them."""
+        """The children of many nodes (n,) at once, padded to the widest of them; raises as ``children`` does."""
         nodes = np.asarray(nodes)
         if nodes.ndim != 1:
             raise ValueError(f"children_of takes an array of shape (n,), not {nodes.shape}")
@@ -148,14 +163,16 @@ class NameTrie:
         nodes = nodes.astype(np.int64)
         start = self.offsets[nodes].astype(np.int64)[:, None]  # (n, 1)
         stop = self.offsets[nodes + 1].astype(np.int64)[:, None]  # (n, 1)
-        if ((start <= nodes[:, None]) | (stop < start) | (stop > self.n_edges)).any():
+        fanout = int((stop - start).max())
+        if ((start <= nodes[:, None]) | (stop < start) | (stop > self.n_edges)).any() or fanout > self._widest:
             raise _corrupt("offsets")
-        edges = start + np.arange(int((stop - start).max()))  # (n, fanout)
+        edges = start + np.arange(fanout)  # (n, fanout)
         valid = edges < stop
         edges[~valid] = 0
-        tokens = self.tokens[edges].astype(np.int64)
+        tokens = self.tokens[edges]
         tokens[~valid] = 0
-        return Children(tokens, edges, valid)
+        self._check_tokens(tokens)
+        return Children(tokens.astype(np.int64), edges, valid)
 
     def is_end(self, edge: int) -> bool:
         """Whether an edge ends a name."""
@@ -182,26 +199,41 @@ class NameTrie:
         return node
 
     def rows_at(self, edge: int) -> NDArray[np.int32]:
-        """Rows (n,) of the entities whose name ends with this END edge, the best first; else empty."""
+        """Rows (n,) of the entities whose name ends with this END edge, the best first; else empty.
+
+        Raises IndexError for an edge that does not exist, and KBError where the trie is corrupt.
+        """
         if not self.is_end(edge):
             return self.leaf_rows[:0]
         block = edge // LEAF_BLOCK
-        before = int(np.count_nonzero(self.tokens[block * LEAF_BLOCK : edge] == self.end))
+        first_edge = block * LEAF_BLOCK
+        ends = self.tokens[first_edge : first_edge + LEAF_BLOCK] == self.end
+        before = int(np.count_nonzero(ends[: edge - first_edge]))
         start, stop = int(self.leaf_starts[block]), int(self.leaf_starts[block + 1])
         if not 0 <= start <= stop <= len(self.leaf_rows):
             raise _corrupt("leaf_starts")
         rows = self.leaf_rows[start:stop]
         lasts = np.flatnonzero(rows >= 0)  # the last row of each name that ends in the block
-        if before >= len(lasts):
+        if len(lasts) != np.count_nonzero(ends):
             raise _corrupt("leaf_rows")
         first = int(lasts[before - 1]) + 1 if before else 0
-        return plain_rows(rows[first : int(lasts[before]) + 1])
+        return self._plain(rows[first : int(lasts[before]) + 1])
 
     def rows_of(self, token_ids: Iterable[int]) -> NDArray[np.int32]:
         """Rows (n,) of the entities whose name has exactly these tokens, the best first; empty if none."""
         node = self.walk(token_ids)
         edge = None if node is None else self.end_edge(node)
         return self.leaf_rows[:0] if edge is None else self.rows_at(edge)
+
+    def all_rows(self) -> NDArray[np.int32]:
+        """Rows (N,) of all entities whose name is in the trie, by name; reads all of leaf_rows. Raises KBError."""
+        return self._plain(self.leaf_rows)
+
+    def _plain(self, leaf_rows: NDArray[np.int32]) -> NDArray[np.int32]:
+        rows = plain_rows(leaf_rows)
+        if self._n_entities is not None and int(rows.max()) >= self._n_entities:
+            raise _corrupt("leaf_rows")
+        return rows
 
     def _check_node(self, node: int) -> None:
         if not 0 <= node < self.n_edges:
@@ -211,9 +243,13 @@ class NameTrie:
         """First and one past the last child of a node. Children come after their node: no cycles."""
         self._check_node(node)
         start, stop = int(self.offsets[node]), int(self.offsets[node + 1])
-        if not node < start <= stop <= self.n_edges:
+        if not node < start <= stop <= self.n_edges or stop - start > self._widest:
             raise _corrupt("offsets")
         return start, stop
+
+    def _check_tokens(self, tokens: TokenArray) -> None:
+        if ((tokens >= self._strange) & (tokens != self._end)).any():
+            raise _corrupt("tokens")
 
 
 def _corrupt(what: str) -> KBError:
@@ -233,6 +269,8 @@ def _check_shapes(arrays: TrieArrays) -> None:
             raise KBError(f"The trie's {name} have {length} items in place of {wanted}: build the KB again")
     if n_edges < 2 or len(arrays.leaf_rows) < 1:
         raise KBError("The trie holds no name: build the KB again")
+    if int(arrays.height[ROOT]) < 2:
+        raise _corrupt("height")
     if int(arrays.offsets[0]) != 1 or int(arrays.offsets[-1]) != n_edges:
         raise _corrupt("offsets")
     if int(arrays.tokens[-1]) != np.iinfo(arrays.tokens.dtype).max:

@@ -73,7 +73,7 @@ def trie_from_names(
     lengths = np.array([len(name) for name in names], dtype=np.int64)
     row_array = np.arange(len(names)) if rows is None else np.array(rows, dtype=np.int64)
     count_array = np.zeros(len(names), np.int64) if counts is None else np.array(counts, dtype=np.int64)
-    return NameTrie(build_trie(flat, lengths, row_array, count_array, vocab_size))
+    return NameTrie(build_trie(flat, lengths, row_array, count_array, vocab_size), vocab_size)
 
 
 def _check(tokens: Ints, lengths: Ints, rows: Ints, counts: Ints, vocab_size: int) -> None:

@@ -251,8 +251,108 @@ def test_corrupt_offsets_are_never_followed(value: int) -> None:
         assert check_trie(trie.arrays, np.zeros(4, np.int64), 3)
 
 
+def changed(arrays: TrieArrays, name: str, values: object) -> TrieArrays:
+    parts = {other: getattr(arrays, other) for other in TrieArrays.__slots__}
+    parts[name] = np.array(values, dtype=parts[name].dtype)
+    return TrieArrays(**parts)
+
+
+@pytest.mark.parametrize("vocab_size", [9, 65535, 70000])
+def test_token_of_no_vocabulary_is_never_given_out(vocab_size: int) -> None:
+    arrays = trie_from_names([(0,), (0, 8), (2,), (2, 2)], vocab_size).arrays
+    refused = 0
+    for edge in range(len(arrays.tokens) - 1):
+        for bit in range(8 * arrays.tokens.itemsize):
+            tokens = arrays.tokens.copy()
+            tokens[edge] ^= tokens.dtype.type(1 << bit)
+            trie = NameTrie(changed(arrays, "tokens", tokens), vocab_size)
+            for node in range(trie.n_edges):
+                for call in (trie.children, lambda node, trie=trie: trie.children_of(np.array([0, node]))):
+                    try:
+                        found = np.asarray(call(node)[0])
+                    except KBError as error:
+                        assert "tokens are corrupt (python -m spacy_gemel check-kb KB_DIR)" in str(error)
+                        refused += 1
+                    else:
+                        assert ((found < vocab_size) | (found == trie.end)).all()
+    assert refused > 20 or vocab_size == 65535  # all that uint16 can hold but END is in that vocabulary
+
+
+def test_fanout_of_more_than_the_vocabulary_is_corrupt() -> None:
+    """Offsets that stay inside of the trie, but would have a search take hundreds of thousands of edges."""
+    random = np.random.default_rng(0)
+    flat = random.integers(0, 300, 400_000)
+    n = len(flat) // 4
+    arrays = build_trie(flat, np.full(n, 4), np.arange(n), np.zeros(n, np.int64), 300)
+    nodes = random.integers(1, len(arrays.tokens) - 1, 300)
+    refused = {"children": 0, "children_of": 0, "end_edge": 0}
+    for node in nodes.tolist():
+        for bit in range(31):
+            offsets = arrays.offsets.copy()
+            offsets[node] ^= 1 << bit
+            trie = NameTrie(
+                TrieArrays(arrays.tokens, offsets, arrays.height, arrays.leaf_rows, arrays.leaf_starts), 300
+            )
+            for name in refused:
+                for of in (node - 1, node):
+                    try:
+                        found = getattr(trie, name)(np.array([of]) if name == "children_of" else of)
+                    except KBError as error:
+                        assert "offsets are corrupt" in str(error) or "tokens are corrupt" in str(error)
+                        refused[name] += "offsets" in str(error)
+                    else:
+                        assert name == "end_edge" or np.asarray(found[0]).shape[-1] <= 301
+    assert min(refused.values()) > 1000
+
+
+def test_every_token_and_an_end_may_leave_a_node() -> None:
+    trie = trie_from_names([(1,), *[(1, token) for token in range(9)]], 9)
+    (node,) = trie.children(ROOT)[1].tolist()
+    assert len(trie.children(node)[0]) == trie.children_of(np.array([node])).tokens.shape[1] == 10
+
+
+@pytest.mark.parametrize("name", ["leaf_rows", "leaf_starts", "tokens"])
+def test_rows_of_a_corrupt_trie(name: str) -> None:
+    """Rows that are none are never given out, and no name gets another's: a block has as many names as END edges."""
+    arrays = trie_from_names([(first, second) for first in range(20) for second in range(20)], 32_000).arrays
+    sound = NameTrie(arrays, 32_000, 400)
+    edges = range(421, sound.n_edges, 41)
+    assert all(map(sound.is_end, edges))
+    rows_of_edges = np.concatenate([sound.rows_at(edge) for edge in edges]).tolist()
+    refused = 0
+    values = getattr(arrays, name)
+    for place in range(1, len(values) - 1):
+        for bit in range(8 * values.itemsize - 1):
+            flipped = values.copy()
+            flipped[place] ^= flipped.dtype.type(1 << bit)
+            trie = NameTrie(changed(arrays, name, flipped), 32_000, 400)
+            for edge, row in zip(edges, rows_of_edges, strict=True):
+                try:
+                    rows = trie.rows_at(edge).tolist()
+                except KBError as error:
+                    assert "corrupt (python -m spacy_gemel check-kb KB_DIR)" in str(error)
+                    refused += 1
+                else:
+                    # a row in range in place of another is all that only check-kb can see
+                    assert rows == [row] or (name == "leaf_rows" and max(rows) < 400) or not trie.is_end(edge)
+        leaf = arrays.leaf_rows.copy()
+        leaf[place % 400] = ~leaf[place % 400]  # the last row of its name no longer
+        with pytest.raises(KBError, match="leaf_rows are corrupt"):
+            NameTrie(changed(arrays, "leaf_rows", leaf), 32_000, 400).rows_at(421 + place % 400)
+    assert refused > 100
+
+
+def test_vocabulary_that_is_not_the_tries() -> None:
+    arrays = trie_from_names([(0,), (0, 1)], 3).arrays
+    with pytest.raises(KBError, match="vocabulary of 70000"):
+        NameTrie(arrays, 70000)
+
+
 def test_arrays_that_do_not_fit_together() -> None:
     arrays = trie_from_names([(0,), (0, 1)], 3).arrays
+    for height in (0, 1):
+        with pytest.raises(KBError, match="height are corrupt"):
+            NameTrie(changed(arrays, "height", [height, *arrays.height[1:]]))
     for name in TrieArrays.__slots__:
         parts = {other: getattr(arrays, other) for other in TrieArrays.__slots__}
         parts[name] = parts[name][:-1]
