@@ -26,8 +26,8 @@ def open_array(path: Path, *dtypes: DTypeLike) -> NDArray[Any]:
     Only the header is read. The result is a plain ndarray over the mapping: slices of ``np.memmap``
     itself cost several times as much as the look-up they serve.
 
-    Raises KBError when the file is missing, truncated, no ``.npy`` file, or holds another dtype than one of
-    ``dtypes`` or another shape.
+    Raises KBError when the file is missing, truncated, longer than its header says, no ``.npy`` file, or holds
+    another dtype than one of ``dtypes`` or another shape.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -38,4 +38,7 @@ def open_array(path: Path, *dtypes: DTypeLike) -> NDArray[Any]:
     if not isinstance(array, np.memmap) or array.ndim != 1 or array.dtype not in [np.dtype(dtype) for dtype in dtypes]:
         wanted = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
         raise KBError(f"{path} does not hold a one-dimensional {wanted} array: build the KB again")
+    # a header that is said to be shorter than it is would shift all numbers
+    if array.offset + array.nbytes != path.stat().st_size:
+        raise KBError(f"{path} has another size than its header says: build the KB again")
     return np.asarray(array)
