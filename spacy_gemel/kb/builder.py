@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from spacy_gemel.kb.arrays import save_array
 from spacy_gemel.kb.columns import Columns
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.entity_table import BATCH_ROWS, EntityWriter
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.folder import check_replaceable, work_folder, work_path, written_whole
-from spacy_gemel.kb.ids import hash_id
-from spacy_gemel.kb.knowledge_base import DATA_FILES
-from spacy_gemel.kb.meta import META_FILE, KBMeta, Skipped, records_of, write_meta
+from spacy_gemel.kb.ids import IdIndex
+from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES
+from spacy_gemel.kb.meta import META_FILE, KBMeta, records_of, write_meta
 from spacy_gemel.kb.names import NameTokenizer, TokenisedNames, tokenise_names
-from spacy_gemel.kb.rows import REASONS, RowProblem, RowReader
+from spacy_gemel.kb.reading import Batch, Scan, Skips, read_batches, scan_entities
+from spacy_gemel.kb.rows import REASONS
 from spacy_gemel.kb.token_store import TokenStore
-from spacy_gemel.kb.trie_builder import MAX_TOKENS
+from spacy_gemel.kb.trie import TrieArrays
+from spacy_gemel.kb.trie_builder import MAX_TOKENS, build_trie
 
-_EXAMPLES = 5
 _FORMAT_1_FILES = ("trie_leaf_edges.npy", "trie_leaf_offsets.npy")
 
 
@@ -61,45 +61,6 @@ class BuildReport:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """What the first reading finds: the file's size in bytes and checksum, and hashes of ids that may repeat."""
-
-    size: int
-    sha256: str
-    repeated: set[int]
-
-
-@dataclass(slots=True)
-class _Numbered:
-    """A batch of entities with the line and the hash of the id of each."""
-
-    entities: list[Entity] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    hashes: list[int] = field(default_factory=list)
-
-
-class _Skips:
-    """Counts and first examples of what is left out, by reason."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._found: dict[str, tuple[int, list[str]]] = {}
-
-    def add(self, line: int, problem: RowProblem) -> None:
-        count, examples = self._found.get(problem.reason, (0, []))
-        if len(examples) < _EXAMPLES:
-            examples.append(f"{self._source}:{line}: {problem.message}")
-        self._found[problem.reason] = (count + 1, examples)
-
-    def first(self) -> str:
-        examples = [examples[0] for _, examples in self._found.values()]
-        return f" The first problem: {examples[0]}" if examples else ""
-
-    def summary(self) -> dict[str, Skipped]:
-        return {reason: Skipped(count, tuple(examples)) for reason, (count, examples) in sorted(self._found.items())}
-
-
 def build_kb(
     entities_jsonl: str | Path,
     out_dir: str | Path,
@@ -130,7 +91,7 @@ def build_kb(
         raise KBError(f"{source} does not exist or is no file: give a file of JSON lines with id and name")
     check_replaceable(target, {META_FILE, *DATA_FILES, *_FORMAT_1_FILES})
     try:
-        scan = _scan(source, progress)
+        scan = scan_entities(source, progress)
         with work_folder(target) as work:
             store = TokenStore(work, scan.sha256, tokenizer, max_name_tokens, BATCH_ROWS)
             build = _Build(source, scan, tokenizer, max_name_tokens, store, progress)
@@ -145,37 +106,13 @@ def build_kb(
     return BuildReport(Path(out_dir), meta, time.perf_counter() - begin, build.trie_seconds, build.resumed)
 
 
-def _scan(source: Path, progress: bool) -> _Scan:
-    """Read the whole file once; raises KBError if it has no entity."""
-    size = source.stat().st_size
-    hashes: list[NDArray[np.uint64]] = []
-    batch: list[int] = []
-    problem = ""
-    rows = RowReader(source)
-    with _bar("Reading entities", size, "B", progress) as bar:
-        for line in rows:
-            bar.update(line.size)
-            if isinstance(line.content, Entity):
-                batch.append(hash_id(line.content.kb_id))
-            elif not problem:
-                problem = f" The first problem: {source.name}:{line.number}: {line.content.message}"
-            if len(batch) == BATCH_ROWS:
-                hashes.append(np.array(batch, dtype=np.uint64))
-                batch.clear()
-    hashes.append(np.array(batch, dtype=np.uint64))
-    found = np.sort(np.concatenate(hashes))
-    if len(found) == 0:
-        raise KBError(f'{source} has no entity: lines like {{"id": "Q1", "name": "Name"}} are expected.{problem}')
-    return _Scan(size, rows.sha256, set(found[1:][found[1:] == found[:-1]].tolist()))
-
-
 class _Build:
     """One build, from the scanned file to a complete folder."""
 
     def __init__(
         self,
         source: Path,
-        scan: _Scan,
+        scan: Scan,
         tokenizer: NameTokenizer,
         max_name_tokens: int,
         store: TokenStore,
@@ -188,7 +125,7 @@ class _Build:
         self.store = store
         self.progress = progress
         self.columns = Columns()
-        self.skips = _Skips(source.name)
+        self.skips = Skips(source.name)
         self.trie_seconds = 0.0
         self.resumed = 0
         """Entities whose tokenised names were found."""
@@ -199,8 +136,9 @@ class _Build:
         if found and self.progress:
             message = f"An interrupted build has tokenised {found} batches of {BATCH_ROWS} names: going on from there"
             tqdm.write(message, file=sys.stderr)
+        batches = read_batches(self.source, self.scan, self.skips, BATCH_ROWS, self.progress)
         with EntityWriter(folder) as writer:
-            for index, batch in enumerate(self._batches()):
+            for index, batch in enumerate(batches):
                 writer.write(batch.entities)
                 self._take(index, batch)
         begin = time.perf_counter()
@@ -208,36 +146,7 @@ class _Build:
         self.trie_seconds = time.perf_counter() - begin
         return meta
 
-    def _batches(self) -> Iterator[_Numbered]:
-        """The entities in batches, without ids that stand above already."""
-        seen: set[str] = set()
-        batch = _Numbered()
-        rows = RowReader(self.source)
-        with _bar("Tokenising names", self.scan.size, "B", self.progress) as bar:
-            for line in rows:
-                bar.update(line.size)
-                if isinstance(line.content, RowProblem):
-                    self.skips.add(line.number, line.content)
-                    continue
-                kb_id = line.content.kb_id
-                hashed = hash_id(kb_id)
-                if hashed in self.scan.repeated:
-                    if kb_id in seen:
-                        self.skips.add(line.number, RowProblem("duplicate_id", f"id {kb_id!r} stands above already"))
-                        continue
-                    seen.add(kb_id)
-                batch.entities.append(line.content)
-                batch.lines.append(line.number)
-                batch.hashes.append(hashed)
-                if len(batch.entities) == BATCH_ROWS:
-                    yield batch
-                    batch = _Numbered()
-        if rows.sha256 != self.scan.sha256:
-            raise KBError(f"{self.source} changed while it was read: build again")
-        if batch.entities:
-            yield batch
-
-    def _take(self, index: int, batch: _Numbered) -> None:
+    def _take(self, index: int, batch: Batch) -> None:
         """Tokenise a batch's names, unless an earlier build has, and keep its numbers."""
         names = self.store.read(index, len(batch.entities))
         if names is None:
@@ -265,7 +174,7 @@ class _Build:
                 bar.update()
                 bar.set_postfix_str(step)
 
-            trie = columns.write_arrays(folder, self.tokenizer.vocab_size, show)
+            trie = self._write_arrays(folder, show)
             show("taking checksums")
             files = records_of(folder, DATA_FILES)
         meta = KBMeta(
@@ -284,9 +193,18 @@ class _Build:
         write_meta(folder, meta)
         return meta
 
+    def _write_arrays(self, folder: Path, on_step: Callable[[str], object]) -> TrieArrays:
+        """Build the trie and the index of ids, and write all arrays; the trie is returned.
 
-def _bar(what: str, total: int, unit: str, progress: bool) -> tqdm[NoReturn]:
-    bar: tqdm[NoReturn] = tqdm(
-        total=total, desc=what, unit=unit, unit_scale=True, file=sys.stderr, disable=not progress
-    )
-    return bar
+        on_step is called with what is done next. Raises KBError as ``build_trie`` does, and OSError.
+        """
+        columns = self.columns
+        counts, rows = np.concatenate(columns.counts), np.concatenate(columns.rows)
+        tokens, lengths = np.concatenate(columns.tokens), np.concatenate(columns.lengths)
+        trie = build_trie(tokens, lengths, rows, counts[rows], self.tokenizer.vocab_size, on_step)
+        on_step("writing arrays")
+        trie.save(folder)
+        save_array(folder / COUNTS_FILE, counts)
+        on_step("indexing ids")
+        IdIndex.build(np.concatenate(columns.hashes)).save(folder)
+        return trie

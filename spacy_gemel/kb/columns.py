@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.arrays import save_array
-from spacy_gemel.kb.ids import IdIndex
-from spacy_gemel.kb.knowledge_base import COUNTS_FILE
 from spacy_gemel.kb.names import TokenisedNames
-from spacy_gemel.kb.trie import TokenArray, TrieArrays
-from spacy_gemel.kb.trie_builder import build_trie
+from spacy_gemel.kb.trie import TokenArray
 
 
 @dataclass(slots=True)
@@ -43,19 +37,3 @@ class Columns:
         self.rows.append((names.places + self.n_entities).astype(np.int32))
         self.n_entities += len(counts)
         self.n_names += len(names.lengths)
-
-    def write_arrays(self, folder: Path, vocab_size: int, on_step: Callable[[str], object]) -> TrieArrays:
-        """Build the trie and the index of ids, and write all arrays into a folder; the trie is returned.
-
-        on_step is called with what is done next. Raises KBError as ``build_trie`` does, and OSError.
-        """
-        counts = np.concatenate(self.counts)
-        rows = np.concatenate(self.rows)
-        tokens, lengths = np.concatenate(self.tokens), np.concatenate(self.lengths)
-        trie = build_trie(tokens, lengths, rows, counts[rows], vocab_size, on_step)
-        on_step("writing arrays")
-        trie.save(folder)
-        save_array(folder / COUNTS_FILE, counts)
-        on_step("indexing ids")
-        IdIndex.build(np.concatenate(self.hashes)).save(folder)
-        return trie

@@ -185,7 +185,7 @@ def test_a_file_in_the_way(tmp_path: Path, build: Build) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("boom")])
-@pytest.mark.parametrize("where", ["builder.tokenise_names", "columns.build_trie", "builder.write_meta"])
+@pytest.mark.parametrize("where", ["builder.tokenise_names", "builder.build_trie", "builder.write_meta"])
 def test_error_while_building_leaves_the_old_kb(
     tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, error: BaseException, where: str
 ) -> None:

@@ -102,7 +102,7 @@ def test_reopened_elsewhere_and_in_another_process(
 
 
 def test_colliding_hashes(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("ids", "builder", "check"):
+    for module in ("ids", "reading", "check"):
         monkeypatch.setattr(f"spacy_gemel.kb.{module}.hash_id", lambda kb_id: hash_id(kb_id) % 3)
     rows = [{"id": f"Q{i % 20}", "name": f"n{i}"} for i in range(21)]
     kb = KnowledgeBase.open(build(tmp_path, rows).path)

@@ -126,7 +126,7 @@ def test_goes_on_after_the_trie_could_not_be_built(
     tmp_path: Path, build: Build, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("spacy_gemel.kb.columns.build_trie", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        patch.setattr("spacy_gemel.kb.builder.build_trie", lambda *_: (_ for _ in ()).throw(MemoryError()))
         with pytest.raises(MemoryError):
             build(tmp_path, ROWS)
     assert build(tmp_path, ROWS).resumed == 60
