@@ -92,9 +92,11 @@ def build_kb(
         names = load_tokenizer(tokenizer, revision)
         try:
             report = run(entities, kb_dir, names, max_name_tokens=max_name_tokens, progress=not quiet)
-        except KeyboardInterrupt:
-            again = "the same command goes on from the names that are tokenised"
-            typer.echo(f"interrupted: {kb_dir} is as it was before; {again}", err=True)
+        except KeyboardInterrupt as interrupt:
+            # the notes say what is left: it depends on how far the build was
+            typer.echo(
+                " ".join([f"interrupted while building {kb_dir}.", *getattr(interrupt, "__notes__", ())]), err=True
+            )
             raise typer.Exit(130) from None
         typer.echo("\n".join(report.lines()))
 

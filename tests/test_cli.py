@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 from spacy_gemel import pipelines
 from spacy_gemel.cli import app
 from spacy_gemel.corpus.reader import read_docs
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from tests.evaluation.doubles import TableLinker, pipeline
+from tests.kb.conftest import CharacterTokenizer
 
 ANSWERS = {"Mercury": ["Mercury (planet)", "Mercury (element)"], "Jaguar": ["Jaguar"]}
 ROWS = [
@@ -195,18 +197,51 @@ def test_a_pipeline_that_is_none(corpus: Path, tmp_path: Path) -> None:
     failed(call("link", tmp_path / "blank", corpus, tmp_path / "o.jsonl", "-q"), "no gemel_linker")
 
 
-def test_interrupted_build_says_what_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(
+    ("where", "unchanged", "kept"),
+    [
+        ("builder.scan_entities", True, False),
+        ("builder.tokenise_names", True, False),
+        ("builder.build_trie", True, True),
+        ("builder.write_meta", True, True),
+        ("folder._sync", True, True),
+        ("the folders' names", False, True),
+    ],
+)
+def test_interrupted_build_says_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, unchanged: bool, kept: bool
+) -> None:
+    def interrupted(*arguments: object, **_: object) -> None:
+        if where != "the folders' names" or arguments == (tmp_path,):
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr("spacy_gemel.kb.builder.build_kb", interrupted)
-    monkeypatch.setattr("spacy_gemel.language.tokenizer.load_tokenizer", lambda *_: None)
+    monkeypatch.setattr("spacy_gemel.language.tokenizer.load_tokenizer", lambda *_: CharacterTokenizer())
     entities = tmp_path / "entities.jsonl"
-    entities.write_text("")
-    result = call("build-kb", entities, tmp_path / "kb", "--tokenizer", "x")
+    command = ("build-kb", entities, tmp_path / "kb", "--tokenizer", "x", "-q")
+    entities.write_text('{"id": "Q1", "name": "old"}')
+    assert call(*command).exit_code == 0
+    entities.write_text('{"id": "Q2", "name": "new"}')
+    with monkeypatch.context() as patch:
+        name = "folder._sync" if where == "the folders' names" else where
+        patch.setattr(f"spacy_gemel.kb.{name}", interrupted)
+        result = call(*command)
     assert result.exit_code == 130
-    assert "interrupted: " in result.stderr and "is as it was before" in result.stderr
     assert "Traceback" not in result.output
+    said = " ".join(result.stderr.split())
+    assert said.startswith(f"interrupted while building {tmp_path / 'kb'}.")
+    assert ("What was there before is unchanged" in said) == unchanged
+    assert ("The new knowledge base is complete" in said) == (not unchanged)
+    assert ("goes on from the names" in said) == (unchanged and kept)
+    assert ("begins anew" in said) == (unchanged and not kept)
+    work = tmp_path / ".kb.building"
+    assert (str(work) in said) == work.exists() == kept
+    # and what was said is so
+    kb = KnowledgeBase.open(tmp_path / "kb", verify=True)
+    assert kb.entity(0).name == ("old" if unchanged else "new")
+    again = call(*command)
+    assert ("had been tokenised by a build that was interrupted" in again.stdout) == kept
+    assert KnowledgeBase.open(tmp_path / "kb", verify=True).entity(0).name == "new"
+    assert not work.exists()
 
 
 def test_build_and_check_kb(models: Path, tmp_path: Path) -> None:

@@ -13,14 +13,13 @@ from tqdm import tqdm
 
 from spacy_gemel.kb.arrays import save_array
 from spacy_gemel.kb.columns import Columns
-from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.entity_table import BATCH_ROWS, EntityWriter
 from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.folder import check_replaceable, work_folder, work_path, written_whole
+from spacy_gemel.kb.folder import Replacement, work_folder, work_path
 from spacy_gemel.kb.ids import IdIndex
 from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES
 from spacy_gemel.kb.meta import META_FILE, KBMeta, records_of, write_meta
-from spacy_gemel.kb.names import NameTokenizer, TokenisedNames, tokenise_names
+from spacy_gemel.kb.names import NameTokenizer, tokenise_names
 from spacy_gemel.kb.reading import Batch, Scan, Skips, read_batches, scan_entities
 from spacy_gemel.kb.rows import REASONS
 from spacy_gemel.kb.token_store import TokenStore
@@ -74,36 +73,52 @@ def build_kb(
     Rows that are no entities are skipped; entities whose name cannot enter the trie are kept in the table,
     so that gold ids resolve. Both are counted by reason in the report and in meta.json. The file is read
     twice (first for its checksum and ids that repeat), so that memory is bounded by the trie. An existing
-    knowledge base in ``out_dir`` is replaced once the new one is complete; ``progress`` shows bars on stderr.
+    knowledge base in ``out_dir`` is replaced once the new one is complete and on the disk; a symbolic link keeps
+    pointing to where it does. ``progress`` shows bars on stderr.
 
     Tokenising is the long step: each finished batch is kept in a work folder beside ``out_dir`` until the knowledge
     base is complete, and a build of the same file, tokenizer and settings goes on from there.
 
     Raises KBError if the file cannot be read, changes meanwhile, has no entity or no usable name, if ``out_dir``
-    holds something else than a knowledge base or is being built by another process, or if it cannot be written
-    (a full disk).
+    holds something else than a knowledge base, is a mount point or is being built by another process, or if it cannot
+    be written (a full disk). A KeyboardInterrupt gets a note that says what is left.
     """
     begin = time.perf_counter()
-    source, target = Path(entities_jsonl), Path(out_dir).absolute()
+    source, target = Path(entities_jsonl), Path(out_dir).resolve()
     if not 1 <= max_name_tokens <= MAX_TOKENS:
         raise KBError(f"max_name_tokens must be from 1 to {MAX_TOKENS}, not {max_name_tokens}")
     if not source.is_file():
         raise KBError(f"{source} does not exist or is no file: give a file of JSON lines with id and name")
-    check_replaceable(target, {META_FILE, *DATA_FILES, *_FORMAT_1_FILES})
+    replacement = Replacement(target, {META_FILE, *DATA_FILES, *_FORMAT_1_FILES})
     try:
         scan = scan_entities(source, progress)
         with work_folder(target) as work:
             store = TokenStore(work, scan.sha256, tokenizer, max_name_tokens, BATCH_ROWS)
             build = _Build(source, scan, tokenizer, max_name_tokens, store, progress)
-            with written_whole(target, work) as folder:
+            with replacement.written(work) as folder:
                 meta = build.run(folder)
     except OSError as error:
-        work = work_path(target)
-        kept = f" The same command then goes on from what {work} keeps." if work.exists() else ""
-        raise KBError(
-            f"The knowledge base {out_dir} could not be built: {error}. What was there before is unchanged.{kept}"
-        ) from error
-    return BuildReport(Path(out_dir), meta, time.perf_counter() - begin, build.trie_seconds, build.resumed)
+        what = "is in place, but the disk did not confirm it" if replacement.done else "could not be built"
+        state = _state(replacement)
+        raise KBError(f"The knowledge base {out_dir} {what}: {error}. {state}") from error
+    except KeyboardInterrupt as error:
+        error.add_note(_state(replacement))
+        raise
+    end = time.perf_counter()
+    return BuildReport(Path(out_dir), meta, end - begin, end - build.tokenised_at, build.resumed)
+
+
+def _state(replacement: Replacement) -> str:
+    """What a build that did not end well has left, in words."""
+    work = work_path(replacement.target)
+    if replacement.done:
+        rest = f" {work} can be deleted." if work.exists() else ""
+        return f"The new knowledge base is complete.{rest}"
+    if any(work.glob("tokens-*/*.npz")):
+        again = f"The same command then goes on from the names that are tokenised, which {work} keeps."
+    else:
+        again = "No name had been tokenised and kept: the same command begins anew."
+    return f"What was there before is unchanged. {again}"
 
 
 class _Build:
@@ -126,7 +141,8 @@ class _Build:
         self.progress = progress
         self.columns = Columns()
         self.skips = Skips(source.name)
-        self.trie_seconds = 0.0
+        self.tokenised_at = 0.0
+        """When all names were tokenised, by ``time.perf_counter``."""
         self.resumed = 0
         """Entities whose tokenised names were found."""
 
@@ -141,26 +157,22 @@ class _Build:
             for index, batch in enumerate(batches):
                 writer.write(batch.entities)
                 self._take(index, batch)
-        begin = time.perf_counter()
-        meta = self._finish(folder)
-        self.trie_seconds = time.perf_counter() - begin
-        return meta
+        self.tokenised_at = time.perf_counter()
+        return self._finish(folder)
 
     def _take(self, index: int, batch: Batch) -> None:
         """Tokenise a batch's names, unless an earlier build has, and keep its numbers."""
-        names = self.store.read(index, len(batch.entities))
+        texts = [entity.name for entity in batch.entities]
+        names = self.store.read(index, texts)
         if names is None:
-            names = self._tokenise(batch.entities)
-            self.store.write(index, names)
+            names = tokenise_names(texts, self.tokenizer, self.max_name_tokens)
+            self.store.write(index, texts, names)
         else:
             self.resumed += len(batch.entities)
         for place, problem in names.problems:
             self.skips.add(batch.lines[place], problem)
         counts = np.array([entity.count for entity in batch.entities], dtype=np.int64)
         self.columns.add(np.array(batch.hashes, dtype=np.uint64), counts, names)
-
-    def _tokenise(self, entities: list[Entity]) -> TokenisedNames:
-        return tokenise_names([entity.name for entity in entities], self.tokenizer, self.max_name_tokens)
 
     def _finish(self, folder: Path) -> KBMeta:
         """Write the arrays and meta.json."""

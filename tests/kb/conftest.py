@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from spacy_gemel.kb.builder import BuildReport, build_kb
+from tests.kb.building import BATCH, ROWS, content
 
 
 class CharacterTokenizer:
@@ -85,3 +86,16 @@ def planets() -> Rows:
         {"id": "Q5", "name": "Mercury", "count": 5},
         {"id": "東京", "name": "東京都 🪐"},
     ]
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("builder", "entity_table"):
+        monkeypatch.setattr(f"spacy_gemel.kb.{module}.BATCH_ROWS", BATCH)
+
+
+@pytest.fixture
+def whole(tmp_path: Path, build: Callable[..., BuildReport], small_batches: None) -> dict[str, bytes]:
+    """What a build of ROWS in one go writes."""
+    (tmp_path / "whole").mkdir()
+    return content(build(tmp_path / "whole", ROWS).path)
