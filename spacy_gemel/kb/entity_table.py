@@ -14,7 +14,9 @@ from spacy_gemel.kb.errors import KBError
 
 ENTITIES_FILE = "entities.arrow"
 BATCH_ROWS = 4096
-"""Entities that a build holds in memory at once, and that a first look at one of them has Arrow check."""
+"""Entities that a build holds in memory at once, and that a first look at one of them has Arrow check.
+
+The text of a batch is bounded because that of a row is (``rows.MAX_TEXT``): at most 256 MiB."""
 
 SCHEMA = pa.schema(
     [

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.rows import RowProblem
+from spacy_gemel.kb.rows import RowProblem, shown
 from spacy_gemel.kb.trie import TokenArray, token_dtype
 
 
@@ -71,8 +71,8 @@ def tokenise_names(names: Sequence[str], tokenizer: NameTokenizer, max_tokens: i
     problems: list[tuple[int, RowProblem]] = []
     for place, (name, ids) in enumerate(zip(names, encoded, strict=True)):
         problem = _problem(name, ids, special, vocab_size, max_tokens)
-        if problem is None and not _same(tokenizer.decode(ids), name):
-            problem = RowProblem("not_reversible", f"name {name!r} comes back as {tokenizer.decode(ids)!r}")
+        if problem is None and not _same(decoded := tokenizer.decode(ids), name):
+            problem = RowProblem("not_reversible", f"name {shown(name)} comes back as {shown(decoded)}")
         if problem is not None:
             problems.append((place, problem))
             continue
@@ -94,13 +94,13 @@ def _problem(
         return RowProblem("empty_name", "the name is empty")
     if len(name.splitlines()) > 1:
         # a newline may be what ends a name
-        return RowProblem("line_break", f"name {name!r} has a line break")
+        return RowProblem("line_break", f"name {shown(name)} has a line break")
     if not ids:
-        return RowProblem("not_reversible", f"name {name!r} has no tokens")
+        return RowProblem("not_reversible", f"name {shown(name)} has no tokens")
     if not special.isdisjoint(ids) or min(ids) < 0 or max(ids) >= vocab_size:
-        return RowProblem("special_token", f"name {name!r} has a special or unknown token")
+        return RowProblem("special_token", f"name {shown(name)} has a special or unknown token")
     if len(ids) > max_tokens:
-        return RowProblem("too_long", f"name {name!r} has {len(ids)} tokens, the limit is {max_tokens}")
+        return RowProblem("too_long", f"name {shown(name)} has {len(ids)} tokens, the limit is {max_tokens}")
     return None
 
 

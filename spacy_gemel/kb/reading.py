@@ -16,7 +16,7 @@ from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.ids import hash_id
 from spacy_gemel.kb.meta import Skipped
-from spacy_gemel.kb.rows import RowProblem, RowReader
+from spacy_gemel.kb.rows import RowProblem, RowReader, shown
 
 _EXAMPLES = 5
 _HASHES = 4096  # that become an array at once: far smaller than a list of them
@@ -107,7 +107,7 @@ def read_batches(source: Path, scan: Scan, skips: Skips, rows: int, progress: bo
             hashed = hash_id(kb_id)
             if hashed in scan.repeated:
                 if kb_id in seen:
-                    skips.add(line.number, RowProblem("duplicate_id", f"id {kb_id!r} stands above already"))
+                    skips.add(line.number, RowProblem("duplicate_id", f"id {shown(kb_id)} stands above already"))
                     continue
                 seen.add(kb_id)
             batch.entities.append(line.content)

@@ -26,7 +26,14 @@ REASONS = {
 MAX_LINE = 2**24
 """Bytes of the longest line that is read: a file without line breaks must not fill the memory."""
 
+MAX_TEXT = 2**16
+"""Bytes of one entity's texts, each alias counted with 16 bytes more.
+
+A batch of a build, which has thousands of rows, then fits the memory, and no column of it comes near the 2 GiB that one
+of Arrow's can hold."""
+
 _PART = 2**20
+_SHOWN = 100
 _MAX_COUNT = 2**63 - 1
 
 
@@ -112,7 +119,17 @@ def parse_row(raw: bytes) -> Entity | RowProblem:
     # only an escape can smuggle half a surrogate pair past the decoder
     if b"\\u" in raw and not _encodable(entity):
         return RowProblem("bad_field", "half of a surrogate pair, which is no text")
+    # an alias takes 3 bytes of a line at least: short lines need no look
+    if len(raw) > MAX_TEXT // 8 and (size := _size(entity)) > MAX_TEXT:
+        message = f"the texts of {shown(entity.kb_id)} have {size} bytes (an alias 16 more), the limit is {MAX_TEXT}"
+        return RowProblem("bad_field", message)
     return entity
+
+
+def shown(value: object) -> str:
+    """A value in a message: not more of it than one wants to read."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _wrong_field(row: dict[str, Any]) -> str | None:
@@ -120,18 +137,24 @@ def _wrong_field(row: dict[str, Any]) -> str | None:
     if not isinstance(kb_id, str) or not kb_id:
         return '"id" must be a text that is not empty'
     if not isinstance(name, str):
-        return f'"name" of {kb_id!r} must be a text'
+        return f'"name" of {shown(kb_id)} must be a text'
     if count is not None and (type(count) is not int or not 0 <= count <= _MAX_COUNT):
-        return f'"count" of {kb_id!r} must be a whole number from 0, not {count!r}'
+        return f'"count" of {shown(kb_id)} must be a whole number from 0, not {shown(count)}'
     if aliases is not None and not _is_texts(aliases):
-        return f'"aliases" of {kb_id!r} must be a list of texts'
+        return f'"aliases" of {shown(kb_id)} must be a list of texts'
     if not isinstance(row.get("description"), str | None):
-        return f'"description" of {kb_id!r} must be a text'
+        return f'"description" of {shown(kb_id)} must be a text'
     return None
 
 
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _size(entity: Entity) -> int:
+    """Bytes of an entity's texts, and what each of its aliases costs besides."""
+    texts = (entity.kb_id, entity.name, *entity.aliases, entity.description or "")
+    return sum(len(text.encode("utf-8")) for text in texts) + 16 * len(entity.aliases)
 
 
 def _encodable(entity: Entity) -> bool:

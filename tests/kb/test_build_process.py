@@ -1,11 +1,15 @@
 """Builds in a process of their own: signals, a full disk, memory."""
 
+import errno
 import os
+import random
 import signal
+import string
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -17,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("small_batches")
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 
+DEFAULTS = {"stuck_after": -1, "batch": BATCH, "limit": 0, "hoard": 0, "longest": 32}
 PROGRAM = """
 import resource, sys, time
 from benchmarks.machine import peak_mb
@@ -35,7 +40,7 @@ if {limit}:
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 before = peak_mb()
 try:
-    builder.build_kb(sys.argv[1], sys.argv[2], Stuck(), progress=False)
+    builder.build_kb(sys.argv[1], sys.argv[2], Stuck(), max_name_tokens={longest}, progress=False)
 except ValueError as error:
     sys.exit(str(error))
 finally:
@@ -43,15 +48,13 @@ finally:
 """
 
 
-def start(
-    folder: Path, *, stuck_after: int = -1, batch: int = BATCH, limit: int = 0, hoard: int = 0
-) -> subprocess.Popen[str]:
+def start(folder: Path, **changes: int) -> subprocess.Popen[str]:
     """build-kb in a process of its own.
 
     stuck_after: batches after which it sleeps. batch: entities of one. limit: bytes of the largest file it may write.
-    hoard: bytes that it takes for a moment with each batch.
+    hoard: bytes that it takes for a moment with each batch. longest: tokens of the longest name.
     """
-    code = textwrap.dedent(PROGRAM.format(stuck_after=stuck_after, batch=batch, limit=limit, hoard=hoard))
+    code = textwrap.dedent(PROGRAM.format(**{**DEFAULTS, **changes}))
     return subprocess.Popen(
         [sys.executable, "-c", code, str(folder / "entities.jsonl"), str(folder / "kb")],
         cwd=ROOT,
@@ -82,29 +85,62 @@ def test_signal(tmp_path: Path, build: Build, whole: dict[str, bytes], sent: sig
     assert not (tmp_path / ".kb.building").exists()
 
 
-@pytest.mark.parametrize("long", ["description", "name"])
-def test_full_disk(tmp_path: Path, build: Build, long: str) -> None:
-    """A limit to the size of files stands for the disk: entities.arrow, or a tokenised batch, is over it."""
+def letters(n: int, seed: int) -> str:
+    return "".join(random.Random(seed).choices(string.ascii_letters, k=n))
+
+
+# which files are over the limit to a file's size that stands for a full disk, what the rows are, and what is kept
+FULL = {
+    "entities.arrow": ([{"id": f"Q{i}", "name": f"name {i}", "description": "text " * 100} for i in range(200)], 16),
+    "trie_offsets.npy": ([{"id": f"Q{i}", "name": letters(30, i)} for i in range(300)], 300),
+    "meta.json": ([{"id": "Q1", "name": "one"}, *[{"id": letters(50, i), "name": i} for i in range(5)], *["{"] * 5], 1),
+    "first batch": ([{"id": f"Q{i}", "name": letters(250, i)} for i in range(100)], 0),
+    "third batch": (
+        [{"id": f"Q{i}", "name": f"n{i}"} for i in range(200)]
+        + [{"id": f"R{i}", "name": letters(250, i)} for i in range(100)],
+        200,
+    ),
+}
+
+
+@pytest.mark.parametrize("full", FULL)
+def test_full_disk(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
+    rows, kept = FULL[full]
+    batch = 16 if full == "entities.arrow" else 100
+    for module in ("builder", "entity_table"):
+        monkeypatch.setattr(f"spacy_gemel.kb.{module}.BATCH_ROWS", batch)
+    (tmp_path / "whole").mkdir()
+    batches: dict[str, int] = {}
+    with monkeypatch.context() as patch:
+        patch.setattr("spacy_gemel.kb.folder._remove", lambda work, _: batches.update(sizes(work.glob("*/*.npz"))))
+        files = sizes(build(tmp_path / "whole", rows, max_name_tokens=254).path.iterdir())
+    if full == "entities.arrow":
+        limit = 12_000
+    elif full.endswith("batch"):
+        limit = batches[f"0000000{['first', '', 'third'].index(full.split()[0])}.npz"] - 1000
+    else:
+        limit = max(size for name, size in files.items() if name != full) + 1
+        assert files[full] > limit
+
     build(tmp_path, [{"id": "old", "name": "old"}])
     old = content(tmp_path / "kb")
-    rows = [{"id": f"Q{i}", "name": f"name {i}", "description": "text " * 100} for i in range(200)]
-    if long == "name":
-        rows = [{"id": f"Q{i}", "name": "".join(chr(97 + (i + j) % 26) for j in range(30))} for i in range(1100)]
     write_rows(tmp_path, rows)
-    batch = BATCH if long == "description" else 1000
-    process = start(tmp_path, batch=batch, limit=40_000)
+    process = start(tmp_path, batch=batch, limit=limit, longest=254)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 1
+    assert f"could not be built: [Errno {errno.EFBIG}] " in errors
     assert "File too large" in errors
-    assert f"could not be built: [Errno {27}]" in errors
     assert "is unchanged" in errors
+    assert ("goes on from the names" in errors) == bool(kept)
     assert "Traceback" not in errors
     assert content(tmp_path / "kb") == old
     assert not list(tmp_path.glob(".kb.building/new"))
-    (tmp_path / "whole").mkdir()
-    report = build(tmp_path, rows)
-    assert (report.resumed > 0) == (long == "description")
-    assert content(tmp_path / "kb") == content(build(tmp_path / "whole", rows).path)
+    assert build(tmp_path, rows, max_name_tokens=254).resumed == kept
+    assert content(tmp_path / "kb") == content(tmp_path / "whole" / "kb")
+
+
+def sizes(paths: Iterable[Path]) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in paths}
 
 
 @needs_proc

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from spacy_gemel.kb.builder import BuildReport, build_kb
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.entity_table import BATCH_ROWS
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.kb.rows import RowReader
+from spacy_gemel.kb.rows import MAX_TEXT, RowReader
 
 Build = Callable[..., BuildReport]
 
@@ -79,6 +81,50 @@ def test_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert [line.size for line in lines] == [28, length, 29][: 3 if end else 2]
     assert [isinstance(line.content, Entity) for line in lines] == [True, length <= 100, True][: len(lines)]
     assert reader.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+
+
+def test_text_of_a_row_is_bounded(tmp_path: Path, build: Build) -> None:
+    """So that a batch is: its text can come nowhere near what a column of Arrow's, or the memory, can hold."""
+    assert BATCH_ROWS * MAX_TEXT <= 2**28
+    fits = [
+        {"id": "Q1", "name": "one", "description": "d" * (MAX_TEXT - 5)},
+        {"id": "Q2", "name": "two", "description": "é" * ((MAX_TEXT - 5) // 2)},
+        {"id": "Q3", "name": "three", "aliases": [""] * ((MAX_TEXT - 7) // 16)},
+        {"id": "Q4", "name": "four", "more": "m" * 2 * MAX_TEXT},
+    ]
+    over = [
+        {"id": "Q5", "name": "five", "description": "d" * (MAX_TEXT - 5)},
+        {"id": "Q6", "name": "six", "description": "é" * (MAX_TEXT // 2)},
+        {"id": "Q7", "name": "seven", "aliases": [""] * (MAX_TEXT // 16)},
+        {"id": "Q8", "name": "n" * MAX_TEXT},
+        {"id": "Q" * MAX_TEXT, "name": "nine"},
+    ]
+    report = build(tmp_path, [row for pair in zip_longest(fits, over) for row in pair if row])
+    kb = KnowledgeBase.open(report.path)
+    assert entities(kb) == ["Q1", "Q2", "Q3", "Q4"]
+    assert [len(kb.entity(row).description or "") for row in (0, 1)] == [65531, 32765]
+    skipped = report.meta.skipped["bad_field"]
+    assert (skipped.count, len(report.meta.skipped)) == (5, 1)
+    assert "'Q5' have 65537 bytes (an alias 16 more), the limit is 65536" in skipped.examples[0]
+    assert all(len(example) < 250 for example in skipped.examples)
+
+
+def test_examples_are_short(tmp_path: Path, build: Build) -> None:
+    long = "n" * 5000
+    rows = [
+        {"id": "Q1", "name": "one"},
+        {"id": "Q2", "name": long},
+        {"id": "Q3", "name": long + "$"},
+        {"id": "Q4", "name": f"{long}\n{long}"},
+        {"id": long, "name": 4},
+        {"id": "Q5", "name": "x", "count": long},
+        {"id": "Q6", "name": "straße" * 800},
+    ]
+    report = build(tmp_path, [*rows, {"id": long, "name": "one"}, {"id": long, "name": "two"}], max_name_tokens=254)
+    examples = [example for item in report.meta.skipped.values() for example in item.examples]
+    assert len(examples) == 7
+    assert all(len(example) < 350 for example in examples)
+    assert (report.path / "meta.json").stat().st_size < 5000
 
 
 def test_first_of_a_repeated_id_stays(tmp_path: Path, build: Build) -> None:
