@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
 
 
 class EntityWriter:
-    """Writes entities.arrow; every batch but the last must have ``BATCH_ROWS`` rows."""
+    """Writes entities.arrow; every batch but the last must have ``BATCH_ROWS`` rows. Raises OSError."""
 
     def __init__(self, folder: Path) -> None:
         self._sink = pa.OSFile(str(folder / ENTITIES_FILE), "wb")
@@ -49,7 +49,7 @@ class EntityWriter:
             self._sink.close()
 
     def write(self, entities: Sequence[Entity]) -> None:
-        """Append one batch."""
+        """Append one batch. Raises OSError."""
         columns = [
             [entity.kb_id for entity in entities],
             [entity.name for entity in entities],
@@ -105,14 +105,14 @@ class EntityTable:
         return int(self._reader.num_record_batches)
 
     def value(self, row: int, column: str) -> Any:
-        """One cell as a Python value; raises IndexError for a row outside the table."""
+        """One cell as a Python value; raises IndexError for a row outside the table, KBError for a damaged batch."""
         if not 0 <= row < self._rows:
             raise IndexError(f"Row {row} is outside the knowledge base's {self._rows}")
         index, place = divmod(row, self._batch_rows)
         return self.batch(index).column(column)[place].as_py()
 
     def entity(self, row: int) -> Entity:
-        """The entity of a row; raises IndexError for a row outside the table."""
+        """The entity of a row; raises as ``value`` does."""
         return Entity(
             kb_id=self.value(row, "id"),
             name=self.value(row, "name"),

@@ -26,7 +26,7 @@ def hash_id(kb_id: str) -> int:
 class IdIndex:
     """Rows of n entities by the hash of their id. Hashes can collide: the caller compares the ids themselves.
 
-    hashes (n,) uint64 ascending, rows (n,) int32.
+    hashes (n,) uint64 ascending, rows (n,) int32. Raises KBError if they differ in length.
     """
 
     def __init__(self, hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> None:
@@ -37,7 +37,7 @@ class IdIndex:
 
     @classmethod
     def build(cls, hashes: NDArray[np.uint64]) -> IdIndex:
-        """Index row i under hashes[i]."""
+        """Index row i under hashes[i]: hashes (n,), n below 2**31."""
         order = np.argsort(hashes, kind="stable")
         return cls(hashes[order], order.astype(np.int32))
 
@@ -47,7 +47,7 @@ class IdIndex:
         return cls(open_array(folder / HASH_FILE, np.uint64), open_array(folder / ROW_FILE, np.int32))
 
     def save(self, folder: Path) -> None:
-        """Write both arrays into a folder."""
+        """Write both arrays into a folder. Raises OSError."""
         save_array(folder / HASH_FILE, self.hashes)
         save_array(folder / ROW_FILE, self.rows)
 

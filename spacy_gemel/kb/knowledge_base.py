@@ -66,9 +66,9 @@ class KnowledgeBase:
             raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
         return cls(folder, meta, trie, EntityTable(folder, meta.entities, meta.batch_rows), ids, counts)
 
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
+    def __reduce__(self) -> tuple[object, tuple[Path, str]]:
         # another process maps the same files; it does not get a copy of them
-        return KnowledgeBase.open, (self.path,)
+        return _reopen, (self.path, self.meta.sha256)
 
     def __len__(self) -> int:
         """Number of entities."""
@@ -78,11 +78,11 @@ class KnowledgeBase:
         return isinstance(kb_id, str) and self.row(kb_id) is not None
 
     def entity(self, row: int) -> Entity:
-        """The entity of a row; raises IndexError for a row outside the table."""
+        """The entity of a row; raises IndexError for a row outside the table, and KBError where it is damaged."""
         return self.table.entity(row)
 
     def row(self, kb_id: str) -> int | None:
-        """The row of an id, None if the knowledge base does not hold it."""
+        """The row of an id, None if the knowledge base does not hold it. Raises KBError where it is damaged."""
         for row in self.ids.candidates(kb_id):
             if self.table.value(row, "id") == kb_id:
                 return row
@@ -90,13 +90,16 @@ class KnowledgeBase:
 
     @cached_property
     def _named(self) -> NDArray[np.bool_]:
-        """Whether each entity's name is in the trie, (rows,)."""
+        """Whether each entity's name is in the trie, (rows,). Raises KBError."""
         named = np.zeros(len(self), dtype=np.bool_)
         named[self.trie.all_rows()] = True
         return named
 
     def linkable_row(self, kb_id: str) -> int | None:
-        """The row of an id whose name the search can say; None where its name is not in the trie."""
+        """The row of an id whose name the search can say; None where its name is not in the trie.
+
+        Raises KBError where the knowledge base is damaged.
+        """
         row = self.row(kb_id)
         return row if row is not None and self._named[row] else None
 
@@ -111,6 +114,14 @@ class KnowledgeBase:
                 f"The knowledge base {self.path} was built for another tokenizer than that of {name!r}: "
                 f"its trie holds other token ids. Build it again with: {build_command(self.path, name)}"
             )
+
+
+def _reopen(path: Path, sha256: str) -> KnowledgeBase:
+    """Open the knowledge base that another process has open. Raises KBError, also if it has been replaced since."""
+    kb = KnowledgeBase.open(path)
+    if kb.meta.sha256 != sha256:
+        raise KBError(f"The knowledge base {path} has been built again since it was opened: load the pipeline again")
+    return kb
 
 
 def size_problems(folder: Path, meta: KBMeta) -> list[str]:

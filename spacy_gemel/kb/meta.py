@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -55,9 +55,14 @@ class KBMeta:
     format: str = FORMAT
     version: int = VERSION
 
+    @property
+    def sha256(self) -> str:
+        """A digest of all of it, the files' checksums included: only equal knowledge bases share it."""
+        return _digest(asdict(self))
+
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
+    """SHA-256 of a file's bytes, hexadecimal. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -68,7 +73,7 @@ def records_of(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
 
 
 def write_meta(folder: Path, meta: KBMeta) -> None:
-    """Write meta.json with a checksum of its own content."""
+    """Write meta.json with a checksum of its own content. Raises OSError."""
     content = asdict(meta)
     content["meta_sha256"] = _digest(content)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
@@ -78,8 +83,8 @@ def write_meta(folder: Path, meta: KBMeta) -> None:
 def read_meta(folder: Path) -> KBMeta:
     """Read and check meta.json.
 
-    Raises KBError if the folder is no knowledge base, if it was written by another version of the format, or
-    if the content does not match its own checksum.
+    Raises KBError if the folder is no knowledge base, if it was written by another version of the format, if the
+    content does not match its own checksum, or if it is not what a build writes.
     """
     path = folder / META_FILE
     hint = f"Build one with: {build_command(folder)}"
@@ -102,11 +107,64 @@ def read_meta(folder: Path) -> KBMeta:
         raise KBError(f"{path} does not match its own checksum: it was damaged or edited. {hint}")
     if set(content) != {item.name for item in fields(KBMeta)}:
         raise KBError(f"{path} lacks or adds fields. {hint}")
+    wrong = _wrong_field(content)
+    if wrong is not None:
+        raise KBError(f"{path} has a value that makes no sense for {wrong!r}. {hint}")
     skipped = {
         reason: Skipped(item["count"], tuple(item["examples"])) for reason, item in content.pop("skipped").items()
     }
     files = {name: FileRecord(**item) for name, item in content.pop("files").items()}
     return KBMeta(skipped=skipped, files=files, **content)
+
+
+def _wrong_field(content: dict[str, Any]) -> str | None:
+    """The first field that has no value of its kind and range."""
+    for name, least in _LEAST.items():
+        if not _is_number(content[name], least):
+            return name
+    if content["names"] > content["entities"] or content["distinct_names"] > content["names"]:
+        return "names"
+    if not isinstance(content["tokenizer_fingerprint"], str):
+        return "tokenizer_fingerprint"
+    if not isinstance(content["leading_space"], bool):
+        return "leading_space"
+    if not _is_table(content["skipped"], {"count": _is_number, "examples": _is_texts}):
+        return "skipped"
+    if not _is_table(content["files"], {"bytes": _is_number, "sha256": _is_text}):
+        return "files"
+    return None
+
+
+# the smallest value of each number
+_LEAST = {
+    "entities": 1,
+    "names": 1,
+    "distinct_names": 1,
+    "edges": 3,
+    "batch_rows": 1,
+    "vocab_size": 1,
+    "max_name_tokens": 1,
+}
+
+
+def _is_number(value: Any, least: int = 0) -> bool:
+    return type(value) is int and value >= least
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_table(value: Any, columns: dict[str, Callable[[Any], bool]]) -> bool:
+    """Whether it is an object of objects that have these items, each of its kind."""
+    return isinstance(value, dict) and all(
+        isinstance(row, dict) and set(row) == set(columns) and all(fits(row[name]) for name, fits in columns.items())
+        for row in value.values()
+    )
 
 
 def _digest(content: dict[str, Any]) -> str:

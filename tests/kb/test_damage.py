@@ -1,5 +1,6 @@
 """Damaged files: what opening refuses, and that nothing is ever read outside of what is left."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from spacy_gemel.kb.builder import BuildReport
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.knowledge_base import DATA_FILES, KnowledgeBase
+from spacy_gemel.kb.meta import _digest, read_meta
 from spacy_gemel.kb.trie_check import check_trie
 
 Build = Callable[..., BuildReport]
@@ -56,6 +58,57 @@ def test_a_flipped_bit_is_never_read_outside(tmp_path: Path, build: Build, plane
         except KBError:
             continue
         use(kb)
+
+
+def test_a_flipped_bit_of_meta_is_found(tmp_path: Path, build: Build, planets: list[Any]) -> None:
+    path = build(tmp_path, planets).path / "meta.json"
+    sound, meta = path.read_bytes(), read_meta(path.parent)
+    for bit in range(8 * len(sound)):
+        changed = bytearray(sound)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(changed))
+        try:
+            found = read_meta(path.parent)
+        except KBError as error:
+            assert str(path.parent) in str(error)
+        else:
+            assert found == meta
+
+
+WRONG: list[tuple[str, Any]] = [
+    *[(name, value) for name in ("entities", "names", "distinct_names", "batch_rows") for value in (0, -1, 1.0, True)],
+    *[(name, value) for name in ("edges", "vocab_size", "max_name_tokens") for value in (0, None, "7", [7])],
+    ("names", 7),
+    ("distinct_names", 7),
+    ("tokenizer_fingerprint", None),
+    ("leading_space", 1),
+    *[("skipped", value) for value in (None, [], {"bad_json": 3}, {"bad_json": {"count": 1}})],
+    ("skipped", {"bad_json": {"count": -1, "examples": []}}),
+    ("skipped", {"bad_json": {"count": 1, "examples": "text"}}),
+    ("skipped", {"bad_json": {"count": 1, "examples": [1]}}),
+    *[("files", value) for value in (None, [], {"counts.npy": 3}, {"counts.npy": {"bytes": 1}})],
+    ("files", {"counts.npy": {"bytes": "1", "sha256": "x"}}),
+    ("files", {"counts.npy": {"bytes": 1, "sha256": 1}}),
+    ("files", {"counts.npy": {"bytes": 1, "sha256": "x", "more": 1}}),
+    ("files", {}),
+    ("vocab_size", 100_000),
+    ("batch_rows", 2),
+    ("entities", 10**30),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
+def test_meta_that_was_changed_together_with_its_checksum(
+    tmp_path: Path, build: Build, planets: list[Any], name: str, value: Any
+) -> None:
+    path = build(tmp_path, planets).path / "meta.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    del content["meta_sha256"]
+    content[name] = value
+    path.write_text(json.dumps({**content, "meta_sha256": _digest(content)}), encoding="utf-8")
+    with pytest.raises(KBError):
+        KnowledgeBase.open(path.parent)
+    assert check_kb(path.parent)
 
 
 @pytest.mark.parametrize("name", DATA_FILES)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -96,9 +97,20 @@ def test_reopened_elsewhere_and_in_another_process(
     monkeypatch.chdir(tmp_path)
     kb = KnowledgeBase.open("moved")
     monkeypatch.chdir("/")
-    assert kb.__reduce__()[1] == (kb.path,)  # another process gets the path, not the arrays
+    assert len(pickle.dumps(kb)) < 1000  # another process gets the path, not the arrays
+    again = pickle.loads(pickle.dumps(kb))
+    assert again.entity(2) == kb.entity(2)
+    assert again.path == kb.path == moved
     assert copy.copy(kb).entity(2) == kb.entity(2)
-    assert kb.path == moved
+
+
+def test_another_process_does_not_get_another_kb(tmp_path: Path, build: Build, planets: list[Any]) -> None:
+    sent = pickle.dumps(KnowledgeBase.open(build(tmp_path, planets).path))
+    build(tmp_path, planets)
+    assert pickle.loads(sent).entity(0).kb_id == "Q1"  # built again, but the same
+    build(tmp_path, [{**planets[0], "description": "new"}, *planets[1:]])
+    with pytest.raises(KBError, match="has been built again since it was opened"):
+        pickle.loads(sent)
 
 
 def test_colliding_hashes(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
