@@ -16,7 +16,6 @@ from bisect import bisect_left, bisect_right
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import numpy as np
 from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
 from benchmarks.made_names import MadeNames, make_names, write_entities
+from benchmarks.timing import spread
 from benchmarks.trie_steps import save
 from spacy_gemel.kb.trie import NameTrie, TrieArrays
 
@@ -66,7 +66,8 @@ def main(arguments: list[str]) -> None:
     if options.names == NAMES:
         write_json(ROOT / "benchmarks" / "results" / "trie.json", result)
     for ratio in ("dict_memory_ratio", "dict_build_ratio"):
-        print(f"{ratio}: {figures[ratio]} (from {figures[f'{ratio}_spread'][0]} to {figures[f'{ratio}_spread'][1]})")
+        repeats = figures[f"{ratio}_spread"]
+        print(f"{ratio}: {figures[ratio]} (from {repeats['least']} to {repeats['most']})")
     print(f"fp32 2048^3 matrix product: {machine['fp32_matmul_2048_gflops']} GFLOP/s")
     print(json.dumps(result))
 
@@ -86,7 +87,7 @@ def measure_kb(names: MadeNames, folder: Path, repeats: int) -> dict[str, Any]:
     figures = step("build", folder / "entities.jsonl", kb)
     (folder / "entities.jsonl").unlink()
     opened = [step("open", kb) for _ in range(repeats)]
-    milliseconds = [run["milliseconds"] for run in opened]
+    milliseconds = spread([run["milliseconds"] for run in opened], 2)
     return {
         **figures,
         "build_seconds": round(figures["build_seconds"], 2),
@@ -96,8 +97,8 @@ def measure_kb(names: MadeNames, folder: Path, repeats: int) -> dict[str, Any]:
         "bytes": sum((kb / file).stat().st_size for file in TrieArrays.file_names()),
         "bytes_by_file": {path.name: path.stat().st_size for path in sorted(kb.iterdir())},
         "entity_bytes": (kb / "entities.arrow").stat().st_size,
-        "open_milliseconds": round(median(milliseconds), 2),
-        "open_milliseconds_spread": [round(min(milliseconds), 2), round(max(milliseconds), 2)],
+        "open_milliseconds": milliseconds["median"],
+        "open_milliseconds_spread": milliseconds,
         "resident_mb_after_open": round(max(run["mb"] for run in opened), 1),
         "resident_mb_after_50_lookups": round(max(run["mb_after_50_lookups"] for run in opened), 1),
     }
@@ -111,21 +112,28 @@ def prefix_names(arrays: TrieArrays) -> int:
 
 
 def compare_with_dicts(names: MadeNames, folder: Path, repeats: int) -> dict[str, Any]:
-    """The arrays against nested dicts of the same names: how many times less memory and CPU time, by repeat."""
+    """The arrays against nested dicts of the same names: how many times less memory and CPU time, by repeat.
+
+    Raises RuntimeError if the dicts do not hold what the arrays do.
+    """
     save(names, folder / "names")
     memory, build = [], []
     for _ in range(repeats):
         dicts, arrays, mapped = (step(name, folder / "names") for name in ("dicts", "arrays", "mapped"))
-        memory.append(dicts["mb"] / mapped["mb"])
+        if dicts["edges"] != arrays["edges"]:
+            raise RuntimeError(f"the dicts have {dicts['edges']} edges, the trie {arrays['edges']}")
+        memory.append(dicts["mb"] / max(mapped["mb"], 0.1))  # a small trie may seem to take nothing
         build.append(dicts["seconds"] / arrays["seconds"])
+    memory_spread, build_spread = spread(memory, 1), spread(build, 1)
     return {
         "dict_names": len(names),
+        "dict_edges": dicts["edges"],
         "dict_mb": round(dicts["mb"], 1),
         "dict_seconds": round(dicts["seconds"], 2),
-        "dict_memory_ratio": round(median(memory), 1),
-        "dict_memory_ratio_spread": [round(min(memory), 1), round(max(memory), 1)],
-        "dict_build_ratio": round(median(build), 1),
-        "dict_build_ratio_spread": [round(min(build), 1), round(max(build), 1)],
+        "dict_memory_ratio": memory_spread["median"],
+        "dict_memory_ratio_spread": memory_spread,
+        "dict_build_ratio": build_spread["median"],
+        "dict_build_ratio_spread": build_spread,
     }
 
 

@@ -1,13 +1,15 @@
 """The trie's benchmark in the small: its names are what they are said to be, and its checks find what is wrong."""
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import trie as command
 from benchmarks.made_names import VOCABULARY, MadeNames, make_names, write_entities
-from benchmarks.trie import LIMITS, check_prefixes, of_list, prefix_names
+from benchmarks.trie import LIMITS, check_prefixes, compare_with_dicts, of_list, prefix_names
 from benchmarks.trie_steps import arrays, build, dicts, mapped, open_kb, save
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.trie import NameTrie
@@ -58,13 +60,46 @@ def test_steps(names: MadeNames, tmp_path: Path) -> None:
     write_entities(names, tmp_path / "entities.jsonl")
     built = build(str(tmp_path / "entities.jsonl"), str(tmp_path / "kb"))
     assert built["names"] == N
-    assert 0 < built["build_seconds"] <= built["build_kb_seconds"] + 0.05
     kb = KnowledgeBase.open(tmp_path / "kb")
     assert kb.meta.skipped == {}
     assert check_prefixes(names, kb.trie, 200)["prefixes_wrong"] == 0
     assert set(open_kb(str(tmp_path / "kb"))) == {"milliseconds", "mb", "mb_after_50_lookups"}
     save(names, tmp_path / "names")
-    assert dicts(str(tmp_path / "names"))["seconds"] > 0
-    assert arrays(str(tmp_path / "names"))["seconds"] > 0
+    nested, flat = dicts(str(tmp_path / "names")), arrays(str(tmp_path / "names"))
+    # the dicts hold all names: as many edges as the trie, counted otherwise than by the trie's own builder
+    lists = [tuple(name) for name in names.lists(0, N)]
+    prefixes = {name[:place] for name in lists for place in range(len(name) + 1)}
+    assert nested["edges"] == flat["edges"] == built["edges"] == len(prefixes) + len(set(lists))
+    assert nested["seconds"] > 0 and flat["seconds"] > 0
     assert mapped(str(tmp_path / "names"))["mb"] >= 0
-    assert LIMITS["bytes"] == (0, 250e6)
+
+
+def test_dicts_that_lack_names_are_no_comparison(
+    names: MadeNames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"dicts": {"edges": 9, "mb": 1, "seconds": 1}, "arrays": {"edges": 10, "seconds": 1}, "mapped": {"mb": 1}}
+    monkeypatch.setattr(command, "step", lambda name, *_: found[name])
+    with pytest.raises(RuntimeError, match="the dicts have 9 edges, the trie 10"):
+        compare_with_dicts(names, tmp_path, 1)
+
+
+def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def kept(path: Path, content: object) -> None:
+        raise AssertionError(f"{path} is for the default size")
+
+    monkeypatch.setattr(command, "write_json", kept)
+    command.main(["--names", str(N), "--repeats", "1"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["holds"].keys() == LIMITS.keys()
+    small = {key for key, holds in result["holds"].items() if not holds}
+    assert small <= {"edges", "dict_memory_ratio", "dict_build_ratio"}  # which need more names
+    assert "edges" in small
+    assert (result["names"], result["dict_names"], result["prefixes_wrong"]) == (N, N, 0)
+    assert result["dict_edges"] == result["edges"]
+    assert result["bytes"] < result["entity_bytes"] + result["bytes"] < sum(result["bytes_by_file"].values())
+    assert 0 < result["build_seconds"] < result["build_kb_seconds"]
+    assert 0 < result["build_peak_mb"] < 1000
+    for figure in ("open_milliseconds", "dict_memory_ratio", "dict_build_ratio"):
+        assert result[f"{figure}_spread"] == {
+            "median": result[figure], "least": result[figure], "most": result[figure], "repeats": 1
+        }  # fmt: skip
