@@ -12,9 +12,9 @@ from spacy_gemel.language.attention import beam_mask
 if TYPE_CHECKING:
     from spacy_gemel.language.causal_lm import CausalLM
 
-# Prompt tokens in one pass. On a CPU a prompt of a thousand tokens keeps all cores busy, and the activations of several
-# are too large for its caches and for memory that is not given back each time: a quarter slower (benchmarks.linking).
-_AT_ONCE = {"cpu": 1536}
+# Prompt tokens in one pass. On a CPU two prompts of a thousand tokens keep all cores busy, and the activations of more
+# outgrow its caches: seven at once took up to a fifth longer.
+_AT_ONCE = {"cpu": 2048}
 # Numbers in the logits of one pass: prompts of unlike length ask for the logits at all their ends.
 _LOGITS = 2**26
 
