@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MENTIONS = 20_000
 WARM_UP = 2_000
+LIMIT_MB = 50
 SAMPLE = 1_000
 NAMES = 20_000  # no mention comes twice, so that whatever is kept of one goes on growing
 EXAMPLES = 500
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds = time.perf_counter() - start
     result = {
         "growth_mb": growth(samples),
+        "holds": growth(samples) < LIMIT_MB,
         "mentions": mentions,
         "warm_up": samples[0].mentions,
         "mentions_per_second": round(mentions / seconds, 1),

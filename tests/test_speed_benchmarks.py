@@ -148,6 +148,7 @@ def test_soak_runs(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["mentions"] == 60
     assert result["warm_up"] == 6
+    assert result["holds"] == (result["growth_mb"] < 50)
     samples = list(result["samples_mb"])
     assert (samples[0], samples[-1]) == ("6", "60")
     assert not (world.root / "benchmarks").exists()
