@@ -30,10 +30,11 @@ class Official:
             for token in (*ids, stages.end_id):
                 node = node.setdefault(token, {})
 
-    def link(self, mention: Mention, demonstrations: list[int]) -> Answer:
+    def link(self, mention: Mention, demonstrations: list[int], early_stopping: bool | str = False) -> Answer:
         """The names that `generate` finds with their scores, best first.
 
-        demonstrations: their places in the store, most similar first.
+        demonstrations: their places in the store, most similar first. early_stopping: False is the official way, a
+        heuristic; "never" finds the same names as no early stop.
         """
         stages = self.stages
         prompt = self.embed(mention, demonstrations)
@@ -45,6 +46,7 @@ class Official:
             num_return_sequences=beams,
             max_new_tokens=stages.settings.max_name_tokens + 1,
             do_sample=False,
+            early_stopping=early_stopping,
             prefix_allowed_tokens_fn=self._allowed,
             eos_token_id=stages.end_id,
             pad_token_id=stages.end_id,

@@ -50,8 +50,7 @@ def measure_prefill(model: "CausalLM", prompts: Sequence["Tensor"], repeats: int
         rates.append(rate)
         shares.append(operations / seconds / rate)
     return {
-        "flop_utilisation": round(median(shares), 4),
-        "flop_utilisation_spread": spread(shares),
+        "flop_utilisation": spread(shares),
         "limit_mentions_per_second": round(median(rates) / (operations / len(prompts)), 4),
         "prefill_gflop_per_mention": round(operations / len(prompts) / 1e9, 2),
         "fp32_matmul_2048_gflops": spread([rate / 1e9 for rate in rates], 1),

@@ -76,6 +76,7 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
     pipe = linker_in(nlp)
     parts = pipe.stages
     points: Sequence[tuple[Any, str, str]] = (
+        (pipe.retriever, "prepare", "retrieve"),
         (pipe.retriever, "rank", "retrieve"),
         (parts.language_model.tokenizer, "encode", "tokenise"),
         (parts.embedder, "embed", "embed"),

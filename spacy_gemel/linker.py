@@ -89,8 +89,8 @@ def make_gemel_linker(
     threshold: a mention whose best candidate's probability is below it gets "NIL"; null for never.
     use_image: false to link from the text alone.
     constrained: false to let the model say anything; what is no entity's name exactly is then "NIL".
-    batch_tokens: prompt tokens that go through the language model at once, padding counted; halved where memory runs
-        out. More may be faster on a large GPU.
+    batch_tokens: tokens that the language model holds at once: prompts, their padding and the room for their beams;
+        halved where memory runs out. More may be faster on a large GPU.
     bundle_models: save the frozen models inside the pipe, so that it works where they are not.
     """
     settings = Settings(

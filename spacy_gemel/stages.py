@@ -69,6 +69,7 @@ class Stages:
         training: an item never sees itself, that is no demonstration of the same mention in the same text.
         """
         prompts: list[Prompt | None] = []
+        self.retriever.prepare([mention.mention for mention in mentions], self.settings.n_demonstrations)
         for mention in mentions:
             ranked = self.demonstrations(mention.mention, mention.text, training=training)
             try:
@@ -123,40 +124,41 @@ class Stages:
     def _link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
         prompts = self.prompts(mentions)
         names = self._names()
+        beams = self.settings.beam_size
         found: list[list[Candidate]] = [[] for _ in mentions]
 
         def search(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for place in batch if (prompt := prompts[place])], train=False)
             results = beam_search(
-                self.language_model,
-                embedded,
-                names,
-                beam_size=self.settings.beam_size,
-                n_names=self.settings.n_candidates,
+                self.language_model, embedded, names, beam_size=beams, n_names=self.settings.n_candidates
             )
             for place, hypotheses in zip(batch, results, strict=True):
                 found[place] = self._candidates(hypotheses)
 
         lengths = _lengths(prompts)
         fast = {
-            place: length
+            place
             for place, length in lengths.items()
-            if self.language_model.can_branch(length + names.max_tokens)
+            if self.language_model.can_branch(length, names.max_tokens, beams)
         }
-        slow = {place: length for place, length in lengths.items() if place not in fast}
-        for some in (fast, slow):  # one that is too long for the fast way takes no other with it
-            failed = self._budget.run(some, self.settings.batch_tokens, search)
-            self._say_too_large(mentions, lengths, failed, f"linked to {self.nil!r}")
+        # What is held of a prompt: its own tokens, and room for all that its beams may say.
+        held = {place: lengths[place] + beams * names.max_tokens for place in fast}
+        failed = self._budget.run(held, self.settings.batch_tokens, search)
+        # The slow way holds one row at a time, whatever the batch: one prompt each, and no reason for smaller batches.
+        failed += TokenBudget().run({place: lengths[place] for place in lengths.keys() - fast}, 0, search)
+        self._say_too_large(mentions, lengths, failed, f"linked to {self.nil!r}")
+        self._say_nothing_found(mentions, [place for place in lengths if not found[place]], failed)
         return found
 
     def learn(self, mentions: Sequence[Mention], rows: Sequence[int]) -> NDArray[np.float32]:
-        """Each mention's loss, (mentions,), after adding the gradient of their mean to the mapper's.
+        """The losses of the mentions, in their order, after adding the gradient of their mean to the mapper's.
 
-        rows: the gold entities' rows in the knowledge base. A text that is too long is left out.
+        rows: the gold entities' rows in the knowledge base. A text that is too long is left out; one that memory runs
+        out on has neither loss nor gradient, but counts in the mean.
         """
         prompts = self.prompts(mentions, training=True)
         lengths = _lengths(prompts)
-        losses: list[NDArray[np.float32]] = []
+        losses: dict[int, float] = {}
 
         def learn(batch: Sequence[int]) -> None:
             embedded, backprop = self.embed([prompt for place in batch if (prompt := prompts[place])], train=True)
@@ -166,11 +168,11 @@ class Stages:
             if values.requires_grad:  # not where no mention and no demonstration has an image
                 (values.sum() / len(lengths)).backward()
                 backprop()  # last: where memory ran out before, nothing has been learned yet
-            losses.append(values.detach().cpu().numpy())
+            losses.update(zip(batch, values.detach().tolist(), strict=True))
 
         failed = self._training_budget.run(lengths, self.settings.batch_tokens, learn)
         self._say_too_large(mentions, lengths, failed, "skipped")
-        return np.concatenate(losses) if losses else np.zeros(0, dtype=np.float32)
+        return np.array([losses[place] for place in sorted(losses)], dtype=np.float32)
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
         """The prompts embedded, (tokens, width) each, and what brings their gradient back to the mapper."""
@@ -205,6 +207,21 @@ class Stages:
                 f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is {fate}: memory ran out on its "
                 f"prompt of {lengths[place]} tokens alone ({problem}). Split the document, set a smaller "
                 "n_demonstrations or beam_size, or a smaller dtype of the language model.",
+                stacklevel=4,
+            )
+
+    def _say_nothing_found(
+        self, mentions: Sequence[Mention], empty: Sequence[int], failed: Sequence[tuple[int, str]]
+    ) -> None:
+        """One warning for all mentions that the search ended without a name for: a trie always has one."""
+        empty = sorted(set(empty) - {place for place, _ in failed})
+        if empty:
+            first = mentions[empty[0]]
+            warnings.warn(
+                f"gemel_linker: no name was found for {len(empty)} mentions, which are linked to {self.nil!r} (the "
+                f"first: {first.mention!r} in {first.text[:50]!r}): either no name ends within max_name_tokens = "
+                f"{self.settings.max_name_tokens}, or the language model's scores are no numbers, as float16 may make "
+                "them: use bfloat16 or float32.",
                 stacklevel=4,
             )
 

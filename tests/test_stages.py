@@ -12,6 +12,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from spacy_gemel.component import GemelLinker
+from tests.calls import Calls
 from tests.pipeline import examples, make_doc, make_kb, make_pipeline, picture
 
 
@@ -26,20 +27,6 @@ def pipe(nlp: Language) -> GemelLinker:
     pipe = nlp.get_pipe("gemel_linker")
     pipe.load_parts(pipe.kb)
     return pipe
-
-
-class Calls:
-    """What a method was called with, in order; it still does what it did."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
-        self.seen: list[Any] = []
-        method = getattr(owner, name)
-
-        def counted(first: Any, *args: Any, **kwargs: Any) -> Any:
-            self.seen.append(first)
-            return method(first, *args, **kwargs)
-
-        monkeypatch.setattr(owner, name, counted)
 
 
 def docs(nlp: Language, count: int = 6) -> list[Doc]:
@@ -208,7 +195,7 @@ def test_one_long_prompt_does_not_slow_the_others(
     expected = list(nlp.pipe(docs(nlp)))
     model = pipe.stages.language_model
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(model, "branch_limit", lengths[-2] + pipe.settings.max_name_tokens)
+    monkeypatch.setattr(model, "branch_limit", lengths[-2] + pipe.stages._names().max_tokens)
     monkeypatch.setattr(model, "_said_slow", False)
     prefilled = Calls(monkeypatch, model, "prefill")
     with pytest.warns(UserWarning, match="slow way") as caught:
@@ -216,3 +203,55 @@ def test_one_long_prompt_does_not_slow_the_others(
     assert len(caught) == 1
     assert [len(prompts) for prompts in prefilled.seen] == [5, 1]
     assert_same(found, expected)
+
+
+def test_memory_that_runs_out_on_the_slow_way_makes_no_batch_smaller(
+    nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rows go one by one: there is nothing to halve, and the fast way's batches fit as before."""
+    model = pipe.stages.language_model
+    lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
+    monkeypatch.setattr(model, "branch_limit", lengths[-3] + pipe.stages._names().max_tokens)
+    monkeypatch.setattr(model, "_said_slow", True)
+    prefill = model.prefill
+
+    def fails(prompts: Sequence[torch.Tensor], *, beams: int, tokens: int) -> Any:
+        if len(prompts[0]) > lengths[-3]:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return prefill(prompts, beams=beams, tokens=tokens)
+
+    monkeypatch.setattr(model, "prefill", fails)
+    with pytest.warns(UserWarning, match="alone") as caught:
+        found = list(nlp.pipe(docs(nlp)))
+    assert len(caught) == 2
+    assert [doc.ents[0].kb_id_ == "NIL" for doc in found] == [False] * 4 + [True] * 2
+    assert pipe.stages._budget.most is None
+
+
+def test_scores_that_are_no_numbers_are_said(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of the batch are linked as ever."""
+    expected = list(nlp.pipe(docs(nlp)))
+    model = pipe.stages.language_model
+    prefill = model.prefill
+
+    def overflows(*args: Any, **kwargs: Any) -> Any:
+        state = prefill(*args, **kwargs)
+        state.logits[0] = float("nan")  # the longest
+        return state
+
+    monkeypatch.setattr(model, "prefill", overflows)
+    with pytest.warns(UserWarning, match=r"no name was found for 1 mentions.*'Mercury'.*use bfloat16 or float32"):
+        found = list(nlp.pipe(docs(nlp)))
+    assert found[-1].ents[0].kb_id_ == "NIL"
+    assert_same(found[:-1], expected[:-1])
+
+
+def test_losses_come_in_the_order_of_the_mentions(nlp: Language, pipe: GemelLinker) -> None:
+    from spacy_gemel.gather import gather_mentions
+
+    mentions = gather_mentions(docs(nlp, 4), pipe._reader)
+    rows = [pipe.kb.linkable_row(kb_id) for kb_id in sorted(pipe.training_golds)][:1] * 4
+    together = pipe.stages.learn(mentions, rows)
+    alone = [pipe.stages.learn([mention], rows[:1])[0] for mention in mentions]
+    np.testing.assert_allclose(together, alone, rtol=1e-4)
+    assert len(set(together.tolist())) == 4

@@ -9,7 +9,7 @@ from torch import Tensor
 Mask = Tensor | dict[str, Tensor]
 
 _SLIDING = "sliding_attention"
-# What configs call the reach of layers that no mask of ours speaks for: GPT-Neo, Llama 4, others.
+# What configs call the reach of layers with a mask of the model's own, over places in the cache: GPT-Neo, Llama 4.
 _OTHER_REACHES = ("window_size", "attention_window_size", "attention_chunk_size")
 # Frequencies that change with the length of what is read, so that the batch would change the answer.
 _CHANGING_POSITIONS = ("dynamic", "longrope")
@@ -20,24 +20,36 @@ class Reach:
     """How far back the layers of a model look.
 
     windows: for each kind of layer in the model's config the tokens that it sees, itself counted; None for all.
-    shortest: the longest sequence of which every layer sees all, None if there is no limit.
     same_positions: the longest sequence whose positions are encoded as those of a shorter one, None for no limit.
+    places: the most places in a cache, those of all beams counted, that the model's own masks are right for; None for
+        no limit.
     """
 
     windows: dict[str, int | None]
-    shortest: int | None
     same_positions: int | None
+    places: int | None
+
+    @property
+    def shortest(self) -> int | None:
+        """The longest sequence of which every layer sees all, None if there is no limit."""
+        return min((window for window in self.windows.values() if window), default=None)
+
+    @property
+    def longest(self) -> int:
+        """The widest window, 0 where there is none."""
+        return max((window for window in self.windows.values() if window), default=0)
 
 
-def reach_of(config: Any) -> Reach:
-    """What a model's config says of its windows and its positions. config: that of its text model."""
+def reach_of(model: Any) -> Reach:
+    """What a Hugging Face causal language model tells of its windows, its positions and its own masks."""
+    config = model.config.get_text_config()
     window = _positive(getattr(config, "sliding_window", None))
     kinds = getattr(config, "layer_types", None)
     # Models without kinds of layers have one window for all: Mistral, Phi-3.
     windows = {kind: window if kind == _SLIDING else None for kind in kinds} if kinds else {"all": window}
-    limits = [limit for limit in windows.values() if limit]
-    limits += [limit for name in _OTHER_REACHES if (limit := _positive(getattr(config, name, None)))]
-    return Reach(windows, min(limits, default=None), _same_positions(config))
+    limits = [limit for name in _OTHER_REACHES if (limit := _positive(getattr(config, name, None)))]
+    limits += [buffer.shape[-1] for buffer in model.buffers() if buffer.dtype == torch.bool and buffer.ndim == 4]
+    return Reach(windows, _same_positions(config), min(limits, default=None))
 
 
 def _positive(value: Any) -> int | None:

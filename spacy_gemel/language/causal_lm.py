@@ -1,6 +1,7 @@
 """A frozen causal language model: embed, prefill, extend, and the loss of a name (paper sections 3.2 and 3.3)."""
 
 import inspect
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,9 +12,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from spacy_gemel.language.attention import reach_of
 from spacy_gemel.language.continuations import Branches, Continuation, PlainRows
+from spacy_gemel.language.memory import is_out_of_memory
 from spacy_gemel.language.tokenizer import NameTokenizer
 
 UNLIMITED = 2**31 - 1
+
+# Frozen models are shared by pipes and threads; not one lock per model, as another process may get the model.
+_CHECKING = threading.Lock()
 
 
 class CausalLM:
@@ -38,7 +43,7 @@ class CausalLM:
         self.vocab_size: int = self.embeddings.weight.shape[0]
         self._has_logits_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.config = model.config.get_text_config()
-        self.reach = reach_of(self.config)
+        self.reach = reach_of(model)
         self.branch_limit: int = min(self.longest_branch, self.reach.shortest or UNLIMITED)
         self.longer_check: Callable[[], str | None] | None = None
         self._said_slow = False
@@ -73,34 +78,46 @@ class CausalLM:
         with torch.no_grad():
             return self.embeddings(torch.tensor(list(ids), dtype=torch.long, device=self.device))
 
-    def can_branch(self, tokens: int) -> bool:
-        """Whether a prompt and its name, so many tokens together, need not be searched the slow way.
+    def can_branch(self, prompt: int, tokens: int, beams: int) -> bool:
+        """Whether a prompt of so many tokens need not be searched the slow way.
 
+        beams, tokens: at most so many beams will be extended, by at most so many tokens each.
         Runs the check that was put off, if this is the first to need it; warns once of the slow way.
         """
-        if tokens <= self.branch_limit:
-            return True
+        if self.reach.places is not None and prompt + beams * tokens > self.reach.places:
+            self._say_slow(f"prompts that take more than {self.reach.places} places with their beams are")
+            return False
+        whole = prompt + tokens
         problem = None
-        if self.longer_check is not None:
-            problem = self.longer_check()
-            if problem is None:
-                self.branch_limit = self.longest_branch
-            self.longer_check = None
-        if tokens <= self.branch_limit:
+        if whole > self.branch_limit and self.longer_check is not None:
+            with _CHECKING:
+                problem = self._check_longer()
+        if whole <= self.branch_limit:
             return True
-        self._say_slow(
-            f"prompts of more than {self.branch_limit} tokens with their names are",
-            problem,
-            "Show fewer demonstrations",
-        )
+        self._say_slow(f"prompts of more than {self.branch_limit} tokens with their names are", problem)
         return False
+
+    def _check_longer(self) -> str | None:
+        """Whether prompts beyond branch_limit may be searched the fast way too: None, or what is wrong."""
+        check, self.longer_check = self.longer_check, None
+        if check is None:  # another thread has run it
+            return None
+        try:
+            problem = check()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = "there is not enough memory to check the fast way"
+        if problem is None:
+            self.branch_limit = self.longest_branch
+        return problem
 
     def never_branch(self, problem: str) -> None:
         """Search everything the slow way from now on, and say so in a warning."""
         self.branch_limit, self.longer_check = 0, None
         self._say_slow("all prompts are", problem, "Llama, OPT, GPT-2, Mistral, Qwen and Gemma need no such passes")
 
-    def _say_slow(self, what: str, problem: str | None, remedy: str) -> None:
+    def _say_slow(self, what: str, problem: str | None = None, remedy: str = "Show fewer demonstrations") -> None:
         if self._said_slow:
             return
         self._said_slow = True
@@ -115,7 +132,7 @@ class CausalLM:
 
         beams, tokens: at most so many beams will be extended, by at most so many tokens each.
         """
-        if self.can_branch(max(len(prompt) for prompt in prompts) + tokens):
+        if self.can_branch(max(len(prompt) for prompt in prompts), tokens, beams):
             return Branches(self, prompts, room=beams * tokens)
         return PlainRows(self, prompts)
 

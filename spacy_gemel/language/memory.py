@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-# What torch says where it raises no class of its own: on a CPU, and of the GPU memory that cuBLAS wants for itself.
-_MESSAGES = ("not enough memory", "DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED")
+# What torch says where it raises no class of its own: on a CPU, on Apple's GPUs, and of the GPU memory that CUDA's own
+# libraries want.
+_MESSAGES = ("out of memory", "not enough memory", "DefaultCPUAllocator", "_STATUS_ALLOC_FAILED")
 
 
 class TokenBudget:
-    """How many prompt tokens, padding counted, go through the language model at once.
+    """How many tokens, padding counted, go through the language model at once.
 
     It starts at what the caller allows and is halved, for good, where memory runs out.
     """
@@ -23,8 +24,8 @@ class TokenBudget:
     ) -> list[tuple[int, str]]:
         """Do the work on all prompts, those of like length together; those that do not fit even alone, with why not.
 
-        lengths: tokens of each prompt, by its place. allowed: tokens of a batch, padding counted; a longer prompt goes
-        alone. work: gets the places of a batch, and may be called again with some of them after memory ran out.
+        lengths: tokens that each prompt holds, by its place. allowed: tokens of a batch, padding counted; a longer one
+        goes alone. work: gets the places of a batch, and may be called again with some of them after memory ran out.
         """
         waiting = sorted(lengths, key=lambda place: (-lengths[place], place))
         too_large: list[tuple[int, str]] = []
@@ -41,7 +42,7 @@ class TokenBudget:
             else:
                 self.most = len(batch) * lengths[batch[0]] // 2
                 warnings.warn(
-                    f"gemel_linker: memory ran out with {len(batch) * lengths[batch[0]]} prompt tokens at once; going "
+                    f"gemel_linker: memory ran out with {len(batch) * lengths[batch[0]]} tokens at once; going "
                     f"on with at most {self.most}. Set batch_tokens = {self.most} in the config to start so.",
                     stacklevel=3,
                 )

@@ -15,6 +15,7 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 _CACHED_MENTIONS = 20_000
 _CACHED_RANKS = 64
+_AT_ONCE = 64
 
 
 class Retriever(Protocol):
@@ -28,6 +29,10 @@ class Retriever(Protocol):
 
     def index(self, mentions: Sequence[str]) -> None:
         """Take the mentions of all demonstrations, in their order; called again when they change."""
+        ...
+
+    def prepare(self, mentions: Sequence[str], n: int) -> None:
+        """Hear of the mentions that will be ranked next, with n each: it may do its work for all of them at once."""
         ...
 
     def rank(self, mention: str, text: str, n: int) -> list[int]:
@@ -44,6 +49,9 @@ class NoRetriever:
         """See Retriever."""
 
     def index(self, mentions: Sequence[str]) -> None:
+        """See Retriever."""
+
+    def prepare(self, mentions: Sequence[str], n: int) -> None:
         """See Retriever."""
 
     def rank(self, mention: str, text: str, n: int) -> list[int]:
@@ -77,20 +85,39 @@ class SimilarityRetriever(NoRetriever):
     def __init__(self) -> None:
         self._ranks: BoundedCache[str, NDArray[np.int32]] = BoundedCache(_CACHED_MENTIONS)
 
-    def scores(self, mention: str) -> NDArray[np.floating]:
-        """How similar each demonstration's mention is, (demonstrations,)."""
+    def scores(self, mentions: Sequence[str]) -> NDArray[np.floating]:
+        """How similar each demonstration's mention is to each of some, (mentions, demonstrations)."""
         raise NotImplementedError
+
+    def prepare(self, mentions: Sequence[str], n: int) -> None:
+        """See Retriever."""
+        n = min(n, self.size)
+        if n > 0:
+            self._rank([mention for mention in dict.fromkeys(mentions) if self._known(mention, n) is None], n)
 
     def rank(self, mention: str, text: str, n: int) -> list[int]:
         """See Retriever."""
         n = min(n, self.size)
         if n < 1:
             return []
-        ranks = self._ranks.get(mention)
-        if ranks is None or len(ranks) < n:
-            order = np.argsort(-self.scores(mention), kind="stable")
-            ranks = self._ranks.put(mention, order[: max(n, _CACHED_RANKS)].astype(np.int32))
+        ranks = self._known(mention, n)
+        if ranks is None:
+            [ranks] = self._rank([mention], n)
         return ranks[:n].tolist()
+
+    def _known(self, mention: str, n: int) -> NDArray[np.int32] | None:
+        ranks = self._ranks.get(mention)
+        return None if ranks is None or len(ranks) < n else ranks
+
+    def _rank(self, mentions: Sequence[str], n: int) -> list[NDArray[np.int32]]:
+        """The first n of each mention's ranks at least; kept."""
+        ranks = []
+        for start in range(0, len(mentions), _AT_ONCE):
+            some = mentions[start : start + _AT_ONCE]
+            for mention, scores in zip(some, self.scores(some), strict=True):
+                order = np.argsort(-scores, kind="stable")[: max(n, _CACHED_RANKS)]
+                ranks.append(self._ranks.put(mention, order.astype(np.int32)))
+        return ranks
 
 
 class BM25Retriever(SimilarityRetriever):
@@ -105,9 +132,9 @@ class BM25Retriever(SimilarityRetriever):
         if mentions:
             self._bm25 = BM25Okapi([_words(mention) for mention in mentions])
 
-    def scores(self, mention: str) -> NDArray[np.floating]:
+    def scores(self, mentions: Sequence[str]) -> NDArray[np.floating]:
         """See SimilarityRetriever."""
-        return np.asarray(self._bm25.get_scores(_words(mention)))
+        return np.stack([self._bm25.get_scores(_words(mention)) for mention in mentions])
 
 
 class DenseRetriever(SimilarityRetriever):
@@ -135,10 +162,10 @@ class DenseRetriever(SimilarityRetriever):
         if distinct:
             self._vectors = _unit(self._embed(distinct))  # (distinct mentions, width)
 
-    def scores(self, mention: str) -> NDArray[np.floating]:
-        """See SimilarityRetriever. Embedded alone, so that the company of other mentions changes nothing."""
-        similarity = self._vectors @ _unit(self._embed([mention]))[0]  # (distinct mentions,)
-        return similarity[self._distinct_of]
+    def scores(self, mentions: Sequence[str]) -> NDArray[np.floating]:
+        """See SimilarityRetriever."""
+        similarity = _unit(self._embed(mentions)) @ self._vectors.T  # (mentions, distinct mentions)
+        return similarity[:, self._distinct_of]
 
 
 def _words(mention: str) -> list[str]:

@@ -5,8 +5,8 @@ own ancestors only. Scores are those of `transformers.generate`: log-softmax ove
 names are picked out, no renormalisation, the sum over a name's tokens and its end divided by their number to the
 power of length_penalty.
 
-The vocabulary's scores stay where the model is; the few continuations that are picked at a step come to the host in
-one piece, and all else happens there.
+The vocabulary's scores stay where the model is; of each step only the few continuations that are picked come to the
+host, and all else happens there.
 """
 
 from collections.abc import Sequence
@@ -81,16 +81,15 @@ def beam_search(
         history=np.zeros((count, 1, 0), dtype=np.int64),
         seen=np.zeros((count, 1, 0), dtype=np.bool_),
     )
-    longest = min(names.max_tokens, int(names.deepest(beams.nodes).max(initial=1)) - 1)
-    state = model.prefill(prompts, beams=beam_size, tokens=longest)
+    state = model.prefill(prompts, beams=beam_size, tokens=names.max_tokens)
     finished = [Finished(beam_size) for _ in prompts]
     logits = state.logits[:, None]  # (mentions, 1, vocab)
-    for depth in range(longest + 1):
+    for depth in range(names.max_tokens + 1):
         picks = _pick(logits, beams, names, 2 * beam_size)
         _finish(picks, beams.history, finished, beam_size, depth + 1, length_penalty)
         beams = _go_on(picks, beams, names, beam_size)
         _drop_settled(beams, names, finished, n_names, depth + 1, length_penalty)
-        if depth == longest or not beams.alive:
+        if depth == names.max_tokens or not beams.alive:
             break
         beams = _narrow(beams)
         logits = state.extend(

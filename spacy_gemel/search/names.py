@@ -17,6 +17,7 @@ class AllowedNames(Protocol):
     root: int
     dead: int
     max_tokens: int
+    """Tokens of the longest name, its end left out."""
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
         """The edges that leave each node.
@@ -33,12 +34,12 @@ class AllowedNames(Protocol):
 
 
 class TrieNames:
-    """The names in a knowledge base's trie."""
+    """The names in a knowledge base's trie that have at most so many tokens, their end left out."""
 
     def __init__(self, trie: NameTrie, end_id: int, max_tokens: int) -> None:
         self.trie = trie
         self.end_id = end_id
-        self.max_tokens = max_tokens
+        self.max_tokens = min(max_tokens, trie.max_depth - 1)
         self.root = ROOT
         self.dead = trie.n_edges - 1  # the deepest level is nothing but ends of names: nothing leaves it
 

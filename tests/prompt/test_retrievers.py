@@ -15,6 +15,7 @@ from spacy_gemel.registry import (
     random_retriever,
     sentence_transformer_retriever,
 )
+from tests.calls import Calls
 
 MENTIONS = ["Hawks", "Hawthorn", "Hawthorn FC", "the Hawks", "New York", "New York City", "Java", "Java"]
 
@@ -98,3 +99,28 @@ def test_nothing_to_retrieve(models: Path) -> None:
 def test_an_unknown_pooling_is_refused(models: Path) -> None:
     with pytest.raises(ValueError, match="pooling = 'max' is not known"):
         sentence_transformer_retriever(str(models / "sentence_encoder"), pooling="max").load("cpu")
+
+
+def test_mentions_that_are_prepared_are_embedded_together(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    together, alone = (sentence_transformer_retriever(str(models / "sentence_encoder")) for _ in range(2))
+    for retriever in (together, alone):
+        retriever.load("cpu")
+        retriever.index(MENTIONS)
+    embedded = Calls(monkeypatch, together, "_embed")
+    queries = [f"{mention} {place}" for place in range(50) for mention in ("Java", "Hawthorn F.C.")]
+    together.prepare([*queries, *queries], 4)
+    assert [len(mentions) for mentions in embedded.seen] == [64, 36]
+    for query in queries:
+        assert together.rank(query, "", 4) == alone.rank(query, "", 4)
+    together.prepare(queries, 8)
+    assert len(embedded.seen) == 2
+
+
+def test_what_needs_no_preparation(models: Path) -> None:
+    for retriever in (no_retriever(), random_retriever(), bm25_retriever()):
+        for corpus in ([], MENTIONS):
+            retriever.index(corpus)
+            expected = [retriever.rank(query, "text", 3) for query in MENTIONS]
+            retriever.index(corpus)
+            retriever.prepare(MENTIONS, 3)
+            assert [retriever.rank(query, "text", 3) for query in MENTIONS] == expected
