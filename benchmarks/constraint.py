@@ -26,7 +26,7 @@ def trie_on_disk(names: int, folder: Path) -> NameTrie:
     made = make_names(names)
     rows: NDArray[np.int64] = np.arange(names)
     build_trie(made.tokens, np.diff(made.starts), rows, made.counts, VOCABULARY).save(folder)
-    return NameTrie.open(folder)
+    return NameTrie.open(folder, VOCABULARY, names)
 
 
 class ForwardClock:

@@ -9,19 +9,18 @@ process's memory on the way. Only a run with the default size writes to benchmar
 import argparse
 import gc
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_machine, resident_mb
 from benchmarks.random_llama import Shape, write_random_llama
 from benchmarks.running import say
 from benchmarks.subject import Caption, Parts, make_pipeline
@@ -138,18 +137,6 @@ def soak(nlp: "Language", mentions: int, *, warm_up: int, sample: int) -> list[S
 def growth(samples: Sequence[Sample]) -> float:
     """The most that memory was above that of the first sample, in MB."""
     return round(max(sample.mb for sample in samples) - samples[0].mb, 1)
-
-
-def resident_mb() -> float:
-    """Resident memory of this process. Where there is no /proc, the most it ever was."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        import resource
-
-        most: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return float(most) / (2**20 if sys.platform == "darwin" else 2**10)
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from PIL import Image
 from benchmarks import linking, soak
 from benchmarks.agreement import agreement
 from benchmarks.constraint import trie_on_disk
+from benchmarks.machine import resident_mb
 from benchmarks.prefill import prefill_operations
 from benchmarks.random_llama import Shape, write_random_llama
 from benchmarks.stage_clock import STAGES, StageClock
@@ -157,7 +158,7 @@ def test_soak_runs(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 def test_growth_is_above_the_first_sample() -> None:
     assert soak.growth([soak.Sample(1, 100.0), soak.Sample(2, 130.0), soak.Sample(3, 110.0)]) == 30
     assert soak.growth([soak.Sample(1, 100.0), soak.Sample(2, 90.0)]) == 0
-    assert soak.resident_mb() > 10
+    assert resident_mb() > 10
 
 
 def test_made_up_names_are_all_different() -> None:

@@ -29,7 +29,13 @@ class NameTokenizer:
         if not texts:
             return []
         batch = [" " + text if self.leading_space else text for text in texts]
-        encoded = self.tokenizer(batch, add_special_tokens=False, split_special_tokens=True)
+        encoded = self.tokenizer(
+            batch,
+            add_special_tokens=False,
+            split_special_tokens=True,
+            return_attention_mask=False,  # nobody reads these two, and millions of names take a quarter less without
+            return_token_type_ids=False,
+        )
         return [list(ids) for ids in encoded["input_ids"]]
 
     def decode(self, ids: Sequence[int]) -> str:
