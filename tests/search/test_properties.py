@@ -98,7 +98,7 @@ def test_a_beam_as_wide_as_the_trie_finds_the_best_names(
     for seed, hypotheses in zip(seeds, found, strict=True):
         expected = score_all(seed, short, penalty)[:wanted]
         assert [h.tokens for h in hypotheses] == [name for name, _ in expected]
-        assert [h.score for h in hypotheses] == pytest.approx([score for _, score in expected], abs=1e-4)
+        assert [h.score for h in hypotheses] == pytest.approx([score for _, score in expected], abs=1e-4, rel=1e-6)
         assert all(allowed.trie.rows_at(h.edge).size == names.count(h.tokens) for h in hypotheses)
 
 
@@ -171,7 +171,7 @@ def assert_as_generate(
         expected = reference(model, prompt, names, beams=beams, length_penalty=penalty, limit=limit)
         assert [h.tokens for h in hypotheses][: len(expected)] == [name for name, _ in expected]
         assert [h.score for h in hypotheses][: len(expected)] == pytest.approx(
-            [score for _, score in expected], abs=1e-4
+            [score for _, score in expected], abs=1e-4, rel=1e-6
         )
         if limit >= max(len(name) for name in names):  # else generate keeps places for names that have not ended
             assert len(hypotheses) == len(expected)
@@ -216,8 +216,8 @@ def test_ten_thousand_names_all_of_them_scored(model: CausalLM, seed: int, penal
     [found] = beam_search(model, [prompt], allowed, beam_size=len(names), n_names=wanted, length_penalty=penalty)
     scores = {name: score for some in batched(names, 500) for name, score in plain_scores(model, prompt, some, penalty)}
     best = sorted(scores.values(), reverse=True)[:wanted]
-    assert [h.score for h in found] == pytest.approx(best, abs=1e-4)
-    assert [scores[h.tokens] for h in found] == pytest.approx(best, abs=1e-4)
+    assert [h.score for h in found] == pytest.approx(best, abs=1e-4, rel=1e-6)
+    assert [scores[h.tokens] for h in found] == pytest.approx(best, abs=1e-4, rel=1e-6)
 
 
 def batched(names: Sequence[Name], size: int) -> Iterator[Sequence[Name]]:
