@@ -147,7 +147,8 @@ class Stages:
         # The slow way holds one row at a time, whatever the batch: one prompt each, and no reason for smaller batches.
         failed += TokenBudget().run({place: lengths[place] for place in lengths.keys() - fast}, 0, search)
         self._say_too_large(mentions, lengths, failed, f"linked to {self.nil!r}")
-        self._say_nothing_found(mentions, [place for place in lengths if not found[place]], failed)
+        if self.settings.constrained:  # a free search may say nothing that ends
+            self._say_nothing_found(mentions, [place for place in lengths if not found[place]], failed)
         return found
 
     def learn(self, mentions: Sequence[Mention], rows: Sequence[int]) -> NDArray[np.float32]:
