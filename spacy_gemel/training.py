@@ -12,6 +12,7 @@ from spacy.training import Example
 from tqdm import tqdm
 
 from spacy_gemel.gather import FEATURES_KEY, IMAGE_KEY, Mention, gather_mentions, read_features
+from spacy_gemel.golds import linkable_row
 from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, na
     for place, example in enumerate(examples):
         for ent in example.reference.ents:
             seen += 1
-            row = kb.linkable_row(ent.kb_id_) if ent.kb_id_ not in ("", nil) else None
+            row = linkable_row(kb, ent.kb_id_) if ent.kb_id_ not in ("", nil) else None
             if row is not None:
                 rows[place, ent.start] = row
             elif ent.kb_id_ not in ("", nil):
@@ -102,7 +103,7 @@ def usable_mentions(
     """The gold mentions of some examples whose entity is in the knowledge base, and its row there."""
     mentions, rows = [], []
     for mention in gather_mentions(gold_docs(examples), reader):
-        row = kb.linkable_row(mention.gold) if mention.gold not in ("", nil) else None
+        row = linkable_row(kb, mention.gold) if mention.gold not in ("", nil) else None
         if row is not None:
             mentions.append(mention)
             rows.append(row)

@@ -250,7 +250,7 @@ def test_losses_come_in_the_order_of_the_mentions(nlp: Language, pipe: GemelLink
     from spacy_gemel.gather import gather_mentions
 
     mentions = gather_mentions(docs(nlp, 4), pipe._reader)
-    rows = [pipe.kb.linkable_row(kb_id) for kb_id in sorted(pipe.training_golds)][:1] * 4
+    rows = [pipe.kb.row(kb_id) for kb_id in sorted(pipe.training_golds)][:1] * 4
     together = pipe.stages.learn(mentions, rows)
     alone = [pipe.stages.learn([mention], rows[:1])[0] for mention in mentions]
     np.testing.assert_allclose(together, alone, rtol=1e-4)

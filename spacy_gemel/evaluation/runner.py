@@ -20,6 +20,7 @@ from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
 from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, write_mentions
 from spacy_gemel.evaluation.metrics import behind_ner, summarise
 from spacy_gemel.evaluation.tail import TailSplit, split_tail
+from spacy_gemel.golds import gold_row
 from spacy_gemel.paths import write_whole
 from spacy_gemel.pipelines import (
     NIL,
@@ -148,7 +149,8 @@ class _Judge:
         self, identity: str, gold: Span, doc: Doc, span: Span | None, candidates: list[dict[str, Any]]
     ) -> MentionResult:
         kb = self.pipe.kb
-        row = kb.row(gold.kb_id_) if gold.kb_id_ and gold.kb_id_ != NIL else None
+        row = gold_row(kb, gold.kb_id_)
+        gold_id = gold.kb_id_ if row is None else kb.entity(row).kb_id
         predicted = None if span is None else span.kb_id_ or NIL
         shown: Sequence[Demonstration] = ()
         if span is not None and self.pipe.settings.n_demonstrations:
@@ -158,10 +160,10 @@ class _Judge:
             start=gold.start_char,
             end=gold.end_char,
             mention=gold.text,
-            gold=gold.kb_id_,
+            gold=gold_id,
             predicted=predicted,
             probability=None if predicted is None else probability_of(predicted, candidates),
-            seen=gold.kb_id_ in self.training_golds,
+            seen=gold_id in self.training_golds,
             tail=None if row is None else self.tail.is_tail(int(kb.counts[row])),
             image=any(doc.user_data.get(key) is not None for key in ("image", "image_features")),
             in_kb=row is not None,

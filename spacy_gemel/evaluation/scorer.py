@@ -22,12 +22,13 @@ def make_linker_scorer() -> Callable[..., dict[str, Any]]:
 
 
 # spaCy hands a scorer whatever the pipe's cfg and labels hold, so it must take more than it uses
-def linker_score(examples: Iterable[Example], **_: Any) -> dict[str, Any]:
+def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = str, **_: Any) -> dict[str, Any]:
     """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, and nel_accuracy.
 
     nel_accuracy is the share of right answers over the gold mentions with an entity: what METRICS.json
     calls accuracy, but golds that the KB does not hold count as wrong, as a scorer cannot see the KB. It is
     None where there is no such mention.
+    resolve: the knowledge base's id for a gold that may be a URL or a title; the gold itself where there is none.
     """
     per_type: dict[str, PRFScore] = {}
     linkable = right = 0
@@ -37,7 +38,7 @@ def linker_score(examples: Iterable[Example], **_: Any) -> dict[str, Any]:
             gold_ent = golds.get((ent.start_char, ent.end_char))
             if gold_ent is None or not gold_ent.kb_id_:
                 continue
-            gold, predicted = gold_ent.kb_id_, ent.kb_id_ or NIL
+            gold, predicted = resolve(gold_ent.kb_id_), ent.kb_id_ or NIL
             counts = per_type.setdefault(gold_ent.label_, PRFScore())
             if gold != NIL:
                 linkable += 1

@@ -22,6 +22,7 @@ from spacy_gemel.kb.meta import META_FILE, KBMeta, records_of, write_meta
 from spacy_gemel.kb.names import NameTokenizer, tokenise_names
 from spacy_gemel.kb.reading import Batch, Scan, Skips, read_batches, scan_entities
 from spacy_gemel.kb.rows import REASONS
+from spacy_gemel.kb.surfaces import SurfaceIndex
 from spacy_gemel.kb.token_store import TokenStore
 from spacy_gemel.kb.trie import TrieArrays
 from spacy_gemel.kb.trie_builder import MAX_TOKENS, build_trie
@@ -171,8 +172,7 @@ class _Build:
             self.resumed += len(batch.entities)
         for place, problem in names.problems:
             self.skips.add(batch.lines[place], problem)
-        counts = np.array([entity.count for entity in batch.entities], dtype=np.int64)
-        self.columns.add(np.array(batch.hashes, dtype=np.uint64), counts, names)
+        self.columns.add(batch.hashes, batch.entities, names)
 
     def _finish(self, folder: Path) -> KBMeta:
         """Write the arrays and meta.json."""
@@ -219,4 +219,6 @@ class _Build:
         save_array(folder / COUNTS_FILE, counts)
         on_step("indexing ids")
         IdIndex.build(np.concatenate(columns.hashes)).save(folder)
+        on_step("indexing names and aliases")
+        SurfaceIndex.build(np.concatenate(columns.surfaces), np.concatenate(columns.surface_rows)).save(folder)
         return trie

@@ -14,10 +14,19 @@ from spacy_gemel.kb.entity_table import ENTITIES_FILE, EntityTable
 from spacy_gemel.kb.errors import KBError, build_command
 from spacy_gemel.kb.ids import HASH_FILE, ROW_FILE, IdIndex
 from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
+from spacy_gemel.kb.surfaces import SURFACE_HASH_FILE, SURFACE_ROW_FILE, SurfaceIndex, surface_key
 from spacy_gemel.kb.trie import NameTrie, TrieArrays
 
 COUNTS_FILE = "counts.npy"
-DATA_FILES = (ENTITIES_FILE, COUNTS_FILE, HASH_FILE, ROW_FILE, *TrieArrays.file_names())
+DATA_FILES = (
+    ENTITIES_FILE,
+    COUNTS_FILE,
+    HASH_FILE,
+    ROW_FILE,
+    SURFACE_HASH_FILE,
+    SURFACE_ROW_FILE,
+    *TrieArrays.file_names(),
+)
 """Every file of a knowledge base but meta.json."""
 
 
@@ -31,6 +40,7 @@ class KnowledgeBase:
         trie: NameTrie,
         table: EntityTable,
         ids: IdIndex,
+        surfaces: SurfaceIndex,
         counts: NDArray[np.int64],
     ) -> None:
         self.path = path
@@ -40,6 +50,7 @@ class KnowledgeBase:
         """How often each entity is linked, (rows,) int64."""
         self.table = table
         self.ids = ids
+        self.surfaces = surfaces
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = False) -> KnowledgeBase:
@@ -59,12 +70,12 @@ class KnowledgeBase:
             raise KBError(f"{problems[0]}. Build it again with: {build_command(folder)}")
         folder = folder.absolute()
         trie = NameTrie.open(folder, meta.vocab_size, meta.entities)
-        ids = IdIndex.open(folder)
+        ids, surfaces = IdIndex.open(folder), SurfaceIndex.open(folder)
         counts = open_array(folder / COUNTS_FILE, np.int64)
         found = (trie.n_edges, len(trie.leaf_rows), len(ids.rows), len(counts))
         if found != (meta.edges, meta.names, meta.entities, meta.entities):
             raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
-        return cls(folder, meta, trie, EntityTable(folder, meta.entities, meta.batch_rows), ids, counts)
+        return cls(folder, meta, trie, EntityTable(folder, meta.entities, meta.batch_rows), ids, surfaces, counts)
 
     def __reduce__(self) -> tuple[object, tuple[Path, str]]:
         # another process maps the same files; it does not get a copy of them
@@ -88,6 +99,23 @@ class KnowledgeBase:
                 return row
         return None
 
+    def rows_called(self, text: str) -> tuple[list[int], list[int]]:
+        """The rows of the entities with this name, and of those with this alias and another name; each ascending.
+
+        Underscores count as blanks, and the first letter's case does not count. Raises KBError where it is damaged.
+        """
+        key = surface_key(text)
+        named: list[int] = []
+        aliased: list[int] = []
+        for row in self.surfaces.candidates(key) if key else ():
+            if not 0 <= row < len(self):
+                raise KBError(f"{SURFACE_ROW_FILE} of {self.path} is corrupt (python -m spacy_gemel check-kb KB_DIR)")
+            if surface_key(self.table.value(row, "name")) == key:
+                named.append(row)
+            elif key in map(surface_key, self.table.value(row, "aliases")):
+                aliased.append(row)
+        return named, aliased
+
     @cached_property
     def _named(self) -> NDArray[np.bool_]:
         """Whether each entity's name is in the trie, (rows,). Raises KBError."""
@@ -95,13 +123,9 @@ class KnowledgeBase:
         named[self.trie.all_rows()] = True
         return named
 
-    def linkable_row(self, kb_id: str) -> int | None:
-        """The row of an id whose name the search can say; None where its name is not in the trie.
-
-        Raises KBError where the knowledge base is damaged.
-        """
-        row = self.row(kb_id)
-        return row if row is not None and self._named[row] else None
+    def is_linkable(self, row: int) -> bool:
+        """Whether the search can say the name of a row's entity: it is in the trie. Raises KBError."""
+        return bool(self._named[row])
 
     def files(self) -> list[str]:
         """Names of the files in ``path`` that make the knowledge base."""

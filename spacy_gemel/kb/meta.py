@@ -12,7 +12,7 @@ from typing import Any
 from spacy_gemel.kb.errors import KBError, build_command
 
 FORMAT = "spacy-gemel-kb"
-VERSION = 2
+VERSION = 3
 META_FILE = "meta.json"
 
 

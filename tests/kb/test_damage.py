@@ -41,7 +41,8 @@ def use(kb: KnowledgeBase) -> None:
         try:
             row = kb.row(kb_id)
             assert row is None or kb.entity(row).kb_id == kb_id
-            kb.linkable_row(kb_id)
+            kb.is_linkable(kb.row(kb_id) or 0)
+            kb.rows_called(kb_id)
         except KBError:
             pass
 
@@ -177,7 +178,7 @@ def test_rows_outside_the_entities_are_refused(tmp_path: Path, build: Build, pla
         with pytest.raises(KBError, match=r"leaf_rows are corrupt \(python -m spacy_gemel check-kb KB_DIR\)"):
             kb.trie.rows_at(edge)
     with pytest.raises(KBError, match=r"leaf_rows are corrupt \(python -m spacy_gemel check-kb KB_DIR\)"):
-        kb.linkable_row("Q1")
+        kb.is_linkable(0)
 
 
 @pytest.mark.parametrize("value", [-1, 5, 2**31 - 1, -(2**31)])
