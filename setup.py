@@ -52,7 +52,8 @@ setup(
     extras_require={
         # spacy-transformers pins transformers below 4.53.3: nothing here imports it at start.
         "spacy-transformers": ["spacy-transformers>=1.4,<2.0"],
-        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14", "filelock>=3.12"],
+        "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
+        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14", "filelock>=3.12", "h5py>=3.8,<4.0"],
     },
     entry_points=ENTRY_POINTS,
 )

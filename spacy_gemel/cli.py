@@ -11,6 +11,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from spacy_gemel.commands.convert import register as register_convert
+
 app = typer.Typer(
     name="spacy-gemel",
     help="Link the entities of documents from their text and their image.",
@@ -57,20 +59,7 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-@app.command()
-def convert(
-    dataset: Annotated[str, typer.Argument(help="The kind of data: jsonl.")],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="File to read.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.spacy", help="DocBin to write.")],
-    lang: Annotated[str, typer.Option(help="spaCy language whose tokenizer to use.")] = "en",
-    quiet: Quiet = False,
-) -> None:
-    """Convert a data set with images to a .spacy file; what is left out is told in OUT.spacy.report.json."""
-    with _one_line_errors():
-        from spacy_gemel.corpus.converters import convert as run
-
-        report = run(dataset, source, out, lang=lang, progress=not quiet)
-        typer.echo(f"{out}\n{report.summary()}")
+register_convert(app)
 
 
 @app.command("build-kb")

@@ -1,43 +1,76 @@
 """From a Record to a Doc."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from spacy.tokens import Doc, Span
 
-from spacy_gemel.corpus.records import Problem, Record
+from spacy_gemel.corpus.records import Mention, Problem, Record
 
 
 def doc_of(record: Record, make_doc: Callable[[str], Doc], image: str | None) -> tuple[Doc, list[Problem], int]:
     """Tokenise a record and set its mentions as entities.
 
     A mention that starts or ends inside a token is widened to whole tokens, never dropped for the
-    tokeniser's sake; of two that then overlap the first stays. `image` is the path to store, as the caller
-    wants it written.
+    tokeniser's sake; a token that two mentions share is cut where they end and begin. Of two that share a
+    character the first stays. `image` is the path to store, as the caller wants it written.
 
     Returns the doc, the mentions left out, and how many were widened.
     """
-    doc = make_doc(record.text)
-    if record.id is not None:
-        doc.user_data["id"] = record.id
-    if image is not None:
-        doc.user_data["image"] = image
+    mentions, problems = _apart(record)
+    doc = _cut_shared_tokens(make_doc(record.text), mentions)
+    for key, value in (
+        ("id", record.id),
+        ("image", image),
+        ("image_url", record.image_url),
+        ("image_features", record.image_features),
+    ):
+        if value is not None:
+            doc.user_data[key] = value
     spans: list[Span] = []
-    problems: list[Problem] = []
-    taken: set[int] = set()
     widened = 0
-    for mention in record.mentions or ():
+    for mention in mentions:
         span = doc.char_span(
             mention.start, mention.end, label=mention.label, kb_id=mention.kb_id, alignment_mode="expand"
         )
         surface = record.text[mention.start : mention.end]
         if span is None or len(span) == 0:
             problems.append(Problem(record.where, "mention", "no token covers the mention", repr(surface)))
-        elif not taken.isdisjoint(range(span.start, span.end)):
-            problems.append(Problem(record.where, "mention", "overlaps an earlier mention", repr(surface)))
         else:
-            taken.update(range(span.start, span.end))
             spans.append(span)
             widened += span.text != surface
     if record.mentions is not None:  # setting none would tell a NER that there are none
         doc.set_ents(spans)
     return doc, problems, widened
+
+
+def _apart(record: Record) -> tuple[list[Mention], list[Problem]]:
+    """The mentions that share no character with an earlier one, and the problems with the others."""
+    apart: list[Mention] = []
+    problems = []
+    for mention in record.mentions or ():
+        if all(mention.end <= other.start or other.end <= mention.start for other in apart):
+            apart.append(mention)
+        else:
+            surface = repr(record.text[mention.start : mention.end])
+            problems.append(Problem(record.where, "mention", "overlaps an earlier mention", surface))
+    return apart, problems
+
+
+def _cut_shared_tokens(doc: Doc, mentions: Sequence[Mention]) -> Doc:
+    """The same text with the tokens cut that hold the end of one mention and the beginning of the next."""
+    cuts = set()
+    for left, right in pairwise(sorted(mentions, key=lambda mention: mention.start)):
+        whole = doc.char_span(left.end - 1, right.start + 1, alignment_mode="expand")
+        if whole is not None and len(whole) == 1:
+            cuts |= {left.end, right.start}
+    if not cuts:
+        return doc
+    words: list[str] = []
+    spaces: list[bool] = []
+    for token in doc:
+        start, end = token.idx, token.idx + len(token)
+        edges = [start, *sorted(cut for cut in cuts if start < cut < end), end]
+        words += [doc.text[first:last] for first, last in pairwise(edges)]
+        spaces += [*[False] * (len(edges) - 2), bool(token.whitespace_)]
+    return Doc(doc.vocab, words=words, spaces=spaces)

@@ -12,7 +12,6 @@ _PAGE = re.compile(
     re.IGNORECASE,
 )
 _INDEX = re.compile(r"wiki(?:pedia|data|news|media)\.org/w(?:iki)?/index\.php\?(?P<query>[^#\s]*)", re.IGNORECASE)
-_SCHEME = re.compile(r"https?://", re.IGNORECASE)
 
 
 def title_of_url(url: str) -> str | None:
@@ -40,11 +39,6 @@ def gold_of(gold: str | None, *, missing: str = NIL) -> str:
     if text.casefold() == NIL.casefold():
         return NIL
     return title_of_url(text) or text
-
-
-def is_url(gold: str) -> bool:
-    """Whether a gold is still a URL, of no wiki that is known."""
-    return _SCHEME.search(gold) is not None
 
 
 def _readable(raw: bytes) -> str:

@@ -7,11 +7,12 @@ Offsets are in characters; `id`, `image`, `label` and `kb_id` may be left out; `
 KB has no such entity. An image path is relative to the file.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from spacy_gemel.corpus import json_rows
+from spacy_gemel.corpus.fields import bad_text, is_unicode
 from spacy_gemel.corpus.records import DEFAULT_LABEL, Mention, Problem, Record
 
 
@@ -32,26 +33,20 @@ def parse_line(line: bytes, *, where: str, folder: Path) -> Iterable[Record | Pr
     def bad(reason: str, detail: str = "") -> list[Record | Problem]:
         return [Problem(where, "row", reason, detail)]
 
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return bad("not UTF-8", str(error))
-    except (ValueError, RecursionError) as error:
-        return bad("not JSON", str(error))
+    parsed_line = json_rows.parse_line(line, where)
+    if isinstance(parsed_line, Problem):
+        return [parsed_line]
+    row = parsed_line.value
     if not isinstance(row, dict):
         return bad("not an object", type(row).__name__)
-    text = row.get("text")
-    if not isinstance(text, str):
-        return bad("no text", "give the field text as a string")
-    if not text.strip():
-        return bad("the text is empty")
-    if not _is_unicode(text):
-        return bad("the text is not valid Unicode", "it holds half a surrogate pair")
+    if (wrong := bad_text(row.get("text"))) is not None:
+        return bad(*wrong)
+    text = row["text"]
     image = row.get("image")
-    if image is not None and not (isinstance(image, str) and image and _is_unicode(image)):
+    if image is not None and not (isinstance(image, str) and image and is_unicode(image)):
         return bad("image is not a path", repr(image))
     identity = row.get("id")
-    if identity is not None and (not isinstance(identity, str | int) or not _is_unicode(str(identity))):
+    if identity is not None and (not isinstance(identity, str | int) or not is_unicode(str(identity))):
         return bad("id is neither a string nor a whole number", repr(identity))
     mentions = row.get("mentions")
     if mentions is not None and not isinstance(mentions, list):
@@ -84,19 +79,11 @@ def _parse_mention(mention: Any, text: str, where: str) -> Mention | Problem:
     if not surface.strip():
         return bad("the mention is blank", f"{start} to {end}")
     kb_id, label = mention.get("kb_id"), mention.get("label")
-    if kb_id is not None and not (isinstance(kb_id, str) and _is_unicode(kb_id)):
+    if kb_id is not None and not (isinstance(kb_id, str) and is_unicode(kb_id)):
         return bad("kb_id is not a string", repr(kb_id))
-    if label is not None and not (isinstance(label, str) and _is_unicode(label)):
+    if label is not None and not (isinstance(label, str) and is_unicode(label)):
         return bad("label is not a string", repr(label))
     # blanks at the edges belong to no token, and expanding to tokens would stumble over them
     start += len(surface) - len(surface.lstrip())
     end -= len(surface) - len(surface.rstrip())
     return Mention(start, end, kb_id or "", label or DEFAULT_LABEL)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

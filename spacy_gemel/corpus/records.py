@@ -4,27 +4,38 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 DEFAULT_LABEL = "ENTITY"
 """spaCy does not list a span without a label among `doc.ents`, so a mention without one gets this."""
+
+GIVEN = "given"
+"""The rule of a mention whose offsets the data set gives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A span of the text, in characters, and its gold: "" for none given, "NIL" for none in the KB."""
+    """A span of the text, in characters, and its gold: "" for none given, "NIL" for none in the KB.
+
+    `rule` says how the span was found: by the data set's own offsets, or by a rule of `corpus/alignment.py`.
+    """
 
     start: int
     end: int
     kb_id: str = ""
     label: str = DEFAULT_LABEL
+    rule: str = GIVEN
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Record:
     """One document as it stands in a source file.
 
-    `where` names file and line for messages. `image` is a path as the source has it, relative to `folder`.
-    `mentions` is None where the source does not say (so the
-    pipeline's own NER is asked), and empty where it says that there are none.
+    `where` names file and line for messages. `image` is a path as the source has it, relative to `folder`, `image_url`
+    where it was published, `image_features` its vector (d_v,), float32. `mentions` is None where the source does not
+    say (so the pipeline's own NER is asked), and empty where it says that there are none. `rows` is how many rows of
+    the source it was made of: 0 for a further document of a row, which holds mentions that overlap those of the first.
+    `merged` is how many mentions were left off because they are there already, with the same gold.
     """
 
     where: str
@@ -33,6 +44,10 @@ class Record:
     image: str | None = None
     folder: Path = Path()
     mentions: tuple[Mention, ...] | None = None
+    image_url: str | None = None
+    image_features: np.ndarray | None = None
+    rows: int = 1
+    merged: int = 0
 
     def image_for(self, folder: Path) -> str | None:
         """The image's path as a file in `folder` should have it: relative to that, unless the source's is
@@ -48,12 +63,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What was left out: `what` is "row" or "mention", `reason` is what it is counted under."""
+    """What was left out: `what` is "row", "mention" or "features", `reason` is what it is counted under.
+
+    `rows` is how many rows of the source it stands for.
+    """
 
     where: str
     what: str
     reason: str
     detail: str = ""
+    rows: int = 1
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""

@@ -1,0 +1,138 @@
+"""Where in a text a mention stands that the data set gives as a string alone.
+
+A mention that is verbatim in the text is always found there; one that is not, by the rules of `corpus/tolerant.py`, or
+it is reported. No two mentions get the same span: the k-th mention of a string gets the k-th occurrence. Spans overlap
+only where the data set wants it so, as with "Quist" and "Lena Quist" in "Otto and Lena Quist".
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from spacy_gemel.corpus.tolerant import AMBIGUOUS, RULES, Candidate, best_of, why_not
+from spacy_gemel.corpus.words import words_of
+
+VERBATIM = "verbatim"
+REPEATED = "listed more often than it occurs"
+PLACE_TAKEN = "another mention has its place"
+BLANK = "the mention is blank"
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Aligned:
+    """A span of the text, in characters, and the rule it was found by."""
+
+    start: int
+    end: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unaligned:
+    """Why a mention was not found."""
+
+    reason: str
+
+
+Found = dict[int, Aligned | Unaligned]
+
+
+def align(text: str, mentions: Sequence[str], taken: Sequence[Span] = ()) -> list[Aligned | Unaligned]:
+    """Find each mention in the text; one result for each, in their order.
+
+    taken: spans of the text that other mentions have already. Blanks around a mention are left off. Never raises.
+    """
+    wanted = [mention.strip() for mention in mentions]
+    found: Found = {}
+    spans = list(taken)
+    _align_verbatim(text, wanted, spans, found)
+    if len(found) < len(wanted):
+        _align_tolerantly(text, wanted, spans, found)
+    return [found[index] for index in range(len(wanted))]
+
+
+def is_free(span: Span, taken: Sequence[Span]) -> bool:
+    """Whether a span shares no character with any of some others."""
+    return all(span[1] <= start or end <= span[0] for start, end in taken)
+
+
+def _align_verbatim(text: str, wanted: Sequence[str], taken: list[Span], found: Found) -> None:
+    groups: dict[str, list[int]] = {}
+    for index, mention in enumerate(wanted):
+        groups.setdefault(mention, []).append(index)
+    places = {mention: _occurrences(text, mention) for mention in groups}
+    # a string occurs at least as often as one that it is part of: the rarer first, or "York" takes "New York"'s place
+    for mention in sorted(groups, key=lambda mention: (len(places[mention]), -len(mention))):
+        indices = groups[mention]
+        if not mention:
+            found.update((index, Unaligned(BLANK)) for index in indices)
+        elif places[mention]:
+            spans = _choose(places[mention], taken, len(indices))
+            taken += spans
+            found.update((index, Aligned(*span, VERBATIM)) for index, span in zip(indices, spans, strict=False))
+            found.update((index, Unaligned(REPEATED)) for index in indices[len(spans) :])
+
+
+def _choose(places: Sequence[Span], taken: Sequence[Span], wanted: int) -> list[Span]:
+    """So many of some places as are wanted and there: those first that share no character with what is taken."""
+    chosen: list[Span] = []
+    for place in places:
+        if len(chosen) < wanted and is_free(place, taken) and is_free(place, chosen):
+            chosen.append(place)
+    if len(chosen) < wanted:
+        given = {*taken, *chosen}
+        chosen += [place for place in places if place not in given][: wanted - len(chosen)]
+    return chosen
+
+
+def _occurrences(text: str, mention: str) -> list[Span]:
+    """Where a string stands in a text: first those places where it is made of whole words, each in their order."""
+    places = list(_find_all(text, mention)) if mention else []
+    return sorted(places, key=lambda place: not _is_whole(text, *place))
+
+
+def _find_all(text: str, mention: str) -> Iterator[Span]:
+    start = text.find(mention)
+    while start >= 0:
+        yield start, start + len(mention)
+        start = text.find(mention, start + 1)
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    return not (text[start - 1 : start].isalnum() and text[start].isalnum()) and not (
+        text[end - 1].isalnum() and text[end : end + 1].isalnum()
+    )
+
+
+def _align_tolerantly(text: str, wanted: Sequence[str], taken: list[Span], found: Found) -> None:
+    words = words_of(text)
+    of_mention = {index: words_of(mention) for index, mention in enumerate(wanted) if index not in found}
+    # the strict rules first, for all: no mention shall lose its place to another that fits there less well
+    for rule, find in RULES.items():
+        for index, mention_words in of_mention.items():
+            if index in found or not mention_words:
+                continue
+            candidates = [_with_edges(text, wanted[index], span) for span in find(mention_words, words)]
+            if not candidates:
+                continue
+            left = [candidate for candidate in candidates if (candidate.start, candidate.end) not in taken]
+            free = [candidate for candidate in left if is_free((candidate.start, candidate.end), taken)]
+            best = best_of(free or left)
+            if best is None:
+                found[index] = Unaligned(AMBIGUOUS if left else PLACE_TAKEN)
+            else:
+                taken.append((best.start, best.end))
+                found[index] = Aligned(best.start, best.end, rule)
+    for index, mention_words in of_mention.items():
+        found.setdefault(index, Unaligned(why_not(mention_words, words)))
+
+
+def _with_edges(text: str, mention: str, span: Candidate) -> Candidate:
+    """Take in what stands beside the words in the mention and in the text alike, as the dot of "Jr."."""
+    marks = "".join({char for char in mention if not char.isalnum()})
+    head = mention[: len(mention) - len(mention.lstrip(marks))] if marks else ""
+    tail = mention[len(mention.rstrip(marks)) :] if marks else ""
+    start = span.start - len(head) if text.endswith(head, 0, span.start) else span.start
+    end = span.end + len(tail) if text.startswith(tail, span.end) else span.end
+    return Candidate(start, end, span.skipped, span.surface)
