@@ -1,0 +1,1 @@
+"""The commands of `python -m spacy_gemel`, one module each."""
