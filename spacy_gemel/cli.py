@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from spacy_gemel.commands.convert import register as register_convert
+from spacy_gemel.commands import import_kb
 
 app = typer.Typer(
     name="spacy-gemel",
@@ -192,3 +193,6 @@ def report(
         from spacy_gemel.evaluation.report import write_report
 
         typer.echo(str(write_report(metrics, output)))
+
+
+import_kb.register(app)
