@@ -11,6 +11,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from spacy_gemel.commands import fetch_images
+
 app = typer.Typer(
     name="spacy-gemel",
     help="Link the entities of documents from their text and their image.",
@@ -201,3 +203,6 @@ def report(
         from spacy_gemel.evaluation.report import write_report
 
         typer.echo(str(write_report(metrics, output)))
+
+
+fetch_images.register(app)
