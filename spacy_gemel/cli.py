@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from spacy_gemel.commands import fetch_images
+from spacy_gemel.commands import encode_images, fetch_images
 
 app = typer.Typer(
     name="spacy-gemel",
@@ -206,3 +206,4 @@ def report(
 
 
 fetch_images.register(app)
+encode_images.register(app)
