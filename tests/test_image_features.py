@@ -288,3 +288,22 @@ def test_an_interrupted_run_goes_on(world: Path, tmp_path: Path) -> None:
     result = call(tmp_path / "c.spacy", *options)
     assert f"{1500 - kept} images encoded now, {kept} were there" in result.stdout, result.output
     assert len(FeatureStore(tmp_path / "f", verify=True)) == 1500
+
+
+def test_the_benchmark_runs(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from spacy.vocab import Vocab
+
+    from benchmarks import encode_images
+    from spacy_gemel.corpus.reader import read_docs
+
+    docs = list(read_docs(world / "corpus.spacy", Vocab()))
+    monkeypatch.setattr(encode_images, "make_docs", lambda folder, images: docs[:images])
+    monkeypatch.setattr(encode_images, "large_encoder", encode_images.mini_encoder)
+    monkeypatch.setattr(encode_images, "describe_machine", dict)
+    encode_images.main(["--images", "8"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["mini"]["docs"] == 8
+    assert result["mini"]["largest_difference"] <= 1e-6
+    assert result["mini"]["times_faster"] > 1

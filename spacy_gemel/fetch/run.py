@@ -1,5 +1,6 @@
 """Fetching many URLs: which one next, what to try again, and what is told in the end."""
 
+import logging
 import random
 import threading
 import time
@@ -74,6 +75,7 @@ def fetch_images(
     that says how to reach the user; OSError where the folder cannot be written.
     """
     _check_user_agent(urls, options.user_agent)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings about odd servers break the progress bar
     busy = f"{folder}: another fetch-images is writing there: wait until it has ended, or give another folder"
     with held(folder / ".lock", busy), IndexWriter(folder) as index:
         for left in folder.glob(f"{PARTIAL}*"):
