@@ -44,6 +44,7 @@ setup(
         "rank_bm25>=0.2.2,<0.3",
         "pyarrow>=17.0",
         "pillow>=10.0",
+        "requests>=2.31,<3.0",  # which spaCy needs as well
         "safetensors>=0.4",
         "tqdm>=4.60",
         "jinja2>=3.0",

@@ -48,6 +48,7 @@ class GemelLinker(TrainablePipe):
         retriever: Retriever,
         settings: Settings,
         bundle_models: bool = False,
+        image_features: str | None = None,
         scorer: Callable[..., Any] | None = None,
     ) -> None:
         self.vocab = vocab
@@ -58,11 +59,12 @@ class GemelLinker(TrainablePipe):
         self.retriever = retriever
         self.settings = settings
         self.bundle_models = bundle_models
+        self.image_features = image_features
         self.scorer = scorer
         self.store = DemonstrationStore()
         self._stages: Stages | None = None
         self._reader: FeatureReader | None = None
-        # Where the frozen models were loaded from, if the pipe was loaded from disk: {part: folder}.
+        # Where the frozen models and the image features lay, if the pipe was loaded from disk: {part: folder}.
         self.folders: dict[str, Path] = {}
         install_extension()
 
@@ -137,7 +139,7 @@ class GemelLinker(TrainablePipe):
             frozen.source()  # raises for a folder that is not there
         examples = list(get_examples())
         golds = gold_mentions(examples, kb, self.NIL, self.name)
-        language_model = self._load_models(kb)
+        language_model = self._load_models(kb, new=True)
         assert self._reader is not None
         self.store = collect_demonstrations(examples, golds, kb, self._reader)
         self.model.set_dim("nI", self._reader.encoder.width)
@@ -147,16 +149,23 @@ class GemelLinker(TrainablePipe):
         start_at_the_size_of_words(self.model, sample, language_model.embedding_size)
         self._assemble(kb, language_model)
 
-    def _load_models(self, kb: "KnowledgeBase") -> Any:
-        """Load the frozen models; returns the language model, whose tokenizer must be the knowledge base's."""
+    def _load_models(self, kb: "KnowledgeBase", *, new: bool = False) -> Any:
+        """Load the frozen models; returns the language model, whose tokenizer must be the knowledge base's.
+
+        new: the pipe is being trained, so that image features that cannot be used are an error, not a warning.
+        """
         from spacy_gemel.frozen import one_thread_in_forks
         from spacy_gemel.vision.features import FeatureReader
+        from spacy_gemel.vision.stored import open_features
 
         one_thread_in_forks()
         device = str(get_torch_default_device())
         # The largest last, so that a small one that is missing is said first.
         self.retriever.load(device, self.folders.get("retriever"))
-        self._reader = FeatureReader(self.vision_encoder.load(device, self.folders.get("vision_encoder")))
+        encoder = self.vision_encoder.load(device, self.folders.get("vision_encoder"))
+        last = self.folders.get("image_features")
+        store = open_features(self.image_features, self.vision_encoder, encoder, last=last, strict=new)
+        self._reader = FeatureReader(encoder, store=store)
         language_model = self.language_model.load(device, self.folders.get("language_model"))
         kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
         return language_model
@@ -247,6 +256,12 @@ class GemelLinker(TrainablePipe):
 
     def _image_reader(self) -> "FeatureReader | None":
         return self._reader if self.settings.use_image else None
+
+    @property
+    def feature_folder(self) -> Path | None:
+        """The folder of the image features that are in use, or None."""
+        store = None if self._reader is None else self._reader.store
+        return None if store is None else store.path
 
     # Saving
 

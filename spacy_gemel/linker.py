@@ -23,6 +23,7 @@ DEFAULT_CONFIG = Config().from_str(
     constrained = true
     batch_tokens = 8192
     bundle_models = false
+    image_features = null
 
     [gemel_linker.model]
     @architectures = "spacy_gemel.LinearMapper.v1"
@@ -72,6 +73,7 @@ def make_gemel_linker(
     constrained: bool,
     batch_tokens: int,
     bundle_models: bool,
+    image_features: str | None,
     scorer: Callable[..., Any] | None,
 ) -> GemelLinker:
     """Make the pipe `gemel_linker`.
@@ -92,6 +94,7 @@ def make_gemel_linker(
     batch_tokens: tokens that the language model holds at once: prompts, their padding and the room for their beams;
         halved where memory runs out. More may be faster on a large GPU.
     bundle_models: save the frozen models inside the pipe, so that it works where they are not.
+    image_features: a folder that `encode-images` wrote: an image in it is not encoded again. It only saves time.
     """
     settings = Settings(
         beam_size=beam_size,
@@ -114,5 +117,6 @@ def make_gemel_linker(
         retriever=retriever,
         settings=settings,
         bundle_models=bundle_models,
+        image_features=image_features,
         scorer=scorer,
     )

@@ -105,12 +105,14 @@ def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
 
 
 def _state(pipe: "GemelLinker") -> dict[str, Any]:
-    """What the config does not say: the calibration, and where models that are not bundled were found."""
+    """What the config does not say: the calibration, and where what is not saved was found."""
     found = {}
     for part, frozen in pipe.frozen_models.items():
         source = frozen.source(pipe.folders.get(part))
         if not pipe.bundle_models and Path(source).is_dir():
             found[part] = {"name": frozen.name, "folder": source}
+    if pipe.image_features is not None and pipe.feature_folder is not None:
+        found["image_features"] = {"name": pipe.image_features, "folder": str(pipe.feature_folder.resolve())}
     return {"format": FORMAT, "temperature": pipe.settings.temperature, "found": found}
 
 
@@ -120,11 +122,13 @@ def _restore(pipe: "GemelLinker", state: dict[str, Any]) -> None:
             f"{pipe.name}: saved in format {state.get('format')!r}, this version of spacy-gemel reads {FORMAT}."
         )
     pipe.settings.temperature = state["temperature"]
-    models = pipe.frozen_models
+    names = {part: frozen.name for part, frozen in pipe.frozen_models.items()}
+    if pipe.image_features is not None:
+        names["image_features"] = pipe.image_features
     pipe.folders = {
         part: Path(place["folder"])
         for part, place in state["found"].items()
-        if part in models and models[part].name == place["name"] and Path(place["folder"]).is_dir()
+        if names.get(part) == place["name"] and Path(place["folder"]).is_dir()
     }
 
 

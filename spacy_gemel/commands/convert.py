@@ -17,7 +17,7 @@ def convert(
     images: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Folder where the data set's image files lie (not for jsonl, which names them)."
+            metavar="DIR", help="Folder where the data set's image files lie, or one that fetch-images filled."
         ),
     ] = None,
     features: Annotated[

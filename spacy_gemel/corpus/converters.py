@@ -1,7 +1,9 @@
 """Converters of data sets to spaCy's DocBin. A further data set is one more function in CONVERTERS."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +12,13 @@ from tqdm import tqdm
 
 from spacy_gemel.corpus.convert_report import ConvertReport
 from spacy_gemel.corpus.gemel import read_gemel
+from spacy_gemel.corpus.image_folder import open_folder
 from spacy_gemel.corpus.jsonl import read_jsonl
 from spacy_gemel.corpus.melbench import read_richpediamel, read_wikimel
 from spacy_gemel.corpus.mimic import read_mimic
 from spacy_gemel.corpus.records import Problem, Record
 from spacy_gemel.corpus.wikidiverse import read_wikidiverse
+from spacy_gemel.fetch.index import local_image
 from spacy_gemel.paths import write_whole
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ CONVERTERS: dict[str, DatasetReader] = {
 }
 """Data set name -> function that yields its records and problems from SRC."""
 
+_URL = re.compile(r"https?://", re.IGNORECASE)
 _USUAL_FILES = (".json", ".jsonl")
 
 
@@ -49,11 +54,11 @@ def convert(
     """Write `source` as a DocBin at `out`, and the report beside it as `out` + ".report.json".
 
     Images go in by reference: `doc.user_data["image"]` is a path relative to the folder of `out`; images: the folder
-    where a data set's image files lie. features: an HDF5 file of image features, which go into
-    `doc.user_data["image_features"]`, float32 (d_v,). Rows that cannot be read are counted and left out. Raises
-    ValueError for an unknown data set or language, an option that the data set has no use for, an `out` that does not
-    end in .spacy, a source that is broken as a whole, or where no row at all is usable; OSError where a file cannot be
-    read or written; ImportError where the features need a package that is not there.
+    where a data set's image files lie, or one that `fetch-images` filled for the URLs that it names. features: an HDF5
+    file of image features, which go into `doc.user_data["image_features"]`, float32 (d_v,). Rows that cannot be read
+    are counted and left out. Raises ValueError for an unknown data set or language, an option that the data set has no
+    use for, an `out` that does not end in .spacy, a source that is broken as a whole, or where no row at all is usable;
+    OSError where a file cannot be read or written; ImportError where the features need a package that is not there.
     """
     from spacy.tokens import DocBin
 
@@ -69,11 +74,14 @@ def convert(
     nlp = _blank(lang)
     report = ConvertReport(source=str(source))
     docs = DocBin(store_user_data=True)
-    records = CONVERTERS[dataset](source, **options)
+    known = inspect.signature(CONVERTERS[dataset]).parameters
+    records = CONVERTERS[dataset](source, **{name: path for name, path in options.items() if name in known})
     for record in tqdm(records, desc=f"convert {source.name}", unit=" rows", disable=not progress):
         if isinstance(record, Problem):
             report.add(record)
             continue
+        if images is not None:
+            record = _with_fetched(record, images)
         report.add_record(record, image_is_there=record.image is not None and _is_file(record.folder / record.image))
         doc, problems, widened = doc_of(record, nlp.make_doc, record.image_for(out.parent))
         for problem in problems:
@@ -109,12 +117,23 @@ def _check_source(source: Path) -> None:
         raise ValueError(f"{source}: no such file")
 
 
+def _with_fetched(record: Record, images: Path) -> Record:
+    """The record with the file that `fetch-images` put into a folder for its image's URL, if it has."""
+    url = record.image_url
+    if url is None and record.image is not None and _URL.match(record.image):
+        url = record.image
+    path = None if url is None else local_image(url, images)
+    return record if path is None else replace(record, image=path.name, folder=path.parent, image_url=url)
+
+
 def _check_options(dataset: str, options: dict[str, Path]) -> None:
-    known = inspect.signature(CONVERTERS[dataset]).parameters
+    known = {*inspect.signature(CONVERTERS[dataset]).parameters, "images"}  # any data set may name images by URL
     for name in options:
         if name not in known:
             able = [other for other, reader in CONVERTERS.items() if name in inspect.signature(reader).parameters]
             raise ValueError(f"{dataset} has no use for --{name}: it is for {', '.join(sorted(able))}")
+    if "images" in options:
+        open_folder(options["images"])  # raises where there is none
 
 
 def _blank(lang: str) -> "Language":

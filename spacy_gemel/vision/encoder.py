@@ -36,17 +36,24 @@ class VisionEncoder:
         self.preprocess = preprocess
         self.forward = forward
         self.width: int = self.encode([_blank_image()]).shape[1]
+        # Digest of the weights, features of a picture, tolerance: kept by vision/identity.py once it was asked.
+        self.identity: tuple[str, list[float], float] | None = None
 
     def encode(self, images: Sequence["Image"]) -> Features:
         """The features of some RGB images, (images, d_v), in fp32."""
-        parameter = next(self.model.parameters())
-        rows = []
-        for start in range(0, len(images), _BATCH):
-            pixels = torch.stack([self.preprocess(image) for image in images[start : start + _BATCH]])
-            with torch.no_grad():
-                features = self.forward(pixels.to(parameter.device, parameter.dtype))
-            rows.append(features.float().cpu().numpy())
+        rows = [
+            self.encode_pixels([self.preprocess(image) for image in images[start : start + _BATCH]])
+            for start in range(0, len(images), _BATCH)
+        ]
         return np.concatenate(rows) if rows else np.zeros((0, self.width), dtype=np.float32)
+
+    def encode_pixels(self, pixels: Sequence[torch.Tensor]) -> Features:
+        """The features of one batch of images as `preprocess` gives them, (images, d_v), in fp32; at least one."""
+        parameter = next(self.model.parameters())
+        with torch.no_grad():
+            features = self.forward(torch.stack(list(pixels)).to(parameter.device, parameter.dtype))
+        rows: Features = features.float().cpu().numpy()
+        return rows
 
 
 def load_open_clip(

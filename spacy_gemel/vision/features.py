@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.bounded import BoundedCache
 from spacy_gemel.vision.encoder import VisionEncoder
+from spacy_gemel.vision.feature_store import FeatureStore, content_key
 from spacy_gemel.vision.image import ImageError, read_image
 
 _KEPT_BYTES = 256 * 2**20  # 65,000 images of 1,024 numbers, so that a training's images are encoded once
@@ -21,10 +22,14 @@ class FeatureReader:
     """Reads and encodes images; those it has seen are not encoded again.
 
     kept_bytes: of features that are kept, beyond which those not used for longest go.
+    store: features of the same encoder that were written to disk; an image that is not there is encoded.
     """
 
-    def __init__(self, encoder: VisionEncoder, kept_bytes: int = _KEPT_BYTES) -> None:
+    def __init__(
+        self, encoder: VisionEncoder, kept_bytes: int = _KEPT_BYTES, store: FeatureStore | None = None
+    ) -> None:
         self.encoder = encoder
+        self.store = store
         self._kept: BoundedCache[str, NDArray[np.float32]] = BoundedCache(kept_bytes, _bytes_of)
 
     def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
@@ -48,6 +53,8 @@ class FeatureReader:
             kept = None if key is None else self._kept.get(key)
             if key is not None and kept is not None:
                 rows[key] = kept
+            elif key is not None and (stored := self._stored(source)) is not None:
+                rows[key] = self._kept.put(key, stored)
             elif key is None or key not in images:
                 try:
                     image = read_image(source)
@@ -62,6 +69,10 @@ class FeatureReader:
             rows[name] = self._kept.put(name, row.copy())
         for place, key in keys.items():
             results[place] = rows[key]
+
+    def _stored(self, source: Any) -> NDArray[np.float32] | None:
+        content = None if self.store is None else content_key(source)
+        return None if self.store is None or content is None else self.store.find(content)
 
 
 def check_features(features: Any, width: int) -> NDArray[np.float32]:

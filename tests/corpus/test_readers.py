@@ -328,7 +328,8 @@ def test_gemel_image_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("dataset", "options", "says"),
     [
-        ("jsonl", {"images": "img"}, "jsonl has no use for --images: it is for gemel, mimic"),
+        ("jsonl", {"features": "f.h5"}, "jsonl has no use for --features: it is for gemel"),
+        ("jsonl", {"images": "nowhere"}, "no such folder of images"),
         ("mimic", {"features": "f.h5"}, "mimic has no use for --features: it is for gemel"),
         ("mimic", {"images": "nowhere"}, "no such folder of images"),
         ("gemel", {"images": "nowhere"}, "no such folder of images"),
@@ -412,3 +413,29 @@ def test_no_row_raises_and_none_disappears(
     assert written["rows"]["read"] == len(rows) + 1
     assert written["rows"]["kept"] + sum(written["rows"]["dropped"].values()) == len(rows) + 1
     assert sum(len(doc.ents) for doc in docs) == written["mentions"]["kept"] == report.mentions_kept
+
+
+def test_images_that_were_fetched_are_found_by_their_url(tmp_path: Path) -> None:
+    """By the field of a data set, and where one's own rows have a URL for a path; those that failed are told of."""
+    import json
+
+    from spacy.tokens import DocBin
+
+    from spacy_gemel.corpus.converters import convert
+    from spacy_gemel.fetch.index import IndexWriter
+
+    name = "0123456789abcdef0123456789abcdef.png"
+    with IndexWriter(tmp_path / "pictures") as index:
+        (tmp_path / "pictures" / name).write_bytes(b"12345")
+        index.add("https://example.org/a.png", name, 5)
+    rows = [{"text": "Java", "image": f"https://example.org/{letter}.png"} for letter in "ab"]
+    (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    sentence = {"id": 1, "sentence": "Java", "imgPath": "x.jpg", "mention": ["Java"], "entity": ["Java"]}
+    row = {**sentence, "answer": ["Q1"], "img-url": "https://example.org/a.png"}
+    (tmp_path / "mimic.json").write_text(json.dumps([row]))
+    for dataset, source in (("jsonl", "own.jsonl"), ("mimic", "mimic.json")):
+        out = tmp_path / "out" / f"{dataset}.spacy"
+        report = convert(dataset, tmp_path / source, out, images=tmp_path / "pictures", progress=False)
+        first = next(iter(DocBin().from_disk(out).get_docs(spacy.blank("en").vocab)))
+        assert first.user_data["image"] == f"../pictures/{name}"
+        assert report.images_missing == (dataset == "jsonl")
