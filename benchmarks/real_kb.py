@@ -1,0 +1,154 @@
+"""A knowledge base of real entities: built, opened, every gold of four data sets looked up in it, and linked against.
+
+python -m benchmarks.real_kb --data ../shared/data
+
+The language model is the mini world's, which has never read these names: how often it is right says nothing. Only
+figures go to benchmarks/results.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from benchmarks.converters import FILES
+from benchmarks.keeping import write_json
+from benchmarks.machine import describe_machine
+from benchmarks.running import say
+from benchmarks.subject import Caption, Parts, docs_of, make_pipeline
+from benchmarks.worlds import MODELS, ROOT
+from spacy_gemel.corpus.fields import as_list
+from spacy_gemel.golds import gold_row
+from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.kb.check import check_kb
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.language.tokenizer import load_tokenizer
+
+EXAMPLES, LINKED = 200, 200
+WIKI = "https://en.wikipedia.org/wiki/"
+# How a gold may be written, of the QID and the title that the data give.
+WAYS: dict[str, Callable[[str, str], str]] = {
+    "qid": lambda qid, _: qid,
+    "title": lambda _, title: title,
+    "escaped title": lambda _, title: quote(title.replace(" ", "_")),
+    "url": lambda _, title: WIKI + quote(title.replace(" ", "_")),
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_kb", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder with kb/, wikidiverse/, wikimel/, ...")
+    data = parser.parse_args(arguments).data
+    with tempfile.TemporaryDirectory() as name:
+        result = measure(data, Path(name))
+    result["machine"] = describe_machine()
+    write_json(ROOT / "benchmarks" / "results" / "real-kb.json", result)
+    print(json.dumps(result))
+
+
+def measure(data: Path, folder: Path) -> dict[str, Any]:
+    """All figures. folder: for the knowledge bases, one keyed on QIDs and one on titles."""
+    tokenizer = load_tokenizer(str(ROOT / MODELS / "language_model"))
+    entities = [json.loads(line) for line in (data / "kb" / "entities.jsonl").read_text("utf-8").splitlines()]
+    golds = list(golds_of(data))
+    resolved: dict[str, Any] = {}
+    for keyed in ("qids", "titles"):
+        say(f"a knowledge base keyed on {keyed}")
+        rows = entities if keyed == "qids" else on_titles(entities)
+        source = folder / f"{keyed}.jsonl"
+        source.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+        report = build_kb(source, folder / keyed, tokenizer, progress=False)
+        kb = KnowledgeBase.open(folder / keyed, verify=True)
+        resolved[keyed] = {
+            "entities": report.meta.entities,
+            "names": report.meta.names,
+            "build_seconds": round(report.seconds, 1),
+            "skipped": {reason: skipped.count for reason, skipped in report.meta.skipped.items()},
+            "problems": check_kb(folder / keyed),
+            "golds": {way: look_up(kb, golds, write) for way, write in WAYS.items()},
+        }
+    return {"golds": len(golds), **resolved, "linking": link(data, folder / "qids")}
+
+
+def on_titles(entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same entities with their names as ids, and the QIDs as aliases; of two with one name the second keeps it."""
+    taken = Counter(entity["name"] for entity in entities)
+    return [
+        {
+            **entity,
+            "id": entity["name"] if taken[entity["name"]] == 1 else entity["id"],
+            "aliases": [*entity.get("aliases", ()), entity["id"]],
+        }
+        for entity in entities
+    ]
+
+
+def golds_of(data: Path) -> Iterator[tuple[str, str]]:
+    """QID and title of each distinct gold of the four files."""
+    seen = set()
+    for _, file in FILES.values():
+        rows = json.loads((data / file).read_text(encoding="utf-8"))
+        for row in rows.values() if isinstance(rows, dict) else rows:
+            titles = as_list(row.get("entities", row.get("entity")))
+            for pair in zip(as_list(row["answer"]), titles, strict=True):
+                if pair not in seen and all(isinstance(part, str) for part in pair):
+                    seen.add(pair)
+                    yield pair
+
+
+def look_up(kb: KnowledgeBase, golds: list[tuple[str, str]], write: Callable[[str, str], str]) -> dict[str, int]:
+    """How many golds, written in one way, are found, as the entity of their QID or as another, and how many are not.
+
+    Not found is a title that two entities share, or one that is no name or alias: a redirect that the file lacks.
+    """
+    found: Counter[str] = Counter()
+    for qid, title in golds:
+        row, right = gold_row(kb, write(qid, title)), gold_row(kb, qid)
+        if row is None:
+            found["of no entity" if not any(kb.rows_called(title)) else "of several"] += 1
+        else:
+            found["as its QID" if row == right else "another"] += 1
+    return dict(sorted(found.items()))
+
+
+def link(data: Path, kb: Path) -> dict[str, Any]:
+    """Sentences of WikiDiverse, linked without images: every answer must be an entity of the knowledge base."""
+    say("linking")
+    models = ROOT / MODELS
+    parts = Parts(models / "language_model", models / "vision_encoder", models / "sentence_encoder", kb)
+    train = captions(data / "wikidiverse" / "train.json", EXAMPLES)
+    nlp = make_pipeline(parts, train, 4)
+    docs = docs_of(nlp, captions(data / "wikidiverse" / "val.json", LINKED))
+    begin = time.perf_counter()
+    answers = [doc.ents[0].kb_id_ for doc in nlp.pipe(docs)]
+    seconds = time.perf_counter() - begin
+    opened = KnowledgeBase.open(kb)
+    return {
+        "mentions": len(answers),
+        "answers_in_kb": sum(answer in opened for answer in answers),
+        "mentions_per_second": round(len(answers) / seconds, 1),
+    }
+
+
+def captions(path: Path, count: int) -> list[Caption]:
+    """The first mention of some sentences that are short enough for the mini world's language model."""
+    found = []
+    for row in json.loads(path.read_text(encoding="utf-8")):
+        start = row["sentence"].find(row["mention"][0]) if row["mention"] else -1
+        if start >= 0 and len(row["sentence"]) < 100:
+            end = start + len(row["mention"][0])
+            found.append(Caption(row["sentence"], start, end, row["answer"][0], None))
+        if len(found) == count:
+            break
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
