@@ -6,8 +6,9 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 _RAW = 2**18
 BLOCK = 2**20
@@ -40,11 +41,10 @@ class Archive:
         Raises CutOffError once all that is sound was given out, ValueError for a kind of archive that is not read.
         """
         with self.path.open("rb") as file:
-            first = file.read(6)
+            first = file.peek(6)  # no seek: it may be a pipe
             for magic, name in _REFUSED.items():
                 if first.startswith(magic):
                     raise ValueError(f"{self.path} is packed with {name}: unpack it first, or use gzip, bzip2 or xz")
-            file.seek(0)
             make = _decompressor_for(first)
             if make is None and self.path.suffix in _SUFFIXES:
                 raise self.cut_off(f"it does not begin as a {self.path.suffix} file does")
@@ -74,11 +74,11 @@ class Archive:
             f"{self.unpacked:,} unpacked. Get it again, or use what there is with --keep-going"
         )
 
-    def _plain(self, file: BinaryIO) -> Iterator[bytes]:
+    def _plain(self, file: BufferedReader) -> Iterator[bytes]:
         while raw := self._read(file, BLOCK):
             yield raw
 
-    def _packed(self, file: BinaryIO, make: Callable[[], _Decompressor]) -> Iterator[bytes]:
+    def _packed(self, file: BufferedReader, make: Callable[[], _Decompressor]) -> Iterator[bytes]:
         """Unpack one stream after another: both gzip and bzip2 files may hold several."""
         raw = self._read(file, _RAW)
         while raw:
@@ -100,8 +100,8 @@ class Archive:
             while not raw and (more := self._read(file, _RAW)):
                 raw = more.lstrip(b"\0")
 
-    def _read(self, file: BinaryIO, size: int) -> bytes:
-        raw = file.read(size)
+    def _read(self, file: BufferedReader, size: int) -> bytes:
+        raw = file.read1(size)  # not read, which would wait for more from a pipe in spite of Ctrl-C
         self.raw += len(raw)
         self._advance(len(raw))
         return raw

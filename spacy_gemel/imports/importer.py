@@ -76,11 +76,10 @@ def import_kb(
         working_beside(out, report, keep_going=keep_going, progress=progress) as work,
         write_whole(out) as partial,
     ):
-        with partial.open("wb") as file, work.bar(f"write {out.name}", None, " entities") as bar:
+        with partial.open("wb") as file:
             writer = EntityWriter(file, work)
             for where, entity in KINDS[kind].read(sources, options, work):
                 writer.add(entity, where)
-                bar.update()
         if not report.kept["entities"]:
             first = next((f"; the first thing left out: {places[0]}" for places in report.examples.values()), "")
             raise ValueError(f"no entity in {', '.join(report.sources)}, so nothing was written{first}")

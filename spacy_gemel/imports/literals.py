@@ -9,15 +9,16 @@ STRING = rb"(?>(?:_binary\s++)?'(?>[^'\\]++|\\.|'')*+')"
 VALUE = rb"(?>" + STRING + rb"|[-+]?[0-9.][0-9.eE+-]*+(?![\w])|NULL|null|0[xX][0-9A-Fa-f]++)"
 """Patterns for re.DOTALL. Both are possessive: a row that does not fit is given up at once."""
 
+_QUOTE, _BINARY = b"'_"
 _ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
 _ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
 
 
 def text(token: bytes) -> str | None:
     """The text of a literal, None for NULL. Raises UnicodeDecodeError where it is no UTF-8."""
-    if token.startswith(b"_binary"):
+    if token[0] == _BINARY:
         token = token[7:].lstrip()
-    if token.startswith(b"'"):
+    if token[0] == _QUOTE:
         content = token[1:-1]
         if b"\\" in content or b"''" in content:
             content = _ESCAPED.sub(_unescaped, content)
@@ -32,6 +33,8 @@ def text(token: bytes) -> str | None:
 
 def integer(token: bytes) -> int:
     """The number of a literal, which may stand in quotes. Raises ValueError where it is none of up to 18 digits."""
+    if len(token) <= 18 and token[0] != _QUOTE:
+        return int(token)
     number = token.strip(b"'")
     if len(number.lstrip(b"+-")) > 18:
         raise ValueError(f"{number[:40]!r} is no number of up to 18 digits")

@@ -44,8 +44,9 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
     report.read.update({"entities": len(kb.entries), "aliases": len(kb.alias_hashes)})
     _sort_aliases(kb, strings, contents.name, work)
     names = _names(options.names, work)
-    scale = 1 if len(kb.entries) == 0 or kb.entries["frequency"].max() > 1 else _FRACTIONS
-    if scale > 1 and kb.entries["frequency"].max() > 0:
+    positive = [value for value in kb.entries["frequency"].tolist() if value > 0]
+    scale = _FRACTIONS if max(positive, default=1) <= 1 and min(positive, default=1) < 1 else 1
+    if scale > 1:
         report.notes.append("frequencies are fractions of 1: counts are in parts of a billion")
     for number, (key, frequency, _) in enumerate(kb.entries.tolist(), 1):
         where = f"{contents.name}: entity {number}"
@@ -92,8 +93,9 @@ def _contents_in(source: Path) -> Path:
 
 
 def _strings(contents: Path) -> dict[int, str]:
-    """Strings by their hash: those beside the KB, and those of the pipeline it lies in."""
+    """Strings by their hash: those beside the KB, those of the pipeline it lies in, and those that spaCy numbers."""
     from spacy.strings import get_string_id
+    from spacy.symbols import IDS
 
     found: dict[int, str] = {}
     for path in (contents.with_name(STRINGS), contents.parent.parent.parent / "vocab" / STRINGS):
@@ -107,7 +109,7 @@ def _strings(contents: Path) -> dict[int, str]:
             found.update((get_string_id(string), string) for string in strings if isinstance(string, str))
     if not found:
         raise ValueError(f"no {STRINGS} beside {contents}: it holds the ids and aliases, so copy it there")
-    return found
+    return {number: name for name, number in IDS.items() if name} | found
 
 
 def _read(path: Path) -> _Contents:

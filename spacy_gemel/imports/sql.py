@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,6 +39,22 @@ class Column:
     may_lack: bool = False
 
 
+def _nothing(token: bytes) -> None:
+    return None
+
+
+def _optional_integer(token: bytes) -> int | None:
+    return None if token in (b"NULL", b"null") else integer(token)
+
+
+_FUNCTIONS: dict[tuple[str, bool], Callable[[bytes], Any]] = {
+    ("int", False): integer,
+    ("int", True): _optional_integer,
+    ("text", False): text,
+    ("text", True): text,
+}
+
+
 class _Table:
     """How the rows of a table are read. wanted[i] is the place of column i among the table's columns, or None."""
 
@@ -57,14 +73,13 @@ class _Table:
         kept = sorted(place for place in self.places if place is not None)
         self.row = row_pattern(self.width, kept)
         self.rows = rows_pattern(self.width)
-        self.groups = [None if place is None else kept.index(place) for place in self.places]
-        self.types = [column.type for column in wanted]
-        convert = [_optional_integer if column.may_lack else integer for column in wanted]
-        self.functions = [
-            text if column.type == "text" else function for column, function in zip(wanted, convert, strict=True)
+        # (group of the row's match, what makes a value of it) for each wanted column
+        self.convert: list[tuple[int, Callable[[Any], Any]]] = [
+            (0, _nothing) if place is None else (kept.index(place), _FUNCTIONS[column.type, column.may_lack])
+            for column, place in zip(wanted, self.places, strict=True)
         ]
         self.only_integers = all(
-            kind == "int" for kind, place in zip(self.types, self.places, strict=True) if place is not None
+            column.type == "int" for column, place in zip(wanted, self.places, strict=True) if place is not None
         )
         # findall gives a value, not a tuple, where there is only one group
         self.alone = len(kept) == 1
@@ -94,11 +109,11 @@ class Block:
         Rows that are no UTF-8, or have no number where one is wanted, are reported and left out.
         """
         table = self.table
-        convert = list(zip(table.groups, table.functions, strict=True))
+        convert = table.convert
         for number, tokens in enumerate(table.row.findall(self.content)):
             row = (tokens,) if table.alone else tokens
             try:
-                yield number, [None if group is None else function(row[group]) for group, function in convert]
+                yield number, [function(row[group]) for group, function in convert]
             except ValueError as error:
                 what = "{} rows that are no UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed {} rows"
                 report.drop(what.format(table.name), partial(self.where, source, number))
@@ -265,10 +280,6 @@ def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
     end = _END_OF_CREATE.search(content, header.end())
     columns = column_names(content[header.end() : end.start()]) if header[1] and end else ()
     return (header[1] or header[2]).decode("utf-8", "replace"), columns
-
-
-def _optional_integer(token: bytes) -> int | None:
-    return None if token in (b"NULL", b"null") else integer(token)
 
 
 def _quoted(columns: bytes) -> bytes:

@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from spacy_gemel.imports.archive import Archive
 from spacy_gemel.imports.work import Work
 
-_NUMBERS = 2**20
+_NUMBERS = 2**19
 _TITLES = 2**17
+_BATCH = 2**14
 _LONGEST_LINE = 2**16
 
 
 class TargetCounts:
     """Counts by the number of a link target, in the table target_count (id, n).
 
-    They are gathered for a million links and added in the order of the numbers, which is the table's own: memory stays
-    the same, and the disk is read from front to back.
+    They are gathered for half a million links and added in the order of the numbers, which is the table's own: memory
+    stays the same, and the disk is read from front to back.
     """
 
     def __init__(self, work: Work) -> None:
@@ -32,7 +33,7 @@ class TargetCounts:
 
     def add(self, targets: NDArray[np.int64]) -> None:
         """Count each of these once."""
-        self._parts.append(targets)
+        self._parts.append(targets.copy())  # a view would keep the whole of its block
         self._waiting += len(targets)
         if self._waiting >= _NUMBERS:
             self.flush()
@@ -43,7 +44,9 @@ class TargetCounts:
             numbers, counts = np.unique(np.concatenate(self._parts), return_counts=True)
             self._parts, self._waiting = [], 0
             statement = "INSERT INTO target_count VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET n = n + excluded.n"
-            self._work.store.insert(statement, zip(numbers.tolist(), counts.tolist(), strict=True))
+            for at in range(0, len(numbers), _BATCH):
+                batch = slice(at, at + _BATCH)
+                self._work.store.insert(statement, zip(numbers[batch].tolist(), counts[batch].tolist(), strict=True))
 
 
 class TitleCounts:

@@ -81,7 +81,10 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     follow_redirects(work, given="redirect" in files)
     _each(files, "page_props", work, lambda block, name: _take_props(block, name, work))
     _count(files, redirects, options, work)
-    yield from _articles(options, work)
+    with work.bar("write the articles", store.one("SELECT count(*) FROM page WHERE NOT redirect"), " pages") as bar:
+        for found in _articles(options, work):
+            yield found
+            bar.update()
 
 
 def _by_table(sources: Sequence[Path]) -> dict[str, list[Path]]:

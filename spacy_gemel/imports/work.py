@@ -15,7 +15,7 @@ from spacy_gemel.imports.archive import Archive, CutOffError
 from spacy_gemel.imports.report import ImportReport
 from spacy_gemel.kb.folder import work_folder
 
-_CACHE_KB = 16_384
+_CACHE_KB = 8192
 _CHECK_EVERY = 100_000
 
 

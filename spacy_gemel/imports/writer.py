@@ -16,14 +16,13 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class EntityWriter:
-    """Writes entities as lines, once per id. distinct_ids: no id can come twice, so that none is remembered."""
+    """Writes entities as lines, once per id."""
 
-    def __init__(self, file: BinaryIO, work: Work, *, distinct_ids: bool = False) -> None:
+    def __init__(self, file: BinaryIO, work: Work) -> None:
         self._file = file
         self._report = work.report
-        self._store = None if distinct_ids else work.store
-        if self._store:
-            self._store.execute("CREATE TABLE written (id TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._store = work.store
+        self._store.execute("CREATE TABLE written (id TEXT PRIMARY KEY) WITHOUT ROWID")
 
     def add(self, entity: Entity, where: str) -> None:
         """Write an entity, or report why not; where: its place in the source."""
@@ -46,7 +45,7 @@ class EntityWriter:
             return
         if len(line) > MAX_TEXT // 8 and not (line := self._fitted(row, line, where)):
             return
-        if self._store and not self._store.insert("INSERT OR IGNORE INTO written VALUES (?)", [(kb_id,)]):
+        if not self._store.execute("INSERT OR IGNORE INTO written VALUES (?)", (kb_id,)).rowcount:
             self._report.drop("entities whose id stands above already", where)
             return
         self._file.write(line)
