@@ -61,14 +61,14 @@ def import_kb(
 
         options = ImportOptions(
             language=language,
-            ids=ids,
+            id=ids,
             names=names,
             site=site,
             with_sitelink=with_sitelink,
             properties=properties,
             sections=sections,
             disambiguation=disambiguation,
-            columns=tuple(column or ()),
+            column=tuple(column or ()),
             delimiter=delimiter,
             alias_separator=alias_separator,
         )

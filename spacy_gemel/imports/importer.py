@@ -31,9 +31,9 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "wikipedia": Kind(read_wikipedia, frozenset({"language", "ids", "sections", "disambiguation"})),
+    "wikipedia": Kind(read_wikipedia, frozenset({"language", "id", "sections", "disambiguation"})),
     "wikidata": Kind(read_wikidata, frozenset({"language", "names", "site", "with_sitelink", "properties"})),
-    "csv": Kind(read_table, frozenset({"columns", "delimiter", "alias_separator"})),
+    "csv": Kind(read_table, frozenset({"column", "delimiter", "alias_separator"})),
     "spacy": Kind(read_spacy_kb, frozenset({"names"})),
 }
 """Kind of source -> how it is read."""

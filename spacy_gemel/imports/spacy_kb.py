@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from spacy_gemel.imports.options import ImportOptions
 from spacy_gemel.imports.table import read_table
 from spacy_gemel.imports.work import Work
 from spacy_gemel.kb.entity import Entity
+
+if TYPE_CHECKING:
+    from spacy.strings import StringStore
 
 CONTENTS, STRINGS = "contents", "strings.json"
 _ENTRY = np.dtype([("hash", "<u8"), ("frequency", "<f4"), ("vector", "<i4")])
@@ -50,7 +53,7 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
         report.notes.append("frequencies are fractions of 1: counts are in parts of a billion")
     for number, (key, frequency, _) in enumerate(kb.entries.tolist(), 1):
         where = f"{contents.name}: entity {number}"
-        kb_id = strings.get(key)
+        kb_id = _text(strings, key)
         if kb_id is None:
             report.drop("entities whose id is not in strings.json", where)
             continue
@@ -92,12 +95,11 @@ def _contents_in(source: Path) -> Path:
     )
 
 
-def _strings(contents: Path) -> dict[int, str]:
-    """Strings by their hash: those beside the KB, those of the pipeline it lies in, and those that spaCy numbers."""
-    from spacy.strings import get_string_id
-    from spacy.symbols import IDS
+def _strings(contents: Path) -> StringStore:
+    """The strings beside the KB and those of the pipeline it lies in; spaCy adds those that it has numbers for."""
+    from spacy.strings import StringStore
 
-    found: dict[int, str] = {}
+    found = StringStore()
     for path in (contents.with_name(STRINGS), contents.parent.parent.parent / "vocab" / STRINGS):
         if path.is_file():
             try:
@@ -106,10 +108,19 @@ def _strings(contents: Path) -> dict[int, str]:
                 raise ValueError(f"{path} is no list of strings as spaCy writes it: {error}") from error
             if not isinstance(strings, list):
                 raise ValueError(f"{path} is no list of strings as spaCy writes it")
-            found.update((get_string_id(string), string) for string in strings if isinstance(string, str))
-    if not found:
+            for string in strings:
+                if isinstance(string, str):
+                    found.add(string)
+    if not len(found):
         raise ValueError(f"no {STRINGS} beside {contents}: it holds the ids and aliases, so copy it there")
-    return {number: name for name, number in IDS.items() if name} | found
+    return found
+
+
+def _text(strings: StringStore, key: int) -> str | None:
+    try:
+        return strings[key]
+    except KeyError:
+        return None
 
 
 def _read(path: Path) -> _Contents:
@@ -147,7 +158,7 @@ def _too_short(path: Path, file: BinaryIO) -> CutOffError:
     )
 
 
-def _sort_aliases(kb: _Contents, strings: dict[int, str], file: str, work: Work) -> None:
+def _sort_aliases(kb: _Contents, strings: StringStore, file: str, work: Work) -> None:
     """Fill the table alias (entry, prior, number, alias), which has the aliases of an entity together."""
     store, report = work.store, work.report
     store.execute(
@@ -155,7 +166,7 @@ def _sort_aliases(kb: _Contents, strings: dict[int, str], file: str, work: Work)
         "PRIMARY KEY (entry, prior, number)) WITHOUT ROWID"
     )
     for number, key in enumerate(kb.alias_hashes):
-        alias = strings.get(key)
+        alias = _text(strings, key)
         if alias is None:
             report.drop("aliases whose text is not in strings.json", f"{file}: alias {number + 1}")
             continue
@@ -171,7 +182,7 @@ def _names(given: str | None, work: Work) -> bool:
         return False
     path = Path(str(given))
     if not path.is_file():
-        raise ValueError(f"names must be id, alias or a file, and there is no file {path}")
+        raise ValueError(f"--names must be id, alias or a file, and there is no file {path}")
     store, report = work.store, work.report
     store.execute("CREATE TABLE name (id TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID")
     read_before = report.read["rows"]

@@ -23,11 +23,11 @@ _PACKED = frozenset({".gz", ".bz2", ".xz"})
 
 def read_table(sources: Sequence[Path], options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
     """The rows of some files, in their order. The header names the columns: id, name and as wanted description, count,
-    aliases (between alias_separator); `columns` says "field=column" where one is named otherwise.
+    aliases (between alias_separator); `column` says "field=column" where one is named otherwise.
 
     Raises ValueError where the header lacks a column that is needed or named, or a file is no UTF-8 at all.
     """
-    named = _named(options.columns)
+    named = _named(options.column)
     if not options.alias_separator:
         raise ValueError("the separator of aliases is empty: give a sign, such as |")
     delimiter = "\t" if options.delimiter == r"\t" else options.delimiter
@@ -61,7 +61,7 @@ def _named(columns: Sequence[str]) -> dict[str, str]:
     for column in columns:
         field, sign, name = column.partition("=")
         if field not in FIELDS or not sign or not name:
-            raise ValueError(f"column {column!r}: give FIELD=COLUMN with one of {', '.join(FIELDS)}")
+            raise ValueError(f"--column {column!r}: give FIELD=COLUMN with one of {', '.join(FIELDS)}")
         named[field] = name
     return named
 

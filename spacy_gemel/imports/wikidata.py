@@ -25,7 +25,7 @@ def read_wikidata(sources: Sequence[Path], options: ImportOptions, work: Work) -
     site's title is an alias where the label is the name, and the other way round: golds come as both.
     """
     if options.names not in (None, "label", "title"):
-        raise ValueError(f"names must be label or title, not {options.names!r}")
+        raise ValueError(f"--names must be label or title, not {options.names!r}")
     for source in sources:
         with work.read(source) as archive:
             yield from _Dump(archive, options, work).entities()

@@ -61,10 +61,10 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
 
     Raises ValueError where a table is missing, or of no use here.
     """
-    if options.ids not in ("title", "qid"):
-        raise ValueError(f"ids must be title or qid, not {options.ids!r}")
+    if options.id not in ("title", "qid"):
+        raise ValueError(f"--id must be title or qid, not {options.id!r}")
     files = _by_table(sources)
-    if options.ids == "qid" and "page_props" not in files:
+    if options.id == "qid" and "page_props" not in files:
         raise ValueError("ids are to be QIDs: give page_props.sql.gz as well, which has them")
     store = work.store
     store.execute("CREATE TABLE page (id INTEGER PRIMARY KEY, title TEXT NOT NULL, redirect INTEGER NOT NULL)")
@@ -267,7 +267,7 @@ def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]
             report.drop("disambiguation pages", where)
             continue
         kb_id = name
-        if options.ids == "qid":
+        if options.id == "qid":
             if qid is None:
                 report.drop("pages without a Wikidata item, so without a QID", where)
                 continue

@@ -38,22 +38,28 @@ class Store:
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run one statement. Raises OSError where the disk is full, KeyboardInterrupt."""
-        with _told(self._path):
+        try:
             return self._connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise self._told(error) from error
 
     def insert(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
         """Run one statement for many rows, and give how many rows of tables it changed. Raises as `execute` does."""
         before = self._connection.total_changes
-        with _told(self._path):
+        try:
             self._connection.executemany(statement, rows)
+        except sqlite3.OperationalError as error:
+            raise self._told(error) from error
         return self._connection.total_changes - before
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """The rows of a query, one by one. Raises as `execute` does."""
         cursor = self.execute(statement, values)
         while True:
-            with _told(self._path):
+            try:
                 batch = cursor.fetchmany(1000)
+            except sqlite3.OperationalError as error:
+                raise self._told(error) from error
             if not batch:
                 return
             yield from batch
@@ -66,20 +72,15 @@ class Store:
         """How large the database is, in MB of a million bytes; what is being sorted comes on top of that."""
         return self.one("PRAGMA page_count") * self.one("PRAGMA page_size") / 1e6
 
+    def _told(self, error: sqlite3.OperationalError) -> BaseException:
+        if str(error) == "interrupted":  # by the progress handler, in which Ctrl-C was raised
+            return KeyboardInterrupt()
+        return OSError(f"the temporary tables in {self._path.parent}: {error}")
+
     def close(self) -> None:
         """Close it; the folder's owner removes the file."""
         self._connection.execute("PRAGMA temp_store_directory = ''")
         self._connection.close()
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if str(error) == "interrupted":  # by the progress handler, in which Ctrl-C was raised
-            raise KeyboardInterrupt from error
-        raise OSError(f"the temporary tables in {path.parent}: {error}") from error
 
 
 class Work:

@@ -67,7 +67,7 @@ def test_build_kb_reads_what_was_written(dumps: list[Path], tmp_path: Path) -> N
         (["csv", "kb.csv", "."], "is a folder: name a file to write"),
         (
             ["csv", "kb.csv", "y", "--id", "qid"],
-            "ids is no option of csv, which has alias-separator, columns, delimiter",
+            "--id is no option of csv, which has --alias-separator, --column, --delimiter",
         ),
         (["wikipedia", "kb.zip", "y"], "kb.zip is packed with zip: unpack it first"),
         (["csv", "kb.csv.gz", "y"], "it does not begin as a .gz file does"),

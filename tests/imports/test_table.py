@@ -58,7 +58,7 @@ def test_tabs_by_the_name_of_the_file_also_when_packed(tmp_path: Path) -> None:
 def test_other_names_of_columns_and_separators(tmp_path: Path) -> None:
     content = "qid,Label,also,n\nQ1,Mercury,Hermes;☿,5\n"
     columns = ("id=qid", "name=Label", "aliases=also", "count=n")
-    found, _ = run(tmp_path / "kb.csv", content, columns=columns, alias_separator=";")
+    found, _ = run(tmp_path / "kb.csv", content, column=columns, alias_separator=";")
     assert found == {"Q1": {"id": "Q1", "name": "Mercury", "aliases": ["Hermes", "☿"], "count": 5}}
 
 
@@ -134,8 +134,8 @@ def test_what_csv_writes_is_read(
     ("content", "options", "says"),
     [
         ("a,b\n1,2\n", {}, r"kb\.csv:1: no column 'id' in the header, but a, b: name it with --column id=COLUMN"),
-        ("id,name\n1,2\n", {"columns": ("count=n",)}, "no column 'n' in the header"),
-        ("id,name\n1,2\n", {"columns": ("title=n",)}, "'title=n': give FIELD=COLUMN with one of id, name"),
+        ("id,name\n1,2\n", {"column": ("count=n",)}, "no column 'n' in the header"),
+        ("id,name\n1,2\n", {"column": ("title=n",)}, "'title=n': give FIELD=COLUMN with one of id, name"),
         ("id,name\n1,2\n", {"delimiter": "::"}, "the delimiter is '::': give one sign"),
         ("id,name\n1,2\n", {"alias_separator": ""}, "separator of aliases is empty"),
         ("", {}, "no column 'id' in the header, but nothing"),

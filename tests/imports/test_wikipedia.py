@@ -223,7 +223,7 @@ PROPS = [
 
 def test_ids_may_be_wikidata_items(tmp_path: Path) -> None:
     props = write(tmp_path, "page_props", PROPS)
-    found, report = run(tmp_path, pages(tmp_path), redirects(tmp_path), props, ids="qid")
+    found, report = run(tmp_path, pages(tmp_path), redirects(tmp_path), props, id="qid")
     assert list(found) == ["Q308", "Q35694"]
     assert found["Q308"]["name"] == "Mercury (planet)"
     assert found["Q308"]["description"] == "First planet\nfrom the Sun"
@@ -325,9 +325,13 @@ def test_several_streams_in_one_archive(tmp_path: Path) -> None:
     [
         (["redirect"], {}, "none of .* has the table page: give page.sql.gz"),
         (["page", "pagelinks"], {}, "give linktarget.sql.gz as well"),
-        (["page"], {"ids": "qid"}, "give page_props.sql.gz as well"),
-        (["page"], {"ids": "number"}, "ids must be title or qid"),
-        (["page"], {"names": "label"}, "names is no option of wikipedia, which has disambiguation, ids, language"),
+        (["page"], {"id": "qid"}, "give page_props.sql.gz as well"),
+        (["page"], {"id": "number"}, "--id must be title or qid"),
+        (
+            ["page"],
+            {"names": "label"},
+            "--names is no option of wikipedia, which has --disambiguation, --id, --language",
+        ),
         (["page", "pagelinks", "linktarget", "views"], {}, "not from both"),
         (["page", "user"], {}, "holds the table user, which is not used"),
         (["empty"], {}, "no entity in .*empty.sql.gz, so nothing was written"),
