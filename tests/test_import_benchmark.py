@@ -10,7 +10,7 @@ from benchmarks.made_wiki import MadeWiki, make_wiki, page_of_article, page_of_r
 
 
 def test_a_small_run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(import_kb, "describe_machine", lambda: {})
+    monkeypatch.setattr(import_kb, "describe_machine", dict)
     monkeypatch.setattr(import_kb, "write_json", lambda path, content: pytest.fail("a small run must not be kept"))
     import_kb.main(["--pages", "4000"])
     result = json.loads(capfd.readouterr().out.splitlines()[-1])
