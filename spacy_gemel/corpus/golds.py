@@ -8,7 +8,7 @@ NIL = "NIL"
 # whatever stands before the host is not looked at: "nhttps://" and "]https://" occur
 _PAGE = re.compile(
     r"(?:^|[^a-z0-9.-])(?:[a-z0-9-]+\.)*(?:wikipedia|wikidata|wikinews|wikimedia|dbpedia)\.org"
-    r"/(?:wiki|entity|resource|page)/(?P<title>[^?#\s]+)",
+    r"/(?:wiki|entity|resource|page)/(?P<title>[^?#]+)",
     re.IGNORECASE,
 )
 _INDEX = re.compile(r"wiki(?:pedia|data|news|media)\.org/w(?:iki)?/index\.php\?(?P<query>[^#\s]*)", re.IGNORECASE)

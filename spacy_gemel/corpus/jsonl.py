@@ -13,6 +13,7 @@ from typing import Any
 
 from spacy_gemel.corpus import json_rows
 from spacy_gemel.corpus.fields import bad_text, is_unicode
+from spacy_gemel.corpus.golds import NIL
 from spacy_gemel.corpus.records import DEFAULT_LABEL, Mention, Problem, Record
 
 
@@ -86,4 +87,9 @@ def _parse_mention(mention: Any, text: str, where: str) -> Mention | Problem:
     # blanks at the edges belong to no token, and expanding to tokens would stumble over them
     start += len(surface) - len(surface.lstrip())
     end -= len(surface) - len(surface.rstrip())
-    return Mention(start, end, kb_id or "", label or DEFAULT_LABEL)
+    return Mention(start, end, _gold(kb_id), label or DEFAULT_LABEL)
+
+
+def _gold(kb_id: str | None) -> str:
+    """As it stands, since a knowledge base of one's own may have any ids; but "nil" is "NIL" in any spelling."""
+    return NIL if (kb_id or "").strip().casefold() == NIL.casefold() else kb_id or ""

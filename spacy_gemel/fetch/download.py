@@ -117,7 +117,8 @@ def is_private(url: str) -> bool:
     except ValueError:
         if host == "localhost" or host.endswith(".localhost"):
             return True
-        if requests.utils.get_environ_proxies(url):
+        # Not any proxy of the environment: NO_PROXY alone is none, and one for http is none for https.
+        if requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url)):
             return False
         addresses = [ipaddress.ip_address(address) for address in _addresses(host)]
     return any(not address.is_global or address.is_multicast for address in addresses)
@@ -186,7 +187,7 @@ def _retry_after(value: str | None) -> float | None:
         return float(value[:12])
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError):  # whatever a server may write for a date
         return None
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -273,5 +273,5 @@ def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]
                 continue
             kb_id = qid
         elif qid is not None:
-            aliases.append(qid)  # so that golds given as QIDs find their article
+            aliases.insert(0, qid)  # so that golds given as QIDs find their article; first, as the last may not fit
         yield where, Entity(kb_id, name, count or 0, tuple(aliases), description)

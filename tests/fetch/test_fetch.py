@@ -334,3 +334,24 @@ def test_a_folder_that_cannot_be_written_stops_it_all(
 
 def test_limits_are_what_a_request_gets() -> None:
     assert Limits("a", 1, 1.0, 1.0).allow_private is False
+
+
+def test_no_proxy_alone_is_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is looked up here, where no proxy would look it up."""
+    from spacy_gemel.fetch import download
+
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(download, "_addresses", lambda _: ("169.254.169.254",))
+    monkeypatch.setenv("NO_PROXY", "localhost")
+    assert is_private("https://pictures.example.org/a.png")
+    monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
+    assert is_private("https://pictures.example.org/a.png")
+    assert not is_private("http://pictures.example.org/a.png")
+
+
+def test_a_date_that_no_clock_has_is_no_retry_after() -> None:
+    from spacy_gemel.fetch.download import _retry_after
+
+    assert _retry_after("Mon, 01 Jan 2024 00:00:00 +99999999999999999") is None
+    assert _retry_after("7") == 7
