@@ -1,7 +1,6 @@
 """The bounded cache: what it keeps, what it lets go."""
 
 import copy
-import pickle
 import random
 import time
 from collections import OrderedDict
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_gemel.bounded import BoundedCache
+from tests.sending import Sent
 
 
 def test_what_was_not_used_for_longest_goes() -> None:
@@ -46,7 +46,7 @@ def test_it_goes_to_another_process() -> None:
     cache: BoundedCache[str, int] = BoundedCache(2)
     cache.put("a", 1)
     cache.put("b", 2)
-    for other in (pickle.loads(pickle.dumps(cache)), copy.deepcopy(cache)):
+    for other in (Sent(cache).receive(), copy.deepcopy(cache)):
         assert other.get("a") == 1
         other.put("c", 3)
         assert [other.get(key) for key in "abc"] == [1, None, 3]
@@ -78,7 +78,7 @@ def test_several_threads() -> None:
             assert cache.get(key) in (None, key)
             cache.put(key, key)
             if place % 50 == 0:
-                pickle.dumps(cache)
+                Sent(cache)
             if place == 250:
                 cache.clear()
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import pickle
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.ids import hash_id
 from spacy_gemel.kb.knowledge_base import DATA_FILES, KnowledgeBase
 from spacy_gemel.kb.meta import read_meta, write_meta
+from tests.sending import Sent
 
 Build = Callable[..., BuildReport]
 
@@ -97,20 +97,20 @@ def test_reopened_elsewhere_and_in_another_process(
     monkeypatch.chdir(tmp_path)
     kb = KnowledgeBase.open("moved")
     monkeypatch.chdir("/")
-    assert len(pickle.dumps(kb)) < 1000  # another process gets the path, not the arrays
-    again = pickle.loads(pickle.dumps(kb))
+    assert Sent(kb).size < 1000  # another process gets the path, not the arrays
+    again = Sent(kb).receive()
     assert again.entity(2) == kb.entity(2)
     assert again.path == kb.path == moved
     assert copy.copy(kb).entity(2) == kb.entity(2)
 
 
 def test_another_process_does_not_get_another_kb(tmp_path: Path, build: Build, planets: list[Any]) -> None:
-    sent = pickle.dumps(KnowledgeBase.open(build(tmp_path, planets).path))
+    sent = Sent(KnowledgeBase.open(build(tmp_path, planets).path))
     build(tmp_path, planets)
-    assert pickle.loads(sent).entity(0).kb_id == "Q1"  # built again, but the same
+    assert sent.receive().entity(0).kb_id == "Q1"  # built again, but the same
     build(tmp_path, [{**planets[0], "description": "new"}, *planets[1:]])
     with pytest.raises(KBError, match="has been built again since it was opened"):
-        pickle.loads(sent)
+        sent.receive()
 
 
 def test_colliding_hashes(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Features on disk: found by content, whole or not at all, and never another encoder's."""
 
 import json
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from spacy_gemel.vision.feature_store import (
 from spacy_gemel.vision.features import FeatureReader
 from spacy_gemel.vision.identity import identify
 from spacy_gemel.vision.image import ImageError
+from tests.sending import Sent
 
 WIDTH = 3
 ENCODER = EncoderIdentity("some", {"pretrained": "tag"}, WIDTH, "abc", [1.0, 2.0, -3.0], 1e-3)
@@ -166,7 +166,7 @@ def test_another_process_gets_the_path(tmp_path: Path) -> None:
     write(tmp_path, range(2))
     store = FeatureStore(tmp_path)
     assert store.__reduce__()[1] == (tmp_path,)
-    assert len(pickle.loads(pickle.dumps(store))) == 2
+    assert len(Sent(store).receive()) == 2
 
 
 # With a real encoder
