@@ -7,11 +7,8 @@ from typing import BinaryIO
 
 from spacy_gemel.imports.work import Work
 from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.rows import MAX_COUNT, MAX_TEXT
 
-MAX_TEXT = 2**16
-"""Bytes of one entity's texts, each alias counted with 16 bytes more: the limit of build-kb."""
-
-_MAX_COUNT = 2**63 - 1
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -37,7 +34,7 @@ class EntityWriter:
         if entity.description:
             row["description"] = entity.description
         if entity.count:
-            row["count"] = min(entity.count, _MAX_COUNT)
+            row["count"] = min(entity.count, MAX_COUNT)
         try:
             line = _encode(row).encode("utf-8") + b"\n"
         except UnicodeEncodeError:

@@ -34,7 +34,8 @@ of Arrow's can hold."""
 
 _PART = 2**20
 _SHOWN = 100
-_MAX_COUNT = 2**63 - 1
+MAX_COUNT = 2**63 - 1
+"""The largest count, which is an int64 on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def _wrong_field(row: dict[str, Any]) -> str | None:
         return '"id" must be a text that is not empty'
     if not isinstance(name, str):
         return f'"name" of {shown(kb_id)} must be a text'
-    if count is not None and (type(count) is not int or not 0 <= count <= _MAX_COUNT):
+    if count is not None and (type(count) is not int or not 0 <= count <= MAX_COUNT):
         return f'"count" of {shown(kb_id)} must be a whole number from 0, not {shown(count)}'
     if aliases is not None and not _is_texts(aliases):
         return f'"aliases" of {shown(kb_id)} must be a list of texts'
