@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> None:
     data = parser.parse_args(arguments).data
     with tempfile.TemporaryDirectory() as name:
         result = measure(data, Path(name))
-    result["machine"] = describe_machine()
+    result = {"command": "python -m benchmarks.real_kb --data DATA", **result, "machine": describe_machine()}
     write_json(ROOT / "benchmarks" / "results" / "real-kb.json", result)
     print(json.dumps(result))
 
@@ -74,11 +74,19 @@ def measure(data: Path, folder: Path) -> dict[str, Any]:
             "problems": check_kb(folder / keyed),
             "golds": {way: look_up(kb, golds, write) for way, write in WAYS.items()},
         }
-    return {"golds": len(golds), **resolved, "linking": link(data, folder / "qids")}
+    linking = link(data, folder / "qids")
+    found = [ways for keyed in resolved.values() for ways in keyed["golds"].values()]
+    holds = {
+        "every_qid": all(keyed["golds"]["qid"] == {"as its QID": len(golds)} for keyed in resolved.values()),
+        "no_gold_is_another": not any("another" in ways for ways in found),
+        "nothing_is_damaged": not any(keyed["problems"] for keyed in resolved.values()),
+        "answers_are_entities": linking["answers_in_kb"] == linking["mentions"],
+    }
+    return {"golds": len(golds), **resolved, "linking": linking, "holds": holds}
 
 
 def on_titles(entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same entities with their names as ids, and the QIDs as aliases; of two with one name the second keeps it."""
+    """The same entities with their names as ids, and the QIDs as aliases; where two share a name, both keep their QIDs."""
     taken = Counter(entity["name"] for entity in entities)
     return [
         {

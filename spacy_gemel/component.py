@@ -211,15 +211,18 @@ class GemelLinker(TrainablePipe):
         """Not supported: raises NotImplementedError."""
         raise NotImplementedError(f"{self.name}: rehearse is not supported; update the pipe with examples.")
 
-    def score(self, examples: Iterable[Example], **_options: Any) -> dict[str, Any]:
-        """What the scorer says of the examples: golds may be ids, URLs, titles or aliases of the knowledge base."""
+    def score(self, examples: Iterable[Example], **options: Any) -> dict[str, Any]:
+        """What the scorer says of the examples: golds may be ids, URLs, titles or aliases of the knowledge base.
+
+        options: given to the scorer as they are.
+        """
         from spacy_gemel.golds import gold_row
 
         def resolve(gold: str) -> str:
             row = gold_row(self.kb, gold)
             return gold if row is None else self.kb.entity(row).kb_id
 
-        return self.scorer(examples, resolve=resolve) if self.scorer else {}
+        return self.scorer(examples, **{"resolve": resolve, **options}) if self.scorer else {}
 
     # Prediction
 

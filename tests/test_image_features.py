@@ -255,6 +255,11 @@ def test_training_with_features_that_cannot_be_used_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match=r"image_features: .*none holds no image features.*encode-images"):
         make_pipeline(models, world / "kb", image_features=str(tmp_path / "none"))
+    mine = shutil.copytree(features, tmp_path / "features")
+    rows = mine / "00000.rows.npy"
+    rows.write_bytes(rows.read_bytes()[:-3] + b"\x00\x00\x01")  # the right length, another number
+    with pytest.raises(ValueError, match=r"image_features: .*checksum"):
+        make_pipeline(models, world / "kb", image_features=str(mine))
     other = {"@misc": "spacy_gemel.OpenCLIP.v1", "name": str(models / "vision_encoder"), "projection": True}
     with pytest.raises(ValueError, match=r"image_features: .*another vision encoder.*set image_features = null"):
         make_pipeline(models, world / "kb", image_features=str(features), vision_encoder=other)

@@ -6,7 +6,7 @@ from typing import Any
 
 from spacy_gemel.corpus.alignment import REPEATED, Aligned, Span, align, is_free
 from spacy_gemel.corpus.fields import is_name
-from spacy_gemel.corpus.golds import NIL, gold_of
+from spacy_gemel.golds import NIL, gold_of
 from spacy_gemel.corpus.records import DEFAULT_LABEL, GIVEN, Mention, Problem, Record
 
 NOT_FOUND = "not found: "

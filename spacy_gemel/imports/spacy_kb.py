@@ -109,11 +109,20 @@ def _strings(contents: Path) -> StringStore:
             if not isinstance(strings, list):
                 raise ValueError(f"{path} is no list of strings as spaCy writes it")
             for string in strings:
-                if isinstance(string, str):
+                if isinstance(string, str) and _is_text(string):
                     found.add(string)
     if not len(found):
         raise ValueError(f"no {STRINGS} beside {contents}: it holds the ids and aliases, so copy it there")
     return found
+
+
+def _is_text(string: str) -> bool:
+    """False with half a surrogate pair in it, which JSON can say and UTF-8 cannot."""
+    try:
+        string.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text(strings: StringStore, key: int) -> str | None:
@@ -209,6 +218,8 @@ def _named_lines(archive: Archive, work: Work) -> Iterator[tuple[str, str]]:
             kb_id, name = row["id"], row["name"]
             if not isinstance(kb_id, str) or not isinstance(name, str):
                 raise ValueError("id and name must be texts")
+            if not _is_text(kb_id + name):
+                raise ValueError("half a surrogate pair in id or name")
         except (ValueError, KeyError, TypeError) as error:
             work.report.drop("lines of names that cannot be read", f"{archive.path.name}:{number}: {error}")
             continue

@@ -24,14 +24,14 @@ def open_features(
     """The features in a folder, checked to be this encoder's; None where no folder is named.
 
     name: as the config has it; see paths.resolve. last: where it lay when the pipe was saved.
-    strict: raise FeatureStoreError where the features cannot be used; else warn, and give None, since they only
-        save time.
+    strict: read all of it against its checksums, and raise FeatureStoreError where the features cannot be used; else
+        warn, and give None, since they only save time.
     """
     if name is None:
         return None
     folder = last if last is not None and last.is_dir() else resolve(name)
     try:
-        store = FeatureStore(folder)
+        store = FeatureStore(folder, verify=strict)
         store.check_encoder(identify(encoder, frozen.name, frozen.settings))
     except FeatureStoreError as error:
         if strict:

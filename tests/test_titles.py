@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_gemel.corpus.golds import gold_of, title_of_url
+from spacy_gemel.golds import gold_of, title_of_url
 
 
 @pytest.mark.parametrize(
