@@ -86,7 +86,7 @@ def measure(data: Path, folder: Path) -> dict[str, Any]:
 
 
 def on_titles(entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same entities with their names as ids, and the QIDs as aliases; where two share a name, both keep their QIDs."""
+    """The same entities with names as ids and QIDs as aliases; where two share a name, both keep their QIDs."""
     taken = Counter(entity["name"] for entity in entities)
     return [
         {

@@ -22,7 +22,8 @@ def title_of_url(url: str) -> str | None:
     """The title of the wiki page that a URL names, or None where it names none.
 
     Percent escapes are decoded (UTF-8, else Latin-1), underscores are blanks, and query and fragment are left off. What
-    stands before the host does not matter, so neither does the wiki's language. A page or entity of Wikidata gives its QID. Never raises.
+    stands before the host does not matter, so neither does the wiki's language. A page or entity of Wikidata gives its
+    QID. Never raises.
     """
     if found := _PAGE.search(url):
         return _readable(unquote_to_bytes(found["title"])) or None

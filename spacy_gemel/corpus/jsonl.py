@@ -13,8 +13,8 @@ from typing import Any
 
 from spacy_gemel.corpus import json_rows
 from spacy_gemel.corpus.fields import bad_text, is_unicode
-from spacy_gemel.golds import NIL
 from spacy_gemel.corpus.records import DEFAULT_LABEL, Mention, Problem, Record
+from spacy_gemel.golds import NIL
 
 
 def read_jsonl(path: Path) -> Iterator[Record | Problem]:

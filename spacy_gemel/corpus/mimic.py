@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.corpus.fields import is_name
-from spacy_gemel.golds import NIL
 from spacy_gemel.corpus.image_folder import Picture, open_folder
 from spacy_gemel.corpus.mel_rows import read_mel_rows
 from spacy_gemel.corpus.records import Problem, Record
+from spacy_gemel.golds import NIL
 
 
 def read_mimic(path: Path, *, images: Path | None = None) -> Iterator[Record | Problem]:

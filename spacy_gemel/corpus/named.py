@@ -6,8 +6,8 @@ from typing import Any
 
 from spacy_gemel.corpus.alignment import REPEATED, Aligned, Span, align, is_free
 from spacy_gemel.corpus.fields import is_name
-from spacy_gemel.golds import NIL, gold_of
 from spacy_gemel.corpus.records import DEFAULT_LABEL, GIVEN, Mention, Problem, Record
+from spacy_gemel.golds import NIL, gold_of
 
 NOT_FOUND = "not found: "
 """What the reason of a mention begins with that has no place in the text."""
