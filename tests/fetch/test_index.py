@@ -1,8 +1,11 @@
 """The index as others read it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,3 +63,24 @@ def test_whatever_a_writer_left_the_next_one_goes_on(tmp_path_factory: object, u
     with IndexWriter(folder) as index:
         index.add("last", NAME, 3)
     assert set(fetched(folder)) == {*urls, "last"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on a file's size")
+def test_a_disk_that_is_full_leaves_whole_lines(tmp_path: Path) -> None:
+    """The system writes a part of the line and calls that a success; a process of its own, as the limit is for all."""
+    script = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom spacy_gemel.fetch.index import IndexWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (250, 250))\n"
+        "with IndexWriter(Path(sys.argv[1])) as index:\n"
+        "    for n in range(9):\n        try:\n            index.add(f'http://a/{n}', sys.argv[2], 3)\n"
+        "        except OSError as error:\n            print(n, error)\n"
+    )
+    (tmp_path / NAME).write_bytes(b"abc")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), NAME], capture_output=True, text=True, check=True
+    )
+    assert "No space left on device" in done.stdout.splitlines()[0]
+    index = (tmp_path / "index.jsonl").read_bytes()
+    assert index.endswith(b"}\n")
+    assert [json.loads(row)["url"] for row in index.splitlines()] == ["http://a/0", "http://a/1"]
+    assert len(done.stdout.splitlines()) == 7
