@@ -25,6 +25,7 @@ class ConvertReport:
     rows_kept: int = 0
     docs: int = 0
     docs_for_overlaps: int = 0
+    docs_not_annotated: int = 0
     mentions_kept: int = 0
     mentions_merged: int = 0
     mentions_widened: int = 0
@@ -59,6 +60,7 @@ class ConvertReport:
         self.rows_kept += record.rows
         self.docs += 1
         self.docs_for_overlaps += record.rows == 0
+        self.docs_not_annotated += record.mentions is None
         self.mentions_merged += record.merged
         self.rules.update(mention.rule for mention in record.mentions or () if mention.rule != GIVEN)
         for mention in record.mentions or ():
@@ -96,6 +98,7 @@ class ConvertReport:
                 "written": self.docs if self.stopped is None else 0,
                 "for_overlapping_mentions": self.docs_for_overlaps,
             },
+            "docs_not_annotated": self.docs_not_annotated,
             "mentions": {
                 "read": self.mentions_kept + self.mentions_merged + self.mentions_dropped.total(),
                 "kept": self.mentions_kept,
@@ -129,6 +132,8 @@ class ConvertReport:
             f"{self.mentions_widened} widened to whole tokens)",
             f"images: {self.images} named, {self.images_missing} not found",
         ]
+        if self.docs_not_annotated:
+            lines.append(f"docs: {self.docs_not_annotated} have no field mentions, which is not the same as none")
         if self.rules:
             lines.append(
                 f"places: {self.rules[VERBATIM]} mentions verbatim, {sum(self.tolerant.values())} tolerantly, "

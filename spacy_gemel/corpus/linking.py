@@ -105,7 +105,8 @@ def _items_of_docs(nlp: Language, source: Path, out_folder: Path) -> Iterator[_I
         given = reference.has_annotation("ENT_IOB")
         doc = make_example(nlp, reference, gold_ents=given).predicted
         image = doc.user_data.get("image")
-        shown = Path(os.path.relpath(image, out_folder)).as_posix() if isinstance(image, str) else None
+        url = doc.user_data.get("image_url")
+        shown = Path(os.path.relpath(image, out_folder)).as_posix() if isinstance(image, str) else url
         yield _Item(doc, given=given, image=shown)
 
 

@@ -137,6 +137,7 @@ def test_a_url_is_no_path(tmp_path: Path) -> None:
     rows = [{"text": "Java", "image": f" {url}\n"}, {"text": "Java", "image": "HTTP://example.org/d.png"}, GOOD]
     source = write(tmp_path / "raw" / "in.jsonl", rows)
     report = convert("jsonl", source, tmp_path / "data" / "o.spacy", progress=False)
+    assert report.to_dict()["docs_not_annotated"] == 2
     first, second, third = (doc.user_data for doc in docs_of(tmp_path / "data" / "o.spacy"))
     assert first == {"image_url": url}
     assert second == {"image_url": "HTTP://example.org/d.png"}
