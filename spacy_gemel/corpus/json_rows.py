@@ -18,6 +18,7 @@ from spacy_gemel.corpus.records import Problem
 
 STRING = r'"(?:[^"\\\x00-\x1f]|\\.)*+"'
 """A JSON string, as a regular expression."""
+_NESTED = (list, dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +132,24 @@ class _Rows:
             window.move(window.place + 1)
             window.peek()
         value, end = window.value()
-        # an object within an object of an array has a name, and so is a field and no row
-        within = value.values() if self._keyed and isinstance(value, dict) else value if isinstance(value, list) else ()
-        if self._is_row(value) and any(map(self._is_row, within)):
+        if self._is_row(value) and self._holds_row(value):
             raise Damage("it holds further rows: a bracket is missing", window.line)
         window.move(end)
         return Row(where, value, key)
+
+    def _holds_row(self, value: Any) -> bool:
+        """Whether another row stands within one, at any depth: their brackets may match again further on."""
+        within: list[Any] = [value]
+        while within:
+            outer = within.pop()
+            inner = [
+                item for item in (outer.values() if isinstance(outer, dict) else outer) if isinstance(item, _NESTED)
+            ]
+            # what has a name in an array's row is a field of it
+            if (self._keyed or isinstance(outer, list)) and any(map(self._is_row, inner)):
+                return True
+            within += inner
+        return False
 
     def _step(self) -> tuple[bool, Damage | None]:
         """Go from the end of a row to the next; whether there is none, and what is wrong between the two."""

@@ -14,7 +14,7 @@ from spacy_gemel.corpus.json_rows import Row, RowShape, objects_with, read_json_
 from spacy_gemel.corpus.records import Problem
 
 SHAPE = objects_with("s")
-LISTS = RowShape(r"\[\s*\"", lambda value: isinstance(value, list) and type(value[1]) is int)
+LISTS = RowShape(r"\[\s*\"", lambda value: isinstance(value, list) and [type(item) for item in value[:2]] == [str, int])
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -137,6 +137,20 @@ def test_a_row_that_swallows_the_others_is_none(tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", '[["a", 1], ["b", 2, ["c", 3], ["d", 4]]')
     rows = list(read_json_rows(path, LISTS))
     assert [item.value[0] if isinstance(item, Row) else item.what for item in rows] == ["a", "row", "c", "d"]
+
+
+def test_a_row_that_swallows_some_is_none_where_the_brackets_match_again(tmp_path: Path) -> None:
+    """One bracket too few and, rows behind it, one too many: valid JSON, in which the rows between would be lost."""
+    path = write(tmp_path / "x.json", '[["a", 1, [[2, [3], ["b", 2], ["c", 3], ["d", 4]]]], ["e", 5]]')
+    values = [item.value[0] if isinstance(item, Row) else item.what for item in read_json_rows(path, LISTS)]
+    assert values == ["row", "b", "c", "d", "file", "e"]
+    path = write(tmp_path / "y.json", '{"1": {"s": "a 1", "2": {"s": "b 2"}, "3": {"s": "c 3"}}, "4": {"s": "d 4"}}')
+    assert numbers(list(read_json_rows(path, SHAPE))) == [
+        f"row {path}:1, item 1", 2, 3, f"file {path}:1, item 3", 4,
+    ]  # fmt: skip
+    # but a field of a row may be anything
+    path = write(tmp_path / "z.json", '[{"s": "a 1", "from": {"s": "b 2"}}, {"s": "c 3"}]')
+    assert numbers(list(read_json_rows(path, SHAPE))) == [1, 3]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])
