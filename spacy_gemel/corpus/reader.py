@@ -19,7 +19,7 @@ from spacy_gemel.paths import resolve
 
 logger = logging.getLogger(__name__)
 
-CARRIED = ("id", "image", "image_features")
+CARRIED = ("id", "image", "image_url", "image_features")
 """What goes over from the gold doc's user_data to the predicted one's."""
 
 
