@@ -215,14 +215,22 @@ class GemelLinker(TrainablePipe):
         """What the scorer says of the examples: golds may be ids, URLs, titles or aliases of the knowledge base.
 
         options: given to the scorer as they are.
+        Raises ValueError where the linker was not given the images or the entities of the gold docs, as happens under
+        `spacy evaluate`.
         """
+        from spacy_gemel.evaluation.scorer import check_scorable
         from spacy_gemel.golds import gold_row
+
+        if self.scorer is None:
+            return {}
+        examples = list(examples)
+        check_scorable(examples, name=self.name, use_image=self.settings.use_image)
 
         def resolve(gold: str) -> str:
             row = gold_row(self.kb, gold)
             return gold if row is None else self.kb.entity(row).kb_id
 
-        return self.scorer(examples, **{"resolve": resolve, **options}) if self.scorer else {}
+        return self.scorer(examples, **{"resolve": resolve, **options})
 
     # Prediction
 
