@@ -1,6 +1,6 @@
 """The pipe itself: spaCy's contract around the stages."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -233,6 +233,21 @@ class GemelLinker(TrainablePipe):
         return self.scorer(examples, **{"resolve": resolve, **options})
 
     # Prediction
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Link a stream of docs, and yield them in order.
+
+        Where a batch fails, the pipe's error handler gets the docs that fail alone, and the others are linked.
+        """
+        batches: Iterable[list[Doc]] = util.minibatch(stream, size=batch_size)  # type: ignore[no-untyped-call]
+        for docs in batches:
+            try:
+                self.set_annotations(docs, self.predict(docs))
+            except Exception:
+                if self.get_error_handler() is util.raise_error:
+                    raise
+                docs = [doc for doc in map(self, docs) if doc is not None]
+            yield from docs
 
     def predict(self, docs: Iterable[Doc]) -> list[list[tuple[int, int, list[Candidate]]]]:
         """For each doc its entities as (start token, end token, candidates best first). Changes no doc's entities."""
