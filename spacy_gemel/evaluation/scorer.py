@@ -17,10 +17,10 @@ from spacy_gemel.pipelines import NIL
 
 _IMAGE_KEYS = ("image", "image_features")
 _INSTEAD = (
-    "spacy.Corpus.v1, which `spacy evaluate` and `spacy benchmark accuracy` read with, hands the linker the text alone. "
-    "Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, or with the examples of "
-    "the reader spacy_gemel.MultimodalCorpus.v1 (gold_ents = true where no pipe sets entities), also for the dev corpus "
-    "of a config."
+    "`spacy evaluate`, `spacy benchmark accuracy` and every use of spacy.Corpus.v1 hand the linker the text alone. "
+    "Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, or with examples of the "
+    "reader spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true where no pipe sets "
+    "entities)."
 )
 
 
@@ -90,8 +90,8 @@ def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -
         dropped = [eg for eg in golds if _has_image(eg.reference) and not _has_image(eg.predicted)]
         if dropped:
             raise ValueError(
-                f"{name}: not scored: {len(dropped)} of {len(golds)} docs have an image in the gold that the linker was "
-                f"not given (the first: {_start(dropped[0].reference)}). {_INSTEAD} To measure the text alone on "
+                f"{name}: not scored: {len(dropped)} of {len(golds)} docs have an image in the gold that the linker "
+                f"was not given (the first: {_start(dropped[0].reference)}). {_INSTEAD} To measure the text alone on "
                 "purpose: `--no-image` there, or use_image = false."
             )
     # no mark at all on the tokens: not even a pipe that looked for entities and found none
