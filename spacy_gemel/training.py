@@ -39,7 +39,7 @@ def gold_docs(examples: Sequence[Example]) -> list[Doc]:
 def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, name: str) -> dict[tuple[int, int], int]:
     """The usable gold mentions as {(example, first token): row in the knowledge base}.
 
-    Warns of golds that are not in the knowledge base. Raises ValueError if no mention is left.
+    Warns of golds that are not in the knowledge base. Raises ValueError if there is none, or none is left.
     """
     rows: dict[tuple[int, int], int] = {}
     missing: Counter[str] = Counter()
@@ -52,6 +52,12 @@ def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, na
                 rows[place, ent.start] = row
             elif ent.kb_id_ not in ("", nil):
                 missing[ent.kb_id_] += 1
+    if not seen:
+        raise ValueError(
+            f"{name}: no training data: no entity in {len(examples)} docs. `spacy assemble` and nlp.initialize() "
+            "without examples have none: train the linker with `python -m spacy train`, and put the trained one into another "
+            'pipeline with source = "training/model-best" in place of factory.'
+        )
     if not rows:
         raise ValueError(
             f"{name}: the training data has no usable mention: of {seen} entities in {len(examples)} docs none "
