@@ -55,8 +55,8 @@ def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, na
     if not seen:
         raise ValueError(
             f"{name}: no training data: no entity in {len(examples)} docs. `spacy assemble` and nlp.initialize() "
-            "without examples have none: train the linker with `python -m spacy train`, and put the trained one into another "
-            'pipeline with source = "training/model-best" in place of factory.'
+            "without examples have none: train the linker with `python -m spacy train`, and put the trained one into "
+            'another pipeline with source = "training/model-best" in place of factory.'
         )
     if not rows:
         raise ValueError(
