@@ -304,7 +304,9 @@ class GemelLinker(TrainablePipe):
         """Load what `to_disk` saved, and the frozen models. Raises ValueError if a model is not there."""
         from spacy_gemel import saving
 
-        util.from_disk(path, saving.disk_readers(self, Path(path), tuple(exclude)), exclude)
+        readers, load = saving.disk_readers(self, tuple(exclude))
+        util.from_disk(path, readers, exclude)
+        load()
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
@@ -317,7 +319,9 @@ class GemelLinker(TrainablePipe):
         """Load what `to_bytes` gave, and the frozen models."""
         from spacy_gemel import saving
 
-        util.from_bytes(bytes_data, saving.bytes_readers(self, tuple(exclude)), exclude)
+        readers, load = saving.bytes_readers(self, tuple(exclude))
+        util.from_bytes(bytes_data, readers, exclude)
+        load()
         return self
 
     def load_parts(self, kb: "KnowledgeBase") -> None:

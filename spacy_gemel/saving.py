@@ -39,22 +39,24 @@ def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Cal
     }
 
 
-def disk_readers(pipe: "GemelLinker", folder: Path, exclude: tuple[str, ...]) -> dict[str, Callable[[Path], Any]]:
-    """What `from_disk` calls for each part; the last one loads the frozen models."""
+def disk_readers(
+    pipe: "GemelLinker", exclude: tuple[str, ...]
+) -> tuple[dict[str, Callable[[Path], Any]], Callable[[], None]]:
+    """What `from_disk` calls for each part that is not excluded, and then in any case, to load the frozen models."""
     opened: dict[str, KnowledgeBase] = {}
 
-    def read_models(path: Path) -> None:
-        _use_bundles(pipe, path)
+    def load() -> None:
         pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb)  # noqa: SIM401 (not loaded: raises)
 
-    return {
+    readers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
         "cfg": lambda path: _restore(pipe, srsly.read_json(path)),
         "model": lambda path: pipe.model.from_bytes(path.read_bytes()),
         "demonstrations": lambda path: _take_demonstrations(pipe, path.read_bytes()),
         "kb": lambda path: opened.update(kb=KnowledgeBase.open(path)),
-        "models": read_models,
+        "models": lambda path: _use_bundles(pipe, path),
     }
+    return readers, load
 
 
 def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[], bytes]]:
@@ -79,8 +81,10 @@ def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
     }
 
 
-def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[bytes], Any]]:
-    """What `from_bytes` calls for each part; the last one loads the frozen models."""
+def bytes_readers(
+    pipe: "GemelLinker", exclude: tuple[str, ...]
+) -> tuple[dict[str, Callable[[bytes], Any]], Callable[[], None]]:
+    """What `from_bytes` calls for each part that is not excluded, and then in any case, to load the frozen models."""
     unpacked = tempfile.TemporaryDirectory(prefix="gemel_linker-")
     _UNPACKED.append(unpacked)
     folder = Path(unpacked.name)
@@ -92,9 +96,11 @@ def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
     def read_models(data: bytes) -> None:
         unpack_folder(srsly.msgpack_loads(data), folder / "models")
         _use_bundles(pipe, folder / "models")
+
+    def load() -> None:
         pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb)  # noqa: SIM401 (not loaded: raises)
 
-    return {
+    readers: dict[str, Callable[[bytes], Any]] = {
         "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),
         "cfg": lambda data: _restore(pipe, srsly.json_loads(data.decode("utf8"))),
         "model": lambda data: pipe.model.from_bytes(data),
@@ -102,6 +108,7 @@ def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
         "kb": read_kb,
         "models": read_models,
     }
+    return readers, load
 
 
 def _state(pipe: "GemelLinker") -> dict[str, Any]:
