@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import srsly
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from spacy_gemel.component import GemelLinker
 
 FORMAT = 1
+Part = TypeVar("Part")
 
 # Folders of pipes that were loaded from bytes: they live as long as the process.
 _UNPACKED: list[tempfile.TemporaryDirectory[str]] = []
@@ -50,8 +51,8 @@ def disk_readers(
 
     readers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
-        "cfg": lambda path: _restore(pipe, srsly.read_json(path)),
-        "model": lambda path: pipe.model.from_bytes(path.read_bytes()),
+        "cfg": lambda path: _restore(pipe, _parsed(pipe, "cfg", lambda: srsly.read_json(path))),
+        "model": lambda path: _parsed(pipe, "model", lambda: pipe.model.from_bytes(path.read_bytes())),
         "demonstrations": lambda path: _take_demonstrations(pipe, path.read_bytes()),
         "kb": lambda path: opened.update(kb=KnowledgeBase.open(path)),
         "models": lambda path: _use_bundles(pipe, path),
@@ -102,8 +103,8 @@ def bytes_readers(
 
     readers: dict[str, Callable[[bytes], Any]] = {
         "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),
-        "cfg": lambda data: _restore(pipe, srsly.json_loads(data.decode("utf8"))),
-        "model": lambda data: pipe.model.from_bytes(data),
+        "cfg": lambda data: _restore(pipe, _parsed(pipe, "cfg", lambda: srsly.json_loads(data.decode("utf8")))),
+        "model": lambda data: _parsed(pipe, "model", lambda: pipe.model.from_bytes(data)),
         "demonstrations": lambda data: _take_demonstrations(pipe, data),
         "kb": read_kb,
         "models": read_models,
@@ -146,7 +147,19 @@ def _use_bundles(pipe: "GemelLinker", folder: Path) -> None:
 
 
 def _take_demonstrations(pipe: "GemelLinker", data: bytes) -> None:
-    pipe.store = DemonstrationStore.from_plain(srsly.msgpack_loads(data))
+    pipe.store = _parsed(pipe, "demonstrations", lambda: DemonstrationStore.from_plain(srsly.msgpack_loads(data)))
+
+
+def _parsed(pipe: "GemelLinker", part: str, read: Callable[[], Part]) -> Part:
+    """What `read` gives. Raises ValueError, naming the part, for what cannot be read."""
+    try:
+        return read()
+    except OSError:
+        raise  # names the file
+    except Exception as error:  # msgpack, JSON, thinc and NumPy have one each for bytes that are not theirs
+        raise ValueError(
+            f"{pipe.name}: {part!r} of the saved pipe cannot be read ({error}): it is damaged. Copy the pipeline again."
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:
