@@ -13,7 +13,7 @@ from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, get_torch_default_device, set_dropout_rate
 from thinc.types import Floats2d
 
-from spacy_gemel.candidates import CANDIDATES_KEY, Candidate, decide, install_extension, to_row
+from spacy_gemel.candidates import Candidate, decide, install_extension, to_row, write_rows
 from spacy_gemel.frozen import FrozenModel
 from spacy_gemel.prompt.demonstrations import Demonstration, DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
@@ -276,9 +276,7 @@ class GemelLinker(TrainablePipe):
                 for token in span:  # an id set on the spans of doc.ents would not stay
                     token.ent_kb_id_ = kb_id
                 rows.append(to_row(span.start_char, span.end_char, candidates))
-            doc.user_data.pop(CANDIDATES_KEY, None)
-            if rows:
-                doc.user_data[CANDIDATES_KEY] = rows
+            write_rows(doc, rows)
 
     def _image_reader(self) -> "FeatureReader | None":
         return self._reader if self.settings.use_image else None
