@@ -133,7 +133,6 @@ def test_behind_a_pipe_that_is_trained(trained: Language) -> None:
 @pytest.mark.parametrize("name", ["linker", "entity_linker"])
 def test_any_name_does(saved: Path, name: str) -> None:
     nlp = spacy.blank("en")
-    nlp.add_pipe(LINKER, name=name, source=spacy.load(saved)) if name == LINKER else None
     source = spacy.load(saved)
     source.rename_pipe(LINKER, name)
     nlp.add_pipe(name, source=source)
