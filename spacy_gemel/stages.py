@@ -79,7 +79,8 @@ class Stages:
             except PromptTooLong as error:
                 warnings.warn(
                     f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is "
-                    f"{'skipped' if training else f'linked to {self.nil!r}'}: {error}. Split the document.",
+                    f"{'skipped' if training else f'linked to {self.nil!r}'}: {error}. "
+                    'Set context = "window" or "sentence", or split the document.',
                     stacklevel=2,
                 )
                 prompts.append(None)
@@ -206,7 +207,8 @@ class Stages:
             mention = mentions[place]
             warnings.warn(
                 f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is {fate}: memory ran out on its "
-                f"prompt of {lengths[place]} tokens alone ({problem}). Split the document, set a smaller "
+                f"prompt of {lengths[place]} tokens alone ({problem}). "
+                'Set context = "window" or "sentence", a smaller '
                 "n_demonstrations or beam_size, or a smaller dtype of the language model.",
                 stacklevel=4,
             )
