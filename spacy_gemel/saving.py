@@ -2,11 +2,13 @@
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import srsly
 
+from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.paths import files_in, link_folder, pack_folder, unpack_folder, write_whole
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
@@ -36,6 +38,7 @@ def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Cal
         "model": lambda path: _write(path, pipe.model.to_bytes()),
         "demonstrations": lambda path: _write(path, srsly.msgpack_dumps(pipe.store.to_plain())),
         "kb": lambda path: link_folder(pipe.kb.path, path, pipe.kb.files()),
+        "added": lambda path: _write(path, _added(pipe)),
         "models": write_models,
     }
 
@@ -45,9 +48,10 @@ def disk_readers(
 ) -> tuple[dict[str, Callable[[Path], Any]], Callable[[], None]]:
     """What `from_disk` calls for each part that is not excluded, and then in any case, to load the frozen models."""
     opened: dict[str, KnowledgeBase] = {}
+    added: dict[str, Entity] = {}
 
     def load() -> None:
-        pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb)  # noqa: SIM401 (not loaded: raises)
+        pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb, added.values())  # noqa: SIM401 (raises if none)
 
     readers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
@@ -55,6 +59,7 @@ def disk_readers(
         "model": lambda path: _parsed(pipe, "model", lambda: pipe.model.from_bytes(path.read_bytes())),
         "demonstrations": lambda path: _take_demonstrations(pipe, path.read_bytes()),
         "kb": lambda path: opened.update(kb=KnowledgeBase.open(path)),
+        "added": lambda path: added.update(_entities(path.read_bytes()) if path.is_file() else {}),
         "models": lambda path: _use_bundles(pipe, path),
     }
     return readers, load
@@ -78,6 +83,7 @@ def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
         "model": pipe.model.to_bytes,
         "demonstrations": lambda: srsly.msgpack_dumps(pipe.store.to_plain()),
         "kb": lambda: srsly.msgpack_dumps(pack_folder(pipe.kb.path, pipe.kb.files())),
+        "added": lambda: _added(pipe),
         "models": models,
     }
 
@@ -90,6 +96,7 @@ def bytes_readers(
     _UNPACKED.append(unpacked)
     folder = Path(unpacked.name)
     opened: dict[str, KnowledgeBase] = {}
+    added: dict[str, Entity] = {}
 
     def read_kb(data: bytes) -> None:
         opened["kb"] = KnowledgeBase.open(unpack_folder(srsly.msgpack_loads(data), folder / "kb"))
@@ -99,7 +106,7 @@ def bytes_readers(
         _use_bundles(pipe, folder / "models")
 
     def load() -> None:
-        pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb)  # noqa: SIM401 (not loaded: raises)
+        pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb, added.values())  # noqa: SIM401 (raises if none)
 
     readers: dict[str, Callable[[bytes], Any]] = {
         "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),
@@ -107,6 +114,7 @@ def bytes_readers(
         "model": lambda data: _parsed(pipe, "model", lambda: pipe.model.from_bytes(data)),
         "demonstrations": lambda data: _take_demonstrations(pipe, data),
         "kb": read_kb,
+        "added": lambda data: added.update(_entities(data)),
         "models": read_models,
     }
     return readers, load
@@ -144,6 +152,16 @@ def _use_bundles(pipe: "GemelLinker", folder: Path) -> None:
     for part, frozen in pipe.frozen_models.items():
         if frozen.is_bundled(folder / part):
             pipe.folders[part] = folder / part
+
+
+def _added(pipe: "GemelLinker") -> bytes:
+    rows = [[*astuple(entity)] for entity in pipe.kb.added.entities]
+    return bytes(srsly.msgpack_dumps(rows))
+
+
+def _entities(data: bytes) -> dict[str, Entity]:
+    rows = srsly.msgpack_loads(data)
+    return {kb_id: Entity(kb_id, name, count, tuple(aliases), about) for kb_id, name, count, aliases, about in rows}
 
 
 def _take_demonstrations(pipe: "GemelLinker", data: bytes) -> None:
