@@ -54,7 +54,7 @@ def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, na
                 missing[ent.kb_id_] += 1
     if not seen:
         raise ValueError(
-            f"{name}: no training data: no entity in {len(examples)} docs. `spacy assemble` and nlp.initialize() "
+            f"{name}: no training data: no doc has an entity to learn from. `spacy assemble` and nlp.initialize() "
             "without examples have none: train the linker with `python -m spacy train`, and put the trained one into "
             'another pipeline with source = "training/model-best" in place of factory.'
         )
