@@ -12,6 +12,7 @@ from spacy.training import Corpus, Example
 
 from spacy_gemel.corpus.reader import multimodal_corpus
 from spacy_gemel.pipelines import overridden
+from tests.calls import Calls
 from tests.contract.world import LINKER, linker
 from tests.pipeline import make_config, make_doc
 
@@ -24,17 +25,19 @@ def ruled(folder: Path) -> Language:
     return nlp
 
 
-def test_our_reader_scores_with_the_images(trained: Language, corpus: Path) -> None:
+def test_our_reader_scores_with_the_images(trained: Language, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe: Any = linker(trained)
     data = list(multimodal_corpus(corpus, gold_ents=True, limit=18)(trained))
-    scores = trained.evaluate(data)
-    assert all("gemel_candidates" not in example.predicted.user_data for example in data)  # spaCy scores copies
     right = 0
     for example in data:
         doc = make_doc(trained, example.text, "Mercury", image=example.reference.user_data["image"])
         right += trained(doc).ents[0].kb_id_ == example.reference.ents[0].kb_id_
-    assert scores["nel_accuracy"] == right / 18 > 1 / 3  # three entities share a text: more than one in three is seeing
-    with overridden(linker(trained), use_image=False):
-        assert trained.evaluate(data)["nel_accuracy"] <= 1 / 3
+    linked = Calls(monkeypatch, pipe.stages, "link")
+    assert trained.evaluate(data)["nel_accuracy"] == right / 18
+    mentions = [mention for batch in linked.seen for mention in batch]
+    assert len(mentions) == 18
+    assert all(mention.features is not None for mention in mentions)
+    assert all("gemel_candidates" not in example.predicted.user_data for example in data)  # spaCy scores copies
 
 
 def test_spacys_reader_is_refused(saved: Path, corpus: Path) -> None:
