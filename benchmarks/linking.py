@@ -252,7 +252,9 @@ def mentions_of(nlp: "Language", captions: Sequence[Caption]) -> "list[Mention]"
     """The captions' mentions as the stages take them, the features of their pictures read."""
     from spacy_gemel.gather import gather_mentions
 
-    return gather_mentions(docs_of(nlp, captions), linker_in(nlp)._reader)
+    return gather_mentions(
+        [doc.ents for doc in docs_of(nlp, captions)], linker_in(nlp)._reader, linker_in(nlp).settings
+    )
 
 
 def has_bf16() -> bool:

@@ -199,11 +199,14 @@ def prompt_lengths(nlp: "Language", data: Path) -> list[int]:
     from spacy_gemel.gather import gather_mentions
     from spacy_gemel.pipelines import linker_of
 
-    stages = cast("GemelLinker", linker_of(nlp)).stages
+    pipe = cast("GemelLinker", linker_of(nlp))
     # any features make room for an image's soft tokens: every doc of the mini world has one
     image = np.zeros(1, dtype=np.float32)
-    mentions = [replace(mention, features=image) for mention in gather_mentions(list(read_docs(data, nlp.vocab)), None)]
-    return [prompt.length for prompt in stages.prompts(mentions) if prompt is not None]
+    mentions = [
+        replace(mention, features=image)
+        for mention in gather_mentions([doc.ents for doc in read_docs(data, nlp.vocab)], None, pipe.settings)
+    ]
+    return [prompt.length for prompt in pipe.stages.prompts(mentions) if prompt is not None]
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from spacy.tokens import Span
+    from spacy.tokens import Doc, Span
 
 CANDIDATES_KEY = "gemel_candidates"
 CANDIDATES_EXTENSION = "gemel_candidates"
+# With the first and last character of the linked text, a key as spaCy has for custom attributes: it moves such places
+# when a span becomes a doc of its own, and leaves the rows under CANDIDATES_KEY as they are.
+_TEXT_KEY = ("._.", "gemel_text")
 
 
 class Candidate(NamedTuple):
@@ -61,13 +64,31 @@ def to_row(start_char: int, end_char: int, candidates: Sequence[Candidate]) -> l
     return [start_char, end_char, *([*candidate] for candidate in candidates)]
 
 
+def write_rows(doc: "Doc", rows: list[list[Any]]) -> None:
+    """Keep the rows of a doc's mentions in its user_data, in place of those of an earlier time; none, and no key."""
+    user_data: dict[Any, Any] = doc.user_data
+    for key in [key for key in user_data if key == CANDIDATES_KEY or _is_text_key(key)]:
+        del user_data[key]
+    if rows:
+        user_data[CANDIDATES_KEY] = rows
+        user_data[*_TEXT_KEY, 0, len(doc.text)] = True
+
+
 def span_candidates(span: "Span") -> list[Candidate]:
-    """The getter of `span._.gemel_candidates`: the candidates of the span, best first; none if it was not linked."""
-    rows = span.doc.user_data.get(CANDIDATES_KEY, ())
-    for start, end, *candidates in rows:
-        if (start, end) == (span.start_char, span.end_char):
+    """The getter of `span._.gemel_candidates`: the candidates of the span, best first; none if it was not linked.
+
+    `span.as_doc(copy_user_data=True)` keeps them, `Doc.from_docs` and `span.as_doc()` keep the ids alone.
+    """
+    user_data = span.doc.user_data
+    cut = next((key[2] for key in user_data if _is_text_key(key)), 0)  # below 0 by what was cut off in front
+    for start, end, *candidates in user_data.get(CANDIDATES_KEY, ()):
+        if (start + cut, end + cut) == (span.start_char, span.end_char):
             return [Candidate(*candidate) for candidate in candidates]
     return []
+
+
+def _is_text_key(key: Any) -> bool:
+    return isinstance(key, tuple) and key[:2] == _TEXT_KEY
 
 
 def install_extension() -> None:

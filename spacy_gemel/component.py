@@ -1,6 +1,6 @@
 """The pipe itself: spaCy's contract around the stages."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,32 +10,30 @@ from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
-from thinc.api import Model, Optimizer, get_torch_default_device, set_dropout_rate
+from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from spacy_gemel.candidates import CANDIDATES_KEY, Candidate, decide, install_extension, to_row
-from spacy_gemel.frozen import FrozenModel
-from spacy_gemel.prompt.demonstrations import Demonstration, DemonstrationStore
+from spacy_gemel import growth
+from spacy_gemel.candidates import Candidate, decide, install_extension, to_row, write_rows
+from spacy_gemel.frozen import FrozenModel, turn
+from spacy_gemel.parts import KBLoader, LinkerParts
+from spacy_gemel.prompt.demonstrations import Demonstration
 from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.settings import Settings
 from spacy_gemel.vision.mapper import start_at_the_size_of_words
 
 if TYPE_CHECKING:
-    from spacy_gemel.kb.knowledge_base import KnowledgeBase
-    from spacy_gemel.stages import Stages
-    from spacy_gemel.vision.features import FeatureReader
+    from spacy_gemel.gather import Mention
 
 _SCALE_SAMPLE = 1024
 
 
-class GemelLinker(TrainablePipe):
+class GemelLinker(LinkerParts, TrainablePipe):
     """Links `doc.ents` to a knowledge base from the text and from the image in `doc.user_data`.
 
     Writes `token.ent_kb_id_` and, for `span._.gemel_candidates`, `doc.user_data["gemel_candidates"]`.
     The frozen models load in `initialize` and `from_disk`.
     """
-
-    NIL = "NIL"
 
     def __init__(
         self,
@@ -51,39 +49,55 @@ class GemelLinker(TrainablePipe):
         image_features: str | None = None,
         scorer: Callable[..., Any] | None = None,
     ) -> None:
-        self.vocab = vocab
-        self.model = model
-        self.name = name
-        self.language_model = language_model
-        self.vision_encoder = vision_encoder
-        self.retriever = retriever
-        self.settings = settings
-        self.bundle_models = bundle_models
-        self.image_features = image_features
+        super().__init__(
+            vocab,
+            model,
+            name,
+            language_model=language_model,
+            vision_encoder=vision_encoder,
+            retriever=retriever,
+            settings=settings,
+            bundle_models=bundle_models,
+            image_features=image_features,
+        )
         self.scorer = scorer
-        self.store = DemonstrationStore()
-        self._stages: Stages | None = None
-        self._reader: FeatureReader | None = None
-        # Where the frozen models and the image features lay, if the pipe was loaded from disk: {part: folder}.
-        self.folders: dict[str, Path] = {}
         install_extension()
 
     # What others may ask and set
 
-    @property
-    def kb(self) -> "KnowledgeBase":
-        """The knowledge base. Raises ValueError before the pipe is initialized."""
-        return self.stages.kb
+    def add_entity(
+        self, kb_id: str, name: str, *, aliases: Iterable[str] = (), description: str | None = None, count: int = 0
+    ) -> None:
+        """Let the pipe link to one entity more, from the next doc on, without training.
 
-    @property
-    def stages(self) -> "Stages":
-        """The loaded parts. Raises ValueError before the pipe is initialized."""
-        if self._stages is None:
-            raise ValueError(
-                f"{self.name}: not ready: nothing is loaded yet. Train the pipeline with `python -m spacy train`, "
-                "or load a trained one with `spacy.load`."
+        It is kept in memory and saved with the pipe; the knowledge base's own files do not change.
+        count: its popularity, as in the knowledge base: shares a name's probability among its bearers.
+        Raises ValueError for an id that is there already, for a name that the language model cannot be made to say,
+        and before the pipe is initialized.
+        """
+        entity = growth.make_entity(kb_id, name, aliases, description, count, self.NIL)
+        with turn():
+            self.use_kb(self.kb.with_added([entity], self.stages.language_model.tokenizer))
+
+    def add_demonstrations(self, docs: Iterable[Doc]) -> int:
+        """Show the linked entities of some docs in prompts, from the next doc on, without training; says how many.
+
+        docs: with an id of the knowledge base, or a name of it, on their entities, and an image as for linking.
+        Raises ValueError where no entity of the docs can be used, and before the pipe is initialized.
+        """
+        from spacy_gemel.gather import encode_pil_images
+
+        self.stages  # noqa: B018 (raises before the pipe is initialized)
+        assert self._reader is not None
+        docs = list(docs)
+        encode_pil_images(docs)
+        with turn():
+            before = len(self.store)
+            self.store = growth.more_demonstrations(
+                docs, self.store, self.kb, self._reader, self.settings, self.NIL, self.name
             )
-        return self._stages
+            self.use_kb(self.kb)
+        return len(self.store) - before
 
     @property
     def training_golds(self) -> frozenset[str]:
@@ -95,85 +109,52 @@ class GemelLinker(TrainablePipe):
 
         Raises ValueError for a span that is not in doc.ents.
         """
-        from spacy_gemel.gather import gather_mentions
-
-        for mention in gather_mentions([doc], self._image_reader()):
-            if (mention.start, mention.end) == (span.start, span.end):
-                [prompt] = self.stages.prompts([mention])
-                return [self.store[place] for place in prompt.demonstrations] if prompt else []
+        with turn():
+            for mention in self._mentions([doc]):
+                if (mention.start, mention.end) == (span.start, span.end):
+                    [prompt] = self.stages.prompts([mention])
+                    return [self.store[place] for place in prompt.demonstrations] if prompt else []
+        if any((ent.start, ent.end) == (span.start, span.end) for ent in doc.ents):
+            return []  # of a label that is discarded, or not to be overwritten
         raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
 
     # Loading
-
-    @property
-    def frozen_models(self) -> dict[str, FrozenModel[Any]]:
-        """The frozen models by their part in the pipe."""
-        models = {"language_model": self.language_model, "vision_encoder": self.vision_encoder}
-        if self.retriever.frozen is not None:
-            models["retriever"] = self.retriever.frozen
-        return models
 
     def initialize(
         self,
         get_examples: Callable[[], Iterable[Example]],
         *,
         nlp: Language | None = None,
-        kb_loader: Callable[[Vocab], Any] | None = None,
+        kb_loader: KBLoader | None = None,
     ) -> None:
         """Load the knowledge base and the frozen models, and take the training examples as demonstrations.
 
-        kb_loader: spacy_gemel.KBFromDisk.v1.
+        kb_loader: spacy_gemel.KBFromDisk.v1; not needed after set_kb.
         Raises ValueError, before any long work, where the knowledge base, a model or a usable example is missing.
         """
-        from spacy_gemel.training import collect_demonstrations, gold_mentions
+        from spacy_gemel.training import add_sentences, collect_demonstrations, gold_docs, gold_rows
 
         validate_get_examples(get_examples, "GemelLinker.initialize")
-        if kb_loader is None:
-            raise ValueError(
-                f"{self.name}: no knowledge base: add a block [initialize.components.{self.name}.kb_loader] with "
-                '@misc = "spacy_gemel.KBFromDisk.v1" and path = the folder that `python -m spacy_gemel build-kb` '
-                "wrote."
-            )
-        kb = kb_loader(self.vocab)
+        if kb_loader is not None:
+            self._stages = None
+            self.set_kb(kb_loader)
+        self.validate_kb()
+        kb = self.kb
         for frozen in self.frozen_models.values():
             frozen.source()  # raises for a folder that is not there
-        examples = list(get_examples())
-        golds = gold_mentions(examples, kb, self.NIL, self.name)
-        language_model = self._load_models(kb, new=True)
+        docs: Sequence[Doc] = gold_docs(list(get_examples()))
+        golds = gold_rows(docs, kb, self.settings, self.NIL, self.name)
+        language_model = self.load_models(kb, new=True)
         assert self._reader is not None
-        self.store = collect_demonstrations(examples, golds, kb, self._reader)
+        if self.settings.context == "sentence":
+            docs = add_sentences(docs, nlp, self.name)
+        self.store = collect_demonstrations(docs, golds, kb, self._reader, self.settings)
         self.model.set_dim("nI", self._reader.encoder.width)
         self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
         self.model.initialize()
         sample = self.model.ops.asarray2f(cast(Floats2d, self.store.features[:_SCALE_SAMPLE]))
         start_at_the_size_of_words(self.model, sample, language_model.embedding_size)
-        self._assemble(kb, language_model)
-
-    def _load_models(self, kb: "KnowledgeBase", *, new: bool = False) -> Any:
-        """Load the frozen models; returns the language model, whose tokenizer must be the knowledge base's.
-
-        new: the pipe is being trained, so that image features that cannot be used are an error, not a warning.
-        """
-        from spacy_gemel.frozen import one_thread_in_forks
-        from spacy_gemel.vision.features import FeatureReader
-        from spacy_gemel.vision.stored import open_features
-
-        one_thread_in_forks()
-        device = str(get_torch_default_device())
-        # The largest last, so that a small one that is missing is said first.
-        self.retriever.load(device, self.folders.get("retriever"))
-        encoder = self.vision_encoder.load(device, self.folders.get("vision_encoder"))
-        last = self.folders.get("image_features")
-        store = open_features(self.image_features, self.vision_encoder, encoder, last=last, strict=new)
-        self._reader = FeatureReader(encoder, store=store)
-        language_model = self.language_model.load(device, self.folders.get("language_model"))
-        kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
-        return language_model
-
-    def _assemble(self, kb: "KnowledgeBase", language_model: Any) -> None:
-        from spacy_gemel.stages import Stages
-
-        self._stages = Stages(self.model, kb, language_model, self.store, self.retriever, self.settings, self.NIL)
+        self.assemble(kb, language_model)
 
     # Training
 
@@ -198,10 +179,11 @@ class GemelLinker(TrainablePipe):
         examples = list(examples)
         validate_examples(examples, "GemelLinker.update")
         set_dropout_rate(self.model, drop)
-        mentions, rows = usable_mentions(examples, self.kb, self.NIL, self._image_reader())
+        mentions, rows = usable_mentions(examples, self.kb, self.NIL, self._image_reader(), self.settings)
         if not mentions:
             return losses
-        values = self.stages.learn(mentions, rows)
+        with turn():
+            values = self.stages.learn(mentions, rows)
         losses[self.name] += float(values.sum())
         if sgd:  # spaCy's training loop passes False to accumulate
             self.finish_update(sgd)
@@ -215,31 +197,72 @@ class GemelLinker(TrainablePipe):
         """What the scorer says of the examples: golds may be ids, URLs, titles or aliases of the knowledge base.
 
         options: given to the scorer as they are.
+        Raises ValueError where the linker was not given the images or the entities of the gold docs, as happens under
+        `spacy evaluate`.
         """
+        from spacy_gemel.evaluation.scorer import check_scorable
         from spacy_gemel.golds import gold_row
+
+        if self.scorer is None:
+            return {}
+        examples = list(examples)
+        check_scorable(examples, name=self.name, use_image=self.settings.use_image)
 
         def resolve(gold: str) -> str:
             row = gold_row(self.kb, gold)
             return gold if row is None else self.kb.entity(row).kb_id
 
-        return self.scorer(examples, **{"resolve": resolve, **options}) if self.scorer else {}
+        return self.scorer(examples, **{"resolve": resolve, **options})
 
     # Prediction
 
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Link a stream of docs, and yield them in order.
+
+        Where a batch fails, the pipe's error handler gets the docs that fail alone, and the others are linked.
+        """
+        batches: Iterable[list[Doc]] = util.minibatch(stream, size=batch_size)  # type: ignore[no-untyped-call]
+        for docs in batches:
+            try:
+                self.set_annotations(docs, self.predict(docs))
+            except Exception:
+                if self.get_error_handler() is util.raise_error:
+                    raise
+                docs = [doc for doc in map(self, docs) if doc is not None]
+            yield from docs
+
     def predict(self, docs: Iterable[Doc]) -> list[list[tuple[int, int, list[Candidate]]]]:
         """For each doc its entities as (start token, end token, candidates best first). Changes no doc's entities."""
-        from spacy_gemel.gather import encode_pil_images, gather_mentions
+        from spacy_gemel.gather import encode_pil_images
 
         docs = list(docs)
         encode_pil_images(docs)
         found: list[list[tuple[int, int, list[Candidate]]]] = [[] for _ in docs]
-        if not any(len(doc.ents) for doc in docs):
+        if not any(doc.ents for doc in docs):
             return found
-        stages = self.stages
-        mentions = gather_mentions(docs, self._image_reader())
-        for mention, candidates in zip(mentions, stages.link(mentions), strict=True):
-            found[mention.doc].append((mention.start, mention.end, candidates))
+        with turn():
+            mentions = self._mentions(docs)
+            for mention, candidates in zip(mentions, self.stages.link(mentions), strict=True):
+                found[mention.doc].append((mention.start, mention.end, candidates))
+        for doc, linked in zip(docs, found, strict=True):
+            linked += [(ent.start, ent.end, []) for ent in doc.ents if ent.label_ in self.settings.labels_discard]
+            linked.sort(key=lambda entity: entity[0])
         return found
+
+    def _mentions(self, docs: Sequence[Doc]) -> "list[Mention]":
+        """The entities to be linked: none of a discarded label, and none with an id that is not to be overwritten."""
+        from spacy_gemel.gather import gather_mentions
+
+        settings = self.settings
+        entities = [
+            [
+                ent
+                for ent in doc.ents
+                if ent.label_ not in settings.labels_discard and (settings.overwrite or not ent.kb_id_)
+            ]
+            for doc in docs
+        ]
+        return gather_mentions(entities, self._image_reader(), settings)
 
     def set_annotations(
         self, docs: Iterable[Doc], scores: Sequence[Sequence[tuple[int, int, list[Candidate]]]]
@@ -251,20 +274,10 @@ class GemelLinker(TrainablePipe):
                 span = doc[start:end]
                 kb_id = decide(candidates, self.settings.threshold, self.NIL)
                 for token in span:  # an id set on the spans of doc.ents would not stay
-                    token.ent_kb_id_ = kb_id
+                    if self.settings.overwrite or not token.ent_kb_id:
+                        token.ent_kb_id_ = kb_id
                 rows.append(to_row(span.start_char, span.end_char, candidates))
-            doc.user_data.pop(CANDIDATES_KEY, None)
-            if rows:
-                doc.user_data[CANDIDATES_KEY] = rows
-
-    def _image_reader(self) -> "FeatureReader | None":
-        return self._reader if self.settings.use_image else None
-
-    @property
-    def feature_folder(self) -> Path | None:
-        """The folder of the image features that are in use, or None."""
-        store = None if self._reader is None else self._reader.store
-        return None if store is None else store.path
+            write_rows(doc, rows)
 
     # Saving
 
@@ -281,7 +294,9 @@ class GemelLinker(TrainablePipe):
         """Load what `to_disk` saved, and the frozen models. Raises ValueError if a model is not there."""
         from spacy_gemel import saving
 
-        util.from_disk(path, saving.disk_readers(self, Path(path), tuple(exclude)), exclude)
+        readers, load = saving.disk_readers(self, tuple(exclude))
+        util.from_disk(path, readers, exclude)
+        load()
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
@@ -294,9 +309,7 @@ class GemelLinker(TrainablePipe):
         """Load what `to_bytes` gave, and the frozen models."""
         from spacy_gemel import saving
 
-        util.from_bytes(bytes_data, saving.bytes_readers(self, tuple(exclude)), exclude)
+        readers, load = saving.bytes_readers(self, tuple(exclude))
+        util.from_bytes(bytes_data, readers, exclude)
+        load()
         return self
-
-    def load_parts(self, kb: "KnowledgeBase") -> None:
-        """Load the frozen models and make the stages; the last step of loading a saved pipe."""
-        self._assemble(kb, self._load_models(kb))

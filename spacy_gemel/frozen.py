@@ -5,6 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +18,7 @@ ModelT = TypeVar("ModelT")
 Settings = tuple[tuple[str, Any], ...]
 
 _LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
-_LOCK = threading.Lock()
+_TURN = threading.RLock()
 _BUNDLE = "bundle.json"
 
 
@@ -61,7 +62,7 @@ class FrozenModel(Generic[ModelT]):
         """The model; the same object for the same source, settings and device. See `source` for folder."""
         source = self.source(folder)
         key = (self.loader, source, self.settings, self.device or device)
-        with _LOCK:
+        with _TURN:
             model = _LOADED.get(key)
             if model is None:
                 model = _import(self.loader)(source, device=self.device or device, **dict(self.settings))
@@ -112,6 +113,15 @@ def _model_files(folder: Path) -> list[str]:
     ]
 
 
+def turn() -> AbstractContextManager[object]:
+    """Hold the frozen models, which the pipes of all threads share: one thread works with them at a time.
+
+    Nothing is lost by it, as a forward pass keeps all cores busy. A process is not forked meanwhile, so that none
+    starts with a lock that nobody holds.
+    """
+    return _TURN
+
+
 @cache
 def one_thread_in_forks() -> None:
     """Let processes that fork from this one run torch on one thread: with more, `nlp.pipe(n_process=2)` hangs."""
@@ -119,6 +129,7 @@ def one_thread_in_forks() -> None:
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+        os.register_at_fork(before=_TURN.acquire, after_in_parent=_TURN.release, after_in_child=_TURN.release)
 
 
 def _import(path: str) -> Callable[..., Any]:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 
+from spacy_gemel.context import context_of
+from spacy_gemel.settings import Settings
 from spacy_gemel.vision.features import FeatureReader, check_features
 from spacy_gemel.vision.image import ImageError, encode_png, read_image
 
@@ -34,27 +36,46 @@ class Mention:
     gold: str = ""
 
 
-def gather_mentions(docs: Sequence[Doc], reader: FeatureReader | None) -> list[Mention]:
-    """The entities of the docs, in order. reader: None where no image is wanted."""
+def gather_mentions(
+    entities: Sequence[Sequence[Span]],
+    reader: FeatureReader | None,
+    settings: Settings,
+    sentences: Sequence[Doc] | None = None,
+) -> list[Mention]:
+    """The mentions of the entities of each doc of a batch, in order.
+
+    reader: None where no image is wanted. Only images of docs with such entities are read.
+    sentences: for each doc one whose sentence boundaries serve where it has none itself.
+    Raises ValueError where the context is to be sentences and there are none.
+    """
+    docs = [ents[0].doc if ents else None for ents in entities]
     features: list[NDArray[np.float32] | None] = [None] * len(docs)
     if reader is not None:
         features = read_features(docs, reader)
     return [
-        Mention(place, ent.start, ent.end, ent.text, doc.text, features[place], ent.kb_id_)
-        for place, doc in enumerate(docs)
-        for ent in doc.ents
+        Mention(
+            place,
+            ent.start,
+            ent.end,
+            ent.text,
+            context_of(ent, settings, sentences[place] if sentences else None),
+            features[place],
+            ent.kb_id_,
+        )
+        for place, ents in enumerate(entities)
+        for ent in ents
     ]
 
 
-def read_features(docs: Sequence[Doc], reader: FeatureReader) -> list[NDArray[np.float32] | None]:
+def read_features(docs: Sequence[Doc | None], reader: FeatureReader) -> list[NDArray[np.float32] | None]:
     """The features of each doc's image, or None; a warning for each image that cannot be used.
 
-    Only docs with entities are read.
+    docs: None, or one without entities, is passed over.
     """
     sources: list[Any] = [None] * len(docs)
     results: list[NDArray[np.float32] | ImageError | None] = [None] * len(docs)
     for place, doc in enumerate(docs):
-        if not doc.ents:
+        if doc is None or not doc.ents:
             continue
         if doc.user_data.get(FEATURES_KEY) is not None:
             try:
@@ -66,10 +87,10 @@ def read_features(docs: Sequence[Doc], reader: FeatureReader) -> list[NDArray[np
     for place, read in enumerate(reader.read(sources)):
         if read is not None:
             results[place] = read
-    for place, result in enumerate(results):
-        if isinstance(result, ImageError):
+    for place, (doc, result) in enumerate(zip(docs, results, strict=True)):
+        if doc is not None and isinstance(result, ImageError):
             warnings.warn(
-                f"gemel_linker: no image for {describe(docs[place], place)}: {result}. "
+                f"gemel_linker: no image for {describe(doc, place)}: {result}. "
                 "Its mentions are linked from the text alone.",
                 stacklevel=2,
             )

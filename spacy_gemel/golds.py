@@ -76,10 +76,10 @@ def gold_row(kb: "KnowledgeBase", gold: str) -> int | None:
 
 
 def _most_linked(kb: "KnowledgeBase", rows: list[int]) -> int | None:
-    counts = sorted((int(kb.counts[row]) for row in rows), reverse=True)
+    counts = sorted((kb.count(row) for row in rows), reverse=True)
     if len(rows) > 1 and counts[0] == counts[1]:
         return None
-    return max(rows, key=lambda row: int(kb.counts[row]))
+    return max(rows, key=kb.count)
 
 
 def linkable_row(kb: "KnowledgeBase", gold: str) -> int | None:

@@ -19,6 +19,12 @@ DEFAULT_CONFIG = Config().from_str(
     n_demonstrations = 16
     n_training_demonstrations = null
     threshold = null
+    labels_discard = []
+    use_gold_ents = true
+    overwrite = true
+    context = "doc"
+    n_sents = 0
+    window = 64
     use_image = true
     constrained = true
     batch_tokens = 8192
@@ -69,6 +75,12 @@ def make_gemel_linker(
     n_demonstrations: int,
     n_training_demonstrations: int | None,
     threshold: float | None,
+    labels_discard: list[str],
+    use_gold_ents: bool,
+    overwrite: bool,
+    context: Literal["doc", "sentence", "window"],
+    n_sents: int,
+    window: int,
     use_image: bool,
     constrained: bool,
     batch_tokens: int,
@@ -89,6 +101,14 @@ def make_gemel_linker(
     n_training_demonstrations: how many of them are shown while the mapper learns, if there are so many; null for
         all, as in the paper. Fewer make a step cheaper.
     threshold: a mention whose best candidate's probability is below it gets "NIL"; null for never.
+    labels_discard: entities of these labels are "NIL" without being looked at, and are not trained on.
+    use_gold_ents: train on all gold entities; false for only those that the predicted doc has too, as the components
+        before this one (annotating_components) found them.
+    overwrite: false to leave entities as they are that have an id already.
+    context: the text given to the language model: "doc" for all of it, "sentence" for the mention's sentence, which
+        needs a component that sets sentences, or "window" for the tokens around the mention, which needs none.
+    n_sents: with "sentence", neighbouring sentences on each side.
+    window: with "window", tokens on each side.
     use_image: false to link from the text alone.
     constrained: false to let the model say anything; what is no entity's name exactly is then "NIL".
     batch_tokens: tokens that the language model holds at once: prompts, their padding and the room for their beams;
@@ -104,6 +124,12 @@ def make_gemel_linker(
         n_demonstrations=n_demonstrations,
         n_training_demonstrations=n_training_demonstrations,
         threshold=threshold,
+        labels_discard=tuple(labels_discard),
+        use_gold_ents=use_gold_ents,
+        overwrite=overwrite,
+        context=context,
+        n_sents=n_sents,
+        window=window,
         use_image=use_image,
         constrained=constrained,
         batch_tokens=batch_tokens,

@@ -1,5 +1,6 @@
 """The settings of a pipe."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +26,12 @@ class Settings:
     use_image: bool
     constrained: bool
     batch_tokens: int
+    labels_discard: Sequence[str] = ()
+    use_gold_ents: bool = True
+    overwrite: bool = True
+    context: Literal["doc", "sentence", "window"] = "doc"
+    n_sents: int = 0
+    window: int = 64
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
@@ -33,6 +40,10 @@ class Settings:
         for name in ("beam_size", "n_candidates", "max_name_tokens", "batch_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"gemel_linker: {name} must be at least 1, not {getattr(self, name)}.")
-        for name in ("n_demonstrations", "n_training_demonstrations"):
+        if self.context not in ("doc", "sentence", "window"):
+            raise ValueError(f'gemel_linker: context must be "doc", "sentence" or "window", not {self.context!r}.')
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"gemel_linker: threshold is a probability, from 0 to 1, not {self.threshold!r}.")
+        for name in ("n_demonstrations", "n_training_demonstrations", "n_sents", "window"):
             if (getattr(self, name) or 0) < 0:
                 raise ValueError(f"gemel_linker: {name} must be 0 or more, not {getattr(self, name)}.")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from spacy_gemel.prompt.demonstrations import DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.search.beam import beam_search
 from spacy_gemel.search.finished import Hypothesis
-from spacy_gemel.search.names import AllowedNames, AnyName, TrieNames
+from spacy_gemel.search.names import AllowedNames, AnyName, JointNames, TrieNames
 from spacy_gemel.settings import Settings
 
 
@@ -79,7 +79,8 @@ class Stages:
             except PromptTooLong as error:
                 warnings.warn(
                     f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is "
-                    f"{'skipped' if training else f'linked to {self.nil!r}'}: {error}. Split the document.",
+                    f"{'skipped' if training else f'linked to {self.nil!r}'}: {error}. "
+                    'Set context = "window" or "sentence", or split the document.',
                     stacklevel=2,
                 )
                 prompts.append(None)
@@ -133,7 +134,7 @@ class Stages:
                 self.language_model, embedded, names, beam_size=beams, n_names=self.settings.n_candidates
             )
             for place, hypotheses in zip(batch, results, strict=True):
-                found[place] = self._candidates(hypotheses)
+                found[place] = self._candidates(hypotheses, names)
 
         lengths = _lengths(prompts)
         fast = {
@@ -206,7 +207,8 @@ class Stages:
             mention = mentions[place]
             warnings.warn(
                 f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is {fate}: memory ran out on its "
-                f"prompt of {lengths[place]} tokens alone ({problem}). Split the document, set a smaller "
+                f"prompt of {lengths[place]} tokens alone ({problem}). "
+                'Set context = "window" or "sentence", a smaller '
                 "n_demonstrations or beam_size, or a smaller dtype of the language model.",
                 stacklevel=4,
             )
@@ -226,32 +228,35 @@ class Stages:
                 stacklevel=4,
             )
 
-    def _candidates(self, hypotheses: Sequence[Hypothesis]) -> list[Candidate]:
+    def _candidates(self, hypotheses: Sequence[Hypothesis], names: AllowedNames) -> list[Candidate]:
         # A free search can find a name in several tokenisations: the best of them counts.
-        names: dict[str, FoundName] = {}
+        found: dict[str, FoundName] = {}
         for hypothesis in hypotheses:
-            name = self._found(hypothesis)
-            names.setdefault(name.name, name)
-        return to_candidates(list(names.values()), self.settings.temperature)
+            name = self._found(hypothesis, names)
+            found.setdefault(name.name, name)
+        return to_candidates(list(found.values()), self.settings.temperature)
 
     def _names(self) -> AllowedNames:
         limit = self.settings.max_name_tokens
         if self.settings.constrained:
+            added = self.kb.added.trie
+            if added is not None:
+                return JointNames(self.kb.trie, added, self.end_id, limit)
             return TrieNames(self.kb.trie, self.end_id, limit)
         # What is longer than every name is no entity's name.
-        limit = min(limit, self.kb.trie.max_depth)
+        limit = min(limit, self.kb.max_depth)
         return AnyName(self.language_model.vocab_size, self.end_id, limit)
 
-    def _found(self, hypothesis: Hypothesis) -> FoundName:
+    def _found(self, hypothesis: Hypothesis, names: AllowedNames) -> FoundName:
         """The entities of a name; for a free search's name that no entity has, the NIL entity."""
-        if hypothesis.edge:
-            rows: Any = self.kb.trie.rows_at(hypothesis.edge)
-        else:
+        rows = names.rows_at(hypothesis.edge)
+        if not rows:
             name = self.language_model.tokenizer.decode(hypothesis.tokens)
-            rows = self.kb.trie.rows_of(self.language_model.tokenizer.encode([name])[0]) if name else []
-            if not len(rows):
+            rows = self.kb.rows_of(self.language_model.tokenizer.encode([name])[0]) if name else []
+            if not rows:
                 return FoundName(name, hypothesis.score, [(self.nil, 0)])
-        entities = [self.kb.entity(int(row)) for row in rows]
+        # the best of the knowledge base first already: this is for those that were added
+        entities = sorted((self.kb.entity(row) for row in rows), key=lambda entity: -entity.count)
         bearers = [(entity.kb_id, entity.count) for entity in entities]
         return FoundName(entities[0].name, hypothesis.score, bearers)
 

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from spacy.tokens import Doc
+from spacy.language import Language
+from spacy.tokens import Doc, Span
 from spacy.training import Example
 from tqdm import tqdm
 
+from spacy_gemel.context import context_of
 from spacy_gemel.gather import FEATURES_KEY, IMAGE_KEY, Mention, gather_mentions, read_features
 from spacy_gemel.golds import linkable_row
 from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
+from spacy_gemel.settings import Settings
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -36,25 +39,35 @@ def gold_docs(examples: Sequence[Example]) -> list[Doc]:
     return docs
 
 
-def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, name: str) -> dict[tuple[int, int], int]:
-    """The usable gold mentions as {(example, first token): row in the knowledge base}.
+def gold_rows(
+    docs: Sequence[Doc], kb: "KnowledgeBase", settings: Settings, nil: str, name: str
+) -> dict[tuple[int, int], int]:
+    """The usable gold mentions as {(doc, first token): row in the knowledge base}.
 
-    Warns of golds that are not in the knowledge base. Raises ValueError if no mention is left.
+    Warns of golds that are not in the knowledge base. Raises ValueError if there is none, or none is left.
     """
     rows: dict[tuple[int, int], int] = {}
     missing: Counter[str] = Counter()
     seen = 0
-    for place, example in enumerate(examples):
-        for ent in example.reference.ents:
+    for place, doc in enumerate(docs):
+        for ent in doc.ents:
+            if ent.label_ in settings.labels_discard:
+                continue
             seen += 1
             row = linkable_row(kb, ent.kb_id_) if ent.kb_id_ not in ("", nil) else None
             if row is not None:
                 rows[place, ent.start] = row
             elif ent.kb_id_ not in ("", nil):
                 missing[ent.kb_id_] += 1
+    if not seen:
+        raise ValueError(
+            f"{name}: no training data: no doc has an entity to learn from. `spacy assemble` and nlp.initialize() "
+            "without examples have none: train the linker with `python -m spacy train`, and put the trained one into "
+            'another pipeline with source = "training/model-best" in place of factory.'
+        )
     if not rows:
         raise ValueError(
-            f"{name}: the training data has no usable mention: of {seen} entities in {len(examples)} docs none "
+            f"{name}: the training data has no usable mention: of {seen} entities in {len(docs)} docs none "
             f"has a kb_id that is in the knowledge base"
             + (f" (not there: {', '.join(list(missing)[:3])} ...)" if missing else "")
             + ". Check that the data were converted with their ids, and that the knowledge base has the same ids."
@@ -69,13 +82,16 @@ def gold_mentions(examples: Sequence[Example], kb: "KnowledgeBase", nil: str, na
 
 
 def collect_demonstrations(
-    examples: Sequence[Example],
+    docs: Sequence[Doc],
     golds: dict[tuple[int, int], int],
     kb: "KnowledgeBase",
     reader: "FeatureReader",
+    settings: Settings,
 ) -> DemonstrationStore:
-    """Every usable gold mention as a demonstration, with the features of its image."""
-    docs = gold_docs(examples)
+    """Every usable gold mention as a demonstration, with the text around it and the features of its image.
+
+    golds: what `gold_rows` found. Raises ValueError where the context is to be sentences and there are none.
+    """
     demonstrations: list[Demonstration] = []
     features: list[np.ndarray] = []
     chunks = range(0, len(docs), _DOCS_AT_ONCE)
@@ -91,20 +107,57 @@ def collect_demonstrations(
                     image = len(features)
                     features.append(row_features)
                 entity = kb.entity(row)
-                demonstrations.append(Demonstration(doc.text, ent.text, entity.name, entity.kb_id, image))
+                demonstrations.append(
+                    Demonstration(context_of(ent, settings), ent.text, entity.name, entity.kb_id, image)
+                )
     logger.info("Kept %d demonstrations with %d images", len(demonstrations), len(features))
     matrix = np.stack(features) if features else np.zeros((0, reader.encoder.width), dtype=np.float32)
     return DemonstrationStore(demonstrations, matrix)
 
 
 def usable_mentions(
-    examples: Sequence[Example], kb: "KnowledgeBase", nil: str, reader: "FeatureReader | None"
+    examples: Sequence[Example], kb: "KnowledgeBase", nil: str, reader: "FeatureReader | None", settings: Settings
 ) -> tuple[list[Mention], list[int]]:
-    """The gold mentions of some examples whose entity is in the knowledge base, and its row there."""
-    mentions, rows = [], []
-    for mention in gather_mentions(gold_docs(examples), reader):
-        row = linkable_row(kb, mention.gold) if mention.gold not in ("", nil) else None
-        if row is not None:
-            mentions.append(mention)
-            rows.append(row)
-    return mentions, rows
+    """The gold mentions of some examples whose entity is in the knowledge base, and its row there.
+
+    Those of labels_discard are left out, and without use_gold_ents those that the predicted doc does not have.
+    Raises ValueError where the context is to be sentences and there are none.
+    """
+    entities: list[list[Span]] = []
+    rows: list[int] = []
+    for doc, example in zip(gold_docs(examples), examples, strict=True):
+        known = {(ent.start_char, ent.end_char) for ent in example.predicted.ents}
+        usable = []
+        for ent in doc.ents:
+            if ent.kb_id_ in ("", nil) or ent.label_ in settings.labels_discard:
+                continue
+            if not settings.use_gold_ents and (ent.start_char, ent.end_char) not in known:
+                continue
+            row = linkable_row(kb, ent.kb_id_)
+            if row is not None:
+                usable.append(ent)
+                rows.append(row)
+        entities.append(usable)
+    return gather_mentions(entities, reader, settings, [example.predicted for example in examples]), rows
+
+
+def add_sentences(docs: Sequence[Doc], nlp: Language | None, name: str) -> Sequence[Doc]:
+    """The docs; those without sentence boundaries as copies that have those of the components before a pipe.
+
+    name: of the pipe. Nothing is changed where no such component sets them.
+    """
+    missing = [not doc.has_annotation("SENT_START") for doc in docs]
+    if nlp is None or name not in nlp.pipe_names or not any(missing):
+        return docs
+    before = nlp.pipe_names[: nlp.pipe_names.index(name)]
+    setters = [pipe for pipe in before if "token.is_sent_start" in nlp.get_pipe_meta(pipe).assigns]
+    if not setters:
+        return docs
+
+    def with_sentences(doc: Doc) -> Doc:
+        doc = doc.copy()
+        for pipe in setters:
+            doc = nlp.get_pipe(pipe)(doc)
+        return doc
+
+    return [with_sentences(doc) if lacks else doc for doc, lacks in zip(docs, missing, strict=True)]

@@ -274,7 +274,7 @@ def test_bundled_models_go_with_the_pipe(models: Path, kb: Path, tmp_path: Path)
 def test_no_pickle_is_written(nlp: Language, tmp_path: Path) -> None:
     nlp.to_disk(tmp_path)
     pipe = tmp_path / "gemel_linker"
-    assert sorted(path.name for path in pipe.iterdir()) == ["cfg", "demonstrations", "kb", "model"]
+    assert sorted(path.name for path in pipe.iterdir()) == ["added", "cfg", "demonstrations", "kb", "model"]
     for file in pipe.rglob("*"):
         assert file.is_dir() or not file.read_bytes().startswith(b"\x80\x04"), file
 

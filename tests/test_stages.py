@@ -143,7 +143,7 @@ def test_memory_that_runs_out_halves_the_batches(
 def prompts_of(pipe: GemelLinker, doc: Doc) -> list[Any]:
     from spacy_gemel.gather import gather_mentions
 
-    return pipe.stages.prompts(gather_mentions([doc], pipe._reader))
+    return pipe.stages.prompts(gather_mentions([doc.ents], pipe._reader, pipe.settings))
 
 
 def test_a_prompt_that_does_not_fit_alone_is_one_clear_warning(
@@ -249,7 +249,7 @@ def test_scores_that_are_no_numbers_are_said(nlp: Language, pipe: GemelLinker, m
 def test_losses_come_in_the_order_of_the_mentions(nlp: Language, pipe: GemelLinker) -> None:
     from spacy_gemel.gather import gather_mentions
 
-    mentions = gather_mentions(docs(nlp, 4), pipe._reader)
+    mentions = gather_mentions([doc.ents for doc in docs(nlp, 4)], pipe._reader, pipe.settings)
     rows = [pipe.kb.row(kb_id) for kb_id in sorted(pipe.training_golds)][:1] * 4
     together = pipe.stages.learn(mentions, rows)
     alone = [pipe.stages.learn([mention], rows[:1])[0] for mention in mentions]

@@ -164,7 +164,7 @@ class _Judge:
             predicted=predicted,
             probability=None if predicted is None else probability_of(predicted, candidates),
             seen=gold_id in self.training_golds,
-            tail=None if row is None else self.tail.is_tail(int(kb.counts[row])),
+            tail=None if row is None else self.tail.is_tail(kb.count(row)),
             image=any(doc.user_data.get(key) is not None for key in ("image", "image_features")),
             in_kb=row is not None,
             candidates=candidates,

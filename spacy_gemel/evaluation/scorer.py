@@ -5,14 +5,23 @@ it said. Here such a mention is left out. As there, only mentions that stand in 
 are scored, and NIL for NIL is neither a hit nor a miss.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from spacy.scorer import PRFScore
+from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import registry
 
 from spacy_gemel.pipelines import NIL
+
+_IMAGE_KEYS = ("image", "image_features")
+_INSTEAD = (
+    "`spacy evaluate`, `spacy benchmark accuracy` and every use of spacy.Corpus.v1 hand the linker the text alone. "
+    "Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, or with examples of the "
+    "reader spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true where no pipe sets "
+    "entities)."
+)
 
 
 @registry.scorers("spacy_gemel.linker_scorer.v1")  # type: ignore[untyped-decorator]
@@ -67,3 +76,36 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
         "nel_f_per_type": {label: c.to_dict() for label, c in per_type.items()},
         "nel_accuracy": right / linkable if linkable else None,
     }
+
+
+def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -> None:
+    """Refuse examples whose score would say nothing of the linker: a number that is wrong is worse than none.
+
+    name: of the pipe, for the message. use_image: false where it is meant to link from the text alone.
+    Raises ValueError where docs have an image in the gold that the linker was not given, and where no pipe has set
+    entities on any doc, so that there was nothing to link.
+    """
+    golds = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
+    if use_image:
+        dropped = [eg for eg in golds if _has_image(eg.reference) and not _has_image(eg.predicted)]
+        if dropped:
+            raise ValueError(
+                f"{name}: not scored: {len(dropped)} of {len(golds)} docs have an image in the gold that the linker "
+                f"was not given (the first: {_start(dropped[0].reference)}). {_INSTEAD} To measure the text alone on "
+                "purpose: `--no-image` there, or use_image = false."
+            )
+    # no mark at all on the tokens: not even a pipe that looked for entities and found none
+    if golds and not any(example.predicted.has_annotation("ENT_IOB") for example in golds):
+        raise ValueError(
+            f"{name}: not scored: not one of {len(golds)} docs with gold entities had entities to link (the first: "
+            f"{_start(golds[0].reference)}). {_INSTEAD}"
+        )
+
+
+def _has_image(doc: Doc) -> bool:
+    return any(doc.user_data.get(key) is not None for key in _IMAGE_KEYS)
+
+
+def _start(doc: Doc) -> str:
+    text = doc.text if len(doc.text) <= 50 else doc.text[:50] + "..."
+    return f"{doc.user_data['id']!r}, {text!r}" if "id" in doc.user_data else repr(text)

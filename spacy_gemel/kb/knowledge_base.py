@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spacy_gemel.kb.additions import Additions
 from spacy_gemel.kb.arrays import open_array
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.entity_table import ENTITIES_FILE, EntityTable
 from spacy_gemel.kb.errors import KBError, build_command
 from spacy_gemel.kb.ids import HASH_FILE, ROW_FILE, IdIndex
 from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
+from spacy_gemel.kb.names import NameTokenizer
 from spacy_gemel.kb.surfaces import SURFACE_HASH_FILE, SURFACE_ROW_FILE, SurfaceIndex, surface_key
 from spacy_gemel.kb.trie import NameTrie, TrieArrays
 
@@ -31,7 +34,10 @@ DATA_FILES = (
 
 
 class KnowledgeBase:
-    """Entities and the trie of their names, memory-mapped and read-only. Use ``open``."""
+    """Entities and the trie of their names, memory-mapped and read-only. Use ``open``.
+
+    added: entities that are not in the folder but in memory; see ``with_added``.
+    """
 
     def __init__(
         self,
@@ -42,12 +48,13 @@ class KnowledgeBase:
         ids: IdIndex,
         surfaces: SurfaceIndex,
         counts: NDArray[np.int64],
+        added: Additions | None = None,
     ) -> None:
         self.path = path
         self.meta = meta
         self.trie = trie
-        self.counts = counts
-        """How often each entity is linked, (rows,) int64."""
+        self._counts = counts
+        self.added = Additions(meta.entities) if added is None else added
         self.table = table
         self.ids = ids
         self.surfaces = surfaces
@@ -77,27 +84,62 @@ class KnowledgeBase:
             raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
         return cls(folder, meta, trie, EntityTable(folder, meta.entities, meta.batch_rows), ids, surfaces, counts)
 
-    def __reduce__(self) -> tuple[object, tuple[Path, str]]:
+    def with_added(self, entities: Iterable[Entity], tokenizer: NameTokenizer) -> KnowledgeBase:
+        """The same knowledge base and these entities besides, which are kept in memory; the files stay as they are.
+
+        tokenizer: the one that the knowledge base was built for.
+        Raises KBError for an id that is there already, and for a name that the language model cannot be made to say.
+        """
+        new = list(entities)
+        known: set[str] = set()
+        for entity in new:
+            if entity.kb_id in self or entity.kb_id in known:
+                raise KBError(f"{entity.kb_id!r} cannot be added: the knowledge base has an entity of this id")
+            known.add(entity.kb_id)
+        added = Additions.build(
+            self.meta.entities,
+            [*self.added.entities, *new],
+            tokenizer,
+            max_tokens=self.meta.max_name_tokens,
+            vocab_size=self.meta.vocab_size,
+        )
+        return self._with(added)
+
+    def _with(self, added: Additions) -> KnowledgeBase:
+        return KnowledgeBase(self.path, self.meta, self.trie, self.table, self.ids, self.surfaces, self._counts, added)
+
+    def __reduce__(self) -> tuple[object, tuple[Path, str, Additions]]:
         # another process maps the same files; it does not get a copy of them
-        return _reopen, (self.path, self.meta.sha256)
+        return _reopen, (self.path, self.meta.sha256, self.added)
 
     def __len__(self) -> int:
         """Number of entities."""
-        return self.meta.entities
+        return self.meta.entities + len(self.added)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How often each entity is linked, (rows,) int64; memory-mapped where no entity was added."""
+        if not len(self.added):
+            return self._counts
+        return np.append(self._counts, np.array([entity.count for entity in self.added.entities], dtype=np.int64))
+
+    def count(self, row: int) -> int:
+        """How often the entity of a row is linked. Raises IndexError for a row that there is none of."""
+        return self.added.entity(row).count if row >= self.meta.entities else int(self._counts[row])
 
     def __contains__(self, kb_id: object) -> bool:
         return isinstance(kb_id, str) and self.row(kb_id) is not None
 
     def entity(self, row: int) -> Entity:
         """The entity of a row; raises IndexError for a row outside the table, and KBError where it is damaged."""
-        return self.table.entity(row)
+        return self.added.entity(row) if row >= self.meta.entities else self.table.entity(row)
 
     def row(self, kb_id: str) -> int | None:
         """The row of an id, None if the knowledge base does not hold it. Raises KBError where it is damaged."""
         for row in self.ids.candidates(kb_id):
             if self.table.value(row, "id") == kb_id:
                 return row
-        return None
+        return self.added.row(kb_id)
 
     def rows_called(self, text: str) -> tuple[list[int], list[int]]:
         """The rows of the entities with this name, and of those with this alias and another name; each ascending.
@@ -108,24 +150,37 @@ class KnowledgeBase:
         named: list[int] = []
         aliased: list[int] = []
         for row in self.surfaces.candidates(key) if key else ():
-            if not 0 <= row < len(self):
+            if not 0 <= row < self.meta.entities:
                 raise KBError(f"{SURFACE_ROW_FILE} of {self.path} is corrupt (python -m spacy_gemel check-kb KB_DIR)")
             if surface_key(self.table.value(row, "name")) == key:
                 named.append(row)
             elif key in map(surface_key, self.table.value(row, "aliases")):
                 aliased.append(row)
-        return named, aliased
+        too_named, too_aliased = self.added.rows_called(key) if key else ([], [])
+        return named + too_named, aliased + too_aliased
+
+    @property
+    def max_depth(self) -> int:
+        """Steps of the longest name in the trie or among those added, its END included."""
+        return max(self.trie.max_depth, self.added.trie.max_depth if self.added.trie is not None else 0)
+
+    def rows_of(self, token_ids: Sequence[int]) -> list[int]:
+        """Rows of the entities whose name has exactly these tokens, the best first. Raises KBError."""
+        rows: list[int] = self.trie.rows_of(token_ids).tolist()
+        if self.added.trie is not None:
+            rows += self.added.trie.rows_of(token_ids).tolist()
+        return rows
 
     @cached_property
     def _named(self) -> NDArray[np.bool_]:
         """Whether each entity's name is in the trie, (rows,). Raises KBError."""
-        named = np.zeros(len(self), dtype=np.bool_)
+        named = np.zeros(self.meta.entities, dtype=np.bool_)
         named[self.trie.all_rows()] = True
         return named
 
     def is_linkable(self, row: int) -> bool:
         """Whether the search can say the name of a row's entity: it is in the trie. Raises KBError."""
-        return bool(self._named[row])
+        return row >= self.meta.entities or bool(self._named[row])
 
     def files(self) -> list[str]:
         """Names of the files in ``path`` that make the knowledge base."""
@@ -140,12 +195,12 @@ class KnowledgeBase:
             )
 
 
-def _reopen(path: Path, sha256: str) -> KnowledgeBase:
+def _reopen(path: Path, sha256: str, added: Additions) -> KnowledgeBase:
     """Open the knowledge base that another process has open. Raises KBError, also if it has been replaced since."""
     kb = KnowledgeBase.open(path)
     if kb.meta.sha256 != sha256:
         raise KBError(f"The knowledge base {path} has been built again since it was opened: load the pipeline again")
-    return kb
+    return kb._with(added) if len(added) else kb
 
 
 def size_problems(folder: Path, meta: KBMeta) -> list[str]:

@@ -24,6 +24,9 @@ class TableKB:
     def row(self, kb_id: str) -> int | None:
         return self.rows.get(kb_id)
 
+    def count(self, row: int) -> int:
+        return int(self.counts[row])
+
     def entity(self, row: int) -> Entity:
         return Entity(list(self.rows)[row], list(self.rows)[row])
 

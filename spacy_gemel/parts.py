@@ -1,0 +1,152 @@
+"""What a linker is made of: frozen models by name, knowledge base, demonstrations; loaded, and made into stages."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spacy.vocab import Vocab
+from thinc.api import Model, get_torch_default_device
+
+from spacy_gemel.frozen import FrozenModel, one_thread_in_forks, turn
+from spacy_gemel.prompt.demonstrations import DemonstrationStore
+from spacy_gemel.prompt.retrievers import Retriever
+from spacy_gemel.settings import Settings
+
+if TYPE_CHECKING:
+    from spacy_gemel.kb.entity import Entity
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.stages import Stages
+    from spacy_gemel.vision.features import FeatureReader
+
+# Not KnowledgeBase: spaCy has pydantic look at what `initialize` takes, which must import nothing heavy.
+KBLoader = Callable[[Vocab], Any]
+
+
+class LinkerParts:
+    """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before."""
+
+    NIL = "NIL"
+
+    def __init__(
+        self,
+        vocab: Vocab,
+        model: Model[Any, Any],
+        name: str,
+        *,
+        language_model: FrozenModel[Any],
+        vision_encoder: FrozenModel[Any],
+        retriever: Retriever,
+        settings: Settings,
+        bundle_models: bool,
+        image_features: str | None,
+    ) -> None:
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.language_model = language_model
+        self.vision_encoder = vision_encoder
+        self.retriever = retriever
+        self.settings = settings
+        self.bundle_models = bundle_models
+        self.image_features = image_features
+        self.store = DemonstrationStore()
+        self._kb: KnowledgeBase | None = None
+        self._stages: Stages | None = None
+        self._reader: FeatureReader | None = None
+        # Where the frozen models and the image features lay, if the pipe was loaded from disk: {part: folder}.
+        self.folders: dict[str, Path] = {}
+
+    @property
+    def kb(self) -> "KnowledgeBase":
+        """The knowledge base. Raises ValueError before the pipe is initialized or has been given one."""
+        return self.stages.kb if self._kb is None else self._kb
+
+    @property
+    def stages(self) -> "Stages":
+        """The loaded parts. Raises ValueError before the pipe is initialized."""
+        if self._stages is None:
+            raise ValueError(
+                f"{self.name}: not ready: nothing is loaded yet. Train the pipeline with `python -m spacy train`, "
+                "or load a trained one with `spacy.load`."
+            )
+        return self._stages
+
+    @property
+    def frozen_models(self) -> dict[str, FrozenModel[Any]]:
+        """The frozen models by their part in the pipe."""
+        models = {"language_model": self.language_model, "vision_encoder": self.vision_encoder}
+        if self.retriever.frozen is not None:
+            models["retriever"] = self.retriever.frozen
+        return models
+
+    def set_kb(self, kb_loader: KBLoader) -> None:
+        """Link to another knowledge base from now on; mapper and demonstrations stay as they are.
+
+        kb_loader: called with the pipe's vocab, such as spacy_gemel.KBFromDisk.v1.
+        Raises KBError where it was built for another tokenizer than the language model's.
+        """
+        kb = kb_loader(self.vocab)
+        if self._stages is not None:
+            kb.check_tokenizer(self._stages.language_model.tokenizer.fingerprint, self.language_model.name)
+        with turn():
+            self.use_kb(kb)
+
+    def validate_kb(self) -> None:
+        """Raise ValueError where there is no knowledge base: an empty one cannot be built."""
+        if self._kb is None:
+            raise ValueError(
+                f"{self.name}: no knowledge base: add a block [initialize.components.{self.name}.kb_loader] with "
+                '@misc = "spacy_gemel.KBFromDisk.v1" and path = the folder that `python -m spacy_gemel build-kb` '
+                "wrote, or call set_kb."
+            )
+
+    def load_models(self, kb: "KnowledgeBase", *, new: bool = False) -> Any:
+        """Load the frozen models; returns the language model, whose tokenizer must be the knowledge base's.
+
+        new: the pipe is being trained, so that image features that cannot be used are an error, not a warning.
+        """
+        from spacy_gemel.vision.features import FeatureReader
+        from spacy_gemel.vision.stored import open_features
+
+        one_thread_in_forks()
+        device = str(get_torch_default_device())
+        # The largest last, so that a small one that is missing is said first.
+        self.retriever.load(device, self.folders.get("retriever"))
+        encoder = self.vision_encoder.load(device, self.folders.get("vision_encoder"))
+        last = self.folders.get("image_features")
+        store = open_features(self.image_features, self.vision_encoder, encoder, last=last, strict=new)
+        self._reader = FeatureReader(encoder, store=store)
+        language_model = self.language_model.load(device, self.folders.get("language_model"))
+        kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
+        return language_model
+
+    def assemble(self, kb: "KnowledgeBase", language_model: Any) -> None:
+        """Put the loaded parts together as stages."""
+        from spacy_gemel.stages import Stages
+
+        self._kb = kb
+        self._stages = Stages(self.model, kb, language_model, self.store, self.retriever, self.settings, self.NIL)
+
+    def use_kb(self, kb: "KnowledgeBase") -> None:
+        """Link to this knowledge base with the store's demonstrations, once the models are loaded."""
+        self._kb = kb
+        if self._stages is not None:
+            self.assemble(kb, self._stages.language_model)
+
+    def load_parts(self, kb: "KnowledgeBase", added: Iterable["Entity"] = ()) -> None:
+        """Load the frozen models and make the stages; the last step of loading a saved pipe.
+
+        added: entities that were added to the knowledge base when the pipe was saved.
+        """
+        language_model = self.load_models(kb)
+        entities = [entity for entity in added if entity.kb_id not in kb]
+        self.assemble(kb.with_added(entities, language_model.tokenizer), language_model)
+
+    def _image_reader(self) -> "FeatureReader | None":
+        return self._reader if self.settings.use_image else None
+
+    @property
+    def feature_folder(self) -> Path | None:
+        """The folder of the image features that are in use, or None."""
+        store = None if self._reader is None else self._reader.store
+        return None if store is None else store.path

@@ -1,0 +1,110 @@
+"""Several threads with one pipeline, and several pipelines with the same frozen models."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from spacy.language import Language
+
+from tests.pipeline import COLOURS, make_doc, make_kb, make_pipeline, picture
+
+Answer = list[tuple[str, list[Any]]]
+
+
+@pytest.fixture(scope="module")
+def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_kb(tmp_path_factory.mktemp("kb"), models)
+
+
+@pytest.fixture(scope="module")
+def nlp(models: Path, kb: Path) -> Language:
+    return make_pipeline(models, kb)
+
+
+def answer(nlp: Language, seed: int) -> Answer:
+    name = list(COLOURS)[seed % len(COLOURS)]
+    doc = nlp(make_doc(nlp, f"A photo of Mercury number {seed % 7}.", "Mercury", image=picture(name, seed % 5)))
+    return [(ent.kb_id_, [list(found) for found in ent._.gemel_candidates]) for ent in doc.ents]
+
+
+def close(found: Answer, expected: Answer) -> bool:
+    return len(found) == len(expected) and all(
+        kb_id == other and [c[:2] for c in cs] == [c[:2] for c in others]
+        for (kb_id, cs), (other, others) in zip(found, expected, strict=True)
+    )
+
+
+def run_in_threads(work: Callable[[int], Answer], count: int) -> list[Answer]:
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(work, range(count)))
+
+
+def test_threads_that_share_a_pipeline_get_what_one_gets(nlp: Language, models: Path, kb: Path) -> None:
+    expected = [answer(nlp, seed) for seed in range(60)]
+    fresh = make_pipeline(models, kb)  # nothing kept yet: caches are filled by all threads at once
+    fresh.get_pipe("gemel_linker").model.from_bytes(nlp.get_pipe("gemel_linker").model.to_bytes())
+    found = run_in_threads(lambda seed: answer(fresh, seed), 60)
+    assert all(map(close, found, expected))
+
+
+def test_two_pipelines_share_the_models_in_threads(nlp: Language, models: Path, kb: Path) -> None:
+    other = make_pipeline(models, kb, beam_size=3, n_candidates=3)
+    ours, theirs = nlp.get_pipe("gemel_linker"), other.get_pipe("gemel_linker")
+    assert ours.stages.language_model is theirs.stages.language_model
+    assert ours._reader.encoder is theirs._reader.encoder
+    pipelines = (nlp, other)
+    expected = [answer(pipelines[seed % 2], seed) for seed in range(40)]
+    found = run_in_threads(lambda seed: answer(pipelines[seed % 2], seed), 40)
+    assert all(map(close, found, expected))
+
+
+def test_entities_are_added_while_others_link(models: Path, kb: Path) -> None:
+    nlp = make_pipeline(models, kb)
+    pipe = nlp.get_pipe("gemel_linker")
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def link() -> None:
+        seed = 0
+        while not stop.is_set():
+            try:
+                answer(nlp, seed)
+            except BaseException as error:
+                errors.append(error)
+                return
+            seed += 1
+
+    threads = [threading.Thread(target=link) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for place in range(20):
+        pipe.add_entity(f"new-{place}", f"Mercury number {place}")
+    stop.set()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert len(pipe.kb.added) == 20
+
+
+def test_processes_started_while_threads_link_do_not_hang(nlp: Language) -> None:
+    expected = [answer(nlp, seed) for seed in range(12)]
+    stop = threading.Event()
+    thread = threading.Thread(target=lambda: [answer(nlp, 0) for _ in iter(stop.is_set, True)])
+    thread.start()
+    try:
+        names = [list(COLOURS)[seed % len(COLOURS)] for seed in range(12)]
+        docs = [
+            make_doc(nlp, f"A photo of Mercury number {seed % 7}.", "Mercury", image=picture(name, seed % 5))
+            for seed, name in enumerate(names)
+        ]
+        found = [
+            [(ent.kb_id_, [list(c) for c in ent._.gemel_candidates]) for ent in doc.ents]
+            for doc in nlp.pipe(docs, n_process=2, batch_size=3)
+        ]
+    finally:
+        stop.set()
+        thread.join(60)
+    assert all(map(close, found, expected))
