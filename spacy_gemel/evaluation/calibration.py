@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import srsly
 
 from spacy_gemel.evaluation.confidence import (
     BoolArray,
@@ -137,7 +138,7 @@ def fit_temperature(cases: Cases) -> tuple[float | None, str]:
     if best in (0, _STEPS):
         end = COLDEST if best == 0 else HOTTEST
         return end, f"The best temperature lies beyond {end:g}, where the search for it ends."
-    return float(f"{math.exp((low + high) / 2):.6g}"), ""
+    return _short(math.exp((low + high) / 2)), ""
 
 
 def pick_threshold(cases: Cases, confidences: FloatArray) -> tuple[float | None, str]:
@@ -172,9 +173,20 @@ def _between(low: float, high: float) -> float:
     quarter = (high - low) / 4
     for decimals in range(2, 16):
         value = round((low + high) / 2, decimals)
-        if low + quarter <= value <= high - quarter:
+        if low + quarter <= value <= high - quarter and _survives(value):
             return value
     return (low + high) / 2
+
+
+def _short(temperature: float) -> float:
+    """A number of six digits, or one of the nearest to it that survive."""
+    near = (float(f"{temperature * (1 + step * 1e-6):.6g}") for step in range(50))
+    return next((value for value in near if _survives(value)), float(f"{temperature:.6g}"))
+
+
+def _survives(value: float) -> bool:
+    """Whether spaCy's JSON reads it as it wrote it: of many numbers the last bit is another."""
+    return bool(srsly.json_loads(srsly.json_dumps(value)) == value)
 
 
 def cross_fit(cases: Cases, before: Decision) -> dict[str, Any] | None:

@@ -63,15 +63,11 @@ def render(calibration: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    curves = [
-        {
-            "title": title,
-            "figures": calibration[key],
-            "fullest": max(row["n"] for row in calibration[key]["reliability"]),
-        }
-        for key, title in _COLUMNS.items()
-        if calibration[key]
-    ]
+    curves = []
+    for key, title in _COLUMNS.items():
+        if found := calibration[key]:
+            fullest = max(row["n"] for row in found["reliability"])
+            curves.append({"title": title, "figures": found, "fullest": fullest})
     return environment.get_template("calibration.html").render(
         calibration=calibration,
         settings=calibration["settings"],

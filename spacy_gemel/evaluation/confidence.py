@@ -159,9 +159,8 @@ def expected_calibration_error(bins: Sequence[dict[str, Any]]) -> float | None:
     no mention.
     """
     total = sum(row["n"] for row in bins)
-    return (
-        sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in bins if row["n"]) / total if total else None
-    )
+    away = sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in bins if row["n"])
+    return away / total if total else None
 
 
 def figures(cases: Cases, confidences: FloatArray, accepted: BoolArray) -> dict[str, Any]:

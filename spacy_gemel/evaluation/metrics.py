@@ -23,8 +23,8 @@ def summarise(
     Accuracies are from 0 to 1, over the mentions whose gold entity is in the KB and that the pipeline saw,
     None where there are none; `low` and `high` bound the 95 % interval. NIL golds and golds outside the KB
     are counted apart, mentions without a gold are only counted. nil: the share of NIL golds that got NIL, and p, r, f
-    of the answer NIL over NIL golds and scored mentions; p is None where NIL was never answered. seconds: wall time of the pipeline; linked:
-    the mentions that it linked.
+    of the answer NIL over NIL golds and scored mentions; p is None where NIL was never answered. seconds: wall time of
+    the pipeline; linked: the mentions that it linked.
     """
     annotated = [r for r in results if r.gold]
     found = [r for r in annotated if r.predicted is not None]
