@@ -86,7 +86,17 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "assert not {'spacy', 'torch', 'numpy', 'transformers', 'pyarrow'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("convert", "build-kb", "check-kb", "fetch-images", "encode-images", "link", "evaluate", "report"):
+    for command in (
+        "convert",
+        "build-kb",
+        "check-kb",
+        "fetch-images",
+        "encode-images",
+        "link",
+        "evaluate",
+        "report",
+        "calibrate",
+    ):
         assert command in done.stdout
         assert call(command, "--help").exit_code == 0
 

@@ -2,7 +2,7 @@
 
 spaCy's own `Scorer.score_links` counts a gold mention without an entity as an error of the linker, whatever
 it said. Here such a mention is left out. As there, only mentions that stand in gold and prediction alike
-are scored, and NIL for NIL is neither a hit nor a miss.
+are scored, and NIL for NIL is neither a hit nor a miss: how well NIL is told has scores of its own, nel_nil_*.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +13,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import registry
 
+from spacy_gemel.evaluation.precision import precision_recall_f
 from spacy_gemel.pipelines import NIL
 
 _IMAGE_KEYS = ("image", "image_features")
@@ -32,15 +33,18 @@ def make_linker_scorer() -> Callable[..., dict[str, Any]]:
 
 # spaCy hands a scorer whatever the pipe's cfg and labels hold, so it must take more than it uses
 def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = str, **_: Any) -> dict[str, Any]:
-    """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, and nel_accuracy.
+    """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, nel_accuracy, and nel_nil_p/r/f.
 
     nel_accuracy is the share of right answers over the gold mentions with an entity: what METRICS.json
     calls accuracy, but golds that the KB does not hold count as wrong, as a scorer cannot see the KB. It is
     None where there is no such mention.
+    nel_nil_p/r/f: of the answer NIL, over the same mentions: right for the gold NIL, wrong for an entity, a missed one
+    where an entity was given for the gold NIL. p is None where NIL was never answered, r where it is no gold, f where
+    neither.
     resolve: the knowledge base's id for a gold that may be a URL or a title; the gold itself where there is none.
     """
     per_type: dict[str, PRFScore] = {}
-    linkable = right = 0
+    linkable = right = nil_golds = nil_answers = nil_right = 0
     for example in examples:
         golds = {(ent.start_char, ent.end_char): ent for ent in example.reference.ents}
         for ent in example.predicted.ents:
@@ -49,6 +53,9 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
                 continue
             gold, predicted = resolve(gold_ent.kb_id_), ent.kb_id_ or NIL
             counts = per_type.setdefault(gold_ent.label_, PRFScore())
+            nil_golds += gold == NIL
+            nil_answers += predicted == NIL
+            nil_right += gold == predicted == NIL
             if gold != NIL:
                 linkable += 1
                 right += gold == predicted
@@ -64,6 +71,7 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
         fn=sum(c.fn for c in per_type.values()),
     )
     types = max(len(per_type), 1)
+    nil = precision_recall_f(nil_right, nil_answers - nil_right, nil_golds - nil_right)
     return {
         "nel_score": micro.fscore,
         "nel_score_desc": "micro F",
@@ -75,6 +83,7 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
         "nel_macro_f": sum(c.fscore for c in per_type.values()) / types,
         "nel_f_per_type": {label: c.to_dict() for label, c in per_type.items()},
         "nel_accuracy": right / linkable if linkable else None,
+        **{f"nel_nil_{key}": value for key, value in nil.items()},
     }
 
 
