@@ -179,10 +179,10 @@ class GemelLinker(LinkerParts, TrainablePipe):
         examples = list(examples)
         validate_examples(examples, "GemelLinker.update")
         set_dropout_rate(self.model, drop)
-        mentions, rows = usable_mentions(examples, self.kb, self.NIL, self._image_reader(), self.settings)
-        if not mentions:
-            return losses
         with turn():
+            mentions, rows = usable_mentions(examples, self.kb, self.NIL, self._image_reader(), self.settings)
+            if not mentions:
+                return losses
             values = self.stages.learn(mentions, rows)
         losses[self.name] += float(values.sum())
         if sgd:  # spaCy's training loop passes False to accumulate
