@@ -54,7 +54,16 @@ setup(
         # spacy-transformers pins transformers below 4.53.3: nothing here imports it at start.
         "spacy-transformers": ["spacy-transformers>=1.4,<2.0"],
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
-        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14", "filelock>=3.12", "h5py>=3.8,<4.0"],
+        "dev": [
+            "pytest>=8.0",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "filelock>=3.12",
+            "h5py>=3.8,<4.0",
+            "build>=1.2",  # which spacy package wants
+            "setuptools>=70.1",  # makes wheels by itself
+        ],
     },
     entry_points=ENTRY_POINTS,
 )

@@ -112,14 +112,16 @@ def _frozen_row(pipe: "GemelLinker", part: str, model: "FrozenModel[Any]") -> tu
     folder = Path(model.source(pipe.folders.get(part)))
     settings = dict(model.settings)
     what = model.what[0].upper() + model.what[1:]
-    name = model.name
-    if folder.is_dir() and _is_path(name):
-        name = " ".join(filter(None, (PurePosixPath(name.replace("\\", "/")).name, _class_of(folder))))
-    revision = settings.get("revision") or (None if _is_path(model.name) else settings.get("pretrained"))
-    if revision is not None:
-        told = f"revision {revision}" if settings.get("revision") else f"weights {revision}"
+    name = PurePosixPath(model.name.replace("\\", "/")).name if _is_path(model.name) else model.name
+    if folder.is_dir() and (kind := _class_of(folder)):
+        name = f"{name} ({kind})"
+    if settings.get("revision"):
+        told = f"revision {settings['revision']}"
+    # a tag of open_clip's; a folder's config keeps the default's, which says nothing of what is in the folder
+    elif settings.get("pretrained") and "/" not in model.name:
+        told = str(settings["pretrained"])
     else:
-        told = f"weights {_digest(folder)}" if folder.is_dir() else "no revision named"
+        told = _digest(folder) if folder.is_dir() else "no revision named"
     return what, name, told, "yes" if pipe.bundle_models else "no"
 
 
@@ -128,10 +130,10 @@ def _is_path(name: str) -> bool:
 
 
 def _class_of(folder: Path) -> str | None:
-    """ "(LlamaForCausalLM)" of a folder's config.json; None where it does not say."""
+    """The model's class after a folder's config.json; None where it does not say."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf8"))
-        return f"({config['architectures'][0]})"
+        return str(config["architectures"][0])
     except (OSError, ValueError, LookupError, TypeError):
         return None
 
