@@ -29,7 +29,7 @@ ROOT = Path(__file__).parent.parent
 TEXT = "A photo of Mercury number 3."
 LINK = """
 import json, sys, spacy
-nlp = spacy.load("en_tiny_linker")
+nlp = spacy.load("en_gemel_mini")
 doc = nlp.make_doc(sys.argv[1])
 doc.ents, doc.user_data["image"] = [doc.char_span(11, 18, label="ENT")], sys.argv[2]
 rows = [[c.kb_id, c.score] for c in nlp(doc).ents[0]._.gemel_candidates]
@@ -74,7 +74,8 @@ def project(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         nlp.to_disk("training/model-best")
     finally:
         os.chdir(here)
-    (folder / "metrics.json").write_text(json.dumps(metrics()))
+    (folder / "metrics").mkdir()
+    (folder / "metrics" / "full.json").write_text(json.dumps(metrics()))
     return folder
 
 
@@ -145,7 +146,15 @@ def test_what_is_no_metrics_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_describe_writes_the_meta_that_spacy_package_takes(project: Path, tmp_path: Path) -> None:
     pipeline, out = project / "training" / "model-best", tmp_path / "new" / "meta.json"
-    arguments = ["describe", str(pipeline), str(out), "--metrics", str(project / "metrics.json"), "--name", "tiny"]
+    arguments = [
+        "describe",
+        str(pipeline),
+        str(out),
+        "--metrics",
+        str(project / "metrics" / "full.json"),
+        "--name",
+        "tiny",
+    ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert "warning" not in done.output
@@ -253,14 +262,12 @@ def test_a_packaged_pipeline_links_where_nothing_else_is(
 
     shutil.copytree(project, tmp_path / "building")
     monkeypatch.chdir(tmp_path / "building")
-    described = ["describe", "training/model-best", "packages/meta.json", "--metrics", "metrics.json"]
-    done = CliRunner().invoke(app, [*described, "--name", "tiny_linker", "--version", "0.3.0"])
-    assert done.exit_code == 0, done.output
-    options = ["--meta", "packages/meta.json", "--build", "wheel"]
-    command = [sys.executable, "-m", "spacy", "package", "training/model-best", "packages", *options]
+    shutil.copy(ROOT / "project.yml", ".")
     # no index: what `build` would have in an environment of its own, it then takes from here
     offline = {**os.environ, "PIP_NO_INDEX": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "spacy", "project", "run", "package"]
     packaged = subprocess.run(command, env=offline, capture_output=True, text=True)
+    assert packaged.returncode == 0, packaged.stdout + packaged.stderr
     [wheel] = Path("packages").glob("*/dist/*.whl")
     wheel = wheel.rename(tmp_path / wheel.name)
     monkeypatch.chdir(tmp_path)
@@ -279,6 +286,7 @@ def test_a_packaged_pipeline_links_where_nothing_else_is(
         assert re.search(r"^Requires-Dist: spacy<[\d.]+,>=3\.", needs, re.MULTILINE), needs
         assert "TEST_ACCURACY" in needs  # the README
         assert "16 entities" in needs
+        assert "The mini world, drawn and written by" in needs
 
         python = new_environment(tmp_path / "venv", own_wheel, wheel)
         bare = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
@@ -289,10 +297,10 @@ def test_a_packaged_pipeline_links_where_nothing_else_is(
         )
     finally:
         moved.rename(project)
-    assert done.returncode == 0, done.stderr + packaged.stdout + packaged.stderr
+    assert done.returncode == 0, done.stderr
     where, meta, rows = json.loads(done.stdout.splitlines()[-1])
     assert Path(where).is_relative_to(tmp_path / "venv")
     assert meta["performance"]["test_accuracy"] == 0.625
-    assert meta["sources"]
+    assert meta["license"] == "MIT"
     assert [row[0] for row in rows] == [candidate.kb_id for candidate in expected]
     assert [row[1] for row in rows] == pytest.approx([candidate.score for candidate in expected], abs=1e-4)
