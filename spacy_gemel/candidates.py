@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from spacy.tokens import Span
+    from spacy.tokens import Doc, Span
 
 CANDIDATES_KEY = "gemel_candidates"
 CANDIDATES_EXTENSION = "gemel_candidates"
@@ -59,6 +59,19 @@ def decide(candidates: Sequence[Candidate], threshold: float | None, nil: str) -
 def to_row(start_char: int, end_char: int, candidates: Sequence[Candidate]) -> list[Any]:
     """A mention's candidates as plain lists: what a Doc can be serialised with."""
     return [start_char, end_char, *([*candidate] for candidate in candidates)]
+
+
+def store_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool) -> None:
+    """Put the rows of a doc's mentions where `span_candidates` finds them, in place of those that are there.
+
+    keep_others: the rows of the doc's other entities stay, as those entities keep what an earlier linker gave them.
+    """
+    if keep_others:
+        entities = {(ent.start_char, ent.end_char) for ent in doc.ents} - {(row[0], row[1]) for row in rows}
+        rows = [*rows, *(row for row in doc.user_data.get(CANDIDATES_KEY, ()) if (row[0], row[1]) in entities)]
+    doc.user_data.pop(CANDIDATES_KEY, None)
+    if rows:
+        doc.user_data[CANDIDATES_KEY] = sorted(rows, key=lambda row: int(row[0]))
 
 
 def span_candidates(span: "Span") -> list[Candidate]:
