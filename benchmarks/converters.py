@@ -24,7 +24,7 @@ from spacy.vocab import Vocab
 
 from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
-from spacy_gemel.corpus.alignment import VERBATIM, Aligned, Unaligned, align
+from spacy_gemel.corpus.alignment import PART_OF_WORD, VERBATIM, Aligned, Unaligned, align
 from spacy_gemel.corpus.converters import convert, report_path
 from spacy_gemel.corpus.fields import as_list
 
@@ -105,7 +105,8 @@ def measure(kind: str, source: Path, folder: Path) -> dict[str, Any]:
         "mentions": report["mentions"]["read"],
         "verbatim": verbatim,
         "verbatim_in_docs": found,
-        "verbatim_aligned": alignment["verbatim"],
+        "verbatim_aligned": alignment["verbatim"] + alignment["part_of_a_longer_word"],
+        "of_these_inside_a_longer_word": alignment["part_of_a_longer_word"],
         "not_verbatim": {
             "mentions": not_verbatim,
             "aligned": tolerant,
@@ -146,8 +147,15 @@ def count_mentions(rows: Sequence[Row]) -> tuple[int, int, int]:
 
 
 def occurrences(sentence: str, mention: str) -> int:
-    """How often a string stands in a sentence."""
-    return sum(sentence.startswith(mention, place) for place in range(len(sentence)))
+    """How often a string stands in a sentence: as whole words, or, where it never does, at all."""
+    places = [place for place in range(len(sentence)) if sentence.startswith(mention, place)]
+    whole = [place for place in places if not (cuts(sentence, place) or cuts(sentence, place + len(mention)))]
+    return len(whole or places)
+
+
+def cuts(sentence: str, place: int) -> bool:
+    """Whether letters or digits stand on both sides of a place."""
+    return sentence[max(0, place - 1) : place].isalnum() and sentence[place : place + 1].isalnum()
 
 
 def verbatim_in_docs(out: Path, rows: Sequence[Row]) -> int:
@@ -181,7 +189,7 @@ def draw_sample(data: Path, size: int, seed: int, out: Path) -> None:
             row = {"sentence": sentence, "mention": mention}
             if isinstance(place, Unaligned):
                 missing.append({**row, "reason": place.reason})
-            elif isinstance(place, Aligned) and place.rule != VERBATIM:
+            elif isinstance(place, Aligned) and place.rule not in (VERBATIM, PART_OF_WORD):
                 found.append({**row, "found": sentence[place.start : place.end], "rule": place.rule})
     drawn = random.Random(seed).sample(found, min(size, len(found)))
     out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in drawn + missing), encoding="utf8")
@@ -193,7 +201,8 @@ def table(sets: dict[str, dict[str, Any]]) -> Iterator[str]:
     for key, figures in sets.items():
         yield (
             f"{key}: {figures['rows']['read']} of {figures['rows_in_file']} rows, {figures['verbatim_aligned']} of "
-            f"{figures['verbatim']} verbatim mentions, {figures['not_verbatim']['aligned']} of "
+            f"{figures['verbatim']} verbatim mentions ({figures['of_these_inside_a_longer_word']} of them inside a "
+            f"longer word), {figures['not_verbatim']['aligned']} of "
             f"{figures['not_verbatim']['mentions']} others, {figures['seconds']} s"
         )
         merged = figures["listed_more_often_than_they_occur"]["same_entity_so_merged"]

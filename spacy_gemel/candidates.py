@@ -9,6 +9,9 @@ if TYPE_CHECKING:
 
 CANDIDATES_KEY = "gemel_candidates"
 CANDIDATES_EXTENSION = "gemel_candidates"
+# With the first and last character of the linked text, a key as spaCy has for custom attributes: it moves such places
+# when a span becomes a doc of its own, and leaves the rows under CANDIDATES_KEY as they are.
+_TEXT_KEY = ("._.", "gemel_text")
 
 
 class Candidate(NamedTuple):
@@ -61,26 +64,44 @@ def to_row(start_char: int, end_char: int, candidates: Sequence[Candidate]) -> l
     return [start_char, end_char, *([*candidate] for candidate in candidates)]
 
 
-def store_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool) -> None:
-    """Put the rows of a doc's mentions where `span_candidates` finds them, in place of those that are there.
+def write_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool = False) -> None:
+    """Keep the rows of a doc's mentions in its user_data, in place of those of an earlier time; none, and no key.
 
-    keep_others: the rows of the doc's other entities stay, as those entities keep what an earlier linker gave them.
+    keep_others: rows of the doc's other entities stay, as those entities keep what an earlier linker gave them.
     """
+    user_data: dict[Any, Any] = doc.user_data
     if keep_others:
-        entities = {(ent.start_char, ent.end_char) for ent in doc.ents} - {(row[0], row[1]) for row in rows}
-        rows = [*rows, *(row for row in doc.user_data.get(CANDIDATES_KEY, ()) if (row[0], row[1]) in entities)]
-    doc.user_data.pop(CANDIDATES_KEY, None)
+        others = {(ent.start_char, ent.end_char) for ent in doc.ents} - {(row[0], row[1]) for row in rows}
+        cut = _cut(user_data)
+        old = [[row[0] + cut, row[1] + cut, *row[2:]] for row in user_data.get(CANDIDATES_KEY, ())]
+        rows = sorted([*rows, *(row for row in old if (row[0], row[1]) in others)], key=lambda row: int(row[0]))
+    for key in [key for key in user_data if key == CANDIDATES_KEY or _is_text_key(key)]:
+        del user_data[key]
     if rows:
-        doc.user_data[CANDIDATES_KEY] = sorted(rows, key=lambda row: int(row[0]))
+        user_data[CANDIDATES_KEY] = list(rows)
+        user_data[*_TEXT_KEY, 0, len(doc.text)] = True
 
 
 def span_candidates(span: "Span") -> list[Candidate]:
-    """The getter of `span._.gemel_candidates`: the candidates of the span, best first; none if it was not linked."""
-    rows = span.doc.user_data.get(CANDIDATES_KEY, ())
-    for start, end, *candidates in rows:
-        if (start, end) == (span.start_char, span.end_char):
+    """The getter of `span._.gemel_candidates`: the candidates of the span, best first; none if it was not linked.
+
+    `span.as_doc(copy_user_data=True)` keeps them, `Doc.from_docs` and `span.as_doc()` keep the ids alone.
+    """
+    user_data = span.doc.user_data
+    cut = _cut(user_data)
+    for start, end, *candidates in user_data.get(CANDIDATES_KEY, ()):
+        if (start + cut, end + cut) == (span.start_char, span.end_char):
             return [Candidate(*candidate) for candidate in candidates]
     return []
+
+
+def _cut(user_data: dict[Any, Any]) -> int:
+    """What is to be added to the rows' places: below 0 by what `span.as_doc` cut off in front."""
+    return next((int(key[2]) for key in user_data if _is_text_key(key)), 0)
+
+
+def _is_text_key(key: Any) -> bool:
+    return isinstance(key, tuple) and key[:2] == _TEXT_KEY
 
 
 def install_extension() -> None:

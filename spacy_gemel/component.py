@@ -1,6 +1,6 @@
 """The pipe itself: spaCy's contract around the stages."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +14,7 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
 from spacy_gemel import growth
-from spacy_gemel.candidates import Candidate, decide, install_extension, store_rows, to_row
+from spacy_gemel.candidates import Candidate, decide, install_extension, to_row, write_rows
 from spacy_gemel.frozen import FrozenModel, turn
 from spacy_gemel.parts import KBLoader, LinkerParts
 from spacy_gemel.prompt.demonstrations import Demonstration
@@ -179,10 +179,10 @@ class GemelLinker(LinkerParts, TrainablePipe):
         examples = list(examples)
         validate_examples(examples, "GemelLinker.update")
         set_dropout_rate(self.model, drop)
-        mentions, rows = usable_mentions(examples, self.kb, self.NIL, self._image_reader(), self.settings)
-        if not mentions:
-            return losses
         with turn():
+            mentions, rows = usable_mentions(examples, self.kb, self.NIL, self._image_reader(), self.settings)
+            if not mentions:
+                return losses
             values = self.stages.learn(mentions, rows)
         losses[self.name] += float(values.sum())
         if sgd:  # spaCy's training loop passes False to accumulate
@@ -197,16 +197,39 @@ class GemelLinker(LinkerParts, TrainablePipe):
         """What the scorer says of the examples: golds may be ids, URLs, titles or aliases of the knowledge base.
 
         options: given to the scorer as they are.
+        Raises ValueError where the linker was not given the images or the entities of the gold docs, as happens under
+        `spacy evaluate`.
         """
+        from spacy_gemel.evaluation.scorer import check_scorable
         from spacy_gemel.golds import gold_row
+
+        if self.scorer is None:
+            return {}
+        examples = list(examples)
+        check_scorable(examples, name=self.name, use_image=self.settings.use_image)
 
         def resolve(gold: str) -> str:
             row = gold_row(self.kb, gold)
             return gold if row is None else self.kb.entity(row).kb_id
 
-        return self.scorer(examples, **{"resolve": resolve, **options}) if self.scorer else {}
+        return self.scorer(examples, **{"resolve": resolve, **options})
 
     # Prediction
+
+    def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
+        """Link a stream of docs, and yield them in order.
+
+        Where a batch fails, the pipe's error handler gets the docs that fail alone, and the others are linked.
+        """
+        batches: Iterable[list[Doc]] = util.minibatch(stream, size=batch_size)  # type: ignore[no-untyped-call]
+        for docs in batches:
+            try:
+                self.set_annotations(docs, self.predict(docs))
+            except Exception:
+                if self.get_error_handler() is util.raise_error:
+                    raise
+                docs = [doc for doc in map(self, docs) if doc is not None]
+            yield from docs
 
     def predict(self, docs: Iterable[Doc]) -> list[list[tuple[int, int, list[Candidate]]]]:
         """For each doc its entities as (start token, end token, candidates best first). Changes no doc's entities."""
@@ -253,7 +276,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
                     if self.settings.overwrite or not token.ent_kb_id:
                         token.ent_kb_id_ = kb_id
                 rows.append(to_row(span.start_char, span.end_char, candidates))
-            store_rows(doc, rows, keep_others=not self.settings.overwrite)
+            write_rows(doc, rows, keep_others=not self.settings.overwrite)
 
     # Saving
 
@@ -270,7 +293,9 @@ class GemelLinker(LinkerParts, TrainablePipe):
         """Load what `to_disk` saved, and the frozen models. Raises ValueError if a model is not there."""
         from spacy_gemel import saving
 
-        util.from_disk(path, saving.disk_readers(self, Path(path), tuple(exclude)), exclude)
+        readers, load = saving.disk_readers(self, tuple(exclude))
+        util.from_disk(path, readers, exclude)
+        load()
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
@@ -283,5 +308,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
         """Load what `to_bytes` gave, and the frozen models."""
         from spacy_gemel import saving
 
-        util.from_bytes(bytes_data, saving.bytes_readers(self, tuple(exclude)), exclude)
+        readers, load = saving.bytes_readers(self, tuple(exclude))
+        util.from_bytes(bytes_data, readers, exclude)
+        load()
         return self

@@ -70,7 +70,7 @@ def gather_mentions(
 def read_features(docs: Sequence[Doc | None], reader: FeatureReader) -> list[NDArray[np.float32] | None]:
     """The features of each doc's image, or None; a warning for each image that cannot be used.
 
-    docs: None, or one without entities, is passed over.
+    docs: None, or one without entities, is passed over. Features are (d_v,) each, in fp32.
     """
     sources: list[Any] = [None] * len(docs)
     results: list[NDArray[np.float32] | ImageError | None] = [None] * len(docs)

@@ -77,7 +77,7 @@ def overridden(
     n_demonstrations: int | None = None,
 ) -> Iterator[LinkerPipe]:
     """Set what is not None on the pipe for the length of a with block, and put it back however the block
-    ends.
+    ends. Raises ValueError for a negative n_demonstrations.
     """
     if n_demonstrations is not None and n_demonstrations < 0:
         raise ValueError(f"n_demonstrations is {n_demonstrations}: it must be 0 or more")

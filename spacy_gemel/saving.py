@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import srsly
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from spacy_gemel.component import GemelLinker
 
 FORMAT = 1
+Part = TypeVar("Part")
 
 # Folders of pipes that were loaded from bytes: they live as long as the process.
 _UNPACKED: list[tempfile.TemporaryDirectory[str]] = []
@@ -42,24 +43,26 @@ def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Cal
     }
 
 
-def disk_readers(pipe: "GemelLinker", folder: Path, exclude: tuple[str, ...]) -> dict[str, Callable[[Path], Any]]:
-    """What `from_disk` calls for each part; the last one loads the frozen models."""
+def disk_readers(
+    pipe: "GemelLinker", exclude: tuple[str, ...]
+) -> tuple[dict[str, Callable[[Path], Any]], Callable[[], None]]:
+    """What `from_disk` calls for each part that is not excluded, and then in any case, to load the frozen models."""
     opened: dict[str, KnowledgeBase] = {}
     added: dict[str, Entity] = {}
 
-    def read_models(path: Path) -> None:
-        _use_bundles(pipe, path)
+    def load() -> None:
         pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb, added.values())  # noqa: SIM401 (raises if none)
 
-    return {
+    readers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
-        "cfg": lambda path: _restore(pipe, srsly.read_json(path)),
-        "model": lambda path: pipe.model.from_bytes(path.read_bytes()),
+        "cfg": lambda path: _restore(pipe, _parsed(pipe, "cfg", lambda: srsly.read_json(path))),
+        "model": lambda path: _parsed(pipe, "model", lambda: pipe.model.from_bytes(path.read_bytes())),
         "demonstrations": lambda path: _take_demonstrations(pipe, path.read_bytes()),
         "kb": lambda path: opened.update(kb=KnowledgeBase.open(path)),
         "added": lambda path: added.update(_entities(path.read_bytes()) if path.is_file() else {}),
-        "models": read_models,
+        "models": lambda path: _use_bundles(pipe, path),
     }
+    return readers, load
 
 
 def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[], bytes]]:
@@ -85,8 +88,10 @@ def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
     }
 
 
-def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[bytes], Any]]:
-    """What `from_bytes` calls for each part; the last one loads the frozen models."""
+def bytes_readers(
+    pipe: "GemelLinker", exclude: tuple[str, ...]
+) -> tuple[dict[str, Callable[[bytes], Any]], Callable[[], None]]:
+    """What `from_bytes` calls for each part that is not excluded, and then in any case, to load the frozen models."""
     unpacked = tempfile.TemporaryDirectory(prefix="gemel_linker-")
     _UNPACKED.append(unpacked)
     folder = Path(unpacked.name)
@@ -99,17 +104,20 @@ def bytes_readers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
     def read_models(data: bytes) -> None:
         unpack_folder(srsly.msgpack_loads(data), folder / "models")
         _use_bundles(pipe, folder / "models")
+
+    def load() -> None:
         pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb, added.values())  # noqa: SIM401 (raises if none)
 
-    return {
+    readers: dict[str, Callable[[bytes], Any]] = {
         "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),
-        "cfg": lambda data: _restore(pipe, srsly.json_loads(data.decode("utf8"))),
-        "model": lambda data: pipe.model.from_bytes(data),
+        "cfg": lambda data: _restore(pipe, _parsed(pipe, "cfg", lambda: srsly.json_loads(data.decode("utf8")))),
+        "model": lambda data: _parsed(pipe, "model", lambda: pipe.model.from_bytes(data)),
         "demonstrations": lambda data: _take_demonstrations(pipe, data),
         "kb": read_kb,
         "added": lambda data: added.update(_entities(data)),
         "models": read_models,
     }
+    return readers, load
 
 
 def _state(pipe: "GemelLinker") -> dict[str, Any]:
@@ -157,7 +165,19 @@ def _entities(data: bytes) -> dict[str, Entity]:
 
 
 def _take_demonstrations(pipe: "GemelLinker", data: bytes) -> None:
-    pipe.store = DemonstrationStore.from_plain(srsly.msgpack_loads(data))
+    pipe.store = _parsed(pipe, "demonstrations", lambda: DemonstrationStore.from_plain(srsly.msgpack_loads(data)))
+
+
+def _parsed(pipe: "GemelLinker", part: str, read: Callable[[], Part]) -> Part:
+    """What `read` gives. Raises ValueError, naming the part, for what cannot be read."""
+    try:
+        return read()
+    except OSError:
+        raise  # names the file
+    except Exception as error:  # msgpack, JSON, thinc and NumPy have one each for bytes that are not theirs
+        raise ValueError(
+            f"{pipe.name}: {part!r} of the saved pipe cannot be read ({error}): it is damaged. Copy the pipeline again."
+        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -42,6 +42,8 @@ class Settings:
                 raise ValueError(f"gemel_linker: {name} must be at least 1, not {getattr(self, name)}.")
         if self.context not in ("doc", "sentence", "window"):
             raise ValueError(f'gemel_linker: context must be "doc", "sentence" or "window", not {self.context!r}.')
+        if not self.temperature > 0:
+            raise ValueError(f"gemel_linker: temperature must be above 0, not {self.temperature!r}.")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"gemel_linker: threshold is a probability, from 0 to 1, not {self.threshold!r}.")
         for name in ("n_demonstrations", "n_training_demonstrations", "n_sents", "window"):

@@ -153,7 +153,7 @@ class Stages:
         return found
 
     def learn(self, mentions: Sequence[Mention], rows: Sequence[int]) -> NDArray[np.float32]:
-        """The losses of the mentions, in their order, after adding the gradient of their mean to the mapper's.
+        """The losses, (mentions,), in the mentions' order, after adding the gradient of their mean to the mapper's.
 
         rows: the gold entities' rows in the knowledge base. A text that is too long is left out; one that memory runs
         out on has neither loss nor gradient, but counts in the mean.

@@ -44,7 +44,7 @@ def gold_rows(
 ) -> dict[tuple[int, int], int]:
     """The usable gold mentions as {(doc, first token): row in the knowledge base}.
 
-    Warns of golds that are not in the knowledge base. Raises ValueError if no mention is left.
+    Warns of golds that are not in the knowledge base. Raises ValueError if there is none, or none is left.
     """
     rows: dict[tuple[int, int], int] = {}
     missing: Counter[str] = Counter()
@@ -59,6 +59,17 @@ def gold_rows(
                 rows[place, ent.start] = row
             elif ent.kb_id_ not in ("", nil):
                 missing[ent.kb_id_] += 1
+    if not seen and any(doc.ents for doc in docs):
+        raise ValueError(
+            f"{name}: the training data has no usable mention: all entities in {len(docs)} docs have a label that "
+            f"labels_discard names ({', '.join(settings.labels_discard)})."
+        )
+    if not seen:
+        raise ValueError(
+            f"{name}: no training data: no doc has an entity to learn from. `spacy assemble` and nlp.initialize() "
+            "without examples have none: train the linker with `python -m spacy train`, and put the trained one into "
+            'another pipeline with source = "training/model-best" in place of factory.'
+        )
     if not rows:
         raise ValueError(
             f"{name}: the training data has no usable mention: of {seen} entities in {len(docs)} docs none "

@@ -86,7 +86,17 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "assert not {'spacy', 'torch', 'numpy', 'transformers', 'pyarrow'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for command in ("convert", "build-kb", "check-kb", "fetch-images", "encode-images", "link", "evaluate", "report"):
+    for command in (
+        "convert",
+        "build-kb",
+        "check-kb",
+        "fetch-images",
+        "encode-images",
+        "link",
+        "evaluate",
+        "report",
+        "calibrate",
+    ):
         assert command in done.stdout
         assert call(command, "--help").exit_code == 0
 
@@ -144,6 +154,30 @@ def test_what_was_linked_can_be_converted_and_linked_again(table: TableLinker, j
     first, again = lines_of(tmp_path / "o" / "linked.jsonl"), lines_of(tmp_path / "again.jsonl")
     assert [row["mentions"] for row in again] == [row["mentions"] for row in first]
     assert again[0]["image"] == "raw/images/a.jpg"
+
+
+def test_link_takes_mentions_that_overlap(table: TableLinker, tmp_path: Path) -> None:
+    spans = [(0, 7), (0, 15), (8, 15)]
+    row = {
+        "text": "Mercury Mercury",
+        "image": "a.jpg",
+        "mentions": [{"start": start, "end": end} for start, end in spans],
+    }
+    (tmp_path / "in.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(ROWS[0])}\n")
+    result = call("link", "pipe", tmp_path / "in.jsonl", tmp_path / "o.jsonl", "--batch-size", 1, "-q")
+    both, other = lines_of(tmp_path / "o.jsonl")
+    assert [(mention["start"], mention["end"]) for mention in both["mentions"]] == spans
+    assert both["mentions"][2]["kb_id"] == "Mercury (planet)"
+    assert other["id"] == "a"
+    assert "2 docs, 4 mentions linked" in result.stdout
+
+
+def test_link_says_of_a_url_that_it_is_no_file(table: TableLinker, tmp_path: Path) -> None:
+    url = "https://example.org/a.png"
+    (tmp_path / "in.jsonl").write_text(json.dumps({**ROWS[0], "image": url}) + "\n")
+    result = call("link", "pipe", tmp_path / "in.jsonl", tmp_path / "o" / "o.jsonl", "-q")
+    assert "in.jsonl:1: image left out: it is a URL: fetch-images downloads it" in result.stderr
+    assert lines_of(tmp_path / "o" / "o.jsonl")[0]["image"] == url
 
 
 def test_link_tells_of_lines_it_leaves_out(table: TableLinker, jsonl: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from benchmarks import converters
 ROWS = {
     "1": {"id": "1", "sentence": "Louis of Nassau", "mentions": ["Louis Nassau"], "answer": ["Q1"]},
     "2": {"id": "2", "sentence": "Ada and Ada", "mentions": ["Ada", "Ada", "Ada"], "answer": ["Q2", "Q2", "Q3"]},
+    "4": {"id": "4", "sentence": "An Icelandic poet", "mentions": ["Iceland"], "answer": ["Q6"]},
+    "5": {"id": "5", "sentence": "Ann met Anna", "mentions": ["Ann", "Ann"], "answer": ["Q7", "Q7"]},
     "3": {"id": "3", "sentence": "Lena Quist", "mentions": ["Quist", "Lena Quist"], "answer": ["Q4", "Q5"]},
 }
 ONE = [{"sentence": "Ada", "mention": ["Ada"], "answer": ["Q2"]}]
@@ -41,7 +43,9 @@ def test_counts_the_file_and_reads_what_was_written(data: Path, capsys: pytest.C
     assert json.loads(text) == result
     assert set(result["holds"].values()) == {True}
     figures = result["sets"]["wikimel"]
-    assert (figures["verbatim"], figures["verbatim_aligned"], figures["verbatim_in_docs"]) == (4, 4, 4)
+    assert (figures["verbatim"], figures["verbatim_aligned"], figures["verbatim_in_docs"]) == (6, 6, 6)
+    assert figures["of_these_inside_a_longer_word"] == 1
+    assert figures["listed_more_often_than_they_occur"]["same_entity_so_merged"] == 1
     assert figures["not_verbatim"] == {"mentions": 1, "aligned": 1, "share": 1.0, "by_rule": {"small words": 1}}
     assert figures["listed_more_often_than_they_occur"]["another_entity_so_left_out"] == 1
     # figures and reasons only: nothing of the data's text

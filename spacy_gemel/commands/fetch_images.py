@@ -30,7 +30,7 @@ def fetch_images(
     delay: Annotated[float, typer.Option(help="Seconds between two requests to one host.", min=0)] = 0.5,
     retries: Annotated[int, typer.Option(help="Further tries where another one may do.", min=0)] = 3,
     timeout: Annotated[float, typer.Option(help="Seconds to connect, and without a byte.", min=0.1)] = 30.0,
-    max_seconds: Annotated[float, typer.Option(help="Seconds for one image.", min=0.1)] = 300.0,
+    max_seconds: Annotated[float, typer.Option(help="Seconds for one request, in all.", min=0.1)] = 300.0,
     max_wait: Annotated[
         float, typer.Option(help="Leave a host for this run that asks to be left alone for more seconds.", min=0)
     ] = 600.0,
@@ -71,4 +71,8 @@ def fetch_images(
         typer.echo("\n".join(report.lines(folder)))
         if not report.before + report.fetched:
             first = report.failures[0]
-            fail(f"nothing was fetched; the first: {first.url}: {first.reason} {first.detail}".rstrip())
+            said = f"{first.url}: {first.reason} {first.detail}".rstrip()
+            # a part of it are a server's words, which are not to steer the terminal
+            fail(
+                "nothing was fetched; the first: " + "".join(letter if letter.isprintable() else "?" for letter in said)
+            )

@@ -1,17 +1,21 @@
 """Where in a text a mention stands that the data set gives as a string alone.
 
-A mention that is verbatim in the text is always found there; one that is not, by the rules of `corpus/tolerant.py`, or
-it is reported. No two mentions get the same span: the k-th mention of a string gets the k-th occurrence. Spans overlap
-only where the data set wants it so, as with "Quist" and "Lena Quist" in "Otto and Lena Quist".
+A mention that is there as whole words is always found there; one that is not, by the rules of `corpus/tolerant.py`, as
+part of a longer word ("Iceland" in "Icelandic") where no strict one of these fits, or it is reported. No two mentions
+get the same span: the k-th mention of a string gets the k-th of its places, and none that has a place as whole words
+gets a further one inside another word. Spans overlap only where the data set wants it so, as with "Quist" and "Lena
+Quist" in "Otto and Lena Quist".
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from spacy_gemel.corpus.tolerant import AMBIGUOUS, RULES, Candidate, best_of, why_not
-from spacy_gemel.corpus.words import words_of
+from spacy_gemel.corpus.boundaries import fit_of
+from spacy_gemel.corpus.tolerant import AMBIGUOUS, OTHER_RULES, STRICT_RULES, Candidate, Rule, best_of, why_not
+from spacy_gemel.corpus.words import Word, words_of
 
 VERBATIM = "verbatim"
+PART_OF_WORD = "part of a longer word"
 REPEATED = "listed more often than it occurs"
 PLACE_TAKEN = "another mention has its place"
 BLANK = "the mention is blank"
@@ -44,11 +48,18 @@ def align(text: str, mentions: Sequence[str], taken: Sequence[Span] = ()) -> lis
     taken: spans of the text that other mentions have already. Blanks around a mention are left off. Never raises.
     """
     wanted = [mention.strip() for mention in mentions]
-    found: Found = {}
+    found: Found = {index: Unaligned(BLANK) for index, mention in enumerate(wanted) if not mention}
     spans = list(taken)
-    _align_verbatim(text, wanted, spans, found)
+    places = {mention: _places(text, mention) for mention in wanted if mention}
+    _align_verbatim(wanted, {mention: whole for mention, (whole, _) in places.items()}, VERBATIM, spans, found)
     if len(found) < len(wanted):
-        _align_tolerantly(text, wanted, spans, found)
+        words = words_of(text)
+        of_mention = {index: words_of(mention) for index, mention in enumerate(wanted) if index not in found}
+        _align_tolerantly(text, wanted, of_mention, words, STRICT_RULES, spans, found)
+        _align_verbatim(wanted, {mention: parts for mention, (_, parts) in places.items()}, PART_OF_WORD, spans, found)
+        _align_tolerantly(text, wanted, of_mention, words, OTHER_RULES, spans, found)
+        for index, mention_words in of_mention.items():
+            found.setdefault(index, Unaligned(why_not(mention_words, words)))
     return [found[index] for index in range(len(wanted))]
 
 
@@ -57,21 +68,21 @@ def is_free(span: Span, taken: Sequence[Span]) -> bool:
     return all(span[1] <= start or end <= span[0] for start, end in taken)
 
 
-def _align_verbatim(text: str, wanted: Sequence[str], taken: list[Span], found: Found) -> None:
+def _align_verbatim(
+    wanted: Sequence[str], places: dict[str, list[Span]], rule: str, taken: list[Span], found: Found
+) -> None:
+    """Give the mentions that have none yet the places of their string, the best first in each list."""
     groups: dict[str, list[int]] = {}
     for index, mention in enumerate(wanted):
-        groups.setdefault(mention, []).append(index)
-    places = {mention: _occurrences(text, mention) for mention in groups}
+        if index not in found and places[mention]:
+            groups.setdefault(mention, []).append(index)
     # a string occurs at least as often as one that it is part of: the rarer first, or "York" takes "New York"'s place
     for mention in sorted(groups, key=lambda mention: (len(places[mention]), -len(mention))):
         indices = groups[mention]
-        if not mention:
-            found.update((index, Unaligned(BLANK)) for index in indices)
-        elif places[mention]:
-            spans = _choose(places[mention], taken, len(indices))
-            taken += spans
-            found.update((index, Aligned(*span, VERBATIM)) for index, span in zip(indices, spans, strict=False))
-            found.update((index, Unaligned(REPEATED)) for index in indices[len(spans) :])
+        spans = sorted(_choose(places[mention], taken, len(indices)))
+        taken += spans
+        found.update((index, Aligned(*span, rule)) for index, span in zip(indices, spans, strict=False))
+        found.update((index, Unaligned(REPEATED)) for index in indices[len(spans) :])
 
 
 def _choose(places: Sequence[Span], taken: Sequence[Span], wanted: int) -> list[Span]:
@@ -86,10 +97,10 @@ def _choose(places: Sequence[Span], taken: Sequence[Span], wanted: int) -> list[
     return chosen
 
 
-def _occurrences(text: str, mention: str) -> list[Span]:
-    """Where a string stands in a text: first those places where it is made of whole words, each in their order."""
-    places = list(_find_all(text, mention)) if mention else []
-    return sorted(places, key=lambda place: not _is_whole(text, *place))
+def _places(text: str, mention: str) -> tuple[list[Span], list[Span]]:
+    """Where a string stands in a text as whole words, and where as part of one; the best first, then in their order."""
+    fits = sorted((fit_of(text, *place), place) for place in _find_all(text, mention))
+    return [place for fit, place in fits if fit.is_whole], [place for fit, place in fits if not fit.is_whole]
 
 
 def _find_all(text: str, mention: str) -> Iterator[Span]:
@@ -99,17 +110,18 @@ def _find_all(text: str, mention: str) -> Iterator[Span]:
         start = text.find(mention, start + 1)
 
 
-def _is_whole(text: str, start: int, end: int) -> bool:
-    return not (text[start - 1 : start].isalnum() and text[start].isalnum()) and not (
-        text[end - 1].isalnum() and text[end : end + 1].isalnum()
-    )
-
-
-def _align_tolerantly(text: str, wanted: Sequence[str], taken: list[Span], found: Found) -> None:
-    words = words_of(text)
-    of_mention = {index: words_of(mention) for index, mention in enumerate(wanted) if index not in found}
+def _align_tolerantly(
+    text: str,
+    wanted: Sequence[str],
+    of_mention: dict[int, list[Word]],
+    words: Sequence[Word],
+    rules: dict[str, Rule],
+    taken: list[Span],
+    found: Found,
+) -> None:
+    """Ask some rules for the mentions, given as their words, that have no place yet."""
     # the strict rules first, for all: no mention shall lose its place to another that fits there less well
-    for rule, find in RULES.items():
+    for rule, find in rules.items():
         for index, mention_words in of_mention.items():
             if index in found or not mention_words:
                 continue
@@ -119,13 +131,14 @@ def _align_tolerantly(text: str, wanted: Sequence[str], taken: list[Span], found
             left = [candidate for candidate in candidates if (candidate.start, candidate.end) not in taken]
             free = [candidate for candidate in left if is_free((candidate.start, candidate.end), taken)]
             best = best_of(free or left)
-            if best is None:
-                found[index] = Unaligned(AMBIGUOUS if left else PLACE_TAKEN)
-            else:
+            if best is not None:
                 taken.append((best.start, best.end))
                 found[index] = Aligned(best.start, best.end, rule)
-    for index, mention_words in of_mention.items():
-        found.setdefault(index, Unaligned(why_not(mention_words, words)))
+            elif left:
+                found[index] = Unaligned(AMBIGUOUS)
+            else:
+                again = any(wanted[other] == wanted[index] for other in found if isinstance(found[other], Aligned))
+                found[index] = Unaligned(REPEATED if again else PLACE_TAKEN)
 
 
 def _with_edges(text: str, mention: str, span: Candidate) -> Candidate:

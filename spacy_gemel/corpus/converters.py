@@ -1,8 +1,8 @@
 """Converters of data sets to spaCy's DocBin. A further data set is one more function in CONVERTERS."""
 
 import inspect
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,16 @@ from spacy_gemel.corpus.image_folder import open_folder
 from spacy_gemel.corpus.jsonl import read_jsonl
 from spacy_gemel.corpus.melbench import read_richpediamel, read_wikimel
 from spacy_gemel.corpus.mimic import read_mimic
+from spacy_gemel.corpus.overlaps import apart
 from spacy_gemel.corpus.records import Problem, Record
 from spacy_gemel.corpus.wikidiverse import read_wikidiverse
 from spacy_gemel.fetch.index import local_image
+from spacy_gemel.golds import NIL
 from spacy_gemel.paths import write_whole
 
 if TYPE_CHECKING:
     from spacy.language import Language
+    from spacy.tokens import DocBin
 
 DatasetReader = Callable[..., Iterator[Record | Problem]]
 """Takes SRC as a Path and, by name, those of `images` and `features` (Path or None) that it knows."""
@@ -37,7 +40,6 @@ CONVERTERS: dict[str, DatasetReader] = {
 }
 """Data set name -> function that yields its records and problems from SRC."""
 
-_URL = re.compile(r"https?://", re.IGNORECASE)
 _USUAL_FILES = (".json", ".jsonl")
 
 
@@ -51,19 +53,16 @@ def convert(
     features: Path | None = None,
     progress: bool = True,
 ) -> ConvertReport:
-    """Write `source` as a DocBin at `out`, and the report beside it as `out` + ".report.json".
+    """Write `source` as a DocBin at `out`, and in any case the report beside it as `out` + ".report.json".
 
     Images go in by reference: `doc.user_data["image"]` is a path relative to the folder of `out`; images: the folder
     where a data set's image files lie, or one that `fetch-images` filled for the URLs that it names. features: an HDF5
     file of image features, which go into `doc.user_data["image_features"]`, float32 (d_v,). Rows that cannot be read
-    are counted and left out. Raises ValueError for an unknown data set or language, an option that the data set has no
-    use for, an `out` that does not end in .spacy, a source that is broken as a whole, or where no row at all is usable;
-    OSError where a file cannot be read or written; ImportError where the features need a package that is not there.
+    are counted and left out; of mentions that overlap, those after the first go into a further doc. Raises ValueError
+    for an unknown data set or language, an option that the data set has no use for, an `out` that does not end in
+    .spacy, a source that is no such file at all, or where no row is usable; OSError where a file cannot be read or
+    written; ImportError where the features need a package that is not there.
     """
-    from spacy.tokens import DocBin
-
-    from spacy_gemel.corpus.docs import doc_of
-
     if dataset not in CONVERTERS:
         raise ValueError(f"unknown data set {dataset!r}: there are {', '.join(CONVERTERS)}")
     if out.suffix != ".spacy":
@@ -73,32 +72,69 @@ def convert(
     _check_options(dataset, options)
     nlp = _blank(lang)
     report = ConvertReport(source=str(source))
-    docs = DocBin(store_user_data=True)
     known = inspect.signature(CONVERTERS[dataset]).parameters
-    records = CONVERTERS[dataset](source, **{name: path for name, path in options.items() if name in known})
-    for record in tqdm(records, desc=f"convert {source.name}", unit=" rows", disable=not progress):
-        if isinstance(record, Problem):
-            report.add(record)
-            continue
-        if images is not None:
-            record = _with_fetched(record, images)
-        report.add_record(record, image_is_there=record.image is not None and _is_file(record.folder / record.image))
-        doc, problems, widened = doc_of(record, nlp.make_doc, record.image_for(out.parent))
-        for problem in problems:
-            report.add(problem)
-        report.mentions_kept += len(doc.ents)
-        report.mentions_widened += widened
-        report.mentions_nil += sum(ent.kb_id_ == "NIL" for ent in doc.ents)
-        report.mentions_unannotated += sum(ent.kb_id_ == "" for ent in doc.ents)
-        docs.add(doc)
-    if not report.rows_kept:
-        first = f"; the first: {report.listed[0]}" if report.listed else ""
-        raise ValueError(f"{source}: not one usable row of {report.rows_read}, so nothing was written{first}")
-    with write_whole(out) as partial:
-        partial.write_bytes(docs.to_bytes())
+    with _reported(report, out):
+        records = CONVERTERS[dataset](source, **{name: path for name, path in options.items() if name in known})
+        bar = tqdm(records, desc=f"convert {source.name}", unit=" rows", disable=not progress)
+        docs = _docs_of(bar, nlp, out.parent, images, report)
+        if not report.rows_kept:
+            first = f"; the first: {report.listed[0]}" if report.listed else ""
+            raise ValueError(
+                f"{source}: not one usable row of {report.rows_read}, so {out} was not written{first} "
+                f"({report_path(out)} has all of them)"
+            )
+        with write_whole(out) as partial:
+            partial.write_bytes(docs.to_bytes())
+    return report
+
+
+@contextmanager
+def _reported(report: ConvertReport, out: Path) -> Iterator[None]:
+    """Write the report however the conversion ends: what was read until then, and what ended it."""
+    try:
+        yield
+    except BaseException as error:
+        report.stopped = " ".join(f"{type(error).__name__}: {error}".split())
+        with suppress(OSError):  # of the two errors the first is the one to tell
+            _write_report(report, out)
+        raise
+    _write_report(report, out)
+
+
+def _write_report(report: ConvertReport, out: Path) -> None:
     with write_whole(report_path(out)) as partial:
         partial.write_text(srsly.json_dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-    return report
+
+
+def _docs_of(
+    records: Iterable[Record | Problem], nlp: "Language", folder: Path, images: Path | None, report: ConvertReport
+) -> "DocBin":
+    """The docs, all counted in the report; folder: where they are going to lie, which image paths are relative to."""
+    from spacy.tokens import DocBin
+
+    from spacy_gemel.corpus.docs import doc_of
+
+    docs = DocBin(store_user_data=True)
+    for row in records:
+        if isinstance(row, Problem):
+            report.add(row)
+            continue
+        split = apart(row if images is None else _with_fetched(row, images))
+        for problem in split.problems:
+            report.add(problem)
+        for record in split.records:
+            report.add_record(
+                record, image_is_there=record.image is not None and _is_file(record.folder / record.image)
+            )
+            doc, problems, widened = doc_of(record, nlp.make_doc, record.image_for(folder))
+            for problem in problems:
+                report.add(problem)
+            report.mentions_kept += len(doc.ents)
+            report.mentions_widened += widened
+            report.mentions_nil += sum(ent.kb_id_ == NIL for ent in doc.ents)
+            report.mentions_unannotated += sum(ent.kb_id_ == "" for ent in doc.ents)
+            docs.add(doc)
+    return docs
 
 
 def report_path(out: Path) -> Path:
@@ -119,11 +155,8 @@ def _check_source(source: Path) -> None:
 
 def _with_fetched(record: Record, images: Path) -> Record:
     """The record with the file that `fetch-images` put into a folder for its image's URL, if it has."""
-    url = record.image_url
-    if url is None and record.image is not None and _URL.match(record.image):
-        url = record.image
-    path = None if url is None else local_image(url, images)
-    return record if path is None else replace(record, image=path.name, folder=path.parent, image_url=url)
+    path = None if record.image_url is None else local_image(record.image_url, images)
+    return record if path is None else replace(record, image=path.name, folder=path.parent)
 
 
 def _check_options(dataset: str, options: dict[str, Path]) -> None:

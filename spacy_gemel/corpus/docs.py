@@ -12,12 +12,13 @@ def doc_of(record: Record, make_doc: Callable[[str], Doc], image: str | None) ->
     """Tokenise a record and set its mentions as entities.
 
     A mention that starts or ends inside a token is widened to whole tokens, never dropped for the
-    tokeniser's sake; a token that two mentions share is cut where they end and begin. Of two that share a
-    character the first stays. `image` is the path to store, as the caller wants it written.
+    tokeniser's sake; a token that two mentions share is cut where they end and begin. No two mentions may share a
+    character: `overlaps.apart` sees to that. `image` is the path to store, as the caller wants it written.
 
     Returns the doc, the mentions left out, and how many were widened.
     """
-    mentions, problems = _apart(record)
+    mentions = record.mentions or ()
+    problems: list[Problem] = []
     doc = _cut_shared_tokens(make_doc(record.text), mentions)
     for key, value in (
         ("id", record.id),
@@ -42,19 +43,6 @@ def doc_of(record: Record, make_doc: Callable[[str], Doc], image: str | None) ->
     if record.mentions is not None:  # setting none would tell a NER that there are none
         doc.set_ents(spans)
     return doc, problems, widened
-
-
-def _apart(record: Record) -> tuple[list[Mention], list[Problem]]:
-    """The mentions that share no character with an earlier one, and the problems with the others."""
-    apart: list[Mention] = []
-    problems = []
-    for mention in record.mentions or ():
-        if all(mention.end <= other.start or other.end <= mention.start for other in apart):
-            apart.append(mention)
-        else:
-            surface = repr(record.text[mention.start : mention.end])
-            problems.append(Problem(record.where, "mention", "overlaps an earlier mention", surface))
-    return apart, problems
 
 
 def _cut_shared_tokens(doc: Doc, mentions: Sequence[Mention]) -> Doc:

@@ -1,6 +1,9 @@
 """Checks of single fields that the readers share."""
 
+import re
 from typing import Any, TypeGuard
+
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 def bad_text(text: Any, field: str = "text") -> tuple[str, str] | None:
@@ -26,6 +29,11 @@ def is_unicode(text: str) -> bool:
 def is_name(value: Any) -> TypeGuard[str]:
     """Whether a value is a string that can be written."""
     return isinstance(value, str) and is_unicode(value)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL of any scheme, and so no path of a file."""
+    return _URL.match(text) is not None
 
 
 def id_of(*values: Any) -> str | None:

@@ -16,10 +16,12 @@ class Picture:
 
 
 class ImageFolder:
-    """A folder of image files, looked up by name without extension: what data sets ship has been converted since."""
+    """A folder of image files, looked up by name without extension: what data sets ship has been converted since.
+
+    Raises ValueError where there is no such folder.
+    """
 
     def __init__(self, folder: Path) -> None:
-        """Raises ValueError where there is no such folder."""
         if not folder.is_dir():
             raise ValueError(f"{folder}: no such folder of images")
         self.folder = folder

@@ -4,7 +4,7 @@
      "mentions": [{"start": 0, "end": 6, "kb_id": "Jaguar_Cars", "label": "ORG"}]}
 
 Offsets are in characters; `id`, `image`, `label` and `kb_id` may be left out; `kb_id` "NIL" says that the
-KB has no such entity. An image path is relative to the file.
+KB has no such entity. Mentions may overlap. An image is a path, relative to the file, or the URL it is published at.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.corpus import json_rows
-from spacy_gemel.corpus.fields import bad_text, is_unicode
+from spacy_gemel.corpus.fields import bad_text, is_unicode, is_url
 from spacy_gemel.corpus.records import DEFAULT_LABEL, Mention, Problem, Record
 from spacy_gemel.golds import NIL
 
@@ -53,11 +53,13 @@ def parse_line(line: bytes, *, where: str, folder: Path) -> Iterable[Record | Pr
     if mentions is not None and not isinstance(mentions, list):
         return bad("mentions is not a list", type(mentions).__name__)
     parsed = [_parse_mention(m, text, f"{where}, mention {i}") for i, m in enumerate(mentions or [])]
+    url = image.strip() if image is not None and is_url(image) else None
     record = Record(
         where=where,
         text=text,
         id=None if identity is None else str(identity),
-        image=image,
+        image=image if url is None else None,
+        image_url=url,
         folder=folder,
         mentions=None if mentions is None else tuple(m for m in parsed if isinstance(m, Mention)),
     )

@@ -15,10 +15,13 @@ from tqdm import tqdm
 
 from spacy_gemel.corpus.docs import doc_of
 from spacy_gemel.corpus.jsonl import read_jsonl
+from spacy_gemel.corpus.overlaps import apart
 from spacy_gemel.corpus.reader import make_example, read_docs
 from spacy_gemel.corpus.records import Problem
 from spacy_gemel.paths import write_whole
 from spacy_gemel.pipelines import NIL, candidate_rows, entity_pipes, linker_of, probability_of
+
+_ONLY_URL = "it is a URL: fetch-images downloads it, convert with --images makes a .spacy file that link takes"
 
 
 @dataclass(slots=True)
@@ -34,12 +37,13 @@ class LinkReport:
 @dataclass(frozen=True, slots=True)
 class _Item:
     """A doc on its way through the pipeline; `image` is what the output says, `given` whether it has its
-    mentions.
+    mentions, `further` whether it has those of the doc before it that overlap others.
     """
 
     doc: Doc
     given: bool
     image: str | None
+    further: bool = False
 
 
 def link_file(
@@ -47,10 +51,10 @@ def link_file(
 ) -> LinkReport:
     """Link every doc of `source` and write one JSON line per doc to `out`, in the same order.
 
-    source: JSON lines, a .spacy file or a folder of .spacy files. A doc that comes with mentions is linked
-    at those; for one that does not, the pipeline's own NER is asked. Lines that cannot be read are left out
-    and reported. Raises ValueError where there is no linker in the pipeline or no doc in the source,
-    OSError where a file is not there.
+    source: JSON lines, a .spacy file or a folder of .spacy files. A doc that comes with mentions is linked at those,
+    also where they overlap; for one that does not, the pipeline's own NER is asked. Lines that cannot be read are left
+    out and reported. Raises ValueError where there is no linker in the pipeline or no doc in the source, OSError where
+    a file is not there.
     """
     linker_of(nlp)
     if not source.exists():
@@ -66,14 +70,12 @@ def link_file(
         partial.open("w", encoding="utf-8", newline="\n") as lines,
         tqdm(desc=f"link {source.name}", unit=" docs", disable=not progress) as bar,
     ):
-        while batch := list(islice(items, size)):
-            for item, doc in zip(batch, _link(nlp, batch), strict=True):
-                row = _row_of(doc, item)
-                report.docs += 1
-                report.mentions += len(row["mentions"])
-                report.nil += sum(mention["kb_id"] == NIL for mention in row["mentions"])
-                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-            bar.update(len(batch))
+        for row in _rows(nlp, items, size):
+            report.docs += 1
+            report.mentions += len(row["mentions"])
+            report.nil += sum(mention["kb_id"] == NIL for mention in row["mentions"])
+            lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+            bar.update()
         if not report.docs:
             first = f"; the first: {report.problems[0]}" if report.problems else ""
             raise ValueError(f"{source}: not one usable doc in it, so nothing was written{first}")
@@ -86,9 +88,15 @@ def _items_of_jsonl(nlp: Language, source: Path, out_folder: Path, report: LinkR
             report.problems.append(record)
             continue
         image = None if record.image is None else str((record.folder / record.image).absolute())
-        doc, problems, _ = doc_of(record, nlp.make_doc, image)
-        report.problems.extend(problems)
-        yield _Item(doc, given=record.mentions is not None, image=record.image_for(out_folder))
+        if record.image_url is not None:
+            report.problems.append(Problem(record.where, "image", _ONLY_URL, record.image_url))
+        split = apart(record)
+        report.problems.extend(split.problems)
+        for part in split.records:
+            doc, problems, _ = doc_of(part, nlp.make_doc, image)
+            report.problems.extend(problems)
+            shown = record.image_for(out_folder) or record.image_url
+            yield _Item(doc, given=part.mentions is not None, image=shown, further=part.rows == 0)
 
 
 def _items_of_docs(nlp: Language, source: Path, out_folder: Path) -> Iterator[_Item]:
@@ -97,8 +105,26 @@ def _items_of_docs(nlp: Language, source: Path, out_folder: Path) -> Iterator[_I
         given = reference.has_annotation("ENT_IOB")
         doc = make_example(nlp, reference, gold_ents=given).predicted
         image = doc.user_data.get("image")
-        shown = Path(os.path.relpath(image, out_folder)).as_posix() if isinstance(image, str) else None
+        url = doc.user_data.get("image_url")
+        shown = Path(os.path.relpath(image, out_folder)).as_posix() if isinstance(image, str) else url
         yield _Item(doc, given=given, image=shown)
+
+
+def _rows(nlp: Language, items: Iterator[_Item], size: int) -> Iterator[dict[str, Any]]:
+    """What is written of each doc, the mentions of further ones with those that they overlap."""
+    last: dict[str, Any] | None = None
+    while batch := list(islice(items, size)):
+        for item, doc in zip(batch, _link(nlp, batch), strict=True):
+            row = _row_of(doc, item)
+            if item.further and last is not None:
+                mentions = [*last["mentions"], *row["mentions"]]
+                last["mentions"] = sorted(mentions, key=lambda mention: (mention["start"], mention["end"]))
+                continue
+            if last is not None:
+                yield last
+            last = row
+    if last is not None:
+        yield last
 
 
 def _link(nlp: Language, batch: Sequence[_Item]) -> Iterable[Doc]:

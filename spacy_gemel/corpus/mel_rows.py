@@ -6,7 +6,7 @@ from typing import Any
 
 from spacy_gemel.corpus.fields import as_list, bad_text, id_of
 from spacy_gemel.corpus.image_folder import Picture
-from spacy_gemel.corpus.json_rows import Row, read_json_rows
+from spacy_gemel.corpus.json_rows import Row, objects_with, read_json_rows
 from spacy_gemel.corpus.named import pair, records_of
 from spacy_gemel.corpus.records import Problem, Record
 
@@ -17,11 +17,14 @@ PictureOf = Callable[[dict[str, Any], str | None], Picture]
 def read_mel_rows(path: Path, picture_of: PictureOf, *, missing: str) -> Iterator[Record | Problem]:
     """Yield the documents and problems of a JSON array of such rows, or of an object of them by id.
 
-    missing: what an empty answer means, "NIL" or "". Raises ValueError where the file as a whole is no such JSON, and
-    OSError where it cannot be read.
+    missing: what an empty answer means, "NIL" or "". Raises ValueError where the file is neither, and OSError where it
+    cannot be read.
     """
-    for row in read_json_rows(path):
-        yield from _parse(row, picture_of, missing)
+    for row in read_json_rows(path, objects_with("sentence")):
+        if isinstance(row, Problem):
+            yield row
+        else:
+            yield from _parse(row, picture_of, missing)
 
 
 def _parse(row: Row, picture_of: PictureOf, missing: str) -> Iterator[Record | Problem]:

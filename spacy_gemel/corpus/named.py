@@ -1,10 +1,10 @@
-"""From the mentions of a row, given as strings, to documents whose mentions have their places."""
+"""From the mentions of a row, given as strings, to a record whose mentions have their places."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spacy_gemel.corpus.alignment import REPEATED, Aligned, Span, align, is_free
+from spacy_gemel.corpus.alignment import PLACE_TAKEN, REPEATED, Aligned, Span, align
 from spacy_gemel.corpus.fields import is_name
 from spacy_gemel.corpus.records import DEFAULT_LABEL, GIVEN, Mention, Problem, Record
 from spacy_gemel.golds import NIL, gold_of
@@ -46,16 +46,26 @@ def named_of(
 def records_of(record: Record, mentions: Sequence[Named | Problem]) -> Iterator[Record | Problem]:
     """Give a row's mentions their places in its text.
 
-    record: the row, as yet without mentions. Yields the problems, the row with its mentions, and, where mentions
-    overlap each other (which no doc's entities can), further records of the same text with those that are left. A
-    mention of the same string and gold as one that is there already, beyond what the text has of it, is merged with
-    that one.
+    record: the row, as yet without mentions. Yields the problems, and the row with its mentions, which may overlap each
+    other. A mention of the same string and gold as one that is there already, beyond what the text has of it, is merged
+    with that one, and so is one with the same offsets.
     """
-    named = [mention for mention in mentions if isinstance(mention, Named)]
-    yield from (mention for mention in mentions if isinstance(mention, Problem))
-    placed, unplaced = _given(record.text, named)
-    results = align(record.text, [mention.surface for mention in unplaced], list(placed))
+    placed: dict[Span, tuple[Named, str]] = {}
+    unplaced = []
     merged = 0
+    for mention in mentions:
+        span = None if isinstance(mention, Problem) else _given(record.text, mention)
+        if isinstance(mention, Problem):
+            yield mention
+        elif span is None:
+            unplaced.append(mention)
+        elif span not in placed:
+            placed[span] = (mention, GIVEN)
+        elif placed[span][0].kb_id == mention.kb_id:
+            merged += 1
+        else:
+            yield Problem(record.where, "mention", PLACE_TAKEN, repr(mention.surface))
+    results = align(record.text, [mention.surface for mention in unplaced], list(placed))
     there = {(mention.surface, mention.kb_id) for mention, _ in placed.values()}
     there |= {(m.surface, m.kb_id) for m, found in zip(unplaced, results, strict=True) if isinstance(found, Aligned)}
     for mention, found in zip(unplaced, results, strict=True):
@@ -65,43 +75,21 @@ def records_of(record: Record, mentions: Sequence[Named | Problem]) -> Iterator[
             merged += 1
         else:
             yield Problem(record.where, "mention", NOT_FOUND + found.reason, repr(mention.surface))
-    rows = record.rows
-    for layer in _layers(list(placed)) or [[]]:
-        spans = [_mention(span, *placed[span]) for span in sorted(layer)]
-        yield replace(record, mentions=tuple(spans), merged=merged, rows=rows)
-        merged = rows = 0
+    spans = tuple(_mention(span, *placed[span]) for span in sorted(placed))
+    yield replace(record, mentions=spans, merged=merged)
 
 
-def _given(text: str, named: Sequence[Named]) -> tuple[dict[Span, tuple[Named, str]], list[Named]]:
-    """The mentions whose offsets are right, by their span, and all others."""
-    placed: dict[Span, tuple[Named, str]] = {}
-    others = []
-    for mention in named:
-        span = mention.span
-        right = span is not None and 0 <= span[0] < span[1] and text[span[0] : span[1]] == mention.surface
-        if span is not None and right and mention.surface.strip() and _trimmed(text, span) not in placed:
-            placed[_trimmed(text, span)] = (mention, GIVEN)
-        else:
-            others.append(mention)
-    return placed, others
+def _given(text: str, mention: Named) -> Span | None:
+    """The offsets that the data set gives, without blanks at the edges; None where they are not the mention's."""
+    span = mention.span
+    right = span is not None and 0 <= span[0] < span[1] and text[span[0] : span[1]] == mention.surface
+    return _trimmed(text, span) if span is not None and right and mention.surface.strip() else None
 
 
 def _trimmed(text: str, span: Span) -> Span:
     """Without the blanks at its edges, which belong to no token."""
     surface = text[span[0] : span[1]]
     return span[0] + len(surface) - len(surface.lstrip()), span[1] - len(surface) + len(surface.rstrip())
-
-
-def _layers(spans: Sequence[Span]) -> list[list[Span]]:
-    """Spans in as few lists as a simple way finds, none with two that overlap; the longest in the first."""
-    layers: list[list[Span]] = []
-    for span in sorted(spans, key=lambda span: (span[0] - span[1], span)):
-        layer = next((layer for layer in layers if is_free(span, layer)), None)
-        if layer is None:
-            layers.append([span])
-        else:
-            layer.append(span)
-    return layers
 
 
 def _mention(span: Span, named: Named, rule: str) -> Mention:

@@ -19,7 +19,7 @@ from spacy_gemel.paths import resolve
 
 logger = logging.getLogger(__name__)
 
-CARRIED = ("id", "image", "image_features")
+CARRIED = ("id", "image", "image_url", "image_features")
 """What goes over from the gold doc's user_data to the predicted one's."""
 
 
@@ -36,6 +36,7 @@ def multimodal_corpus(
     without their entities, on the predicted doc; what a pipeline without a NER needs, and what would leak
     into one with a NER. max_length: leave out docs of more tokens than this, 0 for no limit. limit: read at
     most so many docs, 0 for all.
+    Raises ValueError without a path; what is wrong with the path is said when the reader is called.
     """
     if path is None or not str(path):
         raise ValueError("the corpus reader needs a path: set paths.train and paths.dev in the config")

@@ -31,11 +31,12 @@ class Mention:
 class Record:
     """One document as it stands in a source file.
 
-    `where` names file and line for messages. `image` is a path as the source has it, relative to `folder`, `image_url`
-    where it was published, `image_features` its vector (d_v,), float32. `mentions` is None where the source does not
-    say (so the pipeline's own NER is asked), and empty where it says that there are none. `rows` is how many rows of
-    the source it was made of: 0 for a further document of a row, which holds mentions that overlap those of the first.
-    `merged` is how many mentions were left off because they are there already, with the same gold.
+    `where` names file and line for messages. `image` is a path as the source has it, relative to `folder`, never a URL;
+    `image_url` where it was published, `image_features` its vector (d_v,), float32. `mentions` is None where the source
+    does not say (so the pipeline's own NER is asked), and empty where it says that there are none; they may overlap,
+    until `overlaps.apart` makes several records of one. `rows` is how many rows of the source it was made of: 0 for a
+    further document of a row, which holds mentions that overlap those of the first. `merged` is how many mentions were
+    left off because they are there already, with the same gold.
     """
 
     where: str
@@ -63,9 +64,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What was left out: `what` is "row", "mention" or "features", `reason` is what it is counted under.
+    """What was left out: `what` is "row", "mention", "features" or "image", `reason` is what it is counted under.
 
-    `rows` is how many rows of the source it stands for.
+    "file" is what is wrong between the rows, which takes none of them. `rows` is how many rows of the source it stands
+    for.
     """
 
     where: str
@@ -76,4 +78,5 @@ class Problem:
 
     def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{self.where}: {self.what} left out: {self.reason}{detail}"
+        what = "damaged" if self.what == "file" else f"{self.what} left out"
+        return f"{self.where}: {what}: {self.reason}{detail}"

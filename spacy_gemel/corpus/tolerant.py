@@ -141,16 +141,21 @@ def _one_slip(mention: Sequence[Word], text: Sequence[Word]) -> list[Candidate]:
     return found
 
 
-RULES: dict[str, Rule] = {
+STRICT_RULES: dict[str, Rule] = {
     "case, marks or punctuation": _same_words,
     "words parted otherwise": _same_letters,
     "small words": _small_words,
     "initials": _initials,
     "middle names": _names_between,
+}
+"""Name of a rule, as reports have it -> the rule; the strictest first. These find all words of a mention, letter for
+letter, so that what they find is better than a place inside another word."""
+
+OTHER_RULES: dict[str, Rule] = {
     "small words added": _small_words_added,
     "one letter": _one_slip,
 }
-"""Name of a rule, as reports have it -> the rule; the strictest first."""
+"""Those that do not."""
 
 
 def _search(mention: Sequence[Word], text: Sequence[Word], same: _Same, may_skip: _MaySkip) -> list[Candidate]:

@@ -21,11 +21,20 @@ from typing import Any
 
 from spacy_gemel.corpus.fields import bad_text, is_name
 from spacy_gemel.corpus.image_folder import ImageFolder, Picture, names_for_url, open_folder
-from spacy_gemel.corpus.json_rows import Row, read_json_rows
+from spacy_gemel.corpus.json_rows import STRING, Row, RowShape, read_json_rows
 from spacy_gemel.corpus.named import Named, named_of, records_of
 from spacy_gemel.corpus.records import Problem, Record
 
 _PER_SENTENCE, _PER_MENTION, _MENTION = 4, 11, 5
+_LEFT, _RIGHT = 4, 5
+
+# a sentence, its image's URL and a string, then a list of mentions, or one string more and a list of words; a row whose
+# beginning is damaged too is known by the end of the one before it
+_SHAPE = RowShape(
+    rf"(?P<row>\[\s*+{STRING}\s*+,\s*+(?:{STRING}|null)\s*+,\s*+{STRING}\s*+,\s*+(?:{STRING}\s*+,\s*+)?+\[)"
+    r"|[\]\d]\s*+\]\s*+,\s*+(?P<next>\[\s*+\")",
+    lambda value: _is_row(value),
+)
 
 
 @dataclass(slots=True)
@@ -40,11 +49,14 @@ class _Sentence:
 def read_wikidiverse(path: Path, *, images: Path | None = None) -> Iterator[Record | Problem]:
     """Yield the documents and what is wrong with rows and mentions; those of the form by mention come last.
 
-    Raises ValueError where the file as a whole is no JSON array, and OSError where it cannot be read.
+    Raises ValueError where the file is no JSON array or object, and OSError where it cannot be read.
     """
     folder = open_folder(images)
     sentences: dict[tuple[str, str | None], _Sentence] = {}
-    for row in read_json_rows(path):
+    for row in read_json_rows(path, _SHAPE):
+        if isinstance(row, Problem):
+            yield row
+            continue
         wrong = _bad_shape(row.value)
         if wrong is not None:
             yield Problem(row.where, "row", *wrong)
@@ -70,6 +82,13 @@ def _bad_shape(value: Any) -> tuple[str, str] | None:
             f"{len(value)} items; [sentence, image, topic, mentions] has 4, and a row for each mention 11",
         )
     return bad_text(value[0], "sentence")
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a list is a row, and not one of those within a row: mentions, candidates, words."""
+    if not isinstance(value, list) or _bad_shape(value) is not None:
+        return False
+    return isinstance(value[3], list) or (isinstance(value[_LEFT], list) and isinstance(value[_RIGHT], list))
 
 
 def _mention(where: str, value: Any) -> Named | Problem:

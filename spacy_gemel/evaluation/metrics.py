@@ -5,6 +5,7 @@ from typing import Any
 
 from spacy_gemel.evaluation.bootstrap import accuracy_interval
 from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.precision import precision_recall_f
 from spacy_gemel.evaluation.tail import TailSplit
 from spacy_gemel.pipelines import NIL
 
@@ -21,13 +22,16 @@ def summarise(
 
     Accuracies are from 0 to 1, over the mentions whose gold entity is in the KB and that the pipeline saw,
     None where there are none; `low` and `high` bound the 95 % interval. NIL golds and golds outside the KB
-    are counted apart, mentions without a gold are only counted. seconds: wall time of the pipeline; linked:
-    the mentions that it linked.
+    are counted apart, mentions without a gold are only counted. nil: the share of NIL golds that got NIL, and p, r, f
+    of the answer NIL over NIL golds and scored mentions; p is None where NIL was never answered. seconds: wall time of
+    the pipeline; linked: the mentions that it linked.
     """
     annotated = [r for r in results if r.gold]
     found = [r for r in annotated if r.predicted is not None]
     scored = [r for r in found if r.in_kb and r.gold != NIL]
     nil = [r for r in found if r.gold == NIL]
+    predicted_nil = sum(r.predicted == NIL for r in scored)
+    nil_right = sum(r.correct for r in nil)
 
     def part(keep: Callable[[MentionResult], bool]) -> dict[str, Any]:
         return accuracy(r for r in scored if keep(r))
@@ -48,10 +52,10 @@ def summarise(
         "unseen": part(lambda r: not r.seen),
         "with_image": part(lambda r: r.image),
         "without_image": part(lambda r: not r.image),
-        "nil": accuracy(nil),
+        "nil": {**accuracy(nil), **precision_recall_f(nil_right, predicted_nil, len(nil) - nil_right)},
         "not_in_kb": {"n": sum(not r.in_kb and r.gold != NIL for r in found)},
         "unannotated": {"n": len(results) - len(annotated)},
-        "predicted_nil": sum(r.predicted == NIL for r in scored),
+        "predicted_nil": predicted_nil,
         "mentions_per_second": linked / seconds if seconds > 0 else None,
     }
 

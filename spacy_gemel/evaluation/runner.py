@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """How to evaluate; None leaves the pipe's own setting. `limit` counts docs, 0 for all."""
+    """How to evaluate; None leaves the pipe's own setting. `limit` counts docs, 0 for all.
+
+    demonstrations: whether the results tell what each prompt showed, which takes the prompts to be made again.
+    """
 
     use_image: bool | None = None
     constrained: bool | None = None
@@ -49,6 +52,7 @@ class EvaluateOptions:
     limit: int = 0
     batch_size: int | None = None
     progress: bool = True
+    demonstrations: bool = True
 
 
 def evaluate(
@@ -89,7 +93,7 @@ def evaluate(
     ):
         seconds = _predict(nlp, examples, options)
         linked = sum(len(example.predicted.ents) for example in examples)
-        judge = _Judge(pipe, tail, pipe.training_golds)
+        judge = _Judge(pipe, tail, pipe.training_golds, options.demonstrations)
         results = [
             result
             for number, example in enumerate(tqdm(examples, "collect", disable=not options.progress))
@@ -132,6 +136,7 @@ class _Judge:
     pipe: LinkerPipe
     tail: TailSplit
     training_golds: frozenset[str]
+    demonstrations: bool
 
     def results_of(self, example: Example, number: int) -> list[MentionResult]:
         """One result per gold mention; `number` names the doc where it has no id."""
@@ -153,7 +158,7 @@ class _Judge:
         gold_id = gold.kb_id_ if row is None else kb.entity(row).kb_id
         predicted = None if span is None else span.kb_id_ or NIL
         shown: Sequence[Demonstration] = ()
-        if span is not None and self.pipe.settings.n_demonstrations:
+        if self.demonstrations and span is not None and self.pipe.settings.n_demonstrations:
             shown = self.pipe.demonstrations_for(doc, span)
         return MentionResult(
             doc=identity,

@@ -2,17 +2,27 @@
 
 spaCy's own `Scorer.score_links` counts a gold mention without an entity as an error of the linker, whatever
 it said. Here such a mention is left out. As there, only mentions that stand in gold and prediction alike
-are scored, and NIL for NIL is neither a hit nor a miss.
+are scored, and NIL for NIL is neither a hit nor a miss: how well NIL is told has scores of its own, nel_nil_*.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from spacy.scorer import PRFScore
+from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import registry
 
+from spacy_gemel.evaluation.precision import precision_recall_f
 from spacy_gemel.pipelines import NIL
+
+_IMAGE_KEYS = ("image", "image_features")
+_INSTEAD = (
+    "`spacy evaluate`, `spacy benchmark accuracy` and every use of spacy.Corpus.v1 hand the linker the text alone. "
+    "Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, or with examples of the "
+    "reader spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true where no pipe sets "
+    "entities)."
+)
 
 
 @registry.scorers("spacy_gemel.linker_scorer.v1")  # type: ignore[untyped-decorator]
@@ -23,15 +33,18 @@ def make_linker_scorer() -> Callable[..., dict[str, Any]]:
 
 # spaCy hands a scorer whatever the pipe's cfg and labels hold, so it must take more than it uses
 def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = str, **_: Any) -> dict[str, Any]:
-    """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, and nel_accuracy.
+    """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, nel_accuracy, and nel_nil_p/r/f.
 
     nel_accuracy is the share of right answers over the gold mentions with an entity: what METRICS.json
     calls accuracy, but golds that the KB does not hold count as wrong, as a scorer cannot see the KB. It is
     None where there is no such mention.
+    nel_nil_p/r/f: of the answer NIL, over the same mentions: right for the gold NIL, wrong for an entity, a missed one
+    where an entity was given for the gold NIL. p is None where NIL was never answered, r where it is no gold, f where
+    neither.
     resolve: the knowledge base's id for a gold that may be a URL or a title; the gold itself where there is none.
     """
     per_type: dict[str, PRFScore] = {}
-    linkable = right = 0
+    linkable = right = nil_golds = nil_answers = nil_right = 0
     for example in examples:
         golds = {(ent.start_char, ent.end_char): ent for ent in example.reference.ents}
         for ent in example.predicted.ents:
@@ -40,6 +53,9 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
                 continue
             gold, predicted = resolve(gold_ent.kb_id_), ent.kb_id_ or NIL
             counts = per_type.setdefault(gold_ent.label_, PRFScore())
+            nil_golds += gold == NIL
+            nil_answers += predicted == NIL
+            nil_right += gold == predicted == NIL
             if gold != NIL:
                 linkable += 1
                 right += gold == predicted
@@ -55,6 +71,7 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
         fn=sum(c.fn for c in per_type.values()),
     )
     types = max(len(per_type), 1)
+    nil = precision_recall_f(nil_right, nil_answers - nil_right, nil_golds - nil_right)
     return {
         "nel_score": micro.fscore,
         "nel_score_desc": "micro F",
@@ -66,4 +83,38 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
         "nel_macro_f": sum(c.fscore for c in per_type.values()) / types,
         "nel_f_per_type": {label: c.to_dict() for label, c in per_type.items()},
         "nel_accuracy": right / linkable if linkable else None,
+        **{f"nel_nil_{key}": value for key, value in nil.items()},
     }
+
+
+def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -> None:
+    """Refuse examples whose score would say nothing of the linker: a number that is wrong is worse than none.
+
+    name: of the pipe, for the message. use_image: false where it is meant to link from the text alone.
+    Raises ValueError where docs have an image in the gold that the linker was not given, and where no pipe has set
+    entities on any doc, so that there was nothing to link.
+    """
+    golds = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
+    if use_image:
+        dropped = [eg for eg in golds if _has_image(eg.reference) and not _has_image(eg.predicted)]
+        if dropped:
+            raise ValueError(
+                f"{name}: not scored: {len(dropped)} of {len(golds)} docs have an image in the gold that the linker "
+                f"was not given (the first: {_start(dropped[0].reference)}). {_INSTEAD} To measure the text alone on "
+                "purpose: `--no-image` there, or use_image = false."
+            )
+    # no mark at all on the tokens: not even a pipe that looked for entities and found none
+    if golds and not any(example.predicted.has_annotation("ENT_IOB") for example in golds):
+        raise ValueError(
+            f"{name}: not scored: not one of {len(golds)} docs with gold entities had entities to link (the first: "
+            f"{_start(golds[0].reference)}). {_INSTEAD}"
+        )
+
+
+def _has_image(doc: Doc) -> bool:
+    return any(doc.user_data.get(key) is not None for key in _IMAGE_KEYS)
+
+
+def _start(doc: Doc) -> str:
+    text = doc.text if len(doc.text) <= 50 else doc.text[:50] + "..."
+    return f"{doc.user_data['id']!r}, {text!r}" if "id" in doc.user_data else repr(text)

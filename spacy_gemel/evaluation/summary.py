@@ -11,6 +11,9 @@ def summary(metrics: dict[str, Any]) -> str:
         _line(name.replace("_", " "), metrics[name])
         for name in ("common", "tail", "seen", "unseen", "with_image", "without_image", "nil")
     ]
+    nil = metrics["nil"]
+    if nil["f"] is not None:
+        lines.append(f"NIL: precision {_percent(nil['p'])}, recall {_percent(nil['r'])}, F1 {_percent(nil['f'])}")
     lines.append(
         f"tail: {tail['entities']} entities counted at most {tail['threshold']} times, "
         f"{100 * tail['share_held']:.1f} % of all counts (asked for: {100 * tail['share']:g} %)"

@@ -17,6 +17,7 @@ class _Host(Generic[JobT]):
     not_before: float = 0.0
     slowed: float = 0.0
     due: float | None = None  # the time of its one valid entry among those that are due
+    closed: str | None = None
     jobs: list[tuple[float, int, JobT]] = field(default_factory=list)
 
 
@@ -34,12 +35,15 @@ class HostQueues(Generic[JobT]):
         self._count = itertools.count()
         self.waiting = 0
 
-    def add(self, name: str, job: JobT, ready: float = 0.0) -> None:
-        """Queue a job of a host, to start at `ready` at the earliest."""
+    def add(self, name: str, job: JobT, ready: float = 0.0) -> str | None:
+        """Queue a job of a host, to start at `ready` at the earliest; at a closed host it is not, and this says why."""
         host = self._hosts.setdefault(name, _Host(self._delay))
+        if host.closed is not None:
+            return host.closed
         heapq.heappush(host.jobs, (ready, next(self._count), job))
         self.waiting += 1
         self._announce(name, host)
+        return None
 
     def take(self, now: float) -> tuple[str, JobT] | None:
         """A host and its job that may start now and counts as running until `done`; None where none may."""
@@ -85,9 +89,13 @@ class HostQueues(Generic[JobT]):
             host.delay = min(max(2 * host.delay, 0.1), max(_SLOWEST, host.delay))
             host.slowed = now
 
-    def close(self, name: str) -> list[JobT]:
-        """Take away all jobs of the host that have not started."""
+    def close(self, name: str, why: str) -> list[JobT]:
+        """Start nothing more at the host, ever: takes away all of its jobs that have not started, and takes no others.
+
+        Jobs that run go on. why: what `add` says from now on; the first reason stays.
+        """
         host = self._hosts[name]
+        host.closed = host.closed or why
         jobs = [job for _, _, job in sorted(host.jobs, key=lambda item: item[1])]
         host.jobs.clear()
         self.waiting -= len(jobs)

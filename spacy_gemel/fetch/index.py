@@ -3,6 +3,7 @@
 {"url": "https://example.org/a.jpg", "file": "0f3c...e1.jpg", "bytes": 48213}
 """
 
+import errno
 import json
 import os
 import re
@@ -70,11 +71,16 @@ class IndexWriter:
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             self._file.truncate(whole)
+        self._size = whole
         return self
 
     def add(self, url: str, file: str, size: int) -> None:
         """Say that the image of a URL is in a file, which must be there by now. Raises OSError."""
-        self._file.write(json.dumps({"url": url, "file": file, "bytes": size}).encode("ascii") + b"\n")
+        line = json.dumps({"url": url, "file": file, "bytes": size}).encode("ascii") + b"\n"
+        if self._file.write(line) != len(line):  # a disk that fills up takes a part of it, without an error
+            self._file.truncate(self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        self._size += len(line)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

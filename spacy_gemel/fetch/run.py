@@ -2,32 +2,38 @@
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from spacy_gemel import __version__
-from spacy_gemel.fetch.download import PARTIAL, Failed, Limits, Outcome, Redirected, Stored, download
+from spacy_gemel.fetch.attempt import Attempt
+from spacy_gemel.fetch.download import PARTIAL, download
 from spacy_gemel.fetch.hosts import HostQueues
 from spacy_gemel.fetch.index import IndexWriter, fetched
+from spacy_gemel.fetch.interrupts import Interrupts
+from spacy_gemel.fetch.outcomes import CannotStore, Failed, Limits, Outcome, Redirected, Stored, unexpected
 from spacy_gemel.fetch.report import Failure, FetchReport, write_failures
 from spacy_gemel.fetch.urls import Refused, host_of, problem_of
+from spacy_gemel.fetch.workers import Workers
 from spacy_gemel.locks import held
 
 USER_AGENT = f"spacy-gemel/{__version__}"
 _WIKIMEDIA = ("wikimedia.org", "wikipedia.org", "wikinews.org", "wikidata.org", "wiktionary.org", "mediawiki.org")
-_GRACE = 3.0  # seconds that an interrupt leaves to requests that run
+_GRACE = 1.0  # seconds that an interrupt leaves to requests that run
+_LAST = 0.5  # and to their threads, once they have been cut
+_AWAKE = 1.0  # some systems do not tell a thread that waits for a lock of an interrupt
 _ASKED_TO_WAIT = "the host asks to be left alone for longer than --max-wait"
 
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """How to fetch; see `python -m spacy_gemel fetch-images --help`. Times are in seconds.
+    """How to fetch; see `python -m spacy_gemel fetch-images --help`. Times are in seconds, max_seconds of one request.
 
     backoff: before the second try, doubled for each further one.
     """
@@ -69,7 +75,7 @@ def fetch_images(
 
     refused: what the source held instead of URLs; it goes into the list of what failed.
     What fails is told in the report and in failed.jsonl, and hurts nothing else. After an interrupt, which is raised
-    when the requests that run have ended, the same call goes on with what is not there.
+    again within two seconds, the same call goes on with what is not there.
 
     Raises ValueError where another process fetches into the folder, or where Wikimedia is asked without a user agent
     that says how to reach the user; OSError where the folder cannot be written.
@@ -90,7 +96,7 @@ def _check_user_agent(urls: Sequence[str], user_agent: str | None) -> None:
     if user_agent is not None and ("@" in user_agent or "://" in user_agent or "User:" in user_agent):
         return
     for url in urls:
-        host = host_of(url)
+        host = host_of(url) if problem_of(url) is None else ""
         if any(host == name or host.endswith("." + name) for name in _WIKIMEDIA):
             raise ValueError(
                 f"{host} is Wikimedia's, whose policy asks for a user agent that says how to reach you: "
@@ -116,9 +122,10 @@ class _Fetch:
             allow_private=options.allow_private,
         )
         self.queues: HostQueues[_Job] = HostQueues(options.per_host, options.delay)
-        self.running: dict[Future[Outcome], tuple[str, _Job]] = {}
-        self.stop = threading.Event()
+        self.running: dict[Future[Outcome], tuple[str, _Job, Attempt]] = {}
         self.ending = False
+        self.interrupts = Interrupts()
+        urls = list(dict.fromkeys(urls))
         self.report = FetchReport(urls=len(urls))
         self.report.failures += [Failure(item.url, item.reason, item.detail, item.where) for item in refused]
         have = fetched(folder)
@@ -126,48 +133,74 @@ class _Fetch:
         todo = [url for url in urls if url not in have]
         self.report.before = len(urls) - len(todo)
         for url in todo:
-            self.queues.add(host_of(url), _Job(url, url))
+            problem = problem_of(url)
+            if problem is None:
+                self.queues.add(host_of(url), _Job(url, url))
+            else:
+                self.report.failures.append(Failure(url, problem))
 
     def run(self, progress: bool) -> FetchReport:
+        workers: Workers[Outcome] = Workers(self.options.workers)
         try:
             with (
-                ThreadPoolExecutor(self.options.workers, thread_name_prefix="fetch") as pool,
+                self.interrupts,
                 tqdm(total=self.queues.waiting, desc="fetch", unit=" URLs", disable=not progress) as bar,
             ):
                 try:
-                    self._loop(pool, bar)
+                    self._loop(workers, bar)
                 except BaseException:
-                    self.ending = True
-                    wait(self.running, timeout=_GRACE)
-                    self.stop.set()
-                    wait(self.running)
-                    self._settle(list(self.running), bar)  # what came in is not to be asked for again
+                    self._end(bar)
                     raise
         finally:
+            workers.close()
             write_failures(self.folder, self.report.failures)
         return self.report
 
-    def _loop(self, pool: ThreadPoolExecutor, bar: "tqdm[None]") -> None:
+    def _loop(self, workers: Workers[Outcome], bar: "tqdm[None]") -> None:
         while self.queues.waiting or self.running:
             while len(self.running) < self.options.workers and (found := self.queues.take(time.monotonic())):
-                _, job = found
+                name, job = found
                 job.tries += 1
                 job.started = time.monotonic()
-                self.running[pool.submit(download, job.now, self.folder, self.limits, self.stop)] = found
+                attempt = Attempt(self.limits.max_seconds, self.limits.allow_private)
+                future = workers.submit(partial(download, job.now, self.folder, self.limits, attempt))
+                self.running[future] = (name, job, attempt)
             start = self.queues.next_start()
             free = len(self.running) < self.options.workers
-            seconds = max(0.0, start - time.monotonic()) if start is not None and free else None
-            if self.running:
-                self._settle(wait(self.running, timeout=seconds, return_when=FIRST_COMPLETED).done, bar)
-            elif seconds:
-                time.sleep(seconds)
+            seconds = max(0.0, start - time.monotonic()) if start is not None and free else _AWAKE
+            with self.interrupts.heard():
+                if self.running:
+                    wait(self.running, timeout=min(seconds, _AWAKE), return_when=FIRST_COMPLETED)
+                else:
+                    time.sleep(seconds)
+            self._settle([future for future in self.running if future.done()], bar)
 
-    def _settle(self, done: "set[Future[Outcome]] | list[Future[Outcome]]", bar: "tqdm[None]") -> None:
+    def _end(self, bar: "tqdm[None]") -> None:
+        """End early: who is nearly done may be, the others are cut, and who hangs all the same is left behind."""
+        self.ending = True
+        try:
+            with self.interrupts.heard():
+                wait(self.running, timeout=_GRACE)
+            for _, _, attempt in self.running.values():
+                attempt.cut(Failed("interrupted"))
+            with self.interrupts.heard():
+                wait(self.running, timeout=_LAST)
+        finally:
+            # what came in is not to be asked for again
+            self._settle([future for future in self.running if future.done()], bar)
+
+    def _settle(self, done: Sequence[Future[Outcome]], bar: "tqdm[None]") -> None:
         for future in done:
-            name, job = self.running.pop(future)
+            name, job, _ = self.running.pop(future)
             self.queues.done(name)
-            outcome = future.result()  # raises where the folder cannot be written
-            ended = self._end_of(name, job, outcome, bar)
+            try:
+                ended = self._end_of(name, job, future.result(), bar)
+            except CannotStore:
+                if self.ending:
+                    continue  # what ended it is raised, and not this
+                raise
+            except Exception as error:
+                ended = unexpected(error)
             if isinstance(ended, Stored):
                 self.index.add(job.url, ended.file, ended.bytes)
                 self.report.files.add(ended.file)
@@ -190,15 +223,15 @@ class _Fetch:
         seconds = self.options.backoff * 2 ** (job.tries - 1) * random.uniform(1.0, 1.5)
         pause = outcome.wait if outcome.wait is not None else (seconds if outcome.busy else 0.0)
         if pause > self.options.max_wait:
-            for other in self.queues.close(name):
-                self._fail(other, _ASKED_TO_WAIT, f"it said {pause:.0f} s")
+            said = f"{name} said {pause:.0f} s"
+            for other in self.queues.close(name, said):
+                self._fail(other, _ASKED_TO_WAIT, said)
                 bar.update()
-            return Failed(_ASKED_TO_WAIT, f"it said {pause:.0f} s")
+            return Failed(_ASKED_TO_WAIT, said)
         self.queues.pause(name, now + pause)
         if not outcome.again or job.tries > self.options.retries:
             return outcome
-        self.queues.add(name, job, ready=now + max(pause, 0.0 if outcome.wait is not None else seconds))
-        return None
+        return self._queue(job, ready=now + max(pause, 0.0 if outcome.wait is not None else seconds))
 
     def _follow(self, job: _Job, url: str) -> Failed | None:
         """Queue the next hop of a redirect at its host, under that host's limits."""
@@ -212,8 +245,11 @@ class _Fetch:
             return Failed("too many redirects", " -> ".join(job.hops)[:500])
         job.now = url
         job.tries -= 1  # a hop is no failure
-        self.queues.add(host_of(url), job)
-        return None
+        return self._queue(job)
+
+    def _queue(self, job: _Job, ready: float = 0.0) -> Failed | None:
+        closed = self.queues.add(host_of(job.now), job, ready)
+        return None if closed is None else Failed(_ASKED_TO_WAIT, closed)
 
     def _fail(self, job: _Job, reason: str, detail: str) -> None:
         self.report.failures.append(Failure(job.url, reason, detail, tries=job.tries))

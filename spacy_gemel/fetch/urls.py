@@ -82,8 +82,8 @@ def problem_of(url: str) -> str | None:
 
 
 def host_of(url: str) -> str:
-    """The host that a URL asks, in lower case, without its port."""
-    return (urlsplit(url).hostname or "").lower()
+    """The host that a URL asks, in lower case, without its port and the dot of a full name."""
+    return (urlsplit(url).hostname or "").lower().rstrip(".")
 
 
 def _refusal(where: str, url: Any, field_name: str) -> Refused | None:

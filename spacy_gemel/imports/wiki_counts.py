@@ -32,7 +32,7 @@ class TargetCounts:
         work.store.execute("CREATE TABLE target_count (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
 
     def add(self, targets: NDArray[np.int64]) -> None:
-        """Count each of these once."""
+        """Count each of these once: numbers of link targets, (links,)."""
         self._parts.append(targets.copy())  # a view would keep the whole of its block
         self._waiting += len(targets)
         if self._waiting >= _NUMBERS:

@@ -23,6 +23,7 @@ def read_wikidata(sources: Sequence[Path], options: ImportOptions, work: Work) -
 
     Labels, aliases and descriptions are those of the language, else those that Wikidata keeps for all languages. The
     site's title is an alias where the label is the name, and the other way round: golds come as both.
+    Raises ValueError for names that are neither.
     """
     if options.names not in (None, "label", "title"):
         raise ValueError(f"--names must be label or title, not {options.names!r}")

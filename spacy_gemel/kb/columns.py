@@ -16,7 +16,7 @@ from spacy_gemel.kb.trie import TokenArray
 
 @dataclass(slots=True)
 class Columns:
-    """The numbers of all entities, batch by batch.
+    """The numbers of all entities, batch by batch, each batch a one-dimensional array.
 
     hashes, counts   one number per entity
     tokens           the names that can enter the trie, one after the other

@@ -11,7 +11,8 @@ from spacy_gemel.kb.trie import LEAF_BLOCK, TrieArrays, plain_rows, token_dtype
 def check_trie(arrays: TrieArrays, counts: NDArray[np.int64], vocab_size: int) -> list[str]:
     """Read all arrays of a trie over ``len(counts)`` entities and list what is wrong; empty if sound.
 
-    The arrays must fit together in length, as ``NameTrie`` checks; nothing is raised where they do.
+    counts: of the entities, (entities,). The arrays must fit together in length, as ``NameTrie`` checks; nothing is
+    raised where they do.
     """
     problems: list[str] = []
     if arrays.tokens.dtype != token_dtype(vocab_size):

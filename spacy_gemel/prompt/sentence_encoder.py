@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spacy_gemel.language.tokenizer import missing_model_message
 
 _BATCH = 64
+_NOTHING = "?"  # read in place of a mention without a token, such as a blank: no model reads nothing
 
 
 class SentenceEncoder:
@@ -21,7 +22,7 @@ class SentenceEncoder:
     def __call__(self, mentions: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of some mentions, (mentions, width), in fp32."""
         vectors: NDArray[np.float32] = self.model.encode(
-            list(mentions), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True
+            _readable(mentions, self.model.tokenizer), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True
         )
         return np.asarray(vectors, dtype=np.float32)
 
@@ -36,9 +37,10 @@ class PoolerEncoder:
     def __call__(self, mentions: Sequence[str]) -> NDArray[np.float32]:
         """The vectors of some mentions, (mentions, width), in fp32."""
         rows = []
+        mentions = _readable(mentions, self.tokenizer)
         for start in range(0, len(mentions), _BATCH):
             batch = self.tokenizer(
-                list(mentions[start : start + _BATCH]), padding=True, truncation=True, return_tensors="pt"
+                mentions[start : start + _BATCH], padding=True, truncation=True, return_tensors="pt"
             ).to(self.model.device)
             with torch.no_grad():
                 rows.append(self.model(**batch).pooler_output.float().cpu().numpy())
@@ -70,6 +72,10 @@ def load_sentence_encoder(
         return PoolerEncoder(model, AutoTokenizer.from_pretrained(name, revision=revision))
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("sentence encoder", name, error)) from error
+
+
+def _readable(mentions: Sequence[str], tokenizer: Any) -> list[str]:
+    return [mention if len(tokenizer.encode(mention)) else _NOTHING for mention in mentions]
 
 
 def _is_sentence_transformer(name: str, revision: str | None) -> bool:

@@ -127,7 +127,10 @@ def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, project
 
 
 def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dtype: str | None) -> VisionEncoder:
-    """Any vision encoder of transformers (ViT, BEiT, ResNet): its pooled output, else its first hidden state."""
+    """Any vision encoder of transformers (ViT, BEiT, ResNet): its pooled output, else its first hidden state.
+
+    Raises ValueError if it cannot be loaded.
+    """
     import transformers
 
     options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype)}

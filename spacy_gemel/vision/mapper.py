@@ -9,7 +9,7 @@ def linear_mapper(prefix_length: int) -> Model[Floats2d, Floats2d]:
 
     prefix_length: soft tokens per image, k in the paper (4 there, searched over 1, 2, 4, 8).
     The sizes are set when the frozen models are known. thinc's own layer, not a wrapped torch one: it is
-    saved without pickle and takes its shape from what is loaded.
+    saved without pickle and takes its shape from what is loaded. Raises ValueError for a prefix_length below 1.
     """
     if prefix_length < 1:
         raise ValueError(f"prefix_length must be at least 1, not {prefix_length}.")

@@ -12,7 +12,9 @@ from spacy.tokens import DocBin
 from spacy_gemel.corpus.converters import CONVERTERS, convert, report_path
 from spacy_gemel.corpus.docs import doc_of
 from spacy_gemel.corpus.jsonl import parse_line, read_jsonl
+from spacy_gemel.corpus.overlaps import apart
 from spacy_gemel.corpus.records import Mention, Problem, Record
+from spacy_gemel.fetch.index import IndexWriter
 
 GOOD = {
     "id": 7,
@@ -57,7 +59,7 @@ def test_converts_mentions_image_and_id(tmp_path: Path) -> None:
 def test_counts_what_it_leaves_out_by_reason_with_file_and_line(tmp_path: Path) -> None:
     spans = [
         {"start": 0, "end": 4, "kb_id": "a"},
-        {"start": 2, "end": 9, "kb_id": "overlaps"},
+        {"start": 0, "end": 4, "kb_id": "at the same place"},
         {"start": 5, "end": 99, "kb_id": "outside"},
         {"start": True, "end": 4, "kb_id": "bool"},
         {"start": 4, "end": 5, "kb_id": "blank"},
@@ -88,9 +90,9 @@ def test_counts_what_it_leaves_out_by_reason_with_file_and_line(tmp_path: Path) 
         "read": 8,
         "kept": 2,
         "dropped": {
+            "another mention has its place": 1,
             "kb_id is not a string": 1,
             "not an object": 1,
-            "overlaps an earlier mention": 1,
             "start and end are not inside the text": 1,
             "start or end is not a whole number": 1,
             "the mention is blank": 1,
@@ -103,6 +105,57 @@ def test_counts_what_it_leaves_out_by_reason_with_file_and_line(tmp_path: Path) 
     assert any(f"{tmp_path / 'in.jsonl'}:2, mention 3" in line for line in written["problems"])
     (doc,) = docs_of(out)
     assert [e.kb_id_ for e in doc.ents] == ["a", ""]
+
+
+def test_mentions_that_overlap_go_into_further_docs(tmp_path: Path) -> None:
+    (tmp_path / "x.jpg").write_bytes(b"picture")
+    spans = [(9, 20, "Lena"), (14, 20, "Quist"), (0, 20, "both"), (0, 4, "Otto"), (9, 13, "first"), (9, 20, "Lena")]
+    mentions = [{"start": start, "end": end, "kb_id": kb_id, "label": kb_id} for start, end, kb_id in spans]
+    row = {"id": 1, "text": "Otto and Lena Quist.", "image": "x.jpg", "mentions": mentions}
+    report = convert("jsonl", write(tmp_path / "in.jsonl", [row, GOOD]), tmp_path / "o.spacy", progress=False)
+    docs = docs_of(tmp_path / "o.spacy")
+    assert [[(e.text, e.kb_id_) for e in doc.ents] for doc in docs] == [
+        [("Otto and Lena Quist.", "both")],
+        [("Otto", "Otto"), ("Lena Quist.", "Lena")],
+        [("Lena", "first"), ("Quist.", "Quist")],
+        [("Mercuryrises", "Mercury (planet)"), ("Java", "NIL")],
+    ]
+    assert {doc.text for doc in docs[:3]} == {row["text"]}
+    assert all(doc.user_data == {"id": "1", "image": "x.jpg"} for doc in docs[:3])
+    written = report.to_dict()
+    assert written["docs"] == {"written": 4, "for_overlapping_mentions": 2}
+    assert written["rows"] == {"read": 2, "kept": 2, "dropped": {}}
+    assert (written["mentions"]["read"], written["mentions"]["kept"], written["mentions"]["dropped"]) == (8, 7, {})
+    assert written["alignment"]["same_mention_listed_again"] == 1
+    assert written["images"] == {"named": 4, "missing": 1}
+    assert "2 further docs were made for mentions that overlap others" in report.summary()
+
+
+def test_a_url_is_no_path(tmp_path: Path) -> None:
+    """It stays where other data sets have it, and the folder that fetch-images filled is asked for it later."""
+    url = "https://upload.example.org/a/b%20c.jpg?x=1"
+    rows = [{"text": "Java", "image": f" {url}\n"}, {"text": "Java", "image": "HTTP://example.org/d.png"}, GOOD]
+    source = write(tmp_path / "raw" / "in.jsonl", rows)
+    report = convert("jsonl", source, tmp_path / "data" / "o.spacy", progress=False)
+    assert report.to_dict()["docs_not_annotated"] == 2
+    first, second, third = (doc.user_data for doc in docs_of(tmp_path / "data" / "o.spacy"))
+    assert first == {"image_url": url}
+    assert second == {"image_url": "HTTP://example.org/d.png"}
+    assert third == {"id": "7", "image": "../raw/images/7.jpg"}
+    written = report.to_dict()
+    assert written["images"] == {"named": 1, "missing": 1}
+    assert (written["image_urls"], written["image_urls_without_a_file"]) == (2, 2)
+    assert "2 docs know only their image's URL: fetch-images downloads" in report.summary()
+
+    name = "0123456789abcdef0123456789abcdef.jpg"
+    with IndexWriter(tmp_path / "pictures") as index:
+        (tmp_path / "pictures" / name).write_bytes(b"12345")
+        index.add(url, name, 5)
+    report = convert("jsonl", source, tmp_path / "data" / "o.spacy", images=tmp_path / "pictures", progress=False)
+    first, second, _ = (doc.user_data for doc in docs_of(tmp_path / "data" / "o.spacy"))
+    assert first == {"image": f"../pictures/{name}", "image_url": url}
+    assert second == {"image_url": "HTTP://example.org/d.png"}
+    assert report.image_urls_alone == 1
 
 
 def test_counts_images_that_are_not_there(tmp_path: Path) -> None:
@@ -136,6 +189,29 @@ def test_one_clear_error(
     with pytest.raises(ValueError, match=says):
         convert(dataset, source, tmp_path / out, lang=lang, progress=False)
     assert not (tmp_path / out).exists()
+
+
+def test_the_report_is_written_however_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "o.spacy"
+    with pytest.raises(ValueError, match="not one usable row of 2"):
+        convert("jsonl", write(tmp_path / "in.jsonl", [b"{", {"text": 1}]), out, progress=False)
+    written = json.loads(report_path(out).read_text())
+    assert written["rows"] == {"read": 2, "kept": 0, "dropped": {"no text": 1, "not JSON": 1}}
+    assert "not one usable row" in written["stopped"]
+
+    def breaks(path: Path):
+        yield Record(f"{path}:1", "Java", mentions=(Mention(0, 4, "x"),))
+        raise OSError("the disk is gone")
+
+    monkeypatch.setitem(CONVERTERS, "breaks", breaks)
+    with pytest.raises(OSError, match="the disk is gone"):
+        convert("breaks", tmp_path / "in.jsonl", out, progress=False)
+    written = json.loads(report_path(out).read_text())
+    assert written["stopped"] == "OSError: the disk is gone"
+    assert (written["rows"]["read"], written["mentions"]["kept"], written["docs"]["written"]) == (1, 1, 0)
+    assert not out.exists()
+    convert("jsonl", write(tmp_path / "in.jsonl", [GOOD]), out, progress=False)
+    assert json.loads(report_path(out).read_text())["stopped"] is None
 
 
 def test_another_data_set_is_one_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +256,34 @@ NLP = spacy.blank("en")
 
 
 @settings(max_examples=300, deadline=None)
+@given(TEXT, st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29), st.sampled_from("xy")), max_size=8))
+def test_mentions_that_overlap_are_all_in_some_doc(text: str, spans: list[tuple[int, int, str]]) -> None:
+    mentions = [
+        Mention(start, end, kb_id)
+        for start, end, kb_id in spans
+        if start < end <= len(text) and text[start:end].strip()
+    ]
+    split = apart(Record("f:1", text, mentions=tuple(mentions)))
+    assert [part.rows for part in split.records] == [1] + [0] * (len(split.records) - 1)
+    kept = [mention for part in split.records for mention in part.mentions or ()]
+    assert len(kept) + len(split.problems) + split.records[0].merged == len(mentions)
+    # every place is there once, with the gold that came first
+    golds: dict[tuple[int, int], str] = {}
+    for mention in mentions:
+        golds.setdefault((mention.start, mention.end), mention.kb_id)
+    assert {(mention.start, mention.end): mention.kb_id for mention in kept} == golds and len(kept) == len(golds)
+    for part in split.records:
+        doc, problems, _ = doc_of(part, NLP.make_doc, None)
+        assert not problems and len(doc.ents) == len(part.mentions or ())
+
+
+def test_mentions_that_are_not_annotated_stay_so() -> None:
+    (record,) = apart(Record("f:1", "Java")).records
+    assert record.mentions is None
+    assert not doc_of(record, NLP.make_doc, None)[0].has_annotation("ENT_IOB")
+
+
+@settings(max_examples=300, deadline=None)
 @given(
     st.one_of(
         st.binary(max_size=60),
@@ -200,7 +304,8 @@ NLP = spacy.blank("en")
 def test_no_line_raises(line: bytes) -> None:
     for item in parse_line(line, where="f:1", folder=Path()):
         if isinstance(item, Record):
-            doc_of(item, NLP.make_doc, item.image_for(Path()))
+            for part in apart(item).records:
+                doc_of(part, NLP.make_doc, part.image_for(Path()))
 
 
 def test_a_blank_line_and_a_byte_order_mark_are_no_rows(tmp_path: Path) -> None:

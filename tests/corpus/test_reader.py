@@ -26,10 +26,10 @@ def corpus(path: Path, *texts: str, **user_data: object) -> Path:
 
 
 def test_the_image_is_on_predicted_and_reference(tmp_path: Path) -> None:
-    path = corpus(tmp_path / "data" / "train.spacy", "Java coffee", image="../images/1.jpg", id="a")
+    path = corpus(tmp_path / "data" / "train.spacy", "Java coffee", image="../images/1.jpg", id="a", image_url="u")
     (example,) = multimodal_corpus(str(path))(spacy.blank("en"))
     image = str(tmp_path / "images" / "1.jpg")
-    assert example.predicted.user_data == {"id": "a", "image": image}
+    assert example.predicted.user_data == {"id": "a", "image": image, "image_url": "u"}
     assert example.reference.user_data["image"] == image
     assert not example.predicted.ents
 

@@ -204,6 +204,7 @@ def test_wikimel(tmp_path: Path) -> None:
     assert written["alignment"] == {
         "by_given_offsets": 0,
         "verbatim": 4,
+        "part_of_a_longer_word": 0,
         "tolerant": {"small words": 1},
         "not_found": {"listed more often than it occurs": 1},
         "same_mention_listed_again": 1,
@@ -353,13 +354,85 @@ def test_a_folder_says_which_files_to_give(tmp_path: Path) -> None:
         convert("mimic", tmp_path / "empty", tmp_path / "o.spacy")
 
 
-@pytest.mark.parametrize("dataset", ["mimic", "wikimel", "richpediamel", "wikidiverse"])
-def test_a_file_broken_in_the_middle_is_one_error_and_writes_nothing(tmp_path: Path, dataset: str) -> None:
+@pytest.mark.parametrize("dataset", ["mimic", "wikimel", "richpediamel"])
+@pytest.mark.parametrize("keyed", [False, True], ids=["array", "object"])
+def test_a_damaged_row_is_named_and_those_behind_it_are_read(tmp_path: Path, dataset: str, keyed: bool) -> None:
+    rows = [
+        json.dumps({"id": number, "sentence": f"Ada {number}", "mentions": ["Ada"], "answer": ["Q1"]}).encode()
+        for number in range(7)
+    ]
+    rows[1] = rows[1].replace(b", ", b" ", 1)
+    rows[2] = rows[2].replace(b"Ada", b"\xc4da", 1)
+    rows[4] = rows[4][:-1]
+    if keyed:
+        rows = [b'"%d": ' % number + row for number, row in enumerate(rows)]
     source = tmp_path / "x.json"
-    source.write_text('[{"id": 1, "sentence": "Ada", "mention": ["Ada"], "answer": ["Q1"]},\n{"id": 2, broken]')
-    with pytest.raises(ValueError, match=r"x\.json:2: not JSON"):
-        convert(dataset, source, tmp_path / "o.spacy", progress=False)
-    assert not (tmp_path / "o.spacy").exists()
+    source.write_bytes(b"{" * keyed + b"[" * (not keyed) + b",\n".join(rows))  # and the last bracket is missing
+    _, docs, written = run(dataset, source)
+    assert [doc.user_data["id"] for doc in docs] == ["0", "3", "5", "6"]
+    assert written["rows"] == {"read": 7, "kept": 4, "dropped": {"not JSON": 2, "not UTF-8": 1}}
+    assert written["file_damage"] == {"not JSON": 1}
+    assert written["stopped"] is None
+    for number, problem in zip((2, 3, 5, 7), written["problems"], strict=True):
+        assert problem.startswith(f"{source}:{number}, item {number}: ")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '["Ada 1", "http://x/1.jpg", "t", [["Ada", "Person", 0, 3, "nil"], ["1", "Number", 4, 5, "nil"]]]',
+        '["Ada 1", null, "Ada", "Person", ["a"], ["b", "c"], "nil", ["u", "v"], "t", 0, 3]',
+    ],
+    ids=["by sentence", "by mention"],
+)
+def test_a_damaged_row_of_wikidiverse(tmp_path: Path, row: str) -> None:
+    no_head = row.replace("null", "nul").replace("http", 'ht"tp')
+    rows = [row, row[:-1], row[:-2], row, no_head, row, row.replace("]", ""), no_head, row, row[1:], row]
+    source = tmp_path / "x.json"
+    source.write_text("[" + ",\n".join(rows) + "]")
+    _, docs, written = run("wikidiverse", source)
+    assert written["rows"]["kept"] == 5
+    assert [doc.text for doc in docs] == ["Ada 1"] * (5 if "http" in row else 1)
+    named = " ".join(written["problems"])
+    assert all(f"x.json:{line}, item" in named for line in (2, 3, 5, 7, 10))
+    # what is damaged at its beginning, behind a row without an end, may go with that one
+    assert "line 8; the next row is read from line 9" in named
+
+
+def test_a_place_inside_another_word_is_counted_apart_and_listed(tmp_path: Path) -> None:
+    rows = {
+        "1": {"sentence": "Ann met Anna", "mentions": ["Ann", "Ann"], "answer": ["Q1", "Q2"]},
+        "2": {"sentence": "Ann met Anna", "mentions": ["Ann", "Ann"], "answer": ["Q1", "Q1"]},
+        "3": {"sentence": "Canada met ADA", "mentions": ["Ada"], "answer": ["Q3"]},
+        "4": {"sentence": "An Icelandic poet", "mentions": ["Iceland"], "answer": ["Q4"]},
+    }
+    report, docs, written = run("wikimel", write(tmp_path / "x.json", rows))
+    assert [ents(doc) for doc in docs] == [
+        [("Ann", "ENTITY", "Q1")],
+        [("Ann", "ENTITY", "Q1")],
+        [("ADA", "ENTITY", "Q3")],
+        [("Icelandic", "ENTITY", "Q4")],
+    ]
+    assert written["alignment"] == {
+        "by_given_offsets": 0,
+        "verbatim": 2,
+        "part_of_a_longer_word": 1,
+        "tolerant": {"case, marks or punctuation": 1},
+        "not_found": {"listed more often than it occurs": 1},
+        "same_mention_listed_again": 1,
+    }
+    (doubtful,) = written["found_inside_a_longer_word"]
+    assert doubtful.endswith("item 4: An [Iceland]ic poet")
+    assert "1 x found only inside a longer word" in report.summary()
+
+
+def test_a_mention_listed_twice_at_one_place_does_not_go_elsewhere(tmp_path: Path) -> None:
+    given = [["Ada", "Person", 0, 3, gold] for gold in (f"{WIKI}A", f"{WIKI}A", f"{WIKI}B")]
+    _, (doc,), written = run("wikidiverse", write(tmp_path / "x.json", [["Ada and Ada", None, "t", given]]))
+    assert [(ent.start_char, ent.kb_id_) for ent in doc.ents] == [(0, "A")]
+    assert written["mentions"]["read"] == 3
+    assert written["alignment"]["same_mention_listed_again"] == 1
+    assert written["mentions"]["dropped"] == {"another mention has its place": 1}
 
 
 def test_the_command(tmp_path: Path) -> None:
@@ -438,4 +511,5 @@ def test_images_that_were_fetched_are_found_by_their_url(tmp_path: Path) -> None
         report = convert(dataset, tmp_path / source, out, images=tmp_path / "pictures", progress=False)
         first = next(iter(DocBin().from_disk(out).get_docs(spacy.blank("en").vocab)))
         assert first.user_data["image"] == f"../pictures/{name}"
-        assert report.images_missing == (dataset == "jsonl")
+        assert report.images_missing == 0
+        assert report.image_urls_alone == (dataset == "jsonl")

@@ -126,6 +126,8 @@ def test_linked_once_more_without_overwrite_nothing_is_lost(trained: Language, s
     assert rounded(trained(doc)) == before
     [unpacked] = DocBin(store_user_data=True, docs=[doc]).get_docs(trained.vocab)
     assert rounded(trained(unpacked)) == before  # where the rows have become tuples
+    cut = doc[2:].as_doc(copy_user_data=True)
+    assert rounded(trained(cut)) == before
     doc.set_ents([])
     assert "gemel_candidates" not in trained(doc).user_data  # what is no entity any more is not kept
 

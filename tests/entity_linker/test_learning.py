@@ -158,6 +158,13 @@ def test_discarded_labels_are_not_learned(models: Path, kb: Path) -> None:
     assert loss_of(choosy, only) == 0
 
 
+def test_nothing_but_discarded_labels_is_refused(models: Path, kb: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"no usable mention: all entities in 6 docs.*labels_discard names \(GOD, ENT\)"
+    ):
+        make_nlp(models, kb, labels_discard=["GOD", "ENT"])
+
+
 RULES: dict[str, tuple[list[dict[str, Any]], int]] = {
     "all are found": ([{"label": "ENT", "pattern": "Mercury"}], 1),
     "one of another label": ([{"label": "PERSON", "pattern": "Mercury"}], 1),

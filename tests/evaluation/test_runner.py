@@ -68,6 +68,9 @@ def test_the_numbers(data: Path) -> None:
         ("nil", 2, 0.5),
     ]:
         assert (metrics[key]["n"], metrics[key]["accuracy"]) == (n, pytest.approx(accuracy)), key
+    # NIL was answered once, rightly, and missed once
+    assert {key: metrics["nil"][key] for key in "prf"} == {"p": 1.0, "r": 0.5, "f": pytest.approx(2 / 3)}
+    assert "NIL: precision 100.0, recall 50.0, F1 66.7" in summary(metrics)
     # 60 + 30 + 8 + 2: the two least counted hold exactly the tenth
     assert (metrics["tail"]["threshold"], metrics["tail"]["entities"]) == (8, 2)
     assert metrics["not_in_kb"] == {"n": 1}

@@ -45,6 +45,21 @@ def test_by_hand() -> None:
     assert scores["nel_macro_r"] == pytest.approx((1 / 3 + 1 / 2) / 2)
     assert scores["nel_f_per_type"]["A"]["p"] == pytest.approx(1 / 3)
     assert scores["nel_accuracy"] == pytest.approx(2 / 5)
+    # NIL answered three times, once rightly; one of two NIL golds found
+    assert scores["nel_nil_p"] == pytest.approx(1 / 3)
+    assert scores["nel_nil_r"] == pytest.approx(1 / 2)
+    assert scores["nel_nil_f"] == pytest.approx(2 / 5)
+
+
+def test_nil_where_there_is_little_to_say_of_it() -> None:
+    def nil(*rows: tuple[str, str, str]) -> list[float | None]:
+        scores = linker_score([example(*rows)])
+        return [scores[f"nel_nil_{key}"] for key in "prf"]
+
+    assert nil(("A", "x", "x")) == [None, None, None]
+    assert nil(("A", "NIL", "x")) == [None, 0.0, 0.0]
+    assert nil(("A", "x", "NIL")) == [0.0, None, 0.0]
+    assert nil(("A", "", "NIL"), ("A", "NIL", "NIL")) == [1.0, 1.0, 1.0], "a mention without a gold says nothing"
 
 
 def test_a_gold_without_an_entity_is_no_error() -> None:

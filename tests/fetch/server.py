@@ -76,11 +76,37 @@ class Server(ThreadingHTTPServer):
         self.answers[path] = answer
         return self.url(path)
 
-    def flood(self, path: str, length: str) -> str:
+    def drip_headers(self, path: str, pause: float, begin: bytes = b"HTTP/1.0 200 OK\r\nX-Long: ") -> str:
+        """Headers that come a byte at a time and never end."""
+
+        def answer(handler: Any) -> None:
+            handler.wfile.write(begin)
+            while True:
+                handler.wfile.write(b"x")
+                handler.wfile.flush()
+                time.sleep(pause)
+
+        self.answers[path] = answer
+        return self.url(path)
+
+    def go_on(self, path: str) -> str:
+        """Interim answers without an end."""
+
+        def answer(handler: Any) -> None:
+            while True:
+                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                time.sleep(0.005)
+
+        self.answers[path] = answer
+        return self.url(path)
+
+    def flood(self, path: str, length: str, status: int = 200, **headers: str) -> str:
         """A body without an end, whatever its length is said to be."""
 
         def answer(handler: Any) -> None:
-            handler.send_response(200)
+            handler.send_response(status)
+            for name, value in headers.items():
+                handler.send_header(name.replace("_", "-"), value)
             if length:
                 handler.send_header("Content-Length", length)
             handler.end_headers()

@@ -56,8 +56,12 @@ def test_a_closed_host_gives_its_jobs_back() -> None:
         queues.add("a", job)
     queues.add("b", "other")
     assert queues.take(0.0) == ("a", "x")
-    assert queues.close("a") == ["y", "z"]
+    assert queues.close("a", "enough") == ["y", "z"]
+    assert queues.add("a", "again") == "enough"
     queues.done("a")
+    assert queues.add("a", "again", ready=1.0) == "enough"
+    assert queues.close("a", "really") == []
+    assert queues.add("a", "again") == "enough"
     assert queues.take(0.0) == ("b", "other")
     assert (queues.take(9.0), queues.waiting) == (None, 0)
 

@@ -1,9 +1,12 @@
 """The index as others read it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_gemel.fetch.index import IndexWriter, fetched, local_image
@@ -48,6 +51,7 @@ def test_a_changed_index_is_read_again(tmp_path: Path) -> None:
         assert local_image(f"http://a/{n}", tmp_path) == tmp_path / NAME
 
 
+@settings(deadline=None)  # a file system on a busy machine
 @given(st.lists(st.text(), max_size=5), st.binary(max_size=30).filter(lambda tail: b"\n" not in tail))
 def test_whatever_a_writer_left_the_next_one_goes_on(tmp_path_factory: object, urls: list[str], tail: bytes) -> None:
     folder = tmp_path_factory.mktemp("index")  # type: ignore[attr-defined]
@@ -60,3 +64,24 @@ def test_whatever_a_writer_left_the_next_one_goes_on(tmp_path_factory: object, u
     with IndexWriter(folder) as index:
         index.add("last", NAME, 3)
     assert set(fetched(folder)) == {*urls, "last"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on a file's size")
+def test_a_disk_that_is_full_leaves_whole_lines(tmp_path: Path) -> None:
+    """The system writes a part of the line and calls that a success; a process of its own, as the limit is for all."""
+    script = (
+        "import resource, signal, sys\nfrom pathlib import Path\nfrom spacy_gemel.fetch.index import IndexWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (250, 250))\n"
+        "with IndexWriter(Path(sys.argv[1])) as index:\n"
+        "    for n in range(9):\n        try:\n            index.add(f'http://a/{n}', sys.argv[2], 3)\n"
+        "        except OSError as error:\n            print(n, error)\n"
+    )
+    (tmp_path / NAME).write_bytes(b"abc")
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path), NAME], capture_output=True, text=True, check=True
+    )
+    assert "No space left on device" in done.stdout.splitlines()[0]
+    index = (tmp_path / "index.jsonl").read_bytes()
+    assert index.endswith(b"}\n")
+    assert [json.loads(row)["url"] for row in index.splitlines()] == [f"http://a/{n}" for n in range(3)]
+    assert len(done.stdout.splitlines()) == 6

@@ -124,3 +124,17 @@ def test_what_needs_no_preparation(models: Path) -> None:
             retriever.index(corpus)
             retriever.prepare(MENTIONS, 3)
             assert [retriever.rank(query, "text", 3) for query in MENTIONS] == expected
+
+
+@pytest.mark.parametrize("pooling", [None, "pooler", "cls", "mean"])
+def test_a_mention_without_a_token_is_ranked_like_any(models: Path, pooling: str | None) -> None:
+    """A blank entity, where the encoder's tokenizer adds no tokens of its own: alone, in company, and in the store."""
+    plain = pooling is not None
+    retriever = sentence_transformer_retriever(str(models / f"sentence_encoder{'-plain' * plain}"), pooling=pooling)
+    retriever.load("cpu")
+    retriever.index([*MENTIONS, " "])
+    retriever.prepare(["\n", "Java"], 2)
+    for mention in ("", "\t", "\n"):
+        assert len(retriever.rank(mention, "text", 3)) == 3
+        assert retriever.scores([mention])[0, -1] == pytest.approx(1)  # as similar as can be to the blank in the store
+    assert np.isfinite(retriever.scores([" ", "Java"])).all()

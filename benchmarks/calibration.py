@@ -1,0 +1,208 @@
+"""What `calibrate` brings on the mini world with a fifth of its entities taken out of the knowledge base.
+
+python -m benchmarks.calibration [--pipeline training/model-best] [--data data/mini] [--draws 3] [--share 0.2]
+
+Trains nothing. In each draw a share of the entities that are gold in dev or test is left out of the knowledge base and
+of the demonstrations, as if nobody had known them, and their mentions become NIL. The pipeline is calibrated on dev,
+and measured on test as it was and as it was saved. Only a run of the default size writes to benchmarks/results.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.keeping import write_json
+from benchmarks.machine import describe_machine
+from benchmarks.running import say
+from benchmarks.subject import linker_in
+from benchmarks.worlds import MODELS, ROOT
+from spacy_gemel.corpus.converters import convert
+from spacy_gemel.evaluation.calibrated import decision_of, save_calibrated
+from spacy_gemel.evaluation.calibration import Decision, calibrate
+from spacy_gemel.evaluation.confidence import Cases, cases_of, confidence, expected_calibration_error, figures
+from spacy_gemel.evaluation.confidence import reliability as reliability_of
+from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
+from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.language.tokenizer import load_tokenizer
+from spacy_gemel.pipelines import load_pipeline
+from spacy_gemel.prompt.demonstrations import DemonstrationStore
+
+DRAWS = 3
+SHARE = 0.2
+SPLITS = ("dev", "test")
+OPTIONS = EvaluateOptions(tail_share=0.2, progress=False, demonstrations=False)
+MEANS = ("ece", "nil_f", "linking_f", "accuracy", "accuracy_with_nil")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and at the default size keep."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__.split("\n")[0])
+    parser.add_argument("--pipeline", type=Path, default=ROOT / "training" / "model-best")
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "mini")
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--share", type=float, default=SHARE)
+    told = parser.parse_args(arguments)
+    for path in (told.pipeline / "config.cfg", told.data / "test.jsonl"):
+        if not path.is_file():
+            parser.error(f"{path}: not there; `python -m spacy project run all` makes the pipeline and its data")
+    draws = []
+    for seed in range(told.draws):
+        with tempfile.TemporaryDirectory() as folder:
+            draws.append(measure(told.pipeline, told.data, Path(folder), told.share, seed))
+        say(f"draw {seed}: " + json.dumps({when: draws[-1]["test"][when]["nil_f"] for when in ("before", "after")}))
+    result = {
+        "share_left_out": told.share,
+        "mean_on_test": {
+            when: {key: _mean([draw["test"][when][key] for draw in draws]) for key in MEANS}
+            for when in ("before", "after")
+        },
+        "draws": draws,
+        "machine": describe_machine(),
+    }
+    if (told.draws, told.share) == (DRAWS, SHARE):
+        write_json(ROOT / "benchmarks" / "results" / "calibration.json", result)
+    print(json.dumps(result))
+
+
+def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -> dict[str, Any]:
+    """One draw: everything in `folder`."""
+    unknown = draw(data, share, seed)
+    say(f"draw {seed}: {len(unknown)} entities are left out")
+    prepare(pipeline, data, folder, unknown)
+    start = time.perf_counter()
+    nlp = load_pipeline(str(folder / "pipeline"))
+    _, dev = evaluate(nlp, folder / "dev.spacy", OPTIONS)
+    found = calibrate(dev, decision_of(nlp))
+    seconds = time.perf_counter() - start
+    metrics, test = evaluate(nlp, folder / "test.spacy", OPTIONS)
+    save_calibrated(nlp, found.after, folder / "calibrated")
+    calibrated = load_pipeline(str(folder / "calibrated"))
+    if decision_of(calibrated) != found.after:
+        raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {found.after}")
+    metrics_after, test_after = evaluate(calibrated, folder / "test.spacy", OPTIONS)
+    other = gold_likelihood_temperature(dev)
+    return {
+        "seed": seed,
+        "entities_left_out": len(unknown),
+        "seconds_of_calibration": round(seconds, 1),
+        "temperature": found.after.temperature,
+        "threshold": found.after.threshold,
+        "notes": found.notes,
+        "dev": {
+            "mentions": found.to_json()["mentions"],
+            "before": brief(found.figures_before),
+            "after": brief(found.figures_after),
+            "cross_fitted": brief(found.cross_fitted) if found.cross_fitted else None,
+        },
+        "test": {
+            "before": judged(test, metrics, found.before),
+            "after": judged(test_after, metrics_after, found.after),
+        },
+        "gold_likelihood": {"temperature": other, "ece_on_test": ece_of(cases_of(test)[0], other)},
+    }
+
+
+def draw(data: Path, share: float, seed: int) -> set[str]:
+    """The ids of a share of the entities that are gold in dev or test."""
+    golds = sorted(
+        {mention["kb_id"] for split in SPLITS for row in rows_of(data, split) for mention in row["mentions"]}
+    )
+    chosen = np.random.default_rng(seed).permutation(len(golds))[: round(share * len(golds))]
+    return {golds[place] for place in chosen}
+
+
+def rows_of(data: Path, split: str) -> list[dict[str, Any]]:
+    """The rows of a split."""
+    lines = (data / f"{split}.jsonl").read_text(encoding="utf8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def prepare(pipeline: Path, data: Path, folder: Path, unknown: set[str]) -> None:
+    """Write `folder`/pipeline, dev.spacy and test.spacy, in which nobody knows some entities."""
+    for split in SPLITS:
+        rows = rows_of(data, split)
+        for row in rows:
+            row["image"] = str((data / row["image"]).resolve())
+            for mention in row["mentions"]:
+                mention["kb_id"] = "NIL" if mention["kb_id"] in unknown else mention["kb_id"]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf8")
+        convert("jsonl", folder / f"{split}.jsonl", folder / f"{split}.spacy", progress=False)
+    lines = (data / "entities.jsonl").read_text(encoding="utf8").splitlines()
+    known = [line for line in lines if json.loads(line)["id"] not in unknown]
+    (folder / "entities.jsonl").write_text("\n".join(known), encoding="utf8")
+    copy = folder / "copy"
+    # The knowledge base may be of an older format: the new one takes its place before anything is loaded.
+    shutil.copytree(pipeline, copy, ignore=lambda path, names: {"kb"} & set(names))
+    tokenizer = load_tokenizer(str(ROOT / MODELS / "language_model"))
+    build_kb(folder / "entities.jsonl", copy / "gemel_linker" / "kb", tokenizer, progress=False)
+    nlp = load_pipeline(str(copy))
+    linker = linker_in(nlp)
+    kept = [shown for shown in linker.store if shown.kb_id not in unknown]
+    linker.store = DemonstrationStore(kept, linker.store.features)
+    linker.load_parts(linker.kb)
+    nlp.to_disk(folder / "pipeline")
+
+
+def judged(results: Sequence[MentionResult], metrics: dict[str, Any], decision: Decision) -> dict[str, Any]:
+    """The figures of a pipeline that decides so; what METRICS.json says of NIL must be the same."""
+    cases, _ = cases_of(results)
+    confidences = confidence(cases, decision.temperature)
+    found = figures(cases, confidences, decision.accepts(confidences))
+    told = {key: metrics["nil"][key] for key in "prf"}
+    if told != {key: found["nil"][key] for key in "prf"} or metrics["accuracy"] != found["accuracy"]:
+        raise RuntimeError(f"the pipeline decided otherwise than it was calibrated to: {told} against {found['nil']}")
+    return {**brief(found), "reliability": found["reliability"]}
+
+
+def brief(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures that matter, flat."""
+    return {
+        "ece": found["ece"],
+        "nil_p": found["nil"]["p"],
+        "nil_r": found["nil"]["r"],
+        "nil_f": found["nil"]["f"],
+        "nil_golds": found["nil"]["n"],
+        "linking_f": found["linking"]["f"],
+        "accuracy": found["accuracy"],
+        "accuracy_with_nil": found["accuracy_with_nil"],
+    }
+
+
+def ece_of(cases: Cases, temperature: float) -> float | None:
+    """The calibration error at a temperature."""
+    confidences = confidence(cases, temperature)
+    return expected_calibration_error(reliability_of(confidences[cases.linked], cases.right[cases.linked]))
+
+
+def gold_likelihood_temperature(results: Sequence[MentionResult]) -> float:
+    """The temperature that is usual, for comparison: most likely golds among the names found, others left out."""
+    rows = []
+    for result in results:
+        places = [place for place, found in enumerate(result.candidates) if found["kb_id"] == result.gold]
+        if places:  # every name of the mini world has one entity
+            scores = np.array([found["score"] for found in result.candidates])
+            rows.append((scores, places[0]))
+
+    def surprise(temperature: float) -> float:
+        return float(
+            sum(np.logaddexp.reduce(scores / temperature) - scores[gold] / temperature for scores, gold in rows)
+        )
+
+    return float(f"{min(np.geomspace(0.01, 100, 2001), key=surprise):.4g}")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+if __name__ == "__main__":
+    main()

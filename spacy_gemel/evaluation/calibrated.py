@@ -1,0 +1,86 @@
+"""A pipeline's folder with another temperature and threshold: a new one, or the same in place."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from spacy_gemel.evaluation.calibration import Decision
+from spacy_gemel.paths import files_in, link_file, write_whole
+from spacy_gemel.pipelines import linker_name, linker_of
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+# What of a linker is never edited in place, as the pipe itself hard-links it.
+_LINKED = ("kb", "models")
+_OTHER_PARTS = ("vocab", "model", "demonstrations", *_LINKED)
+
+
+def decision_of(nlp: "Language") -> Decision:
+    """How the pipeline decides now. Raises ValueError where it has no linker."""
+    settings = linker_of(nlp).settings
+    return Decision(settings.temperature, settings.threshold)
+
+
+def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
+    """Raises ValueError where the pipeline could not be saved so; asked before the long work."""
+    if save is not None and in_place:
+        raise ValueError("--save and --in-place: give one of them")
+    if save is not None and save.exists() and not (save.is_dir() and not any(save.iterdir())):
+        raise ValueError(f"{save}: there is something already; name a new folder, or give --in-place for {pipeline}")
+    if in_place and not Path(pipeline).is_dir():
+        raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
+
+
+def save_calibrated(nlp: "Language", decision: Decision, target: Path) -> None:
+    """Set the decision on the pipeline, and write its folder with it to `target`, which may be the folder itself.
+
+    The rest of the folder is as it was, byte for byte. A new folder appears when it is whole; in place, the two files
+    that change are each replaced whole. The linker's knowledge base and bundled models are hard-linked, as by its own
+    to_disk. Raises OSError where the folder cannot be read or written.
+    """
+    name = linker_name(nlp)
+    pipe: Any = nlp.get_pipe(name)
+    pipe.settings.temperature, pipe.settings.threshold = decision.temperature, decision.threshold
+    nlp.get_pipe_config(name)["threshold"] = decision.threshold
+    source = cast(Path, nlp.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
+        made = Path(work) / "changed"
+        made.mkdir()
+        changed = _changed_files(source, name, pipe, decision, made)
+        if target.resolve() == source.resolve():
+            for path, relative in changed.items():
+                with write_whole(target / relative) as partial:
+                    shutil.copyfile(path, partial)
+            return
+        whole = Path(work) / "whole"
+        _copy(source, whole, name)
+        for path, relative in changed.items():
+            (whole / relative).unlink()
+            path.replace(whole / relative)
+        if target.is_dir():
+            target.rmdir()  # it is empty; a folder cannot everywhere be moved onto one
+        whole.replace(target)
+
+
+def _changed_files(source: Path, name: str, pipe: Any, decision: Decision, folder: Path) -> dict[Path, str]:
+    """Make the files that hold the decision: {new file: its place in a pipeline's folder}."""
+    from thinc.api import Config
+
+    config = Config().from_disk(source / "config.cfg", interpolate=False)
+    config["components"][name]["threshold"] = decision.threshold
+    config.to_disk(folder / "config.cfg", interpolate=False)
+    pipe.to_disk(folder / name, exclude=_OTHER_PARTS)
+    return {folder / "config.cfg": "config.cfg", folder / name / "cfg": f"{name}/cfg"}
+
+
+def _copy(source: Path, target: Path, name: str) -> None:
+    for relative in files_in(source):
+        path = target / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if any(relative.startswith(f"{name}/{part}/") for part in _LINKED):
+            link_file(source / relative, path)
+        else:
+            shutil.copyfile(source / relative, path)

@@ -1,0 +1,33 @@
+"""The benchmark of what the pipe costs: that it runs, at a size where no figure means anything."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import spacy_contract
+
+
+def test_it_runs_and_keeps_nothing_of_a_small_run(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One step in a process of its own; the others here."""
+    steps = dict(spacy_contract.STEPS)
+    before = {path.name for path in (spacy_contract.ROOT / "benchmarks" / "results").iterdir()}
+    monkeypatch.setattr(spacy_contract, "STEPS", {"to_bytes": steps["to_bytes"]})
+    spacy_contract.main(["--pipeline", str(saved), "--docs", "20", "--repeats", "1"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["without_entities"].keys() == {"call", "call_with_image", "stream"}
+    assert result["added_ms"] == result["without_entities"]["call"]["added_ms"]
+    assert result["holds"] == all(form["added_ms"] < 0.1 for form in result["without_entities"].values())
+    assert result["to_bytes"]["size_mb"]["median"] > 0.001
+    assert result["pipeline"] == "trained"
+    assert result["machine"]["versions"]["spacy"]
+    assert {path.name for path in (spacy_contract.ROOT / "benchmarks" / "results").iterdir()} == before
+    for name in ("load", "from_bytes"):
+        assert steps[name](saved)["seconds"] > 0
+
+
+def test_what_is_no_pipeline_is_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not spacy_contract.is_usable(tmp_path)
+    assert "is not measured" in capsys.readouterr().err

@@ -1,0 +1,134 @@
+"""What is saved comes back the same, in a folder and in bytes, and each part can be left out."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import spacy
+from spacy.language import Language
+
+from tests.contract.world import LINKER, assert_same, captions, train
+from tests.pipeline import make_config, make_pipeline
+
+PARTS = ["vocab", "cfg", "model", "demonstrations", "kb", "models"]
+
+
+def blank(models: Path, **changes: Any) -> Language:
+    nlp = spacy.blank("en")
+    nlp.add_pipe(LINKER, config=make_config(models, **changes))
+    return nlp
+
+
+def pipe_of(nlp: Language) -> Any:
+    return nlp.get_pipe(LINKER)
+
+
+def test_disk_and_bytes_give_the_same(trained: Language, models: Path, tmp_path: Path) -> None:
+    expected = list(trained.pipe(captions(trained)))
+    pipe_of(trained).to_disk(tmp_path / "pipe")
+    from_disk, from_bytes = blank(models), blank(models)
+    assert pipe_of(from_disk).from_disk(tmp_path / "pipe") is pipe_of(from_disk)
+    assert pipe_of(from_bytes).from_bytes(pipe_of(trained).to_bytes()) is pipe_of(from_bytes)
+    for nlp in (from_disk, from_bytes):
+        assert_same(list(nlp.pipe(captions(nlp))), expected)
+
+
+def test_the_whole_pipeline(trained: Language, saved: Path, models: Path) -> None:
+    expected = list(trained.pipe(captions(trained)))
+    loaded = spacy.load(saved)
+    unpacked = blank(models).from_bytes(trained.to_bytes())
+    for nlp in (loaded, unpacked):
+        assert_same(list(nlp.pipe(captions(nlp))), expected)
+
+
+def test_bytes_do_not_depend_on_what_was_linked_between(trained: Language) -> None:
+    before = trained.to_bytes()
+    list(trained.pipe(captions(trained)))
+    assert trained.to_bytes() == before
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_left_out_is_not_written(trained: Language, tmp_path: Path, part: str) -> None:
+    pipe = pipe_of(trained)
+    pipe.to_disk(tmp_path / "whole")
+    pipe.to_disk(tmp_path / "less", exclude=[part])
+    whole, less = ({path.name for path in (tmp_path / name).iterdir()} for name in ("whole", "less"))
+    assert whole >= set(PARTS) - {"models"}  # they are not bundled
+    assert less == whole - {part}
+    assert len(pipe.to_bytes(exclude=[part])) <= len(pipe.to_bytes())
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("form", ["disk", "bytes"])
+def test_a_part_that_is_left_out_keeps_its_own(
+    trained: Language, models: Path, kb: Path, tmp_path: Path, part: str, form: str
+) -> None:
+    """Loaded over another pipe: what is excluded stays as that one had it, and all the rest comes."""
+    own = shutil.copytree(kb, tmp_path / "own")
+    other = make_pipeline(models, own)
+    pipe, source = pipe_of(other), pipe_of(trained)
+    weights, shown = pipe.model.get_param("W").copy(), list(pipe.store)
+    pipe.store.demonstrations.pop()
+    shown = shown[:-1]
+    if form == "disk":
+        source.to_disk(tmp_path / "pipe", exclude=[part])
+        pipe.from_disk(tmp_path / "pipe", exclude=[part])
+    else:
+        pipe.from_bytes(source.to_bytes(exclude=[part]), exclude=[part])
+    assert np.array_equal(pipe.model.get_param("W"), weights if part == "model" else source.model.get_param("W"))
+    assert len(pipe.store) == (len(shown) if part == "demonstrations" else len(source.store))
+    assert (pipe.kb.path == own) == (part == "kb")
+    docs = list(other.pipe(captions(other)))
+    if part not in ("model", "demonstrations"):
+        assert_same(docs, list(trained.pipe(captions(trained))))
+
+
+def test_a_fresh_pipe_without_what_it_needs_says_what_is_missing(
+    trained: Language, models: Path, tmp_path: Path
+) -> None:
+    pipe_of(trained).to_disk(tmp_path)
+    for part in ("kb", "model"):
+        nlp = blank(models)
+        with pytest.raises(ValueError, match=LINKER):
+            pipe_of(nlp).from_disk(tmp_path, exclude=[part])
+            nlp(captions(nlp)[0])
+
+
+def test_a_pipeline_saved_without_its_linker(trained: Language, tmp_path: Path) -> None:
+    trained.to_disk(tmp_path, exclude=[LINKER])
+    assert not (tmp_path / LINKER).exists()
+    with pytest.raises((OSError, ValueError)) as raised:
+        spacy.load(tmp_path)
+    assert LINKER in str(raised.value)
+    nlp = spacy.load(tmp_path, exclude=[LINKER])
+    assert nlp.pipe_names == []
+
+
+def test_disabled_it_is_loaded_when_it_is_enabled(trained: Language, saved: Path) -> None:
+    nlp = spacy.load(saved, disable=[LINKER])
+    assert nlp(captions(nlp)[0]).ents[0].kb_id_ == ""
+    nlp.enable_pipe(LINKER)
+    assert_same(list(nlp.pipe(captions(nlp))), list(trained.pipe(captions(trained))))
+
+
+def test_a_damaged_part_is_one_error_that_names_it(saved: Path, tmp_path: Path) -> None:
+    for part in ("model", "demonstrations", "cfg"):
+        folder = tmp_path / part
+        shutil.copytree(saved, folder)
+        path = folder / LINKER / part
+        path.unlink()
+        path.write_bytes(b"\x00 not what it was")
+        with pytest.raises(ValueError, match=part):
+            spacy.load(folder)
+        path.unlink()
+        with pytest.raises((OSError, ValueError), match=part):
+            spacy.load(folder)
+
+
+def test_training_goes_on_after_loading(saved: Path) -> None:
+    nlp = spacy.load(saved)
+    before = pipe_of(nlp).model.get_param("W").copy()
+    assert train(nlp, 1)[0] > 0
+    assert not np.array_equal(pipe_of(nlp).model.get_param("W"), before)
