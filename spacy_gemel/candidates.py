@@ -64,13 +64,21 @@ def to_row(start_char: int, end_char: int, candidates: Sequence[Candidate]) -> l
     return [start_char, end_char, *([*candidate] for candidate in candidates)]
 
 
-def write_rows(doc: "Doc", rows: list[list[Any]]) -> None:
-    """Keep the rows of a doc's mentions in its user_data, in place of those of an earlier time; none, and no key."""
+def write_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool = False) -> None:
+    """Keep the rows of a doc's mentions in its user_data, in place of those of an earlier time; none, and no key.
+
+    keep_others: rows of the doc's other entities stay, as those entities keep what an earlier linker gave them.
+    """
     user_data: dict[Any, Any] = doc.user_data
+    if keep_others:
+        others = {(ent.start_char, ent.end_char) for ent in doc.ents} - {(row[0], row[1]) for row in rows}
+        cut = _cut(user_data)
+        old = [[row[0] + cut, row[1] + cut, *row[2:]] for row in user_data.get(CANDIDATES_KEY, ())]
+        rows = sorted([*rows, *(row for row in old if (row[0], row[1]) in others)], key=lambda row: int(row[0]))
     for key in [key for key in user_data if key == CANDIDATES_KEY or _is_text_key(key)]:
         del user_data[key]
     if rows:
-        user_data[CANDIDATES_KEY] = rows
+        user_data[CANDIDATES_KEY] = list(rows)
         user_data[*_TEXT_KEY, 0, len(doc.text)] = True
 
 
@@ -80,11 +88,16 @@ def span_candidates(span: "Span") -> list[Candidate]:
     `span.as_doc(copy_user_data=True)` keeps them, `Doc.from_docs` and `span.as_doc()` keep the ids alone.
     """
     user_data = span.doc.user_data
-    cut = next((key[2] for key in user_data if _is_text_key(key)), 0)  # below 0 by what was cut off in front
+    cut = _cut(user_data)
     for start, end, *candidates in user_data.get(CANDIDATES_KEY, ()):
         if (start + cut, end + cut) == (span.start_char, span.end_char):
             return [Candidate(*candidate) for candidate in candidates]
     return []
+
+
+def _cut(user_data: dict[Any, Any]) -> int:
+    """What is to be added to the rows' places: below 0 by what `span.as_doc` cut off in front."""
+    return next((int(key[2]) for key in user_data if _is_text_key(key)), 0)
 
 
 def _is_text_key(key: Any) -> bool:

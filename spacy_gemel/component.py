@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from spacy import util
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
@@ -245,7 +245,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
             for mention, candidates in zip(mentions, self.stages.link(mentions), strict=True):
                 found[mention.doc].append((mention.start, mention.end, candidates))
         for doc, linked in zip(docs, found, strict=True):
-            linked += [(ent.start, ent.end, []) for ent in doc.ents if ent.label_ in self.settings.labels_discard]
+            linked += [(ent.start, ent.end, []) for ent in doc.ents if self._is_discarded(ent)]
             linked.sort(key=lambda entity: entity[0])
         return found
 
@@ -253,16 +253,15 @@ class GemelLinker(LinkerParts, TrainablePipe):
         """The entities to be linked: none of a discarded label, and none with an id that is not to be overwritten."""
         from spacy_gemel.gather import gather_mentions
 
-        settings = self.settings
-        entities = [
-            [
-                ent
-                for ent in doc.ents
-                if ent.label_ not in settings.labels_discard and (settings.overwrite or not ent.kb_id_)
-            ]
-            for doc in docs
-        ]
-        return gather_mentions(entities, self._image_reader(), settings)
+        entities = [[ent for ent in doc.ents if self._is_open(ent) and not self._is_discarded(ent)] for doc in docs]
+        return gather_mentions(entities, self._image_reader(), self.settings)
+
+    def _is_open(self, ent: Span) -> bool:
+        return self.settings.overwrite or not ent.kb_id_
+
+    def _is_discarded(self, ent: Span) -> bool:
+        """Whether it gets NIL unseen; one that keeps its id does not."""
+        return self._is_open(ent) and ent.label_ in self.settings.labels_discard
 
     def set_annotations(
         self, docs: Iterable[Doc], scores: Sequence[Sequence[tuple[int, int, list[Candidate]]]]
@@ -277,7 +276,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
                     if self.settings.overwrite or not token.ent_kb_id:
                         token.ent_kb_id_ = kb_id
                 rows.append(to_row(span.start_char, span.end_char, candidates))
-            write_rows(doc, rows)
+            write_rows(doc, rows, keep_others=not self.settings.overwrite)
 
     # Saving
 

@@ -83,13 +83,30 @@ class LinkerParts:
         """Link to another knowledge base from now on; mapper and demonstrations stay as they are.
 
         kb_loader: called with the pipe's vocab, such as spacy_gemel.KBFromDisk.v1.
-        Raises KBError where it was built for another tokenizer than the language model's.
+        Raises KBError where it was built for another tokenizer than the language model's, ValueError for what is no
+        such function, and for one that gives another kind of knowledge base.
         """
+        if not callable(kb_loader):
+            raise ValueError(
+                f"{self.name}: set_kb takes a function of the vocab that gives a knowledge base, such as "
+                f"lambda vocab: KnowledgeBase.open(folder), not {type(kb_loader).__name__}."
+            )
         kb = kb_loader(self.vocab)
+        self._check_kind(kb)
         if self._stages is not None:
             kb.check_tokenizer(self._stages.language_model.tokenizer.fingerprint, self.language_model.name)
         with turn():
             self.use_kb(kb)
+
+    def _check_kind(self, kb: object) -> None:
+        from spacy_gemel.kb.knowledge_base import KnowledgeBase
+
+        if not isinstance(kb, KnowledgeBase):
+            raise ValueError(
+                f"{self.name}: the kb_loader gave {type(kb).__name__}, not a KnowledgeBase of spacy_gemel. Use "
+                "spacy_gemel.KBFromDisk.v1; an InMemoryLookupKB, saved with its to_disk, is converted by "
+                "spacy_gemel.KBFromLookupKB.v1."
+            )
 
     def validate_kb(self) -> None:
         """Raise ValueError where there is no knowledge base: an empty one cannot be built."""

@@ -130,3 +130,28 @@ def kb_from_disk(path: str, verify: bool = False) -> "Callable[[Vocab], Knowledg
         return KnowledgeBase.open(resolve(path), verify=verify)
 
     return load
+
+
+def kb_from_lookup_kb(
+    path: str,
+    folder: str,
+    tokenizer: str,
+    names: str = "alias",
+    revision: str | None = None,
+    max_name_tokens: int = 32,
+) -> "Callable[[Vocab], KnowledgeBase]":
+    """spacy_gemel.KBFromLookupKB.v1: our knowledge base, made from spaCy's InMemoryLookupKB when it is loaded.
+
+    path: what InMemoryLookupKB.to_disk wrote, or the folder of an entity_linker in a saved pipeline.
+    folder: where it is built, and kept for the next time; it is built again once its source has changed.
+    tokenizer, revision: the language model's name or folder, and its revision.
+    names: "alias" for each entity's most probable alias, "id", or a file (CSV, JSON lines) with id and name.
+    max_name_tokens: entities with a longer name are never answered.
+    """
+
+    def load(vocab: "Vocab") -> "KnowledgeBase":
+        from spacy_gemel.imports.lookup_kb import LookupSource, open_lookup_kb
+
+        return open_lookup_kb(LookupSource(path, tokenizer, names, revision, max_name_tokens), folder)
+
+    return load

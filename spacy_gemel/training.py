@@ -59,6 +59,11 @@ def gold_rows(
                 rows[place, ent.start] = row
             elif ent.kb_id_ not in ("", nil):
                 missing[ent.kb_id_] += 1
+    if not seen and any(doc.ents for doc in docs):
+        raise ValueError(
+            f"{name}: the training data has no usable mention: all entities in {len(docs)} docs have a label that "
+            f"labels_discard names ({', '.join(settings.labels_discard)})."
+        )
     if not seen:
         raise ValueError(
             f"{name}: no training data: no doc has an entity to learn from. `spacy assemble` and nlp.initialize() "

@@ -45,6 +45,7 @@ def test_every_registered_name_is_an_entry_point() -> None:
             "BM25Retriever",
             "SentenceTransformerRetriever",
             "KBFromDisk",
+            "KBFromLookupKB",
         ],
         "architectures": ["LinearMapper"],
         "readers": ["MultimodalCorpus"],

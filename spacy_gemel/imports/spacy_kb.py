@@ -95,22 +95,31 @@ def _contents_in(source: Path) -> Path:
     )
 
 
+def source_files(source: Path) -> list[Path]:
+    """All files that are read of a knowledge base: contents, the strings beside it and those of its pipeline.
+
+    Raises ValueError where there is none.
+    """
+    contents = _contents_in(source)
+    strings = (contents.with_name(STRINGS), contents.parent.parent.parent / "vocab" / STRINGS)
+    return [contents, *(path for path in strings if path.is_file())]
+
+
 def _strings(contents: Path) -> StringStore:
     """The strings beside the KB and those of the pipeline it lies in; spaCy adds those that it has numbers for."""
     from spacy.strings import StringStore
 
     found = StringStore()
-    for path in (contents.with_name(STRINGS), contents.parent.parent.parent / "vocab" / STRINGS):
-        if path.is_file():
-            try:
-                strings = json.loads(path.read_bytes())
-            except ValueError as error:
-                raise ValueError(f"{path} is no list of strings as spaCy writes it: {error}") from error
-            if not isinstance(strings, list):
-                raise ValueError(f"{path} is no list of strings as spaCy writes it")
-            for string in strings:
-                if isinstance(string, str) and _is_text(string):
-                    found.add(string)
+    for path in source_files(contents)[1:]:
+        try:
+            strings = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path} is no list of strings as spaCy writes it: {error}") from error
+        if not isinstance(strings, list):
+            raise ValueError(f"{path} is no list of strings as spaCy writes it")
+        for string in strings:
+            if isinstance(string, str) and _is_text(string):
+                found.add(string)
     if not len(found):
         raise ValueError(f"no {STRINGS} beside {contents}: it holds the ids and aliases, so copy it there")
     return found
