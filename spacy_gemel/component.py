@@ -71,13 +71,15 @@ class GemelLinker(LinkerParts, TrainablePipe):
         """Let the pipe link to one entity more, from the next doc on, without training.
 
         It is kept in memory and saved with the pipe; the knowledge base's own files do not change.
-        count: its popularity, as in the knowledge base: shares a name's probability among its bearers.
+        count: its popularity, as in the knowledge base: entities of one name share its probability by their counts, so
+            that one with 0 gets nothing beside one that has been counted.
         Raises ValueError for an id that is there already, for a name that the language model cannot be made to say,
         and before the pipe is initialized.
         """
         entity = growth.make_entity(kb_id, name, aliases, description, count, self.NIL)
         with turn():
-            self.use_kb(self.kb.with_added([entity], self.stages.language_model.tokenizer))
+            tokenizer = self.stages.language_model.tokenizer
+            self.use_kb(self.kb.with_added([entity], tokenizer, max_tokens=self.settings.max_name_tokens))
 
     def add_demonstrations(self, docs: Iterable[Doc]) -> int:
         """Show the linked entities of some docs in prompts, from the next doc on, without training; says how many.
@@ -96,7 +98,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
             self.store = growth.more_demonstrations(
                 docs, self.store, self.kb, self._reader, self.settings, self.NIL, self.name
             )
-            self.use_kb(self.kb)
+            self.assemble(self.kb, self.stages.language_model)
         return len(self.store) - before
 
     @property
@@ -109,13 +111,16 @@ class GemelLinker(LinkerParts, TrainablePipe):
 
         Raises ValueError for a span that is not in doc.ents.
         """
-        with turn():
-            for mention in self._mentions([doc]):
-                if (mention.start, mention.end) == (span.start, span.end):
+        from spacy_gemel.gather import gather_mentions
+
+        for ent in doc.ents:
+            if (ent.start, ent.end) == (span.start, span.end):
+                if ent.label_ in self.settings.labels_discard:
+                    return []
+                with turn():
+                    [mention] = gather_mentions([[ent]], self._image_reader(), self.settings)
                     [prompt] = self.stages.prompts([mention])
-                    return [self.store[place] for place in prompt.demonstrations] if prompt else []
-        if any((ent.start, ent.end) == (span.start, span.end) for ent in doc.ents):
-            return []  # of a label that is discarded, or not to be overwritten
+                return [self.store[place] for place in prompt.demonstrations] if prompt else []
         raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
 
     # Loading
@@ -144,17 +149,18 @@ class GemelLinker(LinkerParts, TrainablePipe):
             frozen.source()  # raises for a folder that is not there
         docs: Sequence[Doc] = gold_docs(list(get_examples()))
         golds = gold_rows(docs, kb, self.settings, self.NIL, self.name)
-        language_model = self.load_models(kb, new=True)
-        assert self._reader is not None
-        if self.settings.context == "sentence":
-            docs = add_sentences(docs, nlp, self.name)
-        self.store = collect_demonstrations(docs, golds, kb, self._reader, self.settings)
-        self.model.set_dim("nI", self._reader.encoder.width)
-        self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
-        self.model.initialize()
-        sample = self.model.ops.asarray2f(cast(Floats2d, self.store.features[:_SCALE_SAMPLE]))
-        start_at_the_size_of_words(self.model, sample, language_model.embedding_size)
-        self.assemble(kb, language_model)
+        with turn():
+            language_model = self.load_models(kb, new=True)
+            assert self._reader is not None
+            if self.settings.context == "sentence":
+                docs = add_sentences(docs, nlp, self.name)
+            self.store = collect_demonstrations(docs, golds, kb, self._reader, self.settings)
+            self.model.set_dim("nI", self._reader.encoder.width)
+            self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
+            self.model.initialize()
+            sample = self.model.ops.asarray2f(cast(Floats2d, self.store.features[:_SCALE_SAMPLE]))
+            start_at_the_size_of_words(self.model, sample, language_model.embedding_size)
+            self.assemble(kb, language_model)
 
     # Training
 

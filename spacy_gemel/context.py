@@ -25,8 +25,10 @@ def context_of(ent: Span, settings: Settings, sentences: Doc | None = None) -> s
             'component that sets them before this one, such as nlp.add_pipe("sentencizer", before="gemel_linker"); '
             'to train with it, name it in annotating_components too. context = "window" needs none.'
         )
-    bounds = [(sent.start_char, sent.end_char) for sent in doc.sents]
-    first = max(place for place, (start, _) in enumerate(bounds) if place == 0 or start <= ent.start_char)
-    last = max(place for place, (start, _) in enumerate(bounds) if place == 0 or start < ent.end_char)
-    first, last = max(first - settings.n_sents, 0), min(last + settings.n_sents, len(bounds) - 1)
-    return doc.text[bounds[first][0] : bounds[last][1]]
+    span = doc.char_span(ent.start_char, ent.end_char, alignment_mode="expand")
+    assert span is not None  # the texts are the same
+    first, last = span[0].sent, span[-1].sent
+    for _ in range(settings.n_sents):
+        first = doc[first.start - 1].sent if first.start else first
+        last = doc[last.end].sent if last.end < len(doc) else last
+    return doc.text[first.start_char : last.end_char]

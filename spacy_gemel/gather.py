@@ -12,11 +12,9 @@ from spacy.tokens import Doc, Span
 
 from spacy_gemel.context import context_of
 from spacy_gemel.settings import Settings
+from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY
 from spacy_gemel.vision.features import FeatureReader, check_features
 from spacy_gemel.vision.image import ImageError, encode_png, read_image
-
-IMAGE_KEY = "image"
-FEATURES_KEY = "image_features"
 
 
 @dataclass(frozen=True, slots=True)

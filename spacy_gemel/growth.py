@@ -43,13 +43,17 @@ def more_demonstrations(
     nil: str,
     name: str,
 ) -> DemonstrationStore:
-    """A store with the demonstrations of another, and after them the docs' linked entities.
+    """A store with the demonstrations of another, and after them the docs' linked entities that it lacks.
 
     Warns of ids that are not in the knowledge base. Raises ValueError where no entity of the docs can be used.
     """
     from spacy_gemel.training import collect_demonstrations, gold_rows
 
-    new = collect_demonstrations(docs, gold_rows(docs, kb, settings, nil, name), kb, reader, settings)
+    if not any(doc.ents for doc in docs):
+        raise ValueError(f"{name}: no entity to show: {len(docs)} docs were given, and none of them has entities.")
+    golds = gold_rows(docs, kb, settings, nil, name, what="what is to be shown")
+    new = collect_demonstrations(docs, golds, kb, reader, settings)
+    known = {(shown.mention, shown.text, shown.kb_id) for shown in store}
     first = len(store.features)
     moved = [
         Demonstration(
@@ -60,6 +64,9 @@ def more_demonstrations(
             shown.image + first if shown.image != NO_IMAGE else NO_IMAGE,
         )
         for shown in new
+        if (shown.mention, shown.text, shown.kb_id) not in known
     ]
+    if not moved:
+        return store
     features = np.concatenate([store.features, new.features]) if first else new.features
     return DemonstrationStore([*store, *moved], features)

@@ -59,7 +59,7 @@ DEFAULT_CONFIG = Config().from_str(
     requires=["doc.ents", "token.ent_iob", "token.ent_type"],
     assigns=["token.ent_kb_id"],
     default_config=DEFAULT_CONFIG,
-    default_score_weights={"nel_micro_f": 1.0, "nel_micro_r": None, "nel_micro_p": None, "nel_nil_f": None},
+    default_score_weights={"nel_micro_f": 1.0, "nel_micro_r": None, "nel_micro_p": None, "nel_nil_f": 0.0},
 )
 def make_gemel_linker(
     nlp: Language,

@@ -8,6 +8,7 @@ from spacy.vocab import Vocab
 from thinc.api import Model, get_torch_default_device
 
 from spacy_gemel.frozen import FrozenModel, one_thread_in_forks, turn
+from spacy_gemel.golds import NIL
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.settings import Settings
@@ -25,7 +26,7 @@ KBLoader = Callable[[Vocab], Any]
 class LinkerParts:
     """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before."""
 
-    NIL = "NIL"
+    NIL = NIL
 
     def __init__(
         self,
@@ -62,6 +63,11 @@ class LinkerParts:
         return self.stages.kb if self._kb is None else self._kb
 
     @property
+    def has_kb(self) -> bool:
+        """Whether there is a knowledge base yet."""
+        return self._kb is not None
+
+    @property
     def stages(self) -> "Stages":
         """The loaded parts. Raises ValueError before the pipe is initialized."""
         if self._stages is None:
@@ -80,7 +86,7 @@ class LinkerParts:
         return models
 
     def set_kb(self, kb_loader: KBLoader) -> None:
-        """Link to another knowledge base from now on; mapper and demonstrations stay as they are.
+        """Link to another knowledge base from now on; mapper, demonstrations and added entities stay as they are.
 
         kb_loader: called with the pipe's vocab, such as spacy_gemel.KBFromDisk.v1.
         Raises KBError where it was built for another tokenizer than the language model's, ValueError for what is no
@@ -93,10 +99,14 @@ class LinkerParts:
             )
         kb = kb_loader(self.vocab)
         self._check_kind(kb)
-        if self._stages is not None:
-            kb.check_tokenizer(self._stages.language_model.tokenizer.fingerprint, self.language_model.name)
+        if self._stages is None:
+            self._kb = kb
+            return
+        tokenizer = self._stages.language_model.tokenizer
+        kb.check_tokenizer(tokenizer.fingerprint, self.language_model.name)
         with turn():
-            self.use_kb(kb)
+            kept = [entity for entity in self.kb.added.entities if entity.kb_id not in kb]
+            self.use_kb(kb.with_added(kept, tokenizer))
 
     def _check_kind(self, kb: object) -> None:
         from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -132,9 +142,9 @@ class LinkerParts:
         encoder = self.vision_encoder.load(device, self.folders.get("vision_encoder"))
         last = self.folders.get("image_features")
         store = open_features(self.image_features, self.vision_encoder, encoder, last=last, strict=new)
-        self._reader = FeatureReader(encoder, store=store)
         language_model = self.language_model.load(device, self.folders.get("language_model"))
         kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
+        self._reader = FeatureReader(encoder, store=store)
         return language_model
 
     def assemble(self, kb: "KnowledgeBase", language_model: Any) -> None:
@@ -145,19 +155,19 @@ class LinkerParts:
         self._stages = Stages(self.model, kb, language_model, self.store, self.retriever, self.settings, self.NIL)
 
     def use_kb(self, kb: "KnowledgeBase") -> None:
-        """Link to this knowledge base with the store's demonstrations, once the models are loaded."""
+        """Link to this knowledge base; all else stays as it is."""
         self._kb = kb
-        if self._stages is not None:
-            self.assemble(kb, self._stages.language_model)
+        self.stages.use_kb(kb)
 
     def load_parts(self, kb: "KnowledgeBase", added: Iterable["Entity"] = ()) -> None:
         """Load the frozen models and make the stages; the last step of loading a saved pipe.
 
         added: entities that were added to the knowledge base when the pipe was saved.
         """
-        language_model = self.load_models(kb)
-        entities = [entity for entity in added if entity.kb_id not in kb]
-        self.assemble(kb.with_added(entities, language_model.tokenizer), language_model)
+        with turn():
+            language_model = self.load_models(kb)
+            entities = [entity for entity in added if entity.kb_id not in kb]
+            self.assemble(kb.with_added(entities, language_model.tokenizer), language_model)
 
     def _image_reader(self) -> "FeatureReader | None":
         return self._reader if self.settings.use_image else None

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from spacy_gemel.settings import Settings
 
 FACTORY = "gemel_linker"
-NIL = "NIL"
 
 
 class LinkerPipe(Protocol):

@@ -46,23 +46,19 @@ def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Cal
 def disk_readers(
     pipe: "GemelLinker", exclude: tuple[str, ...]
 ) -> tuple[dict[str, Callable[[Path], Any]], Callable[[], None]]:
-    """What `from_disk` calls for each part that is not excluded, and then in any case, to load the frozen models."""
-    opened: dict[str, KnowledgeBase] = {}
-    added: dict[str, Entity] = {}
-
-    def load() -> None:
-        pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb, added.values())  # noqa: SIM401 (raises if none)
-
+    """What `from_disk` calls for each part that is not excluded, and then in any case, to load what was read."""
+    saved = _Saved(pipe)
     readers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
-        "cfg": lambda path: _restore(pipe, _parsed(pipe, "cfg", lambda: srsly.read_json(path))),
-        "model": lambda path: _parsed(pipe, "model", lambda: pipe.model.from_bytes(path.read_bytes())),
-        "demonstrations": lambda path: _take_demonstrations(pipe, path.read_bytes()),
-        "kb": lambda path: opened.update(kb=KnowledgeBase.open(path)),
-        "added": lambda path: added.update(_entities(path.read_bytes()) if path.is_file() else {}),
-        "models": lambda path: _use_bundles(pipe, path),
+        "cfg": lambda path: saved.read_state(lambda: srsly.read_json(path)),
+        "model": lambda path: saved.read_model(path.read_bytes()),
+        "demonstrations": lambda path: saved.read_store(path.read_bytes()),
+        "kb": lambda path: saved.read_kb(path),
+        # not there in what the first versions saved
+        "added": lambda path: saved.read_added(path.read_bytes() if path.is_file() else srsly.msgpack_dumps([])),
+        "models": lambda path: saved.read_models(path),
     }
-    return readers, load
+    return readers, saved.load
 
 
 def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[], bytes]]:
@@ -91,33 +87,111 @@ def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
 def bytes_readers(
     pipe: "GemelLinker", exclude: tuple[str, ...]
 ) -> tuple[dict[str, Callable[[bytes], Any]], Callable[[], None]]:
-    """What `from_bytes` calls for each part that is not excluded, and then in any case, to load the frozen models."""
+    """What `from_bytes` calls for each part that is not excluded, and then in any case, to load what was read."""
     unpacked = tempfile.TemporaryDirectory(prefix="gemel_linker-")
     _UNPACKED.append(unpacked)
     folder = Path(unpacked.name)
-    opened: dict[str, KnowledgeBase] = {}
-    added: dict[str, Entity] = {}
+    saved = _Saved(pipe)
 
-    def read_kb(data: bytes) -> None:
-        opened["kb"] = KnowledgeBase.open(unpack_folder(srsly.msgpack_loads(data), folder / "kb"))
-
-    def read_models(data: bytes) -> None:
-        unpack_folder(srsly.msgpack_loads(data), folder / "models")
-        _use_bundles(pipe, folder / "models")
-
-    def load() -> None:
-        pipe.load_parts(opened["kb"] if "kb" in opened else pipe.kb, added.values())  # noqa: SIM401 (raises if none)
+    def unpack(data: bytes, part: str) -> Path:
+        return _parsed(pipe, part, lambda: unpack_folder(srsly.msgpack_loads(data), folder / part))
 
     readers: dict[str, Callable[[bytes], Any]] = {
         "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),
-        "cfg": lambda data: _restore(pipe, _parsed(pipe, "cfg", lambda: srsly.json_loads(data.decode("utf8")))),
-        "model": lambda data: _parsed(pipe, "model", lambda: pipe.model.from_bytes(data)),
-        "demonstrations": lambda data: _take_demonstrations(pipe, data),
-        "kb": read_kb,
-        "added": lambda data: added.update(_entities(data)),
-        "models": read_models,
+        "cfg": lambda data: saved.read_state(lambda: srsly.json_loads(data.decode("utf8"))),
+        "model": lambda data: saved.read_model(data),
+        "demonstrations": lambda data: saved.read_store(data),
+        "kb": lambda data: saved.read_kb(unpack(data, "kb")),
+        "added": lambda data: saved.read_added(data),
+        "models": lambda data: saved.read_models(unpack(data, "models")),
     }
-    return readers, load
+    return readers, saved.load
+
+
+class _Saved:
+    """What has been read of a saved pipe. The pipe itself changes in `load` alone, and there wholly or not at all."""
+
+    def __init__(self, pipe: "GemelLinker") -> None:
+        self.pipe = pipe
+        self.temperature = pipe.settings.temperature
+        self.folders = dict(pipe.folders)
+        self.store = pipe.store
+        self.weights: bytes | None = None
+        self.kb: KnowledgeBase | None = None
+        self.added: list[Entity] | None = None
+
+    def read_state(self, read: Callable[[], Any]) -> None:
+        """Take the calibration, and where what was not saved was found. Raises ValueError."""
+        pipe = self.pipe
+        state = _parsed(pipe, "cfg", lambda: dict(read()))
+        if state.get("format") != FORMAT:
+            raise ValueError(
+                f"{pipe.name}: saved in format {state.get('format')!r}, this version of spacy-gemel reads {FORMAT}."
+            )
+        names = {part: frozen.name for part, frozen in pipe.frozen_models.items()}
+        if pipe.image_features is not None:
+            names["image_features"] = pipe.image_features
+        self.temperature, self.folders = _parsed(
+            pipe,
+            "cfg",
+            lambda: (
+                float(state["temperature"]),
+                {
+                    part: Path(place["folder"])
+                    for part, place in state["found"].items()
+                    if names.get(part) == place["name"] and Path(place["folder"]).is_dir()
+                },
+            ),
+        )
+
+    def read_model(self, data: bytes) -> None:
+        """Take the mapper's weights. Raises ValueError for what is none."""
+        _parsed(self.pipe, "model", lambda: self.pipe.model.copy().from_bytes(data))
+        self.weights = data
+
+    def read_store(self, data: bytes) -> None:
+        """Take the demonstrations. Raises ValueError for what is none."""
+        self.store = _parsed(
+            self.pipe, "demonstrations", lambda: DemonstrationStore.from_plain(srsly.msgpack_loads(data))
+        )
+
+    def read_kb(self, folder: Path) -> None:
+        """Take the knowledge base. Raises KBError."""
+        self.kb = KnowledgeBase.open(folder)
+
+    def read_added(self, data: bytes) -> None:
+        """Take the entities that were added to the knowledge base. Raises ValueError for what is none."""
+        self.added = _parsed(
+            self.pipe,
+            "added",
+            lambda: [
+                Entity(kb_id, name, count, tuple(aliases), about)
+                for kb_id, name, count, aliases, about in srsly.msgpack_loads(data)
+            ],
+        )
+
+    def read_models(self, folder: Path) -> None:
+        """Take the frozen models that are bundled in a folder."""
+        for part, frozen in self.pipe.frozen_models.items():
+            if frozen.is_bundled(folder / part):
+                self.folders[part] = folder / part
+
+    def load(self) -> None:
+        """Make all of it the pipe's own, with the frozen models. Raises ValueError, and leaves the pipe as it was."""
+        pipe = self.pipe
+        kb = pipe.kb if self.kb is None else self.kb  # raises where there is none at all
+        added = self.added
+        if added is None:
+            added = [*pipe.kb.added.entities] if pipe.has_kb else []
+        before = pipe.settings.temperature, pipe.folders, pipe.store
+        pipe.settings.temperature, pipe.folders, pipe.store = self.temperature, self.folders, self.store
+        try:
+            pipe.load_parts(kb.without_added(), added)
+        except BaseException:
+            pipe.settings.temperature, pipe.folders, pipe.store = before
+            raise
+        if self.weights is not None:
+            pipe.model.from_bytes(self.weights)
 
 
 def _state(pipe: "GemelLinker") -> dict[str, Any]:
@@ -133,40 +207,9 @@ def _state(pipe: "GemelLinker") -> dict[str, Any]:
     return {"format": FORMAT, "temperature": pipe.settings.temperature, "found": found}
 
 
-def _restore(pipe: "GemelLinker", state: dict[str, Any]) -> None:
-    if state.get("format") != FORMAT:
-        raise ValueError(
-            f"{pipe.name}: saved in format {state.get('format')!r}, this version of spacy-gemel reads {FORMAT}."
-        )
-    pipe.settings.temperature = state["temperature"]
-    names = {part: frozen.name for part, frozen in pipe.frozen_models.items()}
-    if pipe.image_features is not None:
-        names["image_features"] = pipe.image_features
-    pipe.folders = {
-        part: Path(place["folder"])
-        for part, place in state["found"].items()
-        if names.get(part) == place["name"] and Path(place["folder"]).is_dir()
-    }
-
-
-def _use_bundles(pipe: "GemelLinker", folder: Path) -> None:
-    for part, frozen in pipe.frozen_models.items():
-        if frozen.is_bundled(folder / part):
-            pipe.folders[part] = folder / part
-
-
 def _added(pipe: "GemelLinker") -> bytes:
     rows = [[*astuple(entity)] for entity in pipe.kb.added.entities]
     return bytes(srsly.msgpack_dumps(rows))
-
-
-def _entities(data: bytes) -> dict[str, Entity]:
-    rows = srsly.msgpack_loads(data)
-    return {kb_id: Entity(kb_id, name, count, tuple(aliases), about) for kb_id, name, count, aliases, about in rows}
-
-
-def _take_demonstrations(pipe: "GemelLinker", data: bytes) -> None:
-    pipe.store = _parsed(pipe, "demonstrations", lambda: DemonstrationStore.from_plain(srsly.msgpack_loads(data)))
 
 
 def _parsed(pipe: "GemelLinker", part: str, read: Callable[[], Part]) -> Part:

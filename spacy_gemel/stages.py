@@ -55,13 +55,23 @@ class Stages:
             language_model.tokenizer,
             store,
             prefix_length=self.prefix_length,
-            max_tokens=language_model.max_length - max(settings.max_name_tokens, kb.meta.max_name_tokens) - 1,
+            max_tokens=self._prompt_limit(),
             bos=language_model.bos,
         )
         self._same: dict[tuple[str, str], set[int]] = {}
         for place, shown in enumerate(store):
             self._same.setdefault((shown.mention, shown.text), set()).add(place)
         self._said_dropped = False
+
+    def use_kb(self, kb: KnowledgeBase) -> None:
+        """Link to another knowledge base of the same tokenizer."""
+        self.kb = kb
+        self.builder.max_tokens = self._prompt_limit()
+
+    def _prompt_limit(self) -> int:
+        """Tokens of the longest prompt that leaves room for a name and its end."""
+        longest = max(self.settings.max_name_tokens, self.kb.meta.max_name_tokens)
+        return self.language_model.max_length - longest - 1
 
     def prompts(self, mentions: Sequence[Mention], *, training: bool = False) -> list[Prompt | None]:
         """A prompt for each mention; None, with a warning, for a text that is too long for the language model.

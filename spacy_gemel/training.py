@@ -13,10 +13,11 @@ from spacy.training import Example
 from tqdm import tqdm
 
 from spacy_gemel.context import context_of
-from spacy_gemel.gather import FEATURES_KEY, IMAGE_KEY, Mention, gather_mentions, read_features
+from spacy_gemel.gather import Mention, gather_mentions, read_features
 from spacy_gemel.golds import linkable_row
 from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 from spacy_gemel.settings import Settings
+from spacy_gemel.user_data import IMAGE_KEYS
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -32,7 +33,7 @@ def gold_docs(examples: Sequence[Example]) -> list[Doc]:
     docs = []
     for example in examples:
         reference, predicted = example.reference, example.predicted
-        for key in (IMAGE_KEY, FEATURES_KEY):
+        for key in IMAGE_KEYS:
             if key not in reference.user_data and predicted.user_data.get(key) is not None:
                 reference.user_data[key] = predicted.user_data[key]
         docs.append(reference)
@@ -40,10 +41,17 @@ def gold_docs(examples: Sequence[Example]) -> list[Doc]:
 
 
 def gold_rows(
-    docs: Sequence[Doc], kb: "KnowledgeBase", settings: Settings, nil: str, name: str
+    docs: Sequence[Doc],
+    kb: "KnowledgeBase",
+    settings: Settings,
+    nil: str,
+    name: str,
+    *,
+    what: str = "the training data",
 ) -> dict[tuple[int, int], int]:
     """The usable gold mentions as {(doc, first token): row in the knowledge base}.
 
+    what: what messages call the docs.
     Warns of golds that are not in the knowledge base. Raises ValueError if there is none, or none is left.
     """
     rows: dict[tuple[int, int], int] = {}
@@ -61,7 +69,7 @@ def gold_rows(
                 missing[ent.kb_id_] += 1
     if not seen and any(doc.ents for doc in docs):
         raise ValueError(
-            f"{name}: the training data has no usable mention: all entities in {len(docs)} docs have a label that "
+            f"{name}: {what} has no usable mention: all entities in {len(docs)} docs have a label that "
             f"labels_discard names ({', '.join(settings.labels_discard)})."
         )
     if not seen:
@@ -72,14 +80,14 @@ def gold_rows(
         )
     if not rows:
         raise ValueError(
-            f"{name}: the training data has no usable mention: of {seen} entities in {len(docs)} docs none "
+            f"{name}: {what} has no usable mention: of {seen} entities in {len(docs)} docs none "
             f"has a kb_id that is in the knowledge base"
             + (f" (not there: {', '.join(list(missing)[:3])} ...)" if missing else "")
             + ". Check that the data were converted with their ids, and that the knowledge base has the same ids."
         )
     if missing:
         warnings.warn(
-            f"{name}: {sum(missing.values())} of {seen} training mentions are skipped: the knowledge base has no "
+            f"{name}: {sum(missing.values())} of {seen} mentions of {what} are skipped: the knowledge base has no "
             f"such id, or no usable name for it ({', '.join(list(missing)[:3])}{' ...' if len(missing) > 3 else ''}).",
             stacklevel=2,
         )
@@ -159,10 +167,16 @@ def add_sentences(docs: Sequence[Doc], nlp: Language | None, name: str) -> Seque
     if not setters:
         return docs
 
+    # all up to the last of them: a parser may need what another component has made of the doc
+    working = before[: before.index(setters[-1]) + 1]
+
     def with_sentences(doc: Doc) -> Doc:
-        doc = doc.copy()
-        for pipe in setters:
-            doc = nlp.get_pipe(pipe)(doc)
+        worked = doc.copy()
+        for pipe in working:
+            worked = nlp.get_pipe(pipe)(worked)
+        doc = doc.copy()  # with its own entities, whatever a component made of them
+        for token, other in zip(doc, worked, strict=True):
+            token.is_sent_start = other.is_sent_start
         return doc
 
     return [with_sentences(doc) if lacks else doc for doc, lacks in zip(docs, missing, strict=True)]

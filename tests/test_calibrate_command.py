@@ -203,6 +203,7 @@ def test_what_is_wrong_is_said_before_the_work(
     (tmp_path / "full" / "file").write_text("mine")
     failed(call("calibrate", trained, dev, "--save", tmp_path / "full"), "there is something already")
     failed(call("calibrate", trained, dev, "--save", tmp_path / "x", "--in-place"), "give one of them")
+    failed(call("calibrate", trained, dev, "--save", trained / "calibrated"), "lies in the pipeline's own folder")
     failed(call("calibrate", "a_package", dev, "--in-place"), "an installed package is not changed")
     failed(call("calibrate", trained, dev, "-o", "c.txt"), "must end in .json")
     failed(call("calibrate", trained, tmp_path / "gone.spacy"), "no such file or folder")

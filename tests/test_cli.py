@@ -137,6 +137,31 @@ def test_link_json_lines(table: TableLinker, jsonl: Path, tmp_path: Path) -> Non
     assert none["mentions"] == []
 
 
+def test_the_golds_of_a_line_are_not_its_answers(
+    table: TableLinker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A linker that leaves known ids alone, and one that reads them, must not see them."""
+    seen: list[str] = []
+    load = pipelines.load_pipeline
+
+    @spacy.Language.component("spy")
+    def spy(doc: Any) -> Any:
+        seen.extend(ent.kb_id_ for ent in doc.ents)
+        return doc
+
+    def load_with_spy(path: str, *, gpu_id: int = -1) -> spacy.Language:
+        nlp = load(path, gpu_id=gpu_id)
+        nlp.add_pipe("spy", first=True)
+        return nlp
+
+    monkeypatch.setattr(pipelines, "load_pipeline", load_with_spy)
+    row = {"text": "Mercury rises", "mentions": [{"start": 0, "end": 7, "kb_id": "a gold"}]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row))
+    assert call("link", "pipe", tmp_path / "in.jsonl", tmp_path / "o.jsonl", "-q").exit_code == 0
+    assert seen == [""]
+    assert lines_of(tmp_path / "o.jsonl")[0]["mentions"][0]["kb_id"] == "Mercury (element)"  # there is no image
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 50])
 def test_linked_lines_keep_the_order(table: TableLinker, tmp_path: Path, batch_size: int) -> None:
     rows = [{"id": str(n), "text": "a Jaguar", **({"mentions": []} if n % 3 else {})} for n in range(11)]

@@ -144,3 +144,31 @@ def test_a_long_document_is_linked_with_a_window(models: Path, tmp_path: Path) -
     assert doc.ents[0].kb_id_ == "NIL"
     window = make_pipeline(models, kb, context="window", window=10)
     assert window(make_doc(window, text, "Mercury")).ents[0].kb_id_ != "NIL"
+
+
+def test_a_splitter_has_what_it_needs_when_demonstrations_are_cut(models: Path, tmp_path: Path) -> None:
+    """A component that splits by what another one left in the doc, as a parser does with vectors."""
+
+    @Language.component("marks", assigns=["doc.user_data"])
+    def marks(doc: Doc) -> Doc:
+        doc.user_data["breaks"] = [token.i + 1 for token in doc[:-1] if token.text == "."]
+        doc.ents = []  # and a NER that knows nothing yet may find nothing
+        return doc
+
+    @Language.component("breaks", assigns=["token.is_sent_start"])
+    def breaks(doc: Doc) -> Doc:
+        for token in doc:
+            token.is_sent_start = token.i in {0, *doc.user_data.get("breaks", ())}
+        return doc
+
+    nlp = spacy.blank("en")
+    nlp.add_pipe("marks")
+    nlp.add_pipe("breaks")
+    nlp.add_pipe("gemel_linker", config=make_config(models, context="sentence"))
+    nlp.config["initialize"]["components"]["gemel_linker"] = {
+        "kb_loader": {"@misc": "spacy_gemel.KBFromDisk.v1", "path": str(make_kb(tmp_path, models))}
+    }
+    nlp.initialize(lambda: long_examples(nlp))
+    pipe = nlp.get_pipe("gemel_linker")
+    assert isinstance(pipe, GemelLinker)
+    assert [shown.text for shown in pipe.store] == [f"A photo of Mercury number {place}." for place in range(4)]

@@ -114,6 +114,13 @@ def test_an_id_cannot_be_added_twice(nlp: Language) -> None:
         linker(nlp).add_entity("x", "Mercury (boat)")
 
 
+def test_a_name_that_this_pipe_cannot_say_is_refused(models: Path, kb: Path) -> None:
+    short = linker(make_pipeline(models, kb, max_name_tokens=3))
+    with pytest.raises(KBError, match="tokens, the limit is 3"):
+        short.add_entity("x", "Mercury of the very long name")
+    assert "x" not in short.kb
+
+
 def test_before_the_pipe_is_trained() -> None:
     nlp = spacy.blank("en")
     pipe = nlp.add_pipe("gemel_linker")
@@ -175,9 +182,23 @@ def test_added_demonstrations_are_shown_to_the_next_doc(nlp: Language) -> None:
     assert pipe.store.features[shown[-1].image] == pytest.approx(pipe._reader.read([picture("Mercury (planet)")])[0])
 
 
+def test_what_is_shown_already_is_not_shown_twice(nlp: Language) -> None:
+    doc = make_doc(nlp, "A statue of Quirin.", "Quirin", "Mercury_(planet)", picture("Mercury (planet)"))
+    assert linker(nlp).add_demonstrations([doc]) == 1
+    before = list(linker(nlp).store)
+    assert linker(nlp).add_demonstrations([doc]) == 0
+    assert list(linker(nlp).store) == before
+
+
+@pytest.mark.parametrize("docs", [[], [spacy.blank("en")("Nothing here.")]], ids=["no doc", "no entity"])
+def test_nothing_to_show(nlp: Language, docs: list[Doc]) -> None:
+    with pytest.raises(ValueError, match="no entity to show"):
+        linker(nlp).add_demonstrations(docs)
+
+
 def test_demonstrations_of_unknown_entities_are_refused(nlp: Language) -> None:
     before = list(linker(nlp).store)
-    with pytest.raises(ValueError, match="no usable mention"):
+    with pytest.raises(ValueError, match="what is to be shown has no usable mention"):
         linker(nlp).add_demonstrations([make_doc(nlp, "Here is Quirin.", "Quirin", "nobody")])
     assert list(linker(nlp).store) == before
 
@@ -188,6 +209,27 @@ def test_another_knowledge_base(nlp: Language, models: Path, tmp_path: Path) -> 
     other = make_kb(tmp_path / "other", models, rows)
     linker(nlp).set_kb(lambda vocab: load(other))
     assert set(candidates(nlp)) == {"Q1", "Q2"}
+
+
+def test_another_knowledge_base_keeps_what_was_added(nlp: Language, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    rows = [{"id": "Q1", "name": "Mercury (planet)"}, {"id": "there", "name": "Mercury (boat)"}]
+    other = make_kb(tmp_path / "other", models, rows)
+    linker(nlp).add_entity("here", "Mercury (god)")
+    linker(nlp).add_entity("there", "Mercury (ship)")
+    linker(nlp).set_kb(lambda vocab: load(other))
+    assert {kb_id: name for kb_id, (name, _) in candidates(nlp).items()} == {
+        "Q1": "Mercury (planet)",
+        "there": "Mercury (boat)",
+        "here": "Mercury (god)",
+    }
+
+
+def test_an_addition_embeds_no_demonstration_again(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = linker(nlp)
+    monkeypatch.setattr(pipe.retriever, "index", lambda mentions: pytest.fail("all were embedded again"))
+    pipe.add_entity("here", "Mercury (god)")
+    assert "here" in candidates(nlp)
 
 
 def load(folder: Path) -> object:

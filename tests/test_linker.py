@@ -337,7 +337,7 @@ def test_golds_that_are_nil_or_unknown_are_skipped(models: Path, kb: Path) -> No
         example(nlp, "A photo of Java.", "Java", "Nowhere"),
         example(nlp, "A photo of Atlantis.", "Atlantis", "Atlantis", picture("Atlantis")),
     ]
-    with pytest.warns(UserWarning, match=r"1 of 3 training mentions are skipped.*Nowhere"):
+    with pytest.warns(UserWarning, match=r"1 of 3 mentions of the training data are skipped.*Nowhere"):
         nlp.initialize(lambda: data)
     assert nlp.get_pipe("gemel_linker").training_golds == {"Atlantis"}
     losses: dict[str, float] = {}
@@ -353,7 +353,7 @@ def test_golds_whose_name_cannot_be_said_are_skipped(models: Path, tmp_path: Pat
     loader = {"@misc": "spacy_gemel.KBFromDisk.v1", "path": str(make_kb(tmp_path, models, rows))}
     nlp.config["initialize"]["components"]["gemel_linker"] = {"kb_loader": loader}
     data = [example(nlp, "A photo of Java.", "Java", "Java"), example(nlp, "Mercury.", "Mercury", "long")]
-    with pytest.warns(UserWarning, match="1 of 2 training mentions are skipped"):
+    with pytest.warns(UserWarning, match="1 of 2 mentions of the training data are skipped"):
         nlp.initialize(lambda: data)
     assert nlp.get_pipe("gemel_linker").training_golds == {"Java"}
 

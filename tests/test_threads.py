@@ -108,3 +108,23 @@ def test_processes_started_while_threads_link_do_not_hang(nlp: Language) -> None
         stop.set()
         thread.join(60)
     assert all(map(close, found, expected))
+
+
+def test_loading_and_training_hold_the_models(
+    nlp: Language, models: Path, kb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spacy_gemel.frozen import _TURN
+    from spacy_gemel.prompt.retrievers import DenseRetriever
+
+    held: list[bool] = []
+    index = DenseRetriever.index
+
+    def spy(retriever: DenseRetriever, mentions: Any) -> None:
+        held.append(_TURN._is_owned())  # type: ignore[attr-defined]
+        index(retriever, mentions)
+
+    monkeypatch.setattr(DenseRetriever, "index", spy)
+    make_pipeline(models, kb)
+    nlp.get_pipe("gemel_linker").to_disk(tmp_path)
+    nlp.get_pipe("gemel_linker").from_disk(tmp_path)
+    assert held == [True, True]

@@ -70,7 +70,8 @@ def corpus_images(paths: Sequence[Path], report: EncodeReport) -> Iterator[Image
     from spacy.vocab import Vocab
 
     from spacy_gemel.corpus.reader import read_docs
-    from spacy_gemel.gather import FEATURES_KEY, IMAGE_KEY, describe
+    from spacy_gemel.gather import describe
+    from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY
 
     seen: set[str] = set()
     for path in paths:

@@ -132,7 +132,7 @@ class _Rows:
             window.move(window.place + 1)
             window.peek()
         value, end = window.value()
-        if self._is_row(value) and self._holds_row(value):
+        if isinstance(value, _NESTED) and self._holds_row(value):
             raise Damage("it holds further rows: a bracket is missing", window.line)
         window.move(end)
         return Row(where, value, key)

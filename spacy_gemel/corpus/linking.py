@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from spacy_gemel.corpus.jsonl import read_jsonl
 from spacy_gemel.corpus.overlaps import apart
 from spacy_gemel.corpus.reader import make_example, read_docs
 from spacy_gemel.corpus.records import Problem
+from spacy_gemel.golds import NIL
 from spacy_gemel.paths import write_whole
-from spacy_gemel.pipelines import NIL, candidate_rows, entity_pipes, linker_of, probability_of
+from spacy_gemel.pipelines import candidate_rows, entity_pipes, linker_of, probability_of
 
 _ONLY_URL = "it is a URL: fetch-images downloads it, convert with --images makes a .spacy file that link takes"
 
@@ -93,7 +94,8 @@ def _items_of_jsonl(nlp: Language, source: Path, out_folder: Path, report: LinkR
         split = apart(record)
         report.problems.extend(split.problems)
         for part in split.records:
-            doc, problems, _ = doc_of(part, nlp.make_doc, image)
+            asked = None if part.mentions is None else tuple(replace(mention, kb_id="") for mention in part.mentions)
+            doc, problems, _ = doc_of(replace(part, mentions=asked), nlp.make_doc, image)
             report.problems.extend(problems)
             shown = record.image_for(out_folder) or record.image_url
             yield _Item(doc, given=part.mentions is not None, image=shown, further=part.rows == 0)

@@ -16,10 +16,11 @@ from spacy.util import registry
 from spacy.vocab import Vocab
 
 from spacy_gemel.paths import resolve
+from spacy_gemel.user_data import IMAGE_KEYS
 
 logger = logging.getLogger(__name__)
 
-CARRIED = ("id", "image", "image_url", "image_features")
+CARRIED = ("id", "image_url", *IMAGE_KEYS)
 """What goes over from the gold doc's user_data to the predicted one's."""
 
 

@@ -29,6 +29,8 @@ def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
         raise ValueError("--save and --in-place: give one of them")
     if save is not None and save.exists() and not (save.is_dir() and not any(save.iterdir())):
         raise ValueError(f"{save}: there is something already; name a new folder, or give --in-place for {pipeline}")
+    if save is not None and save.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
+        raise ValueError(f"{save}: lies in the pipeline's own folder; name another one, or give --in-place")
     if in_place and not Path(pipeline).is_dir():
         raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from spacy_gemel.evaluation.bootstrap import paired_difference
 from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, read_mentions
-from spacy_gemel.pipelines import NIL
+from spacy_gemel.golds import NIL
 
 REFERENCE = "full"
 _NEEDED = {"settings", "n", "accuracy", "low", "high", "nil", "mentions_per_second"}

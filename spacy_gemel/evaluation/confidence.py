@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.evaluation.mentions import MentionResult
 from spacy_gemel.evaluation.precision import precision_recall_f
-from spacy_gemel.pipelines import NIL
+from spacy_gemel.golds import NIL
 
 BINS = 10
 _EDGE = 1e-6  # a probability of 0 or 1 that is wrong costs as much as one so near to it, not everything

@@ -7,7 +7,7 @@ from spacy_gemel.evaluation.bootstrap import accuracy_interval
 from spacy_gemel.evaluation.mentions import MentionResult
 from spacy_gemel.evaluation.precision import precision_recall_f
 from spacy_gemel.evaluation.tail import TailSplit
-from spacy_gemel.pipelines import NIL
+from spacy_gemel.golds import NIL
 
 
 def summarise(

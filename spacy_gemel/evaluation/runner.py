@@ -20,10 +20,9 @@ from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
 from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, write_mentions
 from spacy_gemel.evaluation.metrics import behind_ner, summarise
 from spacy_gemel.evaluation.tail import TailSplit, split_tail
-from spacy_gemel.golds import gold_row
+from spacy_gemel.golds import NIL, gold_row
 from spacy_gemel.paths import write_whole
 from spacy_gemel.pipelines import (
-    NIL,
     LinkerPipe,
     candidate_rows,
     entity_pipes,
@@ -32,6 +31,7 @@ from spacy_gemel.pipelines import (
     overridden,
     probability_of,
 )
+from spacy_gemel.user_data import has_image
 
 if TYPE_CHECKING:
     from spacy_gemel.prompt.demonstrations import Demonstration
@@ -170,7 +170,7 @@ class _Judge:
             probability=None if predicted is None else probability_of(predicted, candidates),
             seen=gold_id in self.training_golds,
             tail=None if row is None else self.tail.is_tail(kb.count(row)),
-            image=any(doc.user_data.get(key) is not None for key in ("image", "image_features")),
+            image=has_image(doc),
             in_kb=row is not None,
             candidates=candidates,
             demonstrations=[{"text": d.text, "mention": d.mention, "name": d.name, "kb_id": d.kb_id} for d in shown],

@@ -14,9 +14,9 @@ from spacy.training import Example
 from spacy.util import registry
 
 from spacy_gemel.evaluation.precision import precision_recall_f
-from spacy_gemel.pipelines import NIL
+from spacy_gemel.golds import NIL
+from spacy_gemel.user_data import has_image
 
-_IMAGE_KEYS = ("image", "image_features")
 _INSTEAD = (
     "`spacy evaluate`, `spacy benchmark accuracy` and every use of spacy.Corpus.v1 hand the linker the text alone. "
     "Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, or with examples of the "
@@ -96,7 +96,7 @@ def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -
     """
     golds = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
     if use_image:
-        dropped = [eg for eg in golds if _has_image(eg.reference) and not _has_image(eg.predicted)]
+        dropped = [eg for eg in golds if has_image(eg.reference) and not has_image(eg.predicted)]
         if dropped:
             raise ValueError(
                 f"{name}: not scored: {len(dropped)} of {len(golds)} docs have an image in the gold that the linker "
@@ -109,10 +109,6 @@ def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -
             f"{name}: not scored: not one of {len(golds)} docs with gold entities had entities to link (the first: "
             f"{_start(golds[0].reference)}). {_INSTEAD}"
         )
-
-
-def _has_image(doc: Doc) -> bool:
-    return any(doc.user_data.get(key) is not None for key in _IMAGE_KEYS)
 
 
 def _start(doc: Doc) -> str:

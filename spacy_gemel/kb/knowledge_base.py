@@ -84,10 +84,17 @@ class KnowledgeBase:
             raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
         return cls(folder, meta, trie, EntityTable(folder, meta.entities, meta.batch_rows), ids, surfaces, counts)
 
-    def with_added(self, entities: Iterable[Entity], tokenizer: NameTokenizer) -> KnowledgeBase:
+    def without_added(self) -> KnowledgeBase:
+        """The knowledge base as it lies in its folder."""
+        return self._with(Additions(self.meta.entities))
+
+    def with_added(
+        self, entities: Iterable[Entity], tokenizer: NameTokenizer, *, max_tokens: int | None = None
+    ) -> KnowledgeBase:
         """The same knowledge base and these entities besides, which are kept in memory; the files stay as they are.
 
-        tokenizer: the one that the knowledge base was built for.
+        tokenizer: the one that the knowledge base was built for. max_tokens: the longest name, where it is to be less
+        than the knowledge base allows.
         Raises KBError for an id that is there already, and for a name that the language model cannot be made to say.
         """
         new = list(entities)
@@ -100,7 +107,7 @@ class KnowledgeBase:
             self.meta.entities,
             [*self.added.entities, *new],
             tokenizer,
-            max_tokens=self.meta.max_name_tokens,
+            max_tokens=min(self.meta.max_name_tokens, max_tokens or self.meta.max_name_tokens),
             vocab_size=self.meta.vocab_size,
         )
         return self._with(added)

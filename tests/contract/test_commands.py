@@ -79,7 +79,7 @@ def test_a_config_of_one_line_is_filled(tmp_path: Path, program: bool) -> None:
     linker = filled["components"][LINKER]
     assert linker.keys() == {"factory", *DEFAULT_CONFIG}
     assert linker["language_model"].keys() == {"@misc", "name", "revision", "device", "dtype", "bos"}
-    expected = {"nel_micro_f": 1.0, "nel_micro_r": None, "nel_micro_p": None, "nel_nil_f": None}
+    expected = {"nel_micro_f": 1.0, "nel_micro_r": None, "nel_micro_p": None, "nel_nil_f": 0.0}
     assert filled["training"]["score_weights"] == expected
 
 

@@ -112,7 +112,7 @@ def test_each_setting_has_a_value_here_that_is_not_its_default(models: Path) -> 
 def test_saved_and_loaded_it_is_the_same(
     models: Path, kb: Path, features: Path, tmp_path: Path, kept: dict[str, Any]
 ) -> None:
-    settings = {name: value for name, value in settings_of(models, features).items() if name in FACTORY} | kept
+    settings = settings_of(models, features) | kept
     nlp = make(settings, kb)
     pipe: Any = nlp.get_pipe(LINKER)
     docs = list(nlp.pipe(captions(nlp, 6)))

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import spacy
+import srsly
 from spacy.language import Language
 
 from tests.contract.world import LINKER, assert_same, captions, train
 from tests.pipeline import make_config, make_pipeline
 
-PARTS = ["vocab", "cfg", "model", "demonstrations", "kb", "models"]
+PARTS = ["vocab", "cfg", "model", "demonstrations", "kb", "added", "models"]
 
 
 def blank(models: Path, **changes: Any) -> Language:
@@ -57,7 +58,7 @@ def test_a_part_that_is_left_out_is_not_written(trained: Language, tmp_path: Pat
     whole, less = ({path.name for path in (tmp_path / name).iterdir()} for name in ("whole", "less"))
     assert whole >= set(PARTS) - {"models"}  # they are not bundled
     assert less == whole - {part}
-    assert len(pipe.to_bytes(exclude=[part])) <= len(pipe.to_bytes())
+    assert set(srsly.msgpack_loads(pipe.to_bytes(exclude=[part]))) == set(PARTS) - {part}
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -114,7 +115,7 @@ def test_disabled_it_is_loaded_when_it_is_enabled(trained: Language, saved: Path
 
 
 def test_a_damaged_part_is_one_error_that_names_it(saved: Path, tmp_path: Path) -> None:
-    for part in ("model", "demonstrations", "cfg"):
+    for part in ("model", "demonstrations", "cfg", "added"):
         folder = tmp_path / part
         shutil.copytree(saved, folder)
         path = folder / LINKER / part
@@ -122,9 +123,53 @@ def test_a_damaged_part_is_one_error_that_names_it(saved: Path, tmp_path: Path) 
         path.write_bytes(b"\x00 not what it was")
         with pytest.raises(ValueError, match=part):
             spacy.load(folder)
+        if part == "added":  # the first versions saved none
+            continue
         path.unlink()
         with pytest.raises((OSError, ValueError), match=part):
             spacy.load(folder)
+
+
+@pytest.mark.parametrize(("exclude", "expected"), [("added", "own"), ("kb", "theirs"), ("vocab", "theirs")])
+@pytest.mark.parametrize("form", ["disk", "bytes"])
+def test_added_entities_are_a_part_of_their_own(
+    trained: Language, models: Path, kb: Path, tmp_path: Path, exclude: str, expected: str, form: str
+) -> None:
+    theirs, own = pipe_of(make_pipeline(models, kb)), pipe_of(make_pipeline(models, kb))
+    theirs.add_entity("theirs", "Mercury (theirs)")
+    own.add_entity("own", "Mercury (own)")
+    if form == "disk":
+        theirs.to_disk(tmp_path, exclude=[exclude])
+        own.from_disk(tmp_path, exclude=[exclude])
+    else:
+        own.from_bytes(theirs.to_bytes(exclude=[exclude]), exclude=[exclude])
+    assert [entity.kb_id for entity in own.kb.added.entities] == [expected]
+
+
+@pytest.mark.parametrize("form", ["disk", "bytes"])
+@pytest.mark.parametrize("part", ["added", "kb", "demonstrations"])
+def test_a_pipe_that_cannot_be_loaded_leaves_the_other_as_it_was(
+    trained: Language, models: Path, kb: Path, tmp_path: Path, part: str, form: str
+) -> None:
+    nlp = make_pipeline(models, kb)
+    pipe = pipe_of(nlp)
+    pipe.settings.temperature = 2.0
+    expected = list(nlp.pipe(captions(nlp)))
+    state = pipe.to_bytes(exclude=["vocab"])  # words that are learned do no harm
+    if form == "disk":
+        pipe_of(trained).to_disk(tmp_path / "pipe")
+        path = tmp_path / "pipe" / part / "meta.json" if part == "kb" else tmp_path / "pipe" / part
+        path.unlink()
+        path.write_bytes(b"\x00 damaged")
+        with pytest.raises(ValueError):
+            pipe.from_disk(tmp_path / "pipe")
+    else:
+        content = srsly.msgpack_loads(pipe_of(trained).to_bytes())
+        content[part] = b"\x00 damaged"
+        with pytest.raises(ValueError, match=part):
+            pipe.from_bytes(srsly.msgpack_dumps(content))
+    assert pipe.to_bytes(exclude=["vocab"]) == state
+    assert_same(list(nlp.pipe(captions(nlp))), expected)
 
 
 def test_training_goes_on_after_loading(saved: Path) -> None:

@@ -93,6 +93,14 @@ def test_a_damaged_row_is_named_and_the_next_is_read(tmp_path: Path, damage: str
     )
 
 
+@pytest.mark.parametrize("separator", [",\n", ", "], ids=["lines", "one line"])
+def test_a_bracket_too_many_takes_no_row(tmp_path: Path, separator: str) -> None:
+    rows = [row(1), "[" + row(2), row(3), row(4)]
+    read = list(read_json_rows(write(tmp_path / "x.json", f"[{separator.join(rows)}]"), SHAPE))
+    assert [found for found in numbers(read) if isinstance(found, int)] == [1, 2, 3, 4]
+    assert len(read) == 5  # and is told of
+
+
 def test_bad_bytes_take_their_row_alone(tmp_path: Path) -> None:
     rows = [
         row(1).encode(),
