@@ -35,27 +35,36 @@ setup(
     package_data={"spacy_gemel": ["py.typed", "evaluation/*.html"]},
     install_requires=[
         "spacy>=3.8,<4.0",
-        "srsly>=2.4.3,<3.0",
+        "srsly>=2.4.5,<3.0",
         "numpy>=1.26",
-        "torch>=2.4",
-        "torchvision>=0.19",  # named beside torch so that both come from the same index
+        "torch>=2.5",  # transformers makes no masks of sliding windows with 2.4
+        "torchvision>=0.20",  # named beside torch so that both come from the same index
         "transformers>=4.53,<6.0",
         "open_clip_torch>=3.0,<4.0",
         "sentence-transformers>=5.0,<7.0",
         "rank_bm25>=0.2.2,<0.3",
         "pyarrow>=17.0",
-        "pillow>=10.0",
+        "pillow>=10.1",
         "requests>=2.31,<3.0",  # which spaCy needs as well
-        "safetensors>=0.4",
+        "safetensors>=0.4.3",
         "tqdm>=4.60",
         "jinja2>=3.0",
-        "typer>=0.9",
+        "typer>=0.16",
     ],
     extras_require={
         # spacy-transformers pins transformers below 4.53.3: nothing here imports it at start.
         "spacy-transformers": ["spacy-transformers>=1.4,<2.0"],
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
-        "dev": ["pytest>=8.0", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14", "filelock>=3.12", "h5py>=3.8,<4.0"],
+        "dev": [
+            "pytest>=8.0",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "filelock>=3.12",
+            "h5py>=3.8,<4.0",
+            "build>=1.2",  # which spacy package wants
+            "setuptools>=70.1",  # makes wheels by itself
+        ],
     },
     entry_points=ENTRY_POINTS,
 )

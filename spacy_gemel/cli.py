@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from spacy_gemel.commands import calibrate, convert, encode_images, fetch_images, import_kb, knowledge_base, linking
+from spacy_gemel.commands import (
+    calibrate,
+    convert,
+    describe,
+    encode_images,
+    fetch_images,
+    import_kb,
+    knowledge_base,
+    linking,
+)
 
 app = typer.Typer(
     name="spacy-gemel",
@@ -16,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (convert, fetch_images, encode_images, import_kb, knowledge_base, linking, calibrate):
+for command in (convert, fetch_images, encode_images, import_kb, knowledge_base, linking, calibrate, describe):
     command.register(app)
 
 

@@ -127,7 +127,8 @@ def _state(pipe: "GemelLinker") -> dict[str, Any]:
         source = frozen.source(pipe.folders.get(part))
         if not pipe.bundle_models and Path(source).is_dir():
             found[part] = {"name": frozen.name, "folder": source}
-    if pipe.image_features is not None and pipe.feature_folder is not None:
+    # what is bundled is to be shipped: no folder of this machine goes with it
+    if not pipe.bundle_models and pipe.image_features is not None and pipe.feature_folder is not None:
         found["image_features"] = {"name": pipe.image_features, "folder": str(pipe.feature_folder.resolve())}
     return {"format": FORMAT, "temperature": pipe.settings.temperature, "found": found}
 

@@ -141,7 +141,10 @@ def test_additions_are_saved_with_the_pipe(
     loaded = again(nlp, tmp_path)
     assert linker(loaded).kb.added.entities == linker(nlp).kb.added.entities
     assert list(linker(loaded).store) == list(linker(nlp).store)
-    assert candidates(loaded) == candidates(nlp)
+    found, expected = candidates(loaded), candidates(nlp)
+    assert list(found) == list(expected)
+    for kb_id, (name, score) in expected.items():
+        assert found[kb_id] == (name, pytest.approx(score, abs=1e-4))
     linker(loaded).add_entity("another", "Mercury (boat)")  # and it can go on
     assert "another" in candidates(loaded)
 

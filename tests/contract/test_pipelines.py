@@ -20,7 +20,7 @@ def test_its_place_in_the_analysis(models: Path) -> None:
     assert alone["summary"][LINKER] == {
         "assigns": ["token.ent_kb_id"],
         "requires": ["doc.ents", "token.ent_iob", "token.ent_type"],
-        "scores": ["nel_micro_f", "nel_micro_r", "nel_micro_p"],
+        "scores": ["nel_micro_f", "nel_micro_r", "nel_micro_p", "nel_nil_f"],
         "retokenizes": False,
     }
     assert alone["problems"][LINKER] == ["doc.ents", "token.ent_iob", "token.ent_type"]

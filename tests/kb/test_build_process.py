@@ -132,7 +132,8 @@ def test_full_disk(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
     assert "File too large" in errors
     assert "is unchanged" in errors
     assert ("goes on from the names" in errors) == bool(kept)
-    assert "Traceback" not in errors
+    # older versions of numpy leave a zip file open behind the error, of which Python says that it is ignored
+    assert errors.count("Traceback") == errors.count("Exception ignored in: <function ZipFile.__del__")
     assert content(tmp_path / "kb") == old
     assert not list(tmp_path.glob(".kb.building/new"))
     assert build(tmp_path, rows, max_name_tokens=254).resumed == kept
