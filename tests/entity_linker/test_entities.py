@@ -126,6 +126,8 @@ def test_linked_once_more_without_overwrite_nothing_is_lost(trained: Language, s
     assert rounded(trained(doc)) == before
     [unpacked] = DocBin(store_user_data=True, docs=[doc]).get_docs(trained.vocab)
     assert rounded(trained(unpacked)) == before  # where the rows have become tuples
+    settings.labels_discard = ["ENT"]
+    assert rounded(trained(doc)) == before  # an entity that keeps its id is not discarded either
     cut = doc[2:].as_doc(copy_user_data=True)
     assert rounded(trained(cut)) == before
     doc.set_ents([])

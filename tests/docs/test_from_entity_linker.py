@@ -1,0 +1,51 @@
+"""docs/from-entity-linker.md: both configs train, the code runs, and the table has every setting."""
+
+from pathlib import Path
+from typing import Any
+
+import spacy
+
+from tests.docs.conftest import QIDS
+from tests.docs.reading import blocks, rows, run_command
+
+PAGE = "from-entity-linker.md"
+SHORT = ("--training.max_steps", "4", "--training.eval_frequency", "2")
+
+
+def test_every_block_runs_in_order(here: Path) -> None:
+    names: dict[str, Any] = {}
+    ran = 0
+    for block in blocks(PAGE):
+        if block.file is not None:
+            Path(block.file).write_text(block.text, encoding="utf8")
+        elif block.language == "python":
+            exec(block.text, names)
+        else:
+            assert block.language == "bash"
+            for line in block.text.splitlines():
+                run_command(line, *(SHORT if line.startswith("python -m spacy train") else ()))
+        ran += 1
+    assert ran == 6
+    for folder, linker in (("old", "entity_linker"), ("new", "gemel_linker")):
+        nlp = spacy.load(here / "training" / folder / "model-last")
+        assert nlp.pipe_names == ["sentencizer", linker]
+        assert "nel_micro_f" in nlp.meta["performance"]
+    doc = names["doc"]
+    assert [ent.text for ent in doc.ents] == ["Mercury"]
+    assert {found.kb_id for found in doc.ents[0]._.gemel_candidates} == set(QIDS)
+    assert {found.name for found in doc.ents[0]._.gemel_candidates} == set(QIDS.values())
+    assert names["linker"].kb.path == here / "own_kb"
+
+
+def test_the_table_has_every_setting() -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("entity_linker")
+    nlp.add_pipe("gemel_linker")
+    theirs, ours = (nlp.get_pipe_config(name) for name in ("entity_linker", "gemel_linker"))
+    table = {row[0].strip("`"): row[1].strip("`") for row in rows(PAGE)}
+    assert set(table) == set(theirs) - {"factory"}
+    for name, counterpart in table.items():
+        assert counterpart == "none" or counterpart in ours, name
+        assert (name in ours) == (counterpart == name), name
+        if name in ours and name not in ("scorer", "model"):
+            assert theirs[name] == ours[name], name
