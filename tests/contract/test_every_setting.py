@@ -22,7 +22,7 @@ AS_IN_USE = {"use_image": True, "constrained": True, "threshold": None}
 
 
 def settings_of(models: Path, features: Path) -> dict[str, Any]:
-    """A value for each setting that is not its default; some are of later settings than the factory has."""
+    """A value for each setting that is not its default."""
     return {
         "beam_size": 4,
         "n_candidates": 3,
