@@ -133,7 +133,10 @@ class _Rows:
             window.peek()
         value, end = window.value()
         if isinstance(value, _NESTED) and self._holds_row(value):
-            raise Damage("it holds further rows: a bracket is missing", window.line)
+            # what is no row itself and ends as one does is only wrong; else a bracket too many began it
+            mark, end = window.behind(end)
+            if self._is_row(value) or mark not in (",", self._closing):
+                raise Damage("it holds further rows: a bracket is missing or too many", window.line)
         window.move(end)
         return Row(where, value, key)
 

@@ -93,6 +93,16 @@ class JsonWindow:
                     self._refuse_bad_bytes(end)
                     return value, end
 
+    def behind(self, end: int) -> tuple[str, int]:
+        """The next character from `end` on that is no blank, "" at the end of the file, and where `end` is now."""
+        while True:
+            blanks = _BLANKS.match(self.text, end)
+            stop = end if blanks is None else blanks.end()
+            place = self.place
+            if stop < len(self.text) or not self.more():
+                return self.text[stop : stop + 1], end
+            end -= place
+
     def find(self, pattern: re.Pattern[str], first: int = 1) -> re.Match[str] | None:
         """Go to the first match from the place on and give it, or to the end of the file and None.
 

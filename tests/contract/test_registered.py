@@ -11,6 +11,7 @@ import pytest
 import spacy
 from PIL import Image
 from spacy import registry
+from spacy.kb import InMemoryLookupKB
 from spacy.language import Language
 from spacy.training import Example
 
@@ -105,6 +106,21 @@ def knowledge_base(name: str, world: World) -> None:
     assert "Mercury" in resolved("spacy_misc", name, path=str(world.kb))(world.nlp.vocab)
 
 
+def lookup_kb(name: str, world: World) -> None:
+    kb = InMemoryLookupKB(world.nlp.vocab, entity_vector_length=1)
+    kb.add_entity("Q1", 3, [0])
+    kb.add_alias("Mercury", ["Q1"], [1.0])
+    kb.to_disk(world.vit.parent / "lookup")
+    places = {"path": world.vit.parent / "lookup", "folder": world.vit.parent / "made"}
+    loader = resolved(
+        "spacy_misc",
+        name,
+        tokenizer=str(world.models / "language_model"),
+        **{key: str(path) for key, path in places.items()},
+    )
+    assert loader(world.nlp.vocab).entity(0).name == "Mercury"
+
+
 def reader(name: str, world: World) -> None:
     [example] = resolved("spacy_readers", name, path=str(world.corpus), limit=1)(world.nlp)
     assert isinstance(example, Example)
@@ -128,6 +144,7 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.BM25Retriever.v1": retriever(2),
     "spacy_gemel.SentenceTransformerRetriever.v1": retriever(2, name="sentence_encoder"),
     "spacy_gemel.KBFromDisk.v1": knowledge_base,
+    "spacy_gemel.KBFromLookupKB.v1": lookup_kb,
     "spacy_gemel.MultimodalCorpus.v1": reader,
     "spacy_gemel.linker_scorer.v1": scorer,
 }

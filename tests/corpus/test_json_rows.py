@@ -101,6 +101,14 @@ def test_a_bracket_too_many_takes_no_row(tmp_path: Path, separator: str) -> None
     assert len(read) == 5  # and is told of
 
 
+@pytest.mark.parametrize("blanks", ["", " " * 100])
+def test_rows_within_a_list_are_one_thing_that_is_no_row(tmp_path: Path, blanks: str) -> None:
+    text = f"[{row(1)}, [{row(2)}, {row(3)}]{blanks}, null, {row(4)}]"
+    read = list(read_json_rows(write(tmp_path / "x.json", text), SHAPE))
+    assert [type(found.value) for found in read if isinstance(found, Row)] == [dict, list, type(None), dict]
+    assert len(read) == 4
+
+
 def test_bad_bytes_take_their_row_alone(tmp_path: Path) -> None:
     rows = [
         row(1).encode(),
