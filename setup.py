@@ -57,6 +57,7 @@ setup(
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
         "dev": [
             "pytest>=8.0",
+            "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "ruff>=0.9",
             "mypy>=1.14",

@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before any library reads it: no test goes to the network
+# Both before any library reads them. No test goes to the network; two workers of two threads each would wait for another.
+os.environ["HF_HUB_OFFLINE"] = "1"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
