@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-# Both before any library reads them. No test goes to the network; two workers of two threads each would wait for another.
+# Both before any library reads them. No test goes to the network; workers of two threads each would be in the way.
 os.environ["HF_HUB_OFFLINE"] = "1"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
