@@ -94,12 +94,11 @@ class GemelLinker(LinkerParts, TrainablePipe):
         docs = list(docs)
         encode_pil_images(docs)
         with turn():
-            before = len(self.store)
-            self.store = growth.more_demonstrations(
-                docs, self.store, self.kb, self._reader, self.settings, self.NIL, self.name
-            )
-            self.assemble(self.kb, self.stages.language_model)
-        return len(self.store) - before
+            before, kb = self.store, self.kb
+            self.store = growth.more_demonstrations(docs, before, kb, self._reader, self.settings, self.NIL, self.name)
+            if self.store is not before:
+                self.assemble(kb, self.stages.language_model)
+        return len(self.store) - len(before)
 
     @property
     def training_golds(self) -> frozenset[str]:

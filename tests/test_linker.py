@@ -19,6 +19,7 @@ from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
 from spacy_gemel.candidates import FoundName, decide, to_candidates
+from tests.contract.world import train
 from tests.pipeline import (
     COLOURS,
     entity_id,
@@ -45,17 +46,6 @@ def nlp(models: Path, kb: Path) -> Language:
     nlp = make_pipeline(models, kb)
     train(nlp, 10)
     return nlp
-
-
-def train(nlp: Language, steps: int) -> list[float]:
-    optimizer = nlp.create_optimizer()
-    optimizer.learn_rate = 0.02
-    values = []
-    for _ in range(steps):
-        losses: dict[str, float] = {}
-        nlp.update(examples(nlp), sgd=optimizer, losses=losses)
-        values.append(losses["gemel_linker"])
-    return values
 
 
 def mercury(nlp: Language, image: Any = None) -> Doc:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from spacy_gemel.evaluation.pages import templates
 from spacy_gemel.paths import write_whole
 
 _COLUMNS = {"before": "before", "after": "after", "cross_fitted": "cross-fitted"}
@@ -53,15 +54,7 @@ def write_calibration(calibration: dict[str, Any], output: Path) -> Path:
 
 def render(calibration: dict[str, Any]) -> str:
     """The page's HTML, with the reliability curves as SVG. It needs nothing beside it."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # comes with spaCy, but only pages need it
-
-    environment = Environment(
-        loader=PackageLoader("spacy_gemel", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters["percent"] = percent
     curves = []
     for key, title in _COLUMNS.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from spacy_gemel.evaluation.comparison import Run, difference, read_runs, reference_of, scored
 from spacy_gemel.evaluation.examples import RULE, choose, example_of
+from spacy_gemel.evaluation.pages import templates
 from spacy_gemel.paths import write_whole
 
 PARTS = ("common", "tail", "seen", "unseen")
@@ -26,16 +27,7 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
 
 def render(runs: Sequence[Run]) -> str:
     """The page's HTML. All text is escaped by the template; pictures are embedded."""
-    # jinja2 comes with spaCy, but only this page needs it
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("spacy_gemel", "evaluation"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters["percent"] = percent
     environment.filters["points"] = points
     reference = reference_of(runs)

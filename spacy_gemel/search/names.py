@@ -52,10 +52,7 @@ class TrieNames:
         if (nodes == self.root).all():  # the widest of all, the same for all mentions
             nodes = nodes[:1, :1]
         tokens, edges, valid = self.trie.children_of(nodes.reshape(-1))
-        ends = valid & (tokens == self.trie.end)
-        tokens = np.where(ends, self.end_id, np.where(valid, tokens, 0))
-        shape = (*nodes.shape, tokens.shape[-1])
-        return tokens.reshape(shape), edges.reshape(shape), ends.reshape(shape), valid.reshape(shape)
+        return _outgoing(nodes, tokens, edges, valid, self.trie.end, self.end_id)
 
     def deepest(self, nodes: IntArray) -> IntArray:
         """See AllowedNames."""
@@ -102,10 +99,7 @@ class JointNames:
             pairs = np.concatenate([self._pair(edges, beside), self._pair(self.trie.n_edges, more_edges)], axis=1)
             tokens = np.concatenate([tokens, more_tokens], axis=1)
             valid = np.concatenate([valid, more_valid], axis=1)
-        ends = valid & (tokens == self.trie.end)
-        tokens = np.where(ends, self.end_id, np.where(valid, tokens, 0))
-        shape = (*nodes.shape, tokens.shape[-1])
-        return tokens.reshape(shape), pairs.reshape(shape), ends.reshape(shape), valid.reshape(shape)
+        return _outgoing(nodes, tokens, pairs, valid, self.trie.end, self.end_id)
 
     def deepest(self, nodes: IntArray) -> IntArray:
         """See AllowedNames."""
@@ -122,6 +116,16 @@ class JointNames:
 
     def _pair(self, first: Any, second: Any) -> Any:
         return first * self._stride + second
+
+
+def _outgoing(
+    nodes: IntArray, tokens: IntArray, edges: IntArray, valid: BoolArray, end: int, end_id: int
+) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
+    """What AllowedNames.expand gives, of a trie's children (nodes, fan-out); end: the trie's mark for end_id."""
+    ends = valid & (tokens == end)
+    tokens = np.where(ends, end_id, np.where(valid, tokens, 0))
+    shape = (*nodes.shape, tokens.shape[-1])
+    return tokens.reshape(shape), edges.reshape(shape), ends.reshape(shape), valid.reshape(shape)
 
 
 def _or_leaf(nodes: IntArray, trie: NameTrie) -> IntArray:

@@ -1,0 +1,20 @@
+"""The templates of the pages that are written: all text is escaped, and a name that a template lacks is an error."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def templates() -> "Environment":
+    """The environment of the package's own templates."""
+    # jinja2 comes with spaCy, but only pages need it
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("spacy_gemel", "evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
