@@ -1,5 +1,6 @@
 """encode-images as a user calls it, and a pipe that uses what it wrote."""
 
+import gc
 import json
 import os
 import shutil
@@ -66,6 +67,8 @@ def features(world: Path) -> Path:
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many images an encoder is given, from now on."""
+    # pipes of one process share an encoder and what it has kept for as long as one of them lives
+    gc.collect()
     counted: list[int] = []
     encode = VisionEncoder.encode
 
