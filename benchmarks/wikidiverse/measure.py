@@ -1,0 +1,99 @@
+"""The val rows answered by peers, by the model, by the prior, and by both."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.running import say
+from benchmarks.subject import Caption, Parts, linker_in, make_pipeline
+from benchmarks.wikidiverse.model import encoder_folder
+from benchmarks.worlds import MODELS, ROOT
+from spacy_gemel.corpus.reader import read_docs
+from spacy_gemel.evaluation.prior_cases import collect_cases
+from spacy_gemel.evaluation.prior_weight import WAYS, accuracy_of, cross_validate, curve, difference_of
+from spacy_gemel.peers.runner import KINDS, PeerOptions, evaluate_peer
+
+DEMONSTRATIONS = 8
+BEAMS = 5
+
+
+class Answers:
+    """Who answered what rightly: for each way a list over the same mentions."""
+
+    def __init__(self, golds: Sequence[str], seen: Sequence[bool]) -> None:
+        self.golds = list(golds)
+        self.seen = list(seen)
+        self.correct: dict[str, list[bool]] = {}
+
+    def add(self, way: str, correct: Sequence[bool], golds: Sequence[str]) -> None:
+        """Take another way's answers. Raises RuntimeError where they are to other mentions."""
+        if list(golds) != self.golds:
+            raise RuntimeError(f"{way} was asked about {len(golds)} mentions that are not the {len(self.golds)} others")
+        self.correct[way] = list(correct)
+
+    def figures(self, way: str) -> dict[str, Any]:
+        """n, accuracy and its interval; the same of entities seen in training and of unseen ones."""
+        return {
+            **accuracy_of(self.correct[way]),
+            "seen": accuracy_of(self._where(way, lambda seen: seen)),
+            "unseen": accuracy_of(self._where(way, lambda seen: not seen)),
+        }
+
+    def difference(self, first: str, second: str) -> dict[str, Any]:
+        """The first way's accuracy minus the second's, with a paired bootstrap's 95 % interval."""
+        return difference_of(self.correct[first], self.correct[second])
+
+    def _where(self, way: str, keep: Callable[[bool], bool]) -> list[bool]:
+        return [right for right, seen in zip(self.correct[way], self.seen, strict=True) if keep(seen)]
+
+
+def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str, Any]:
+    """Every way's figures, and their differences. train, val: .spacy files; kb: built for the language model."""
+    say("reading the training mentions as demonstrations")
+    parts = Parts(language_model, ROOT / MODELS / "vision_encoder", Path(encoder_folder()), kb)
+    nlp = make_pipeline(
+        parts, captions_of(train), DEMONSTRATIONS, use_image=False, beam_size=BEAMS, n_candidates=BEAMS
+    )
+    cases = collect_cases(nlp, val)
+    crossed = cross_validate(cases)
+    seen = linker_in(nlp).training_golds
+    answers = Answers(crossed.golds, [gold in seen for gold in crossed.golds])
+    for way in WAYS:
+        answers.add(way, crossed.correct(way), crossed.golds)
+    for kind in KINDS:
+        say(f"peer: {kind}")
+        _, results = evaluate_peer(kind, train, val, kb, PeerOptions())
+        known = [result for result in results if result.in_kb]
+        answers.add(kind, [result.correct for result in known], [result.gold for result in known])
+    found = sum(case.gold in {c.kb_id for c in case.candidates if c.searched} for case in cases)
+    return {
+        **{way: answers.figures(way) for way in (*KINDS, *WAYS)},
+        "differences": {
+            f"{first} - {second}": answers.difference(first, second)
+            for first, second in (
+                ("both", "prior"),
+                ("both", "model"),
+                ("model", "shortcut"),
+                ("model", "prior"),
+                ("model", "entity_linker"),
+                ("both", "shortcut"),
+                ("both", "entity_linker"),
+            )
+        },
+        "prior_weights": crossed.weights,
+        "accuracy_by_weight": curve(cases),
+        "gold_among_the_models_candidates": accuracy_of([False] * (len(cases) - found) + [True] * found),
+        "settings": {"n_demonstrations": DEMONSTRATIONS, "beam_size": BEAMS, "use_image": False},
+    }
+
+
+def captions_of(path: Path) -> list[Caption]:
+    """A .spacy file's mentions with a gold, one caption each."""
+    import spacy
+
+    return [
+        Caption(doc.text, ent.start_char, ent.end_char, ent.kb_id_, None)
+        for doc in read_docs(path, spacy.blank("en").vocab)
+        for ent in doc.ents
+        if ent.kb_id_
+    ]

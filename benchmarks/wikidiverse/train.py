@@ -1,0 +1,216 @@
+"""Trains the language model from nothing, in steps that can be interrupted and taken up again."""
+
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
+from tqdm import tqdm
+from transformers import LlamaForCausalLM
+
+from benchmarks.wikidiverse.data import Asked
+from benchmarks.wikidiverse.text import NEIGHBOURS, PLAIN, Lesson, TextMaker
+from scripts.mini_world.train_lm import LMSettings, build_model, build_optimizers
+from spacy_gemel.prompt.template import demonstration_text, query_text
+
+_PLAIN_SHARE = 0.1  # of the places that are no answer, how many are asked: the text itself matters little
+_EVERY = 200
+
+
+@dataclass(frozen=True)
+class Course:
+    """Size of the model, and the course of its training."""
+
+    hidden: int = 256
+    layers: int = 4
+    heads: int = 4
+    feed_forward: int = 768
+    row_length: int = 384
+    rows: int = 8
+    lessons: tuple[Lesson, ...] = (
+        Lesson("lines", 250, lines=1.0, questions=0.0),
+        Lesson("short questions", 500, lines=0.4, questions=0.6),
+        Lesson("prompts", 3600, lines=0.1, questions=0.1),
+    )
+    learning_rate: float = 2e-3  # AdamW, for embeddings and norms
+    matrix_learning_rate: float = 0.01  # Muon, for the layers' matrices
+    warm_up: int = 100
+    seed: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Of all lessons together."""
+        return self.lessons[-1].until
+
+    def lesson_at(self, step: int) -> Lesson:
+        """The lesson that `step` belongs to."""
+        return next(lesson for lesson in self.lessons if step < lesson.until)
+
+    def rate_share(self, step: int) -> float:
+        """What part of the full rates a step uses: a linear warm-up, then a cosine from the last lesson's start on."""
+        start = self.lessons[-2].until
+        done = max(0.0, (step - start) / max(1, self.steps - start))
+        return min(1.0, (step + 1) / self.warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def train(
+    course: Course, maker: TextMaker, vocabulary: int, watch: Sequence[list[int]], work: Path, inputs: str
+) -> tuple[LlamaForCausalLM, dict[str, Any]]:
+    """Train and return the model, fp32 on the CPU or wherever there is a GPU, and a report of its course.
+
+    watch: token ids of prompts with their answers, looked at while training; each ends with the answer and a newline,
+        its length before them first.
+    inputs: a hash of what the text is made from. `work` keeps the state; a run with the same course and inputs takes
+        it up from there.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings = LMSettings(
+        hidden=course.hidden,
+        layers=course.layers,
+        heads=course.heads,
+        feed_forward=course.feed_forward,
+        learning_rate=course.learning_rate,
+        matrix_learning_rate=course.matrix_learning_rate,
+        seed=course.seed,
+    )
+    model = build_model(settings, vocabulary, maker.eos).to(device)
+    optimizers = build_optimizers(settings, model)
+    key = json.loads(json.dumps({"course": asdict(course), "inputs": inputs}))
+    state = _load(work, model, optimizers, key) or {"key": key, "step": 0, "seconds": 0.0, "log": []}
+    body: Any = torch.compile(model.model) if device.type == "cuda" or shutil.which("g++") else model.model
+    began = time.perf_counter() - float(state["seconds"])
+    losses: list[float] = []
+    model.train()
+    bar = tqdm(range(state["step"], course.steps), initial=state["step"], total=course.steps, desc="language model")
+    for step in bar:
+        lesson = course.lesson_at(step)
+        ids, weights = maker.rows(lesson, course.seed, step * course.rows, course.rows, course.row_length)
+        for optimizer, full in zip(optimizers, (course.matrix_learning_rate, course.learning_rate), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = full * course.rate_share(step)
+        loss = _loss(model, body, ids, weights, np.random.default_rng([course.seed, 22, step]), device)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+        losses.append(float(loss.detach()))
+        if (step + 1) % _EVERY == 0 or step + 1 == course.steps:
+            seconds = time.perf_counter() - began
+            seen = {"step": step + 1, "lesson": lesson.name, "loss": round(float(np.mean(losses[-100:])), 4)}
+            state["log"].append({**seen, **look(model, watch), "seconds": round(seconds)})
+            state.update(step=step + 1, seconds=seconds)
+            bar.write(json.dumps(state["log"][-1]), file=sys.stderr)
+            _save(work, model, optimizers, state)
+        bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
+    tokens = course.steps * course.rows * course.row_length
+    report = {
+        "course": asdict(course),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "tokens": tokens,
+        "seconds": round(float(state["seconds"])),
+        "log": state["log"],
+    }
+    return model.eval().cpu(), report
+
+
+def _loss(
+    model: LlamaForCausalLM,
+    body: Any,
+    ids: NDArray[np.int64],
+    weights: NDArray[np.float32],
+    rng: np.random.Generator,
+    device: torch.device,
+) -> torch.Tensor:
+    """The weighted mean cross-entropy of the answers and of some of the other places, in bfloat16."""
+    chosen = (weights > PLAIN) | ((weights > 0) & (rng.random(weights.shape) < _PLAIN_SHARE))
+    chosen[:, 0] = False
+    targets = torch.from_numpy(ids[chosen]).to(device)
+    scale = torch.from_numpy(weights[chosen]).to(device)
+    before = torch.from_numpy(np.roll(chosen, -1, axis=1)).to(device)
+    with torch.autocast(device.type, torch.bfloat16):
+        hidden = body(input_ids=torch.from_numpy(ids).to(device), use_cache=False).last_hidden_state[before]
+        logits = model.lm_head(hidden).float()  # (chosen, vocab)
+    return (cross_entropy(logits, targets, reduction="none") * scale).sum() / scale.sum()
+
+
+def watched(
+    maker: TextMaker, examples: Sequence[Asked], near: NDArray[np.int64], shown: Sequence[Asked]
+) -> list[list[int]]:
+    """What `look` takes: for each example its prompt's length, the prompt's ids, then the name and a newline."""
+    rows = []
+    for asked, places in zip(examples, near, strict=True):
+        prompt: list[int] = []
+        for place in places[:NEIGHBOURS][::-1]:
+            prompt += maker.encode(demonstration_text(shown[place].text, shown[place].mention, shown[place].name))
+        prompt += maker.encode(query_text(asked.text, asked.mention))
+        rows.append([len(prompt), *prompt, *maker.encode(asked.name), *maker.encode("\n")])
+    return rows
+
+
+def look(model: LlamaForCausalLM, watch: Sequence[list[int]]) -> dict[str, float]:
+    """The mean loss of the answers, and the share that a greedy search without a trie would say."""
+    model.eval()
+    device = next(model.parameters()).device
+    losses, right = [], 0
+    with torch.no_grad():
+        for start in range(0, len(watch), 32):
+            some = watch[start : start + 32]
+            padded = pad_sequence([torch.tensor(row[1:]) for row in some], batch_first=True).to(device)
+            logits = model(input_ids=padded).logits  # (prompts, tokens, vocab)
+            for place, row in enumerate(some):
+                name = torch.tensor(row[1 + row[0] :], device=device)
+                told = logits[place, row[0] - 1 : len(row) - 2].float()
+                losses.append(float(cross_entropy(told, name)))
+                right += bool((told.argmax(-1) == name).all())
+    model.train()
+    return {"held_out_loss": round(float(np.mean(losses)), 4), "held_out_greedy": round(right / max(1, len(watch)), 4)}
+
+
+def _tensors(
+    model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer]
+) -> dict[str, tuple[torch.nn.Parameter, Any]]:
+    """Each parameter by its name, with the optimizer's state of it."""
+    owner = {id(p): o.state for o in optimizers for group in o.param_groups for p in group["params"]}
+    return {name: (parameter, owner[id(parameter)][parameter]) for name, parameter in model.named_parameters()}
+
+
+def _save(work: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], state: Any) -> None:
+    tensors = {}
+    for name, (parameter, held) in _tensors(model, optimizers).items():
+        tensors[f"model|{name}"] = parameter.detach().cpu().contiguous()
+        for part, value in held.items():
+            tensors[f"{part}|{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+    work.mkdir(parents=True, exist_ok=True)
+    partial = work / "state.tmp"
+    save_file(tensors, str(partial), metadata={"state": json.dumps(state)})
+    partial.replace(work / "state.safetensors")
+
+
+def _load(work: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.Optimizer], key: Any) -> Any:
+    path = work / "state.safetensors"
+    if not path.exists():
+        return None
+    with safe_open(str(path), "pt") as file:
+        state = json.loads(file.metadata()["state"])
+        if state["key"] != key:
+            return None
+        with torch.no_grad():
+            for name, (parameter, held) in _tensors(model, optimizers).items():
+                parameter.copy_(file.get_tensor(f"model|{name}"))
+                parts = [kept.split("|")[0] for kept in file.keys() if kept.endswith(f"|{name}")]  # noqa: SIM118
+                held.update({p: file.get_tensor(f"{p}|{name}").to(parameter.device) for p in parts if p != "model"})
+    return state
