@@ -33,6 +33,7 @@ def settings_of(models: Path, features: Path) -> dict[str, Any]:
         "threshold": 0.25,
         "use_image": False,
         "constrained": False,
+        "prior_weight": 0.5,
         "batch_tokens": 900,
         "bundle_models": True,
         "image_features": str(features),
