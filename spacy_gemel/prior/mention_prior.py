@@ -16,8 +16,8 @@ SURFACE = 1.0
 ALIAS = 0.25
 """What an alias's bearer weighs beside a name's."""
 UNKNOWN = 0.1
-"""Training examples that count for entities there is no evidence of. All three are those that told the entities of held
-out training docs of WikiDiverse best; among the mentions there is evidence of, one in twenty means an entity without."""
+"""Training examples that count for entities there is no evidence of. All three did best at telling the entities of
+WikiDiverse's training docs that were held out; of mentions that there is evidence of one in twenty means another."""
 
 _KEPT = 65536
 
