@@ -63,10 +63,10 @@ class MentionPrior:
         return next(iter(self.of(mention)), None)
 
     def _compute(self, mention: str) -> dict[str, float]:
-        exact = self._weigh(self._exact.get(surface_key(mention)), [mention])
+        key, folded = surface_key(mention), fold(mention)
+        exact = self._weigh(self._exact.get(key), [mention]) if key else {}
         if exact:
             return exact
-        folded = fold(mention)
         return self._weigh(self._folded.get(folded), spellings(mention)) if folded else {}
 
     def _weigh(self, counted: Counter[str] | None, written: Iterable[str]) -> dict[str, float]:
