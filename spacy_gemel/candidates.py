@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
 
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase
+
 CANDIDATES_KEY = "gemel_candidates"
 CANDIDATES_EXTENSION = "gemel_candidates"
 # With the first and last character of the linked text, a key as spaCy has for custom attributes: it moves such places
@@ -17,9 +19,10 @@ _TEXT_KEY = ("._.", "gemel_text")
 class Candidate(NamedTuple):
     """An entity that a mention may mean.
 
-    score: the search's normalised log-probability of its name.
+    score: the search's normalised log-probability of its name; with a prior_weight the combined score, that is
+        prior_weight * log P(entity | mention) more (`spacy_gemel.prior.combine`).
     probability: softmax of score / temperature over the mention's names, shared by count among the entities
-        of one name.
+        of one name; with a prior_weight those that the prior tells apart have a score each.
     """
 
     kb_id: str
@@ -29,11 +32,23 @@ class Candidate(NamedTuple):
 
 
 class FoundName(NamedTuple):
-    """A name, its score, and the entities that bear it with their counts, best first."""
+    """A name, its score, and the entities that bear it with their counts, best first.
+
+    searched: False for a name that the search did not find and that was scored because the prior knows it.
+    """
 
     name: str
     score: float
     entities: Sequence[tuple[str, int]]
+    searched: bool = True
+
+
+def found_name(kb: "KnowledgeBase", rows: Sequence[int], score: float, *, searched: bool = True) -> FoundName:
+    """The name that the entities of some rows share. rows: at least one, as the knowledge base gives them."""
+    # the best of the knowledge base first already: this is for those that were added
+    entities = sorted((kb.entity(row) for row in rows), key=lambda entity: -entity.count)
+    bearers = [(entity.kb_id, entity.count) for entity in entities]
+    return FoundName(entities[0].name, score, bearers, searched)
 
 
 def to_candidates(found: Sequence[FoundName], temperature: float = 1.0) -> list[Candidate]:

@@ -12,6 +12,7 @@ from spacy_gemel.commands import (
     describe,
     encode_images,
     fetch_images,
+    fit_prior,
     import_kb,
     knowledge_base,
     linking,
@@ -25,7 +26,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (convert, fetch_images, encode_images, import_kb, knowledge_base, linking, calibrate, describe):
+for command in (
+    convert,
+    fetch_images,
+    encode_images,
+    import_kb,
+    knowledge_base,
+    linking,
+    calibrate,
+    fit_prior,
+    describe,
+):
     command.register(app)
 
 

@@ -27,6 +27,7 @@ DEFAULT_CONFIG = Config().from_str(
     window = 64
     use_image = true
     constrained = true
+    prior_weight = 0.0
     batch_tokens = 8192
     bundle_models = false
     image_features = null
@@ -83,6 +84,7 @@ def make_gemel_linker(
     window: int,
     use_image: bool,
     constrained: bool,
+    prior_weight: float,
     batch_tokens: int,
     bundle_models: bool,
     image_features: str | None,
@@ -111,6 +113,8 @@ def make_gemel_linker(
     window: with "window", tokens on each side.
     use_image: false to link from the text alone.
     constrained: false to let the model say anything; what is no entity's name exactly is then "NIL".
+    prior_weight: how much a candidate's score heeds what its mention usually means, in the training examples and in the
+        knowledge base's names and aliases; 0 for not at all. `python -m spacy_gemel fit-prior` fits it on dev data.
     batch_tokens: tokens that the language model holds at once: prompts, their padding and the room for their beams;
         halved where memory runs out. More may be faster on a large GPU.
     bundle_models: save the frozen models inside the pipe, so that it works where they are not.
@@ -132,6 +136,7 @@ def make_gemel_linker(
         window=window,
         use_image=use_image,
         constrained=constrained,
+        prior_weight=prior_weight,
         batch_tokens=batch_tokens,
     )
     return GemelLinker(

@@ -33,6 +33,7 @@ class Settings:
     n_sents: int = 0
     window: int = 64
     temperature: float = 1.0
+    prior_weight: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name_end not in ("newline", "eos"):
@@ -44,6 +45,8 @@ class Settings:
             raise ValueError(f'gemel_linker: context must be "doc", "sentence" or "window", not {self.context!r}.')
         if not self.temperature > 0:
             raise ValueError(f"gemel_linker: temperature must be above 0, not {self.temperature!r}.")
+        if not 0 <= self.prior_weight < float("inf"):
+            raise ValueError(f"gemel_linker: prior_weight must be a number from 0 on, not {self.prior_weight!r}.")
         if self.threshold is not None and not 0 <= self.threshold <= 1:
             raise ValueError(f"gemel_linker: threshold is a probability, from 0 to 1, not {self.threshold!r}.")
         for name in ("n_demonstrations", "n_training_demonstrations", "n_sents", "window"):

@@ -10,16 +10,17 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d
 from torch import Tensor
 
-from spacy_gemel.candidates import Candidate, FoundName, to_candidates
+from spacy_gemel.candidates import Candidate, FoundName, found_name, to_candidates
 from spacy_gemel.gather import Mention
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.language.causal_lm import CausalLM
 from spacy_gemel.language.embedding import PromptEmbedder
 from spacy_gemel.language.memory import TokenBudget
+from spacy_gemel.prior.stage import PriorStage
 from spacy_gemel.prompt.assemble import Prompt, PromptBuilder, PromptTooLong, gather_features
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
-from spacy_gemel.search.beam import beam_search
+from spacy_gemel.search.beam import search_after
 from spacy_gemel.search.finished import Hypothesis
 from spacy_gemel.search.names import AllowedNames, AnyName, JointNames, TrieNames
 from spacy_gemel.settings import Settings
@@ -62,11 +63,20 @@ class Stages:
         for place, shown in enumerate(store):
             self._same.setdefault((shown.mention, shown.text), set()).add(place)
         self._said_dropped = False
+        self._prior: PriorStage | None = None
 
     def use_kb(self, kb: KnowledgeBase) -> None:
         """Link to another knowledge base of the same tokenizer."""
         self.kb = kb
         self.builder.max_tokens = self._prompt_limit()
+        self._prior = None
+
+    @property
+    def prior(self) -> PriorStage:
+        """What mentions usually mean; made when it is first asked for."""
+        if self._prior is None:
+            self._prior = PriorStage(self.store, self.kb, self.language_model.tokenizer)
+        return self._prior
 
     def _prompt_limit(self) -> int:
         """Tokens of the longest prompt that leaves room for a name and its end."""
@@ -133,18 +143,35 @@ class Stages:
         return candidates
 
     def _link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
+        weight = self.settings.prior_weight
+        found = self.find(mentions, with_known=weight > 0)
+        if weight > 0:
+            limit = min(self.settings.n_candidates, self.settings.beam_size)
+            found = self.prior.weigh([mention.mention for mention in mentions], found, weight, limit)
+        return [to_candidates(names, self.settings.temperature) for names in found]
+
+    def find(self, mentions: Sequence[Mention], *, with_known: bool) -> list[list[FoundName]]:
+        """The names that the search finds for each mention, best first.
+
+        with_known: and after them, with the score that the search would have given them, those that the prior knows.
+        """
         prompts = self.prompts(mentions)
         names = self._names()
         beams = self.settings.beam_size
-        found: list[list[Candidate]] = [[] for _ in mentions]
+        found: list[list[FoundName]] = [[] for _ in mentions]
 
         def search(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for place in batch if (prompt := prompts[place])], train=False)
-            results = beam_search(
-                self.language_model, embedded, names, beam_size=beams, n_names=self.settings.n_candidates
-            )
-            for place, hypotheses in zip(batch, results, strict=True):
-                found[place] = self._candidates(hypotheses, names)
+            state = self.language_model.prefill(embedded, beams=beams, tokens=names.max_tokens)
+            results = search_after(state, names, beam_size=beams, n_names=self.settings.n_candidates)
+            searched = [self._named(hypotheses, names) for hypotheses in results]
+            if with_known:
+                words = [mentions[place].mention for place in batch]
+                searched = self.prior.complete(
+                    state, words, searched, self.end_id, beams=beams, max_tokens=names.max_tokens
+                )
+            for place, own in zip(batch, searched, strict=True):
+                found[place] = own
 
         lengths = _lengths(prompts)
         fast = {
@@ -238,13 +265,13 @@ class Stages:
                 stacklevel=4,
             )
 
-    def _candidates(self, hypotheses: Sequence[Hypothesis], names: AllowedNames) -> list[Candidate]:
+    def _named(self, hypotheses: Sequence[Hypothesis], names: AllowedNames) -> list[FoundName]:
         # A free search can find a name in several tokenisations: the best of them counts.
         found: dict[str, FoundName] = {}
         for hypothesis in hypotheses:
             name = self._found(hypothesis, names)
             found.setdefault(name.name, name)
-        return to_candidates(list(found.values()), self.settings.temperature)
+        return list(found.values())
 
     def _names(self) -> AllowedNames:
         limit = self.settings.max_name_tokens
@@ -265,10 +292,7 @@ class Stages:
             rows = self.kb.rows_of(self.language_model.tokenizer.encode([name])[0]) if name else []
             if not rows:
                 return FoundName(name, hypothesis.score, [(self.nil, 0)])
-        # the best of the knowledge base first already: this is for those that were added
-        entities = sorted((self.kb.entity(row) for row in rows), key=lambda entity: -entity.count)
-        bearers = [(entity.kb_id, entity.count) for entity in entities]
-        return FoundName(entities[0].name, hypothesis.score, bearers)
+        return found_name(self.kb, rows, hypothesis.score)
 
 
 def _lengths(prompts: Sequence[Prompt | None]) -> dict[int, int]:

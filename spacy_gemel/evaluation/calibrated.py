@@ -27,16 +27,32 @@ def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
     """Raises ValueError where the pipeline could not be saved so; asked before the long work."""
     if save is not None and in_place:
         raise ValueError("--save and --in-place: give one of them")
-    if save is not None and save.exists() and not (save.is_dir() and not any(save.iterdir())):
-        raise ValueError(f"{save}: there is something already; name a new folder, or give --in-place for {pipeline}")
-    if save is not None and save.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
-        raise ValueError(f"{save}: lies in the pipeline's own folder; name another one, or give --in-place")
+    if save is not None:
+        check_new_folder(pipeline, save, f", or give --in-place for {pipeline}")
     if in_place and not Path(pipeline).is_dir():
         raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
 
 
+def check_new_folder(pipeline: str, folder: Path, otherwise: str = "") -> None:
+    """Raises ValueError where the pipeline cannot be saved to a folder as a new one. otherwise: what else to do."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder}: there is something already; name a new folder{otherwise}")
+    if folder.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
+        raise ValueError(f"{folder}: lies in the pipeline's own folder; name another one{otherwise}")
+
+
 def save_calibrated(nlp: "Language", decision: Decision, target: Path) -> None:
     """Set the decision on the pipeline, and write its folder with it to `target`, which may be the folder itself.
+
+    See save_changed.
+    """
+    pipe: Any = nlp.get_pipe(linker_name(nlp))
+    pipe.settings.temperature = decision.temperature
+    save_changed(nlp, {"threshold": decision.threshold}, target)
+
+
+def save_changed(nlp: "Language", changes: dict[str, Any], target: Path) -> None:
+    """Set some settings of the linker, as its config names them, and write the pipeline's folder with them to `target`.
 
     The rest of the folder is as it was, byte for byte. A new folder appears when it is whole; in place, the two files
     that change are each replaced whole. The linker's knowledge base and bundled models are hard-linked, as by its own
@@ -44,14 +60,15 @@ def save_calibrated(nlp: "Language", decision: Decision, target: Path) -> None:
     """
     name = linker_name(nlp)
     pipe: Any = nlp.get_pipe(name)
-    pipe.settings.temperature, pipe.settings.threshold = decision.temperature, decision.threshold
-    nlp.get_pipe_config(name)["threshold"] = decision.threshold
+    for setting, value in changes.items():
+        setattr(pipe.settings, setting, value)
+        nlp.get_pipe_config(name)[setting] = value
     source = cast(Path, nlp.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
         made = Path(work) / "changed"
         made.mkdir()
-        changed = _changed_files(source, name, pipe, decision, made)
+        changed = _changed_files(source, name, pipe, changes, made)
         if target.resolve() == source.resolve():
             for path, relative in changed.items():
                 with write_whole(target / relative) as partial:
@@ -67,12 +84,12 @@ def save_calibrated(nlp: "Language", decision: Decision, target: Path) -> None:
         whole.replace(target)
 
 
-def _changed_files(source: Path, name: str, pipe: Any, decision: Decision, folder: Path) -> dict[Path, str]:
-    """Make the files that hold the decision: {new file: its place in a pipeline's folder}."""
+def _changed_files(source: Path, name: str, pipe: Any, changes: dict[str, Any], folder: Path) -> dict[Path, str]:
+    """Make the files that hold the settings: {new file: its place in a pipeline's folder}."""
     from thinc.api import Config
 
     config = Config().from_disk(source / "config.cfg", interpolate=False)
-    config["components"][name]["threshold"] = decision.threshold
+    config["components"][name].update(changes)
     config.to_disk(folder / "config.cfg", interpolate=False)
     pipe.to_disk(folder / name, exclude=_OTHER_PARTS)
     return {folder / "config.cfg": "config.cfg", folder / name / "cfg": f"{name}/cfg"}

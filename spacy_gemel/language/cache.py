@@ -52,6 +52,11 @@ class SharedCache(Cache):
         finally:
             self._reading = None
 
+    def rewind(self) -> None:
+        """Forget what stands after the prompts: the room for it is free again."""
+        for layer in self._layers.values():
+            layer.filled = self.width
+
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
         """Take a layer's keys and values in; those that the new tokens look at, (mentions, heads, tokens, head width).
 

@@ -37,6 +37,10 @@ class Continuation(Protocol):
         """
         ...
 
+    def rewind(self) -> None:
+        """Forget what was appended, so that other names may follow the prompts; they are not read again."""
+        ...
+
 
 class Branches:
     """The fast way: the beams of a mention are query tokens of one sequence, over one copy of its prompt.
@@ -92,6 +96,11 @@ class Branches:
             )
         return output.logits.float()
 
+    def rewind(self) -> None:
+        """See Continuation."""
+        self.depths = self.lengths.new_zeros(0)
+        self.cache.rewind()
+
 
 class PlainRows:
     """The slow way, for models that cannot do the other: each beam a row with the whole prompt, no cache, no mask.
@@ -114,6 +123,10 @@ class PlainRows:
             rows = [torch.cat([prompt, self.model.embeddings(slots[own])]) for own in beams]
             logits.append(torch.stack([self._last(row) for row in rows]))
         return torch.stack(logits)
+
+    def rewind(self) -> None:
+        """See Continuation."""
+        self.appended = self.appended[:, :0]
 
     def _last(self, row: Tensor) -> Tensor:
         """The logits after a row, (tokens, width) -> (vocab,)."""

@@ -73,16 +73,23 @@ def beam_search(
     prompts: (tokens, width) each.
     A mention gets fewer names where fewer are allowed, and none where no allowed name ends in time.
     """
+    state = model.prefill(prompts, beams=beam_size, tokens=names.max_tokens)
+    return search_after(state, names, beam_size=beam_size, n_names=n_names, length_penalty=length_penalty)
+
+
+def search_after(
+    state: Continuation, names: AllowedNames, *, beam_size: int, n_names: int, length_penalty: float = 1.0
+) -> list[list[Hypothesis]]:
+    """`beam_search` after prompts that have been read, with room for so many beams of the longest name."""
     n_names = min(n_names, beam_size)
-    count = len(prompts)
+    count = len(state.logits)
     beams = _Beams(
         sums=np.zeros((count, 1), dtype=np.float32),
         nodes=np.full((count, 1), names.root, dtype=np.int64),
         history=np.zeros((count, 1, 0), dtype=np.int64),
         seen=np.zeros((count, 1, 0), dtype=np.bool_),
     )
-    state = model.prefill(prompts, beams=beam_size, tokens=names.max_tokens)
-    finished = [Finished(beam_size) for _ in prompts]
+    finished = [Finished(beam_size) for _ in range(count)]
     logits = state.logits[:, None]  # (mentions, 1, vocab)
     for depth in range(names.max_tokens + 1):
         picks = _pick(logits, beams, names, 2 * beam_size)

@@ -1,0 +1,83 @@
+"""What fitting the prior's weight found: for a program, and for a terminal."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spacy_gemel.evaluation.prior_weight import GRID, SEED, WAYS, PriorCase, cross_validate, curve, fit_weight
+from spacy_gemel.paths import write_whole
+from spacy_gemel.prior.combine import FLOOR
+from spacy_gemel.prior.mention_prior import ALIAS, SURFACE, UNKNOWN
+from spacy_gemel.prior.stage import KNOWN
+
+if TYPE_CHECKING:
+    from spacy_gemel.settings import Settings
+
+_TITLES = {"model": "model alone", "prior": "prior alone", "both": "both"}
+
+
+def fitted(cases: Sequence[PriorCase], settings: "Settings", *, folds: int) -> dict[str, Any]:
+    """The weight fitted on all cases, the cross-validated figures, and what else a reader must know.
+
+    settings: of the pipe that gave the cases. Raises ValueError for no cases.
+    """
+    weight = fit_weight(cases)
+    notes = []
+    docs = len({case.doc for case in cases})
+    crossed = cross_validate(cases, folds=folds).to_json() if docs > 1 else None
+    if crossed is None:
+        notes.append("One doc alone: nothing can be held out, so there are no cross-validated figures.")
+    if weight == max(GRID):
+        notes.append(f"The best weight lies at {weight:g}, where the grid ends: the prior decides nearly alone.")
+    changed = weight != settings.prior_weight
+    if changed and (settings.threshold is not None or settings.temperature != 1):
+        notes.append(
+            "Temperature and threshold are for the scores of another prior_weight: run calibrate on the new pipeline."
+        )
+    with_evidence = sum(any(candidate.prior > 0 for candidate in case.candidates) for case in cases)
+    return {
+        "prior_weight": weight,
+        "before": settings.prior_weight,
+        "mentions": len(cases),
+        "docs": docs,
+        "with_evidence": with_evidence,
+        "cross_validated": crossed,
+        "on_all": curve(cases),
+        "constants": {
+            "surface": SURFACE,
+            "alias": ALIAS,
+            "unknown": UNKNOWN,
+            "floor": FLOOR,
+            "known": KNOWN,
+            "seed": SEED,
+        },
+        "notes": notes,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """What was found in a few lines of text; figures in percent."""
+    lines = [
+        f"prior_weight {found['before']:g} -> {found['prior_weight']:g}, from {found['mentions']} mentions in "
+        f"{found['docs']} docs; of {found['with_evidence']} the prior knows something"
+    ]
+    crossed = found["cross_validated"]
+    if crossed is not None:
+        folds = ", ".join(f"{weight:g}" for weight in crossed["weights"])
+        lines += ["", f"on docs that the weight was not fitted on (weights of the folds: {folds})"]
+        lines += [f"{_TITLES[way]:<22}{_interval(crossed[way], 'accuracy')}" for way in WAYS]
+        for way in ("prior", "model"):
+            lines.append(f"{'both - ' + _TITLES[way]:<22}{_interval(crossed[f'both_minus_{way}'], 'difference', '+')}")
+    return "\n".join([*lines, *(["", *found["notes"]] if found["notes"] else [])])
+
+
+def write_report(found: dict[str, Any], path: Path) -> None:
+    """Write it as JSON, whole or not at all. Raises OSError."""
+    with write_whole(path) as partial:
+        partial.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _interval(row: dict[str, float], key: str, sign: str = "") -> str:
+    value, low, high = (f"{100 * row[name]:{sign}.1f}" for name in (key, "low", "high"))
+    return f"{value:>6}  ({low} to {high})"
