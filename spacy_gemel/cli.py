@@ -16,6 +16,7 @@ from spacy_gemel.commands import (
     import_kb,
     knowledge_base,
     linking,
+    peer,
 )
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ for command in (
     import_kb,
     knowledge_base,
     linking,
+    peer,
     calibrate,
     fit_prior,
     describe,

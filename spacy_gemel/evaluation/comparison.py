@@ -33,8 +33,18 @@ KNOWN = {
     "bm25": Known("BM25 demonstrations", (85.3, 82.5)),
     "dense": Known("Dense (SimCSE) demonstrations", (86.3, 82.6)),
     "unconstrained": Known("Without the trie"),
+    "shortcut": Known("Shortcut"),
+    "alias": Known("Names and aliases"),
+    "entity_linker": Known("spaCy's entity_linker"),
 }
 """By the stem of METRICS.json, in the table's order. The figures: Shi et al. 2024, arXiv 2306.12725."""
+
+_PEERS = {
+    "shortcut": "text only, the most frequent training entity for the mention, else the entity of that name",
+    "alias": "text only, the entity with the mention as its name or alias",
+    "entity_linker": "text only, spaCy's entity_linker trained on the same examples",
+}
+"""What `python -m spacy_gemel peer` measures."""
 
 _RETRIEVERS = {
     "spacy_gemel.SentenceTransformerRetriever.v1": "sentence vectors",
@@ -66,6 +76,8 @@ class Run:
     def what(self) -> str:
         """The setting as the file itself has it, whatever the file is called."""
         settings = self.metrics["settings"]
+        if peer := settings.get("peer"):
+            return _PEERS.get(peer, str(peer)) + (", ignoring case" if settings.get("ignore_case") else "")
         shown = settings.get("n_demonstrations")
         parts = ["image" if settings.get("use_image", True) else "text only"]
         if shown:

@@ -8,33 +8,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc, Span
 from spacy.training import Example
 from tqdm import tqdm
 
 from spacy_gemel.corpus.reader import make_example, read_docs
 from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
+from spacy_gemel.evaluation.judge import Judge, no_demonstrations
 from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, write_mentions
 from spacy_gemel.evaluation.metrics import behind_ner, summarise
-from spacy_gemel.evaluation.tail import TailSplit, split_tail
-from spacy_gemel.golds import NIL, gold_row
+from spacy_gemel.evaluation.tail import split_tail
 from spacy_gemel.paths import write_whole
-from spacy_gemel.pipelines import (
-    LinkerPipe,
-    candidate_rows,
-    entity_pipes,
-    linker_name,
-    linker_of,
-    overridden,
-    probability_of,
-)
-from spacy_gemel.user_data import has_image
-
-if TYPE_CHECKING:
-    from spacy_gemel.prompt.demonstrations import Demonstration
+from spacy_gemel.pipelines import LinkerPipe, entity_pipes, linker_name, linker_of, overridden
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +80,8 @@ def evaluate(
     ):
         seconds = _predict(nlp, examples, options)
         linked = sum(len(example.predicted.ents) for example in examples)
-        judge = _Judge(pipe, tail, pipe.training_golds, options.demonstrations)
+        shows = options.demonstrations and pipe.settings.n_demonstrations > 0
+        judge = Judge(pipe.kb, tail, pipe.training_golds, pipe.demonstrations_for if shows else no_demonstrations)
         results = [
             result
             for number, example in enumerate(tqdm(examples, "collect", disable=not options.progress))
@@ -127,56 +115,6 @@ def _predict(nlp: Language, examples: Sequence[Example], options: EvaluateOption
     for example, doc in zip(examples, bar, strict=True):
         example.predicted = doc
     return time.perf_counter() - start
-
-
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    """Holds a predicted doc against its gold doc."""
-
-    pipe: LinkerPipe
-    tail: TailSplit
-    training_golds: frozenset[str]
-    demonstrations: bool
-
-    def results_of(self, example: Example, number: int) -> list[MentionResult]:
-        """One result per gold mention; `number` names the doc where it has no id."""
-        doc, reference = example.predicted, example.reference
-        candidates = candidate_rows(doc)
-        spans = {(ent.start_char, ent.end_char): ent for ent in doc.ents}
-        identity = str(reference.user_data.get("id", number))
-        results = []
-        for gold in reference.ents:
-            place = (gold.start_char, gold.end_char)
-            results.append(self._result(identity, gold, doc, spans.get(place), candidates.get(place, [])))
-        return results
-
-    def _result(
-        self, identity: str, gold: Span, doc: Doc, span: Span | None, candidates: list[dict[str, Any]]
-    ) -> MentionResult:
-        kb = self.pipe.kb
-        row = gold_row(kb, gold.kb_id_)
-        gold_id = gold.kb_id_ if row is None else kb.entity(row).kb_id
-        predicted = None if span is None else span.kb_id_ or NIL
-        shown: Sequence[Demonstration] = ()
-        if self.demonstrations and span is not None and self.pipe.settings.n_demonstrations:
-            shown = self.pipe.demonstrations_for(doc, span)
-        return MentionResult(
-            doc=identity,
-            start=gold.start_char,
-            end=gold.end_char,
-            mention=gold.text,
-            gold=gold_id,
-            predicted=predicted,
-            probability=None if predicted is None else probability_of(predicted, candidates),
-            seen=gold_id in self.training_golds,
-            tail=None if row is None else self.tail.is_tail(kb.count(row)),
-            image=has_image(doc),
-            in_kb=row is not None,
-            candidates=candidates,
-            demonstrations=[{"text": d.text, "mention": d.mention, "name": d.name, "kb_id": d.kb_id} for d in shown],
-            text=doc.text,
-            image_path=image if isinstance(image := doc.user_data.get("image"), str) else None,
-        )
 
 
 def _settings(nlp: Language, pipe: LinkerPipe, options: EvaluateOptions) -> dict[str, Any]:
