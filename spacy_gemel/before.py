@@ -1,5 +1,6 @@
 """What the components before the linker make of the training docs: sentence boundaries, and vectors of mentions."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,8 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from tqdm import tqdm
 
-from spacy_gemel.mention_vectors import ATTRIBUTE, HOW, Vector, VectorReader
+from spacy_gemel.gather import describe
+from spacy_gemel.mention_vectors import ATTRIBUTE, HOW, NoVector, Vector, read_vectors
 
 _DOCS_AT_ONCE = 64
 _VECTORS = f"doc._.{ATTRIBUTE}"
@@ -21,11 +23,11 @@ def training_vectors(
 
     golds: what `gold_rows` found in the reference docs; a mention may be missing in the result. name: of the pipe.
     Where no component makes vectors, those that the docs have are taken. No doc is changed.
-    Raises ValueError where there is not one vector.
+    Warns of mentions that have none. Raises ValueError where there is not one vector.
     """
     working = _working(nlp, name, _VECTORS)
-    reader = VectorReader(name)
     vectors: dict[tuple[int, int], Vector] = {}
+    lacking: list[str] = []
     chunks = range(0, len(examples), _DOCS_AT_ONCE)
     for start in tqdm(chunks, desc="Reading the training mentions", unit="batch", leave=False):
         chunk = examples[start : start + _DOCS_AT_ONCE]
@@ -39,21 +41,25 @@ def training_vectors(
             for pipe in working:
                 component: Any = nlp.get_pipe(pipe)
                 docs = list(component.pipe(docs) if hasattr(component, "pipe") else map(component, docs))
-        spans = [
-            [aligned_span(example, ent, doc) for ent in row]
-            for example, row, doc in zip(chunk, ents, docs, strict=True)
-        ]
-        for place, (row, read) in enumerate(zip(ents, reader.read(spans), strict=True), start):
-            vectors |= {(place, ent.start): vector for ent, vector in zip(row, read, strict=True) if vector is not None}
+        for place, (example, row, doc) in enumerate(zip(chunk, ents, docs, strict=True), start):
+            spans = [aligned_span(example, ent, doc) for ent in row]
+            for ent, found in zip(row, read_vectors(spans), strict=True):
+                if found is None or isinstance(found, NoVector):
+                    why = "no token of the pipeline's tokenizer is there" if found is None else found
+                    lacking.append(f"{ent.text!r} in {describe(ent.doc, place)}: {why}")
+                else:
+                    vectors[place, ent.start] = found
     if not vectors:
+        ran = f"though {working[-1]!r} ran on it" if working else "as no component before the linker makes any"
         raise ValueError(
-            f"{name}: no mention of the training data has a vector, "
-            + (
-                f"though {working[-1]!r} ran on them"
-                if working
-                else "as no component before the linker makes any (doc._.trf_data)"
-            )
-            + f". {HOW} Or choose another retriever."
+            f"{name}: no mention of the training data has a vector, {ran} (the first: {lacking[0]}). {HOW} "
+            "Or choose another retriever."
+        )
+    if lacking:
+        warnings.warn(
+            f"{name}: {len(lacking)} of {len(golds)} mentions of the training data have no vector of the transformer, "
+            f"and are never shown as demonstrations (the first: {lacking[0]}).",
+            stacklevel=2,
         )
     return vectors
 

@@ -139,12 +139,11 @@ def say_changed(
     kept: of the demonstrations, (demonstrations, width). same: those of a mention and its text.
     """
     for mention in mentions:
-        vectors = [] if kept is None else [kept[place] for place in same.get((mention.mention, mention.text), ())]
-        # one of another width is an error, and said as such
-        vectors = [old for old in vectors if np.isfinite(old).all() and np.shape(mention.vector) == old.shape]
-        if mention.vector is None or not vectors:
+        new = mention.vector
+        if new is None or kept is None or new.shape != kept.shape[1:]:  # another width is an error, and said as such
             continue
-        most = max(_cosine(mention.vector, old) for old in vectors)
+        then = [kept[place] for place in same.get((mention.mention, mention.text), ())]
+        most = max((_cosine(new, old) for old in then if np.isfinite(old).all()), default=1.0)
         if most < _SAME:
             warnings.warn(
                 "gemel_linker: the pipeline's transformer has changed since the demonstrations were taken "

@@ -244,7 +244,8 @@ class TransformerRetriever(SimilarityRetriever[bytes]):
     def scores(self, keys: Sequence[bytes]) -> NDArray[np.floating]:
         """See SimilarityRetriever."""
         vectors = np.frombuffer(b"".join(keys), dtype=np.float32).reshape(len(keys), -1)
-        similarity = _unit(vectors) @ self._vectors.T  # (keys, mentions)
+        # rounded, so that the order of equals is the store's, whatever company a query is computed in
+        similarity = np.round(_unit(vectors) @ self._vectors.T, 6)  # (keys, mentions)
         similarity[:, self._absent] = -np.inf  # behind all others, where no rank that is given out reaches
         return similarity
 
