@@ -15,6 +15,7 @@ ENTRY_POINTS = {
         "spacy_gemel.RandomRetriever.v1 = spacy_gemel.registry:random_retriever",
         "spacy_gemel.BM25Retriever.v1 = spacy_gemel.registry:bm25_retriever",
         "spacy_gemel.SentenceTransformerRetriever.v1 = spacy_gemel.registry:sentence_transformer_retriever",
+        "spacy_gemel.TransformerRetriever.v1 = spacy_gemel.registry:transformer_retriever",
         "spacy_gemel.KBFromDisk.v1 = spacy_gemel.registry:kb_from_disk",
         "spacy_gemel.KBFromLookupKB.v1 = spacy_gemel.registry:kb_from_lookup_kb",
     ],
@@ -54,6 +55,8 @@ setup(
     extras_require={
         # spacy-transformers pins transformers below 4.53.3: nothing here imports it at start.
         "spacy-transformers": ["spacy-transformers>=1.4,<2.0"],
+        # 0.3 is for spaCy 3, 1.0 and later for spaCy 4.
+        "curated-transformers": ["spacy-curated-transformers>=0.3.1,<1.0"],
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
         "dev": [
             "pytest>=8.0",

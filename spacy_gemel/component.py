@@ -84,7 +84,8 @@ class GemelLinker(LinkerParts, TrainablePipe):
     def add_demonstrations(self, docs: Iterable[Doc]) -> int:
         """Show the linked entities of some docs in prompts, from the next doc on, without training; says how many.
 
-        docs: with an id of the knowledge base, or a name of it, on their entities, and an image as for linking.
+        docs: with an id of the knowledge base, or a name of it, on their entities, and an image as for linking; for
+            TransformerRetriever read by the pipeline's transformer (nlp.select_pipes(enable="transformer")).
         Raises ValueError where no entity of the docs can be used, and before the pipe is initialized.
         """
         from spacy_gemel.gather import encode_pil_images
@@ -95,7 +96,9 @@ class GemelLinker(LinkerParts, TrainablePipe):
         encode_pil_images(docs)
         with turn():
             before, kb = self.store, self.kb
-            self.store = growth.more_demonstrations(docs, before, kb, self._reader, self.settings, self.NIL, self.name)
+            self.store = growth.more_demonstrations(
+                docs, before, kb, self._reader, self.settings, self.NIL, self.name, self.retriever.wants_vectors
+            )
             if self.store is not before:
                 self.assemble(kb, self.stages.language_model)
         return len(self.store) - len(before)
@@ -110,14 +113,12 @@ class GemelLinker(LinkerParts, TrainablePipe):
 
         Raises ValueError for a span that is not in doc.ents.
         """
-        from spacy_gemel.gather import gather_mentions
-
         for ent in doc.ents:
             if (ent.start, ent.end) == (span.start, span.end):
                 if ent.label_ in self.settings.labels_discard:
                     return []
                 with turn():
-                    [mention] = gather_mentions([[ent]], self._image_reader(), self.settings)
+                    [mention] = self.gather([[ent]])
                     [prompt] = self.stages.prompts([mention])
                 return [self.store[place] for place in prompt.demonstrations] if prompt else []
         raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
@@ -136,7 +137,8 @@ class GemelLinker(LinkerParts, TrainablePipe):
         kb_loader: spacy_gemel.KBFromDisk.v1; not needed after set_kb.
         Raises ValueError, before any long work, where the knowledge base, a model or a usable example is missing.
         """
-        from spacy_gemel.training import add_sentences, collect_demonstrations, gold_docs, gold_rows
+        from spacy_gemel.before import add_sentences, training_vectors
+        from spacy_gemel.training import collect_demonstrations, gold_docs, gold_rows
 
         validate_get_examples(get_examples, "GemelLinker.initialize")
         if kb_loader is not None:
@@ -146,14 +148,16 @@ class GemelLinker(LinkerParts, TrainablePipe):
         kb = self.kb
         for frozen in self.frozen_models.values():
             frozen.source()  # raises for a folder that is not there
-        docs: Sequence[Doc] = gold_docs(list(get_examples()))
+        examples = list(get_examples())
+        docs: Sequence[Doc] = gold_docs(examples)
         golds = gold_rows(docs, kb, self.settings, self.NIL, self.name)
+        vectors = training_vectors(examples, golds, nlp, self.name) if self.retriever.wants_vectors else None
         with turn():
             language_model = self.load_models(kb, new=True)
             assert self._reader is not None
             if self.settings.context == "sentence":
                 docs = add_sentences(docs, nlp, self.name)
-            self.store = collect_demonstrations(docs, golds, kb, self._reader, self.settings)
+            self.store = collect_demonstrations(docs, golds, kb, self._reader, self.settings, vectors)
             self.model.set_dim("nI", self._reader.encoder.width)
             self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
             self.model.initialize()
@@ -185,7 +189,9 @@ class GemelLinker(LinkerParts, TrainablePipe):
         validate_examples(examples, "GemelLinker.update")
         set_dropout_rate(self.model, drop)
         with turn():
-            mentions, rows = usable_mentions(examples, self.kb, self.NIL, self._image_reader(), self.settings)
+            mentions, rows = usable_mentions(
+                examples, self.kb, self.NIL, self._image_reader(), self.settings, self.vector_reader
+            )
             if not mentions:
                 return losses
             values = self.stages.learn(mentions, rows)
@@ -256,10 +262,9 @@ class GemelLinker(LinkerParts, TrainablePipe):
 
     def _mentions(self, docs: Sequence[Doc]) -> "list[Mention]":
         """The entities to be linked: none of a discarded label, and none with an id that is not to be overwritten."""
-        from spacy_gemel.gather import gather_mentions
-
-        entities = [[ent for ent in doc.ents if self._is_open(ent) and not self._is_discarded(ent)] for doc in docs]
-        return gather_mentions(entities, self._image_reader(), self.settings)
+        return self.gather(
+            [[ent for ent in doc.ents if self._is_open(ent) and not self._is_discarded(ent)] for doc in docs]
+        )
 
     def _is_open(self, ent: Span) -> bool:
         return self.settings.overwrite or not ent.kb_id_

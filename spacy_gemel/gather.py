@@ -23,6 +23,7 @@ class Mention:
 
     features: of the doc's image, (d_v,), or None.
     gold: the id it should get, where that is known.
+    vector: what the pipeline's transformer made of it, (width,), where the retriever wants it and there is one.
     """
 
     doc: int
@@ -32,6 +33,7 @@ class Mention:
     text: str
     features: NDArray[np.float32] | None
     gold: str = ""
+    vector: NDArray[np.float32] | None = None
 
 
 def gather_mentions(
@@ -39,11 +41,13 @@ def gather_mentions(
     reader: FeatureReader | None,
     settings: Settings,
     sentences: Sequence[Doc] | None = None,
+    vectors: Sequence[Sequence[NDArray[np.float32] | None]] | None = None,
 ) -> list[Mention]:
     """The mentions of the entities of each doc of a batch, in order.
 
     reader: None where no image is wanted. Only images of docs with such entities are read.
     sentences: for each doc one whose sentence boundaries serve where it has none itself.
+    vectors: of each entity, where they are wanted.
     Raises ValueError where the context is to be sentences and there are none.
     """
     docs = [ents[0].doc if ents else None for ents in entities]
@@ -59,9 +63,10 @@ def gather_mentions(
             context_of(ent, settings, sentences[place] if sentences else None),
             features[place],
             ent.kb_id_,
+            vectors[place][number] if vectors else None,
         )
         for place, ents in enumerate(entities)
-        for ent in ents
+        for number, ent in enumerate(ents)
     ]
 
 

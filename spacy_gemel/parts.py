@@ -1,9 +1,11 @@
 """What a linker is made of: frozen models by name, knowledge base, demonstrations; loaded, and made into stages."""
 
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from spacy.tokens import Span
 from spacy.vocab import Vocab
 from thinc.api import Model, get_torch_default_device
 
@@ -14,8 +16,10 @@ from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.settings import Settings
 
 if TYPE_CHECKING:
+    from spacy_gemel.gather import Mention
     from spacy_gemel.kb.entity import Entity
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.mention_vectors import VectorReader
     from spacy_gemel.stages import Stages
     from spacy_gemel.vision.features import FeatureReader
 
@@ -54,6 +58,7 @@ class LinkerParts:
         self._kb: KnowledgeBase | None = None
         self._stages: Stages | None = None
         self._reader: FeatureReader | None = None
+        self._vector_reader: VectorReader | None = None
         # Where the frozen models and the image features lay, if the pipe was loaded from disk: {part: folder}.
         self.folders: dict[str, Path] = {}
 
@@ -151,6 +156,12 @@ class LinkerParts:
         """Put the loaded parts together as stages."""
         from spacy_gemel.stages import Stages
 
+        if self.retriever.wants_vectors and len(self.store) and self.store.vectors is None:
+            warnings.warn(
+                f"{self.name}: no demonstrations are shown: the pipe was trained with another retriever, and kept no "
+                "vectors of their mentions. Train it again, or give it demonstrations by add_demonstrations.",
+                stacklevel=2,
+            )
         self._kb = kb
         self._stages = Stages(self.model, kb, language_model, self.store, self.retriever, self.settings, self.NIL)
 
@@ -171,6 +182,22 @@ class LinkerParts:
 
     def _image_reader(self) -> "FeatureReader | None":
         return self._reader if self.settings.use_image else None
+
+    @property
+    def vector_reader(self) -> "VectorReader | None":
+        """What reads the mentions' vectors from their docs; None where the retriever does not want them."""
+        from spacy_gemel.mention_vectors import VectorReader
+
+        if self.retriever.wants_vectors and self._vector_reader is None:
+            self._vector_reader = VectorReader(self.name)
+        return self._vector_reader
+
+    def gather(self, entities: "Sequence[Sequence[Span]]") -> "list[Mention]":
+        """The mentions of the entities of each doc of a batch, with images and vectors where they are wanted."""
+        from spacy_gemel.gather import gather_mentions
+
+        vectors = None if self.vector_reader is None else self.vector_reader.read(entities)
+        return gather_mentions(entities, self._image_reader(), self.settings, vectors=vectors)
 
     @property
     def feature_folder(self) -> Path | None:

@@ -10,6 +10,7 @@ from spacy_gemel.prompt.retrievers import (
     DenseRetriever,
     NoRetriever,
     RandomRetriever,
+    TransformerRetriever,
 )
 
 if TYPE_CHECKING:
@@ -116,6 +117,16 @@ def sentence_transformer_retriever(
         (("revision", revision), ("pooling", pooling)),
     )
     return DenseRetriever(frozen)
+
+
+def transformer_retriever() -> TransformerRetriever:
+    """spacy_gemel.TransformerRetriever.v1: demonstrations by the cosine of the pipeline's own transformer's vectors.
+
+    A mention's vector is the mean over its wordpieces in `doc._.trf_data`, of spacy-transformers or of
+    spacy-curated-transformers. The transformer stands before the linker and is the same, with the same weights, while
+    the linker is trained and ever after: name it in frozen_components and annotating_components.
+    """
+    return TransformerRetriever()
 
 
 def kb_from_disk(path: str, verify: bool = False) -> "Callable[[Vocab], KnowledgeBase]":

@@ -16,10 +16,11 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.language.causal_lm import CausalLM
 from spacy_gemel.language.embedding import PromptEmbedder
 from spacy_gemel.language.memory import TokenBudget
+from spacy_gemel.mention_vectors import say_changed
 from spacy_gemel.prior.stage import PriorStage
 from spacy_gemel.prompt.assemble import Prompt, PromptBuilder, PromptTooLong, gather_features
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
-from spacy_gemel.prompt.retrievers import Retriever
+from spacy_gemel.prompt.retrievers import Query, Retriever, Vectors
 from spacy_gemel.search.beam import search_after
 from spacy_gemel.search.finished import Hypothesis
 from spacy_gemel.search.names import AllowedNames, AnyName, JointNames, TrieNames
@@ -48,7 +49,7 @@ class Stages:
         self.nil = nil
         self.end_id = language_model.tokenizer.end_id(settings.name_end)
         self.prefix_length: int = mapper.attrs["prefix_length"]
-        retriever.index([demonstration.mention for demonstration in store])
+        retriever.index([demonstration.mention for demonstration in store], store.vectors)
         self.embedder = PromptEmbedder(language_model)
         # One each: a gradient takes several times the memory of a search.
         self._budget, self._training_budget = TokenBudget(), TokenBudget()
@@ -63,6 +64,7 @@ class Stages:
         for place, shown in enumerate(store):
             self._same.setdefault((shown.mention, shown.text), set()).add(place)
         self._said_dropped = False
+        self._said_changed = False
         self._prior: PriorStage | None = None
 
     def use_kb(self, kb: KnowledgeBase) -> None:
@@ -89,9 +91,12 @@ class Stages:
         training: an item never sees itself, that is no demonstration of the same mention in the same text.
         """
         prompts: list[Prompt | None] = []
-        self.retriever.prepare([mention.mention for mention in mentions], self.settings.n_demonstrations)
+        queries = [Query(mention.mention, mention.text, mention.vector) for mention in mentions]
+        self.retriever.prepare(queries, self.settings.n_demonstrations)
+        if training and not self._said_changed:
+            self._said_changed = say_changed(mentions, self.store.vectors, self._same)
         for mention in mentions:
-            ranked = self.demonstrations(mention.mention, mention.text, training=training)
+            ranked = self.demonstrations(mention.mention, mention.text, vector=mention.vector, training=training)
             try:
                 prompt = self.builder.build(
                     mention.text, mention.mention, mention.features, ranked, use_image=self.settings.use_image
@@ -116,7 +121,9 @@ class Stages:
             prompts.append(prompt)
         return prompts
 
-    def demonstrations(self, mention: str, text: str, *, training: bool = False) -> list[int]:
+    def demonstrations(
+        self, mention: str, text: str, *, vector: Vectors | None = None, training: bool = False
+    ) -> list[int]:
         """The places in the store of what a mention is shown, most similar first."""
         wanted = self.settings.n_demonstrations
         if training and self.settings.n_training_demonstrations is not None:
@@ -124,17 +131,18 @@ class Stages:
         itself = self._same.get((mention, text), set()) if training else set()
         if wanted < 1:
             return []
-        ranked = self.retriever.rank(mention, text, wanted + len(itself))
+        ranked = self.retriever.rank(Query(mention, text, vector), wanted + len(itself))
         return [place for place in ranked if place not in itself][:wanted]
 
     def link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
         """The candidates of each mention, best first.
 
-        Mentions that share words, text and image are searched once: their prompts are the same.
+        Mentions that share words, text, image and vector are searched once: their prompts are the same.
         """
-        groups: dict[tuple[str, str, int], list[int]] = {}
+        groups: dict[tuple[str, str, int, bytes], list[int]] = {}
         for place, mention in enumerate(mentions):
-            groups.setdefault((mention.mention, mention.text, id(mention.features)), []).append(place)
+            vector = b"" if mention.vector is None else mention.vector.tobytes()
+            groups.setdefault((mention.mention, mention.text, id(mention.features), vector), []).append(place)
         found = self._link([mentions[places[0]] for places in groups.values()])
         candidates: list[list[Candidate]] = [[] for _ in mentions]
         for places, shared in zip(groups.values(), found, strict=True):

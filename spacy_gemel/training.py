@@ -3,18 +3,19 @@
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from tqdm import tqdm
 
+from spacy_gemel.before import aligned_span
 from spacy_gemel.context import context_of
 from spacy_gemel.gather import Mention, gather_mentions, read_features
 from spacy_gemel.golds import linkable_row
+from spacy_gemel.mention_vectors import Vector, VectorReader
 from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 from spacy_gemel.settings import Settings
 from spacy_gemel.user_data import IMAGE_KEYS
@@ -100,12 +101,15 @@ def collect_demonstrations(
     kb: "KnowledgeBase",
     reader: "FeatureReader",
     settings: Settings,
+    vectors: Mapping[tuple[int, int], Vector] | None = None,
 ) -> DemonstrationStore:
     """Every usable gold mention as a demonstration, with the text around it and the features of its image.
 
-    golds: what `gold_rows` found. Raises ValueError where the context is to be sentences and there are none.
+    golds: what `gold_rows` found. vectors: of those of the golds that have one; None where they are not wanted.
+    Raises ValueError where the context is to be sentences and there are none.
     """
     demonstrations: list[Demonstration] = []
+    found: list[Vector | None] = []
     features: list[np.ndarray] = []
     chunks = range(0, len(docs), _DOCS_AT_ONCE)
     for start in tqdm(chunks, desc="Encoding the training images", unit="batch", leave=False):
@@ -123,17 +127,32 @@ def collect_demonstrations(
                 demonstrations.append(
                     Demonstration(context_of(ent, settings), ent.text, entity.name, entity.kb_id, image)
                 )
+                found.append(vectors.get((place, ent.start)) if vectors else None)
     logger.info("Kept %d demonstrations with %d images", len(demonstrations), len(features))
     matrix = np.stack(features) if features else np.zeros((0, reader.encoder.width), dtype=np.float32)
-    return DemonstrationStore(demonstrations, matrix)
+    return DemonstrationStore(demonstrations, matrix, _rows(found) if vectors is not None else None)
+
+
+def _rows(vectors: Sequence[Vector | None]) -> Vector:
+    """Vectors as a matrix, with a row of NaN for each that is not there."""
+    width = next((len(vector) for vector in vectors if vector is not None), 0)
+    nothing = np.full(width, np.nan, dtype=np.float32)
+    rows = [nothing if vector is None else vector for vector in vectors]
+    return np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
 
 
 def usable_mentions(
-    examples: Sequence[Example], kb: "KnowledgeBase", nil: str, reader: "FeatureReader | None", settings: Settings
+    examples: Sequence[Example],
+    kb: "KnowledgeBase",
+    nil: str,
+    reader: "FeatureReader | None",
+    settings: Settings,
+    vectors: VectorReader | None = None,
 ) -> tuple[list[Mention], list[int]]:
     """The gold mentions of some examples whose entity is in the knowledge base, and its row there.
 
     Those of labels_discard are left out, and without use_gold_ents those that the predicted doc does not have.
+    vectors: reads them from the predicted docs; None where they are not wanted.
     Raises ValueError where the context is to be sentences and there are none.
     """
     entities: list[list[Span]] = []
@@ -151,32 +170,13 @@ def usable_mentions(
                 usable.append(ent)
                 rows.append(row)
         entities.append(usable)
-    return gather_mentions(entities, reader, settings, [example.predicted for example in examples]), rows
-
-
-def add_sentences(docs: Sequence[Doc], nlp: Language | None, name: str) -> Sequence[Doc]:
-    """The docs; those without sentence boundaries as copies that have those of the components before a pipe.
-
-    name: of the pipe. Nothing is changed where no such component sets them.
-    """
-    missing = [not doc.has_annotation("SENT_START") for doc in docs]
-    if nlp is None or name not in nlp.pipe_names or not any(missing):
-        return docs
-    before = nlp.pipe_names[: nlp.pipe_names.index(name)]
-    setters = [pipe for pipe in before if "token.is_sent_start" in nlp.get_pipe_meta(pipe).assigns]
-    if not setters:
-        return docs
-
-    # all up to the last of them: a parser may need what another component has made of the doc
-    working = before[: before.index(setters[-1]) + 1]
-
-    def with_sentences(doc: Doc) -> Doc:
-        worked = doc.copy()
-        for pipe in working:
-            worked = nlp.get_pipe(pipe)(worked)
-        doc = doc.copy()  # with its own entities, whatever a component made of them
-        for token, other in zip(doc, worked, strict=True):
-            token.is_sent_start = other.is_sent_start
-        return doc
-
-    return [with_sentences(doc) if lacks else doc for doc, lacks in zip(docs, missing, strict=True)]
+    predicted = [example.predicted for example in examples]
+    found = None
+    if vectors is not None:
+        found = vectors.read(
+            [
+                [aligned_span(example, ent, example.predicted) for ent in ents]
+                for example, ents in zip(examples, entities, strict=True)
+            ]
+        )
+    return gather_mentions(entities, reader, settings, predicted, found), rows

@@ -44,6 +44,7 @@ def test_every_registered_name_is_an_entry_point() -> None:
             "RandomRetriever",
             "BM25Retriever",
             "SentenceTransformerRetriever",
+            "TransformerRetriever",
             "KBFromDisk",
             "KBFromLookupKB",
         ],

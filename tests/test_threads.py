@@ -119,9 +119,9 @@ def test_loading_and_training_hold_the_models(
     held: list[bool] = []
     index = DenseRetriever.index
 
-    def spy(retriever: DenseRetriever, mentions: Any) -> None:
+    def spy(retriever: DenseRetriever, mentions: Any, vectors: Any) -> None:
         held.append(_TURN._is_owned())  # type: ignore[attr-defined]
-        index(retriever, mentions)
+        index(retriever, mentions, vectors)
 
     monkeypatch.setattr(DenseRetriever, "index", spy)
     make_pipeline(models, kb)

@@ -35,7 +35,15 @@ def main(arguments: list[str]) -> None:
     work.mkdir(parents=True, exist_ok=True)
     for part in ("train", "val"):
         source = options.data / "wikidiverse" / f"{part}.json"
-        run(ROOT, "-m", "spacy_gemel", "convert", "mimic", str(source.resolve()), str((work / f"{part}.spacy").resolve()))
+        run(
+            ROOT,
+            "-m",
+            "spacy_gemel",
+            "convert",
+            "mimic",
+            str(source.resolve()),
+            str((work / f"{part}.spacy").resolve()),
+        )
     entities_file = options.data / "kb" / "entities.jsonl"
     entities = read_entities(entities_file)
     kept, held = split(read_examples(work / "train.spacy", entities))

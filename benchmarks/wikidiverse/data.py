@@ -44,11 +44,7 @@ def read_examples(path: Path, entities: dict[str, Known]) -> list[list[Asked]]:
     """The mentions of each doc of a .spacy file whose gold is one of the entities."""
     docs = DocBin().from_disk(path).get_docs(spacy.blank("en").vocab)
     return [
-        [
-            Asked(doc.text, ent.text, entities[ent.kb_id_].name, ent.kb_id_)
-            for ent in doc.ents
-            if ent.kb_id_ in entities
-        ]
+        [Asked(doc.text, ent.text, entities[ent.kb_id_].name, ent.kb_id_) for ent in doc.ents if ent.kb_id_ in entities]
         for doc in docs
     ]
 

@@ -51,9 +51,7 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     """Every way's figures, and their differences. train, val: .spacy files; kb: built for the language model."""
     say("reading the training mentions as demonstrations")
     parts = Parts(language_model, ROOT / MODELS / "vision_encoder", Path(encoder_folder()), kb)
-    nlp = make_pipeline(
-        parts, captions_of(train), DEMONSTRATIONS, use_image=False, beam_size=BEAMS, n_candidates=BEAMS
-    )
+    nlp = make_pipeline(parts, captions_of(train), DEMONSTRATIONS, use_image=False, beam_size=BEAMS, n_candidates=BEAMS)
     cases = collect_cases(nlp, val)
     crossed = cross_validate(cases)
     seen = linker_in(nlp).training_golds

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from benchmarks.running import say
@@ -45,7 +46,7 @@ def make_model(
     texts += [known.description for known in entities][::3] + 3 * list(dict.fromkeys(asked.text for asked in kept))
     tokenizer = train_tokenizer(texts)
     watch = held[:: max(1, len(held) // _WATCHED)]
-    near = _neighbours(work / f"near-{digest[:16]}.npz", kept, watch, entities)
+    near = _neighbours(work / f"near-{digest[:16]}.safetensors", kept, watch, entities)
     maker = TextMaker(
         tokenizer.backend_tokenizer,
         int(tokenizer.eos_token_id or 0),
@@ -71,8 +72,7 @@ def _neighbours(
     "drawn": the places of those entities; all of them would take longer than they are worth.
     """
     if path.exists():
-        with np.load(path) as file:
-            return dict(file)
+        return dict(load_file(path))
     drawn = np.random.default_rng(3).permutation(len(entities))[:_ENTITIES_EMBEDDED]
     names = [bare_name(entities[place].name) for place in drawn]
     encode = load_sentence_encoder(encoder_folder(), device="cpu")
@@ -89,8 +89,8 @@ def _neighbours(
         "watch": _nearest(np.stack([vectors[asked.mention] for asked in watch]), store),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    with write_whole(path) as partial, partial.open("wb") as file:
-        np.savez(file, **found)
+    with write_whole(path) as partial:
+        save_file(found, partial)
     return found
 
 

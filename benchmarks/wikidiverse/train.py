@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.wikidiverse.data import Asked
 from benchmarks.wikidiverse.text import NEIGHBOURS, PLAIN, Lesson, TextMaker
-from scripts.mini_world.train_lm import LMSettings, build_model, build_optimizers
+from benchmarks.wikidiverse.tokens import POSITIONS
 from spacy_gemel.prompt.template import demonstration_text, query_text
 
 _PLAIN_SHARE = 0.1  # of the places that are no answer, how many are asked: the text itself matters little
@@ -76,17 +76,8 @@ def train(
         it up from there.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    settings = LMSettings(
-        hidden=course.hidden,
-        layers=course.layers,
-        heads=course.heads,
-        feed_forward=course.feed_forward,
-        learning_rate=course.learning_rate,
-        matrix_learning_rate=course.matrix_learning_rate,
-        seed=course.seed,
-    )
-    model = build_model(settings, vocabulary, maker.eos).to(device)
-    optimizers = build_optimizers(settings, model)
+    model = _build(course, vocabulary, maker.eos).to(device)
+    optimizers = _optimizers(course, model)
     key = json.loads(json.dumps({"course": asdict(course), "inputs": inputs}))
     state = _load(work, model, optimizers, key) or {"key": key, "step": 0, "seconds": 0.0, "log": []}
     body: Any = torch.compile(model.model) if device.type == "cuda" or shutil.which("g++") else model.model
@@ -103,7 +94,7 @@ def train(
         loss = _loss(model, body, ids, weights, np.random.default_rng([course.seed, 22, step]), device)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -125,6 +116,43 @@ def train(
         "log": state["log"],
     }
     return model.eval().cpu(), report
+
+
+def _build(course: Course, vocabulary: int, eos: int) -> LlamaForCausalLM:
+    """A fresh model with tied embeddings."""
+    torch.manual_seed(course.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=course.hidden,
+            num_hidden_layers=course.layers,
+            num_attention_heads=course.heads,
+            num_key_value_heads=course.heads,
+            intermediate_size=course.feed_forward,
+            max_position_embeddings=POSITIONS,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=eos,
+            pad_token_id=eos,
+            initializer_range=0.03,
+        )
+    )
+
+
+def _optimizers(course: Course, model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the layers' matrices, with which a small model learns to copy; AdamW for the rest.
+
+    SystemExit where torch is too old to have it.
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise SystemExit(f"The training needs torch 2.9 or later for its Muon optimizer; this is {torch.__version__}")
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    held = set(map(id, matrices))
+    others = [p for p in model.parameters() if id(p) not in held]
+    return [
+        torch.optim.Muon(matrices, lr=course.matrix_learning_rate, weight_decay=0.02),
+        torch.optim.AdamW(others, lr=course.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
 
 
 def _loss(

@@ -48,6 +48,7 @@ _PEERS = {
 
 _RETRIEVERS = {
     "spacy_gemel.SentenceTransformerRetriever.v1": "sentence vectors",
+    "spacy_gemel.TransformerRetriever.v1": "the pipeline's own vectors",
     "spacy_gemel.BM25Retriever.v1": "BM25",
     "spacy_gemel.RandomRetriever.v1": "chance",
 }

@@ -25,12 +25,22 @@ class Demonstration:
 
 
 class DemonstrationStore:
-    """Demonstrations in the order they were given, and features (images, d_v) in fp32 that they share."""
+    """Demonstrations in the order they were given, and features (images, d_v) in fp32 that they share.
+
+    vectors: what the pipeline's transformer made of the mentions, (demonstrations, width) in fp32, a row of NaN for one
+        that has none; None where the retriever did not want them. Raises ValueError for another number of rows.
+    """
 
     def __init__(
-        self, demonstrations: Sequence[Demonstration] = (), features: NDArray[np.float32] | None = None
+        self,
+        demonstrations: Sequence[Demonstration] = (),
+        features: NDArray[np.float32] | None = None,
+        vectors: NDArray[np.float32] | None = None,
     ) -> None:
         self.demonstrations = list(demonstrations)
+        if vectors is not None and len(vectors) != len(self.demonstrations):
+            raise ValueError(f"{len(vectors)} vectors were given for {len(self.demonstrations)} demonstrations")
+        self.vectors = vectors
         self.features = np.zeros((0, 0), dtype=np.float32) if features is None else features
 
     def __len__(self) -> int:
@@ -43,15 +53,14 @@ class DemonstrationStore:
         return iter(self.demonstrations)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain data for msgpack: columns of strings and numbers, and the features' bytes and shape."""
+        """Plain data for msgpack: columns of strings and numbers; bytes and shape of the features and the vectors."""
         columns = {
             field.name: [getattr(row, field.name) for row in self.demonstrations] for field in fields(Demonstration)
         }
-        return {
-            "columns": columns,
-            "shape": list(self.features.shape),
-            "features": np.ascontiguousarray(self.features, dtype="<f4").tobytes(),
-        }
+        plain = {"columns": columns, "shape": list(self.features.shape), "features": _bytes(self.features)}
+        if self.vectors is not None:
+            plain |= {"vectors_shape": list(self.vectors.shape), "vectors": _bytes(self.vectors)}
+        return plain
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> "DemonstrationStore":
@@ -59,4 +68,11 @@ class DemonstrationStore:
         names = [field.name for field in fields(Demonstration)]
         rows = zip(*(plain["columns"][name] for name in names), strict=True)
         features = np.frombuffer(plain["features"], dtype="<f4").reshape(plain["shape"])
-        return cls([Demonstration(*row) for row in rows], features.astype(np.float32))
+        vectors = None
+        if "vectors" in plain:
+            vectors = np.frombuffer(plain["vectors"], dtype="<f4").reshape(plain["vectors_shape"]).astype(np.float32)
+        return cls([Demonstration(*row) for row in rows], features.astype(np.float32), vectors)
+
+
+def _bytes(matrix: NDArray[np.float32]) -> bytes:
+    return np.ascontiguousarray(matrix, dtype="<f4").tobytes()

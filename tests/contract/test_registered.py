@@ -15,6 +15,7 @@ from spacy.kb import InMemoryLookupKB
 from spacy.language import Language
 from spacy.training import Example
 
+from spacy_gemel.prompt.retrievers import Query
 from tests.contract.world import LINKER, captions
 from tests.pipeline import make_config, picture
 
@@ -91,13 +92,13 @@ def encodes(encoder: Any, width: int) -> None:
     assert encoder.encode([Image.fromarray(picture("Mercury"))]).shape == (1, width) == (1, encoder.width)
 
 
-def retriever(shown: int, **arguments: str) -> Callable[[str, World], None]:
+def retriever(shown: int, vector: Any = None, **arguments: str) -> Callable[[str, World], None]:
     def check(name: str, world: World) -> None:
         there = {key: str(world.models / value) for key, value in arguments.items()}
         made = resolved("spacy_misc", name, **there)
         made.load("cpu")
-        made.index(["Java", "Mercury", "Atlantis"])
-        assert len(made.rank("Java", "A view of Java.", 2)) == shown
+        made.index(["Java", "Mercury", "Atlantis"], None if vector is None else np.eye(3, dtype="f"))
+        assert len(made.rank(Query("Java", "A view of Java.", vector), 2)) == shown
 
     return check
 
@@ -143,6 +144,7 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.RandomRetriever.v1": retriever(2),
     "spacy_gemel.BM25Retriever.v1": retriever(2),
     "spacy_gemel.SentenceTransformerRetriever.v1": retriever(2, name="sentence_encoder"),
+    "spacy_gemel.TransformerRetriever.v1": retriever(2, np.ones(3, dtype="f")),
     "spacy_gemel.KBFromDisk.v1": knowledge_base,
     "spacy_gemel.KBFromLookupKB.v1": lookup_kb,
     "spacy_gemel.MultimodalCorpus.v1": reader,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rank_bm25 import BM25Okapi
 from sentence_transformers import SentenceTransformer
 
+from spacy_gemel.prompt.retrievers import Query
 from spacy_gemel.registry import (
     bm25_retriever,
     no_retriever,
@@ -30,8 +31,8 @@ def test_bm25_is_rank_bm25(corpus: list[str], query: str, n: int) -> None:
     retriever.index(corpus)
     scores = BM25Okapi([mention.lower().split() for mention in corpus]).get_scores(query.lower().split())
     expected = sorted(range(len(corpus)), key=lambda place: (-scores[place], place))[:n]
-    assert retriever.rank(query, "any text", n) == expected
-    assert retriever.rank(query, "any text", 1) == expected[:1]
+    assert retriever.rank(Query(query, "any text"), n) == expected
+    assert retriever.rank(Query(query, "any text"), 1) == expected[:1]
 
 
 def test_dense_is_the_cosine_of_sentence_transformers(models: Path) -> None:
@@ -43,10 +44,10 @@ def test_dense_is_the_cosine_of_sentence_transformers(models: Path) -> None:
     vectors = reference.encode(MENTIONS, normalize_embeddings=True)
     for query in ("Hawthorn F.C.", "York", "Java"):
         similarity = vectors @ reference.encode([query], normalize_embeddings=True)[0]
-        ranked = retriever.rank(query, "", len(MENTIONS))
+        ranked = retriever.rank(Query(query), len(MENTIONS))
         assert sorted(ranked) == list(range(len(MENTIONS)))
         assert all(np.diff(similarity[ranked]) <= 1e-6)
-    assert retriever.rank("Java", "", 2) == [6, 7]  # equals in the order of the store
+    assert retriever.rank(Query("Java"), 2) == [6, 7]  # equals in the order of the store
 
 
 @pytest.mark.parametrize("pooling", ["pooler", "cls", "mean"])
@@ -77,10 +78,10 @@ def test_random_is_the_same_for_the_same_mention_and_text() -> None:
     first, second, other = random_retriever(1), random_retriever(1), random_retriever(2)
     for retriever in (first, second, other):
         retriever.index(MENTIONS * 20)
-    ranks = [first.rank(f"mention {place}", "text", 8) for place in range(50)]
-    assert ranks == [second.rank(f"mention {place}", "text", 8) for place in range(50)]
-    assert ranks != [other.rank(f"mention {place}", "text", 8) for place in range(50)]
-    assert first.rank("a", "one text", 8) != first.rank("a", "another text", 8)
+    ranks = [first.rank(Query(f"mention {place}", "text"), 8) for place in range(50)]
+    assert ranks == [second.rank(Query(f"mention {place}", "text"), 8) for place in range(50)]
+    assert ranks != [other.rank(Query(f"mention {place}", "text"), 8) for place in range(50)]
+    assert first.rank(Query("a", "one text"), 8) != first.rank(Query("a", "another text"), 8)
     assert all(len(set(rank)) == 8 for rank in ranks)
     assert len({place for rank in ranks for place in rank}) > 100
 
@@ -90,10 +91,10 @@ def test_nothing_to_retrieve(models: Path) -> None:
     dense.load("cpu")
     for retriever in (no_retriever(), random_retriever(), bm25_retriever(), dense):
         retriever.index([])
-        assert retriever.rank("Java", "text", 4) == []
+        assert retriever.rank(Query("Java", "text"), 4) == []
     none = no_retriever()
     none.index(MENTIONS)
-    assert none.rank("Java", "text", 4) == []
+    assert none.rank(Query("Java", "text"), 4) == []
 
 
 def test_an_unknown_pooling_is_refused(models: Path) -> None:
@@ -108,11 +109,11 @@ def test_mentions_that_are_prepared_are_embedded_together(models: Path, monkeypa
         retriever.index(MENTIONS)
     embedded = Calls(monkeypatch, together, "_embed")
     queries = [f"{mention} {place}" for place in range(50) for mention in ("Java", "Hawthorn F.C.")]
-    together.prepare([*queries, *queries], 4)
+    together.prepare([Query(mention) for mention in (*queries, *queries)], 4)
     assert [len(mentions) for mentions in embedded.seen] == [64, 36]
     for query in queries:
-        assert together.rank(query, "", 4) == alone.rank(query, "", 4)
-    together.prepare(queries, 8)
+        assert together.rank(Query(query), 4) == alone.rank(Query(query), 4)
+    together.prepare([Query(mention) for mention in queries], 8)
     assert len(embedded.seen) == 2
 
 
@@ -120,10 +121,10 @@ def test_what_needs_no_preparation(models: Path) -> None:
     for retriever in (no_retriever(), random_retriever(), bm25_retriever()):
         for corpus in ([], MENTIONS):
             retriever.index(corpus)
-            expected = [retriever.rank(query, "text", 3) for query in MENTIONS]
+            expected = [retriever.rank(Query(query, "text"), 3) for query in MENTIONS]
             retriever.index(corpus)
-            retriever.prepare(MENTIONS, 3)
-            assert [retriever.rank(query, "text", 3) for query in MENTIONS] == expected
+            retriever.prepare([Query(mention) for mention in MENTIONS], 3)
+            assert [retriever.rank(Query(query, "text"), 3) for query in MENTIONS] == expected
 
 
 @pytest.mark.parametrize("pooling", [None, "pooler", "cls", "mean"])
@@ -133,8 +134,8 @@ def test_a_mention_without_a_token_is_ranked_like_any(models: Path, pooling: str
     retriever = sentence_transformer_retriever(str(models / f"sentence_encoder{'-plain' * plain}"), pooling=pooling)
     retriever.load("cpu")
     retriever.index([*MENTIONS, " "])
-    retriever.prepare(["\n", "Java"], 2)
+    retriever.prepare([Query("\n"), Query("Java")], 2)
     for mention in ("", "\t", "\n"):
-        assert len(retriever.rank(mention, "text", 3)) == 3
+        assert len(retriever.rank(Query(mention, "text"), 3)) == 3
         assert retriever.scores([mention])[0, -1] == pytest.approx(1)  # as similar as can be to the blank in the store
     assert np.isfinite(retriever.scores([" ", "Java"])).all()
