@@ -15,6 +15,7 @@ from spacy_gemel.commands import (
     import_kb,
     knowledge_base,
     linking,
+    size,
 )
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (convert, fetch_images, encode_images, import_kb, knowledge_base, linking, calibrate, describe):
+for command in (convert, fetch_images, encode_images, import_kb, knowledge_base, linking, calibrate, describe, size):
     command.register(app)
 
 
