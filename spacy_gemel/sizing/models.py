@@ -1,6 +1,9 @@
 """The models of a plan, built of nothing but shapes; see tracing.without_data."""
 
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -132,7 +135,21 @@ def _open_clip(block: dict[str, Any], folder: Path) -> tuple[torch.nn.Module, in
         config = open_clip.get_model_config(block["name"])
         if config is None:
             raise ValueError(f"open_clip knows no model {block['name']!r}: correct vision_encoder.name")
-        visual = open_clip.create_model(block["name"], pretrained=None, device="meta").visual
+        with _quiet():
+            visual = open_clip.create_model(
+                block["name"], pretrained=None, load_weights=False, pretrained_text=False, device="meta"
+            ).visual
     if not block.get("projection", False):
         visual.proj = None
     return visual, int(visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without open_clip's warning that it has loaded no weights."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

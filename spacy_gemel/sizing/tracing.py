@@ -2,7 +2,7 @@
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +17,13 @@ _aten = torch.ops.aten
 @contextmanager
 def without_data() -> Iterator[None]:
     """Let all tensors made meanwhile have a shape and a type, but no numbers: a model of any size takes no memory."""
-    with FakeTensorMode():
+    from transformers import masking_utils
+
+    with FakeTensorMode(), ExitStack() as undo:
+        # transformers 5 makes masks for such tensors that it leaves out for others, which then take other kernels.
+        if hasattr(masking_utils, "is_tracing"):
+            undo.callback(setattr, masking_utils, "is_tracing", masking_utils.is_tracing)
+            masking_utils.is_tracing = lambda tensor=None: False
         yield
 
 
