@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from spacy_gemel.language.loading import torch_dtype
 from spacy_gemel.sizing.gpus import Gpu
 from spacy_gemel.sizing.memory import (
@@ -119,10 +117,8 @@ def estimate(plan: Plan, gpu: Gpu, data: Data | None = None, model_config: Path 
     vision = encoding(encoder) if encoder else 0.0
     per_mention = work.reading(prompt) + PASSES * work.extending(beams, prompt) + vision
     per_step = work.learning(learned + data.name, data.name)
-    low = dtype != torch.float32
-    rate = 1e12 * (gpu.tflops if low else gpu.tflops_fp32)
-    seeing = vision / (1e12 * (gpu.tflops if linker["vision_encoder"].get("dtype") not in (None, "float32") else
-                               gpu.tflops_fp32))  # fmt: skip
+    rate = gpu.rate(block.get("dtype"))
+    seeing = vision / gpu.rate(linker["vision_encoder"].get("dtype"))
     least = SECONDS_PER_LAYER * work.layers
     read = max(rows * work.reading(prompt) / rate, least)
     cache = rows * work.cached * dtype.itemsize * (filled + room)

@@ -21,6 +21,10 @@ class Gpu:
     tflops_fp32: float
     bandwidth: float
 
+    def rate(self, dtype: str | None) -> float:
+        """Operations per second in a type as a config names it."""
+        return 1e12 * (self.tflops_fp32 if dtype in (None, "float32") else self.tflops)
+
 
 def _sheet(name: str, memory: float, tflops: float, tflops_fp32: float, bandwidth: float) -> Gpu:
     return Gpu(name, memory, UTILISATION * tflops, UTILISATION * tflops_fp32, BANDWIDTH_UTILISATION * bandwidth)

@@ -45,9 +45,9 @@ class PeakMemory(TorchDispatchMode):
         """See TorchDispatchMode."""
         kwargs = kwargs or {}
         result = self._answer(func, args) or func(*args, **kwargs)
-        given = {id_of(tensor) for tensor in tensors_in((args, kwargs))}
-        for tensor in tensors_in(result):
-            storage, key = tensor.untyped_storage(), id_of(tensor)
+        given = {_id_of(tensor) for tensor in _tensors_in((args, kwargs))}
+        for tensor in _tensors_in(result):
+            storage, key = tensor.untyped_storage(), _id_of(tensor)
             if key not in given and key not in self._known:
                 self._known.add(key)
                 self.live += storage.nbytes()
@@ -72,11 +72,11 @@ class _Told(tuple[bool]):
     """An answer that is no tensor; a tuple so that it is true whatever it says."""
 
 
-def tensors_in(values: Any) -> list[Tensor]:
+def _tensors_in(values: Any) -> list[Tensor]:
     """The tensors in nested lists, tuples and dicts."""
     return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
 
 
-def id_of(tensor: Tensor) -> int:
+def _id_of(tensor: Tensor) -> int:
     """What tensors that share memory have in common."""
     return int(tensor.untyped_storage()._cdata)

@@ -97,11 +97,11 @@ def test_memory_of_a_search(both: Both) -> None:
 
 def test_more_prompts_take_more(both: Both) -> None:
     with without_data():
-        steps = [memory.training_memory(both.build(), PROMPT, rows, NAME) for rows in (1, 2, 4)]
-        searches = [memory.prediction_memory(both.build(), PROMPT, rows, BEAMS, NAME) for rows in (1, 2, 4)]
+        steps = [memory.training_memory(both.build(), PROMPT, rows, NAME) for rows in (1, 4)]
+        searches = [memory.prediction_memory(both.build(), PROMPT, rows, BEAMS, NAME) for rows in (1, 4)]
     assert steps == sorted(set(steps))
     assert searches == sorted(set(searches))
-    assert steps[2] > searches[2]
+    assert steps[1] > searches[1]
 
 
 def test_operations(both: Both) -> None:
