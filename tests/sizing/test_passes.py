@@ -85,14 +85,15 @@ def operations_of(work: Callable[[], None]) -> int:
 def test_memory_of_a_training_step(both: Both) -> None:
     with without_data():
         computed = memory.training_memory(both.build(), PROMPT, ROWS, NAME)
-    # 4.53's OPT asks for a mask that it could do without, where there are no data to tell.
-    assert computed == pytest.approx(peak_of(lambda: learn(both.real)), rel=0.2)
+    # 4.53's OPT, which scores every token, asks for a mask that it could do without, where there are no data to tell.
+    tolerance = 0.01 if both.real._has_logits_to_keep else 0.2
+    assert computed == pytest.approx(peak_of(lambda: learn(both.real)), rel=tolerance)
 
 
 def test_memory_of_a_search(both: Both) -> None:
     with without_data():
         computed = memory.prediction_memory(both.build(), PROMPT, ROWS, BEAMS, NAME)
-    assert computed == pytest.approx(peak_of(lambda: extend(read(both.real))), rel=0.05)
+    assert computed == pytest.approx(peak_of(lambda: extend(read(both.real))), rel=0.01)
 
 
 def test_more_prompts_take_more(both: Both) -> None:
