@@ -17,6 +17,7 @@ from spacy_gemel.commands import (
     knowledge_base,
     linking,
     peer,
+    size,
 )
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ for command in (
     calibrate,
     fit_prior,
     describe,
+    size,
 ):
     command.register(app)
 
