@@ -11,10 +11,16 @@ from benchmarks.worlds import MODELS, ROOT
 from spacy_gemel.corpus.reader import read_docs
 from spacy_gemel.evaluation.prior_cases import collect_cases
 from spacy_gemel.evaluation.prior_weight import WAYS, accuracy_of, cross_validate, curve, difference_of
-from spacy_gemel.peers.runner import KINDS, PeerOptions, evaluate_peer
+from spacy_gemel.peers.runner import PeerOptions, evaluate_peer
 
 DEMONSTRATIONS = 8
 BEAMS = 5
+PEERS = {
+    "shortcut": ("shortcut", PeerOptions()),
+    "shortcut_any_case": ("shortcut", PeerOptions(ignore_case=True)),
+    "alias": ("alias", PeerOptions()),
+    "entity_linker": ("entity_linker", PeerOptions()),
+}
 
 
 class Answers:
@@ -58,20 +64,21 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     answers = Answers(crossed.golds, [gold in seen for gold in crossed.golds])
     for way in WAYS:
         answers.add(way, crossed.correct(way), crossed.golds)
-    for kind in KINDS:
-        say(f"peer: {kind}")
-        _, results = evaluate_peer(kind, train, val, kb, PeerOptions())
+    for name, (kind, options) in PEERS.items():
+        say(f"peer: {name}")
+        _, results = evaluate_peer(kind, train, val, kb, options)
         known = [result for result in results if result.in_kb]
-        answers.add(kind, [result.correct for result in known], [result.gold for result in known])
+        answers.add(name, [result.correct for result in known], [result.gold for result in known])
     found = sum(case.gold in {c.kb_id for c in case.candidates if c.searched} for case in cases)
     return {
-        **{way: answers.figures(way) for way in (*KINDS, *WAYS)},
+        **{way: answers.figures(way) for way in (*PEERS, *WAYS)},
         "differences": {
             f"{first} - {second}": answers.difference(first, second)
             for first, second in (
                 ("both", "prior"),
                 ("both", "model"),
                 ("model", "shortcut"),
+                ("model", "shortcut_any_case"),
                 ("model", "prior"),
                 ("model", "entity_linker"),
                 ("both", "shortcut"),
