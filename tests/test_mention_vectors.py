@@ -108,9 +108,11 @@ def test_no_vector_says_why(data: Any, message: str) -> None:
         TokenRows.of(doc_with(data, 2))
 
 
+# no numbers next to nothing: a vector shorter than 1e-12 counts as none
+finite = st.integers(-1000, 1000).map(lambda number: number / 100)
 vectors = st.integers(1, 5).flatmap(
     lambda width: st.integers(0, 30).flatmap(
-        lambda size: arrays(np.float32, (size, width), elements=st.floats(-10, 10, width=32) | st.just(np.nan))
+        lambda size: arrays(np.float32, (size, width), elements=finite | st.just(np.nan))
     )
 )
 
@@ -140,7 +142,6 @@ def test_a_store_of_before_there_were_vectors() -> None:
 @given(matrix=vectors, data=st.data(), n=st.integers(1, 40), company=st.integers(0, 100))
 @settings(max_examples=150, deadline=None)
 def test_ranks_are_cosines_in_order(matrix: np.ndarray, data: st.DataObject, n: int, company: int) -> None:
-    finite = st.floats(-10, 10, width=32)
     query = data.draw(arrays(np.float32, matrix.shape[1], elements=finite))
     retriever = TransformerRetriever()
     retriever.index(["Java"] * len(matrix), matrix)
