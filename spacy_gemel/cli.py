@@ -11,6 +11,7 @@ from spacy_gemel.commands import (
     convert,
     describe,
     encode_images,
+    experiments,
     fetch_images,
     import_kb,
     knowledge_base,
@@ -25,7 +26,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (convert, fetch_images, encode_images, import_kb, knowledge_base, linking, calibrate, describe):
+for command in (
+    convert,
+    fetch_images,
+    encode_images,
+    import_kb,
+    knowledge_base,
+    linking,
+    calibrate,
+    describe,
+    experiments,
+):
     command.register(app)
 
 
