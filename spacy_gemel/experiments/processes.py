@@ -3,23 +3,41 @@
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from tqdm import tqdm
 
 
+class CommandFailed(RuntimeError):
+    """A command that ended badly. code: its exit code, or minus the signal that ended it. log: where it told why."""
+
+    def __init__(self, arguments: Sequence[str], code: int, log: Path | None) -> None:
+        said = "" if log is None else f"; the end of {log}:\n{_tail(log)}"
+        super().__init__(f"python {' '.join(arguments)} ended with {code}{said}")
+        self.code, self.log = code, log
+
+    @property
+    def why(self) -> str:
+        """One line: the last words of its log, or the signal, as of a process that took too much memory."""
+        if self.code < 0 or self.log is None:
+            return f"ended by signal {-self.code}" if self.code < 0 else f"ended with {self.code}"
+        said = [line.strip(" \u2502") for line in _tail(self.log).splitlines()]  # the command line frames its errors
+        words = [line for line in said if any(character.isalnum() for character in line)]
+        return words[-1] if words else f"ended with {self.code}"
+
+
 def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
     """Run Python on some arguments in `root`, what it says to `log` or else to stderr.
 
-    An interrupt ends it too. Raises RuntimeError, with the end of the log, where it fails.
+    An interrupt ends it too. Raises CommandFailed, a RuntimeError with the end of the log, where it fails.
     """
     done = subprocess.run(
         [sys.executable, *arguments], cwd=root, stdout=log or sys.stderr, stderr=subprocess.STDOUT if log else None
     )
     if done.returncode:
-        said = "" if log is None else f"; the end of {log.name}:\n{_tail(Path(log.name))}"
-        raise RuntimeError(f"python {' '.join(arguments)} ended with {done.returncode}{said}")
+        raise CommandFailed(arguments, done.returncode, None if log is None else Path(log.name))
 
 
 def _tail(path: Path, lines: int = 20) -> str:

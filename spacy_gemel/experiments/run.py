@@ -70,8 +70,8 @@ def run_steps(lab: Lab, steps: Sequence[Step]) -> dict[str, str]:
             wrong = lab.make(step.training, step.trials)
         except Exception as error:  # whatever it is: the others are still to be run
             wrong = {trial.id: str(error) or type(error).__name__ for trial in step.trials}
-        for id, why in wrong.items():
-            say(f"failed: {id}: {why}")
+        for why in dict.fromkeys(wrong.values()):
+            say(f"failed: {', '.join(id for id in wrong if wrong[id] == why)}: {why}")
         failed |= wrong
         lab.digests.save()
     return failed

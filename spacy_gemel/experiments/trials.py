@@ -18,7 +18,7 @@ from spacy_gemel.experiments.grid import Grid
 from spacy_gemel.experiments.inputs import Digests, models_sum
 from spacy_gemel.experiments.keeping import digest, kept, kept_folder, make_folder, write_json
 from spacy_gemel.experiments.plan import Plan, Training, Trial
-from spacy_gemel.experiments.processes import run
+from spacy_gemel.experiments.processes import CommandFailed, run
 from spacy_gemel.experiments.worker import ERRORS
 from spacy_gemel.kb.meta import META_FILE
 
@@ -152,8 +152,7 @@ class Lab:
         write_json(folder / "job.json", job)
         (folder / ERRORS).unlink(missing_ok=True)
         try:
-            with (folder / "measuring.log").open("w", encoding="utf8") as log:
-                run(self.root, "-m", "spacy_gemel.experiments.worker", self._told(folder / "job.json"), log=log)
+            self._run(folder / "measuring.log", "spacy_gemel.experiments.worker", self._told(folder / "job.json"))
         except RuntimeError as error:
             if not (folder / ERRORS).exists():
                 missing = [trial for trial in trials if self.found(trial) is None]
@@ -170,9 +169,8 @@ class Lab:
         write_config(config, source.absolute(), target.absolute())
         paths = {split: self.grid.paths[split] for split in ("train", "dev")} | {"kb": self._kb(training)}
         told = [word for name, path in paths.items() for word in (f"--paths.{name}", self._told(path))]
-        with (partial / "training.log").open("w", encoding="utf8") as log:
-            out = ["--output", self._told(partial), "--gpu-id", str(self.gpu_id)]
-            run(self.root, "-m", "spacy", "train", self._told(target), *told, *out, log=log)
+        told += ["--output", self._told(partial), "--gpu-id", str(self.gpu_id)]
+        self._run(partial / "training.log", "spacy", "train", self._told(target), *told)
         shutil.rmtree(partial / "model-last", ignore_errors=True)
 
     def _kb(self, training: Training) -> Path:
@@ -185,9 +183,8 @@ class Lab:
         def build(partial: Path) -> None:
             told = ["--tokenizer", name, "--max-name-tokens", str(self._max_name_tokens), "--quiet"]
             told += ["--revision", revision] if revision else []
-            with (partial / "building.log").open("w", encoding="utf8") as log:
-                entities = self._told(self.grid.paths["entities"])
-                run(self.root, "-m", "spacy_gemel", "build-kb", entities, self._told(partial / "kb"), *told, log=log)
+            entities = self._told(self.grid.paths["entities"])
+            self._run(partial / "building.log", "spacy_gemel", "build-kb", entities, self._told(partial / "kb"), *told)
 
         make_folder(folder, self.kb_key(training), "kb", build)
         return folder / "kb"
@@ -208,14 +205,21 @@ class Lab:
         train, test, kb = (self._told(self.grid.paths[name]) for name in ("train", "test", "kb"))
         made = output.with_suffix(".partial.json")
         start = time.perf_counter()
-        with output.with_suffix(".log").open("w", encoding="utf8") as log:
-            told = [trial.peer, train, test, "--kb", kb, "--output", self._told(made)]
-            run(self.root, "-m", "spacy_gemel", "peer", *told, log=log)
+        told = [trial.peer, train, test, "--kb", kb, "--output", self._told(made)]
+        self._run(output.with_suffix(".log"), "spacy_gemel", "peer", *told)
         metrics = json.loads(made.read_text(encoding="utf8"))
         mentions_path(made).replace(mentions_path(output))
         made.unlink()
         told_of = {"id": trial.id, "seconds": round(time.perf_counter() - start, 1)}
         write_json(output, {"key": self.key(trial), **metrics, "trial": told_of})
+
+    def _run(self, log: Path, *module: str) -> None:
+        """`python -m module ...`. Raises RuntimeError with one line that says why, and where the rest stands."""
+        try:
+            with log.open("w", encoding="utf8") as file:
+                run(self.root, "-m", *module, log=file)
+        except CommandFailed as error:
+            raise RuntimeError(f"{module[0]} {module[1]}: {error.why} (all of it in {self._told(log)})") from error
 
     def _told(self, path: Path) -> str:
         """A path for a command that is run in `root`, free of this machine's folders where that can be."""
