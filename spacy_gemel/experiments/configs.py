@@ -12,10 +12,10 @@ from spacy_gemel.paths import write_whole
 
 def read_config(path: Path) -> dict[str, Any]:
     """A config as it is written, its variables left in place. Raises ValueError, with the file, where it is none."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; it should be a training config")
     try:
         return Config().from_disk(path, interpolate=False)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; a grid needs the training config that its rows change") from None
     except Exception as error:  # thinc raises errors of many kinds for a config it cannot read
         raise ValueError(f"{path}: not a training config ({error})") from error
 

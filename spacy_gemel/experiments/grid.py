@@ -92,10 +92,10 @@ def read_grid(path: Path, given: Mapping[str, Path] | None = None) -> Grid:
     """
     import srsly
 
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; configs/experiments.yml is an example of a grid")
     try:
         raw = srsly.read_yaml(path)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; configs/experiments.yml is an example of a grid") from None
     except Exception as error:  # the YAML library's errors have no common base
         raise ValueError(f"{path}: not YAML ({error})") from error
     where = str(path)

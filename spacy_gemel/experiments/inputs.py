@@ -59,12 +59,12 @@ class Digests:
 
 def _images(path: Path) -> list[Path]:
     """The image files of a corpus, in its order."""
-    import spacy
+    from spacy.vocab import Vocab
 
     from spacy_gemel.corpus.reader import read_docs
     from spacy_gemel.user_data import IMAGE_KEY
 
-    named = (doc.user_data.get(IMAGE_KEY) for doc in read_docs(path, spacy.blank("xx").vocab))
+    named = (doc.user_data.get(IMAGE_KEY) for doc in read_docs(path, Vocab()))
     return [Path(image) for image in named if isinstance(image, str)]
 
 

@@ -23,6 +23,8 @@ from spacy_gemel.experiments.worker import ERRORS
 from spacy_gemel.kb.meta import META_FILE
 
 PIPELINE = "model-best"
+TRAINED_PEERS = ("entity_linker",)
+"""Peers that choose among what they have learnt on the dev data."""
 NEEDED = ("train", "dev", "test", "kb")
 _HINTS = {"kb": "make it with `python -m spacy_gemel build-kb`"}
 
@@ -41,6 +43,7 @@ class Lab:
     limit: int = 0
     gpu_id: int = -1
     root: Path = field(default_factory=Path.cwd)
+    _keys: dict[str, str] = field(default_factory=dict, init=False)
 
     @cached_property
     def digests(self) -> Digests:
@@ -93,20 +96,25 @@ class Lab:
     def training_key(self, training: Training) -> str:
         """Changes with the config as it is read, the texts and images, the knowledge base and local models.
 
-        Not with the package's own code nor with the versions of the libraries.
+        Not with the package's own code nor with the versions of the libraries. Taken once: what is read must not change
+        while it is worked with.
         """
+        if training.id in self._keys:
+            return self._keys[training.id]
         config = self.config(training)
         models = models_sum(self.digests, config, self.grid.paths["config"].parent)
         config.pop("paths", None)
         data = [self.digests.corpus(self.grid.paths[split]) for split in ("train", "dev")]
-        return digest(config, models, data, self.kb_key(training))
+        key = self._keys[training.id] = digest(config, models, data, self.kb_key(training))
+        return key
 
     def key(self, trial: Trial) -> str:
         """Changes with all that the trial's figures depend on; see `training_key`."""
         test = self.digests.corpus(self.grid.paths["test"])
         if trial.training is None:
-            train = self.digests.corpus(self.grid.paths["train"])
-            return digest(trial.peer, train, test, self.kb_key(None), self.grid.tail_share)
+            read = ("train", "dev") if trial.peer in TRAINED_PEERS else ("train",)
+            data = [self.digests.corpus(self.grid.paths[split]) for split in read]
+            return digest(trial.peer, data, test, self.kb_key(None), self.grid.tail_share, self.limit)
         return digest(self.training_key(trial.training), test, asdict(self._options(trial)))
 
     def found(self, trial: Trial) -> dict[str, Any] | None:
@@ -206,6 +214,8 @@ class Lab:
         made = output.with_suffix(".partial.json")
         start = time.perf_counter()
         told = [trial.peer, train, test, "--kb", kb, "--output", self._told(made)]
+        told += ["--tail-share", str(self.grid.tail_share), "--limit", str(self.limit), "--quiet"]
+        told += ["--dev", self._told(self.grid.paths["dev"])] if trial.peer in TRAINED_PEERS else []
         self._run(output.with_suffix(".log"), "spacy_gemel", "peer", *told)
         metrics = json.loads(made.read_text(encoding="utf8"))
         mentions_path(made).replace(mentions_path(output))

@@ -103,9 +103,9 @@ class Pretender:
             self.calls.append(f"build-kb {words[words.index('--tokenizer') + 1]}")
             (root / words[2]).mkdir()
             return
-        assert words[0] == "peer" and words[4:] == ["--kb", "kb", "--output", words[-1]], words
+        assert (words[0], words[4:6]) == ("peer", ["--kb", "kb"])
         self.calls.append(f"peer {words[1]}")
-        self._write(root / words[-1], f"peer-{words[1]}", {"settings": {}})
+        self._write(root / words[words.index("--output") + 1], f"peer-{words[1]}", {"settings": {}})
 
     def _measure(self, root: Path, words: list[str]) -> None:
         job = json.loads((root / words[0]).read_text())

@@ -77,10 +77,10 @@ def test_what_is_wrong_is_said(place: Path, tables: Any, others: dict[str, Any],
 
 
 def test_no_file_no_yaml_no_linker_no_table(place: Path) -> None:
-    with pytest.raises(ValueError, match="gone.yml: no such file"):
+    with pytest.raises(ValueError, match=r"gone\.yml: no such file"):
         read_grid(place / "gone.yml")
     (place / "bad.yml").write_text("a: [")
-    with pytest.raises(ValueError, match="bad.yml: not YAML"):
+    with pytest.raises(ValueError, match=r"bad\.yml: not YAML"):
         read_grid(place / "bad.yml")
     grid = grid_of(place, {"t": {"rows": [ROW]}, "u": {"rows": [ROW]}})
     assert [table.id for table in grid.only(["u"])] == ["u"]
@@ -90,5 +90,5 @@ def test_no_file_no_yaml_no_linker_no_table(place: Path) -> None:
     with pytest.raises(ValueError, match="no component with factory"):
         make_plan(grid)
     (place / "configs" / "mini.cfg").unlink()
-    with pytest.raises(ValueError, match="mini.cfg: no such file"):
+    with pytest.raises(ValueError, match=r"mini\.cfg: no such file"):
         make_plan(grid)
