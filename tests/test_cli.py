@@ -96,6 +96,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "evaluate",
         "report",
         "calibrate",
+        "experiments",
     ):
         assert command in done.stdout
         assert call(command, "--help").exit_code == 0
