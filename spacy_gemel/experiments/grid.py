@@ -160,6 +160,12 @@ def _row(
         if axis in models and value not in models[axis] and not not_run:
             known = ", ".join(models[axis]) or "none"
             raise ValueError(f"{where}: {axis} is {value!r}, which the grid does not define; it has {known}")
+    for setting in changes.get("set", {}):
+        for axis in models:
+            if axis in changes and f".{axis}." in setting:
+                raise ValueError(
+                    f"{where}: {setting} is part of the {axis} that the row names: set it where that is defined"
+                )
     return Row(str(raw["name"]), changes, _papers(raw.get("paper"), parts, where), not_run, peer)
 
 

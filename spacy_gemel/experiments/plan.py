@@ -78,7 +78,9 @@ def make_plan(grid: Grid, steps: int | None = None) -> Plan:
         for place, row in enumerate(table.rows):
             found = [] if row.not_run else planner.trials(row)
             rows[table.id, place] = tuple(trial.id for trial in found)
-            trials |= {trial.id: trial for trial in found}
+            for trial in found:
+                if trials.setdefault(trial.id, trial) != trial:  # names of files: two trials must never share one
+                    raise ValueError(f"{grid.path}: {table.id}, {row.name}: another row is called {trial.id} as well")
     return Plan(config, names[0], trials, rows)
 
 
@@ -98,6 +100,8 @@ class _Planner:
 
     def _trial(self, row: Row, seed: int) -> Trial:
         told = {axis: row.changes[axis] for axis in AXES if axis in row.changes and axis not in PREDICTION}
+        if "set" in told:
+            told["set"] = {name: value for name, value in told["set"].items() if self._is_new(name, value)}
         wanted = {name: value for axis, value in told.items() for name, value in self._settings(axis, value)}
         # a row that asks for what the config has is the config's own row
         names = {
@@ -186,6 +190,8 @@ def _word(axis: str, value: Any) -> str:
     """A value in the name of a file; told from others that look like it by a few digits of its digest."""
     if axis in ("n", "k"):
         return f"{axis}-{value}"
-    text = "set" if axis == "set" else f"{axis.split('_')[0]}-{value}"
+    if axis == "set":
+        return f"set-{digest(value)[:6]}"
+    text = f"{axis.split('_')[0]}-{value}"
     word = re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
     return word if word == text else f"{word}-{digest(value)[:6]}"

@@ -78,9 +78,12 @@ class Lab:
         return self.output / "trainings" / training.id
 
     def config(self, training: Training) -> dict[str, Any]:
-        """The config as this training reads it."""
+        """The config as this training reads it. Raises ValueError where it has no place for a change."""
         config = copy.deepcopy(dict(self.plan.config))
-        change(config, {**training.changes, "system.seed": training.seed})
+        try:
+            change(config, {**training.changes, "system.seed": training.seed})
+        except ValueError as error:
+            raise ValueError(f"{self.grid.paths['config']}, for {training.id}: {error}") from None
         return config
 
     def kb_key(self, training: Training | None) -> str:

@@ -8,15 +8,15 @@ from typer.testing import CliRunner
 from spacy_gemel.cli import app
 from spacy_gemel.experiments.grid import AXES, PEERS, read_grid
 from spacy_gemel.experiments.plan import make_plan
-from tests.docs.reading import ROOT, blocks
+from tests.docs.reading import DOCS, blocks
 
-PAGE = ROOT / "docs" / "experiments.md"
+PAGE = DOCS / "experiments.md"
 
 
 def test_the_example_is_a_grid(tmp_path: Path) -> None:
-    [example] = blocks("experiments.md", "yaml")
+    [example] = [block.text for block in blocks("experiments.md") if block.language == "yaml"]
     (tmp_path / "grid.yml").write_text(example)
-    config = Config().from_disk(ROOT / "configs" / "mini.cfg", interpolate=False)
+    config = Config().from_disk(DOCS.parent / "configs" / "mini.cfg", interpolate=False)
     (tmp_path / "my.cfg").write_text(config.to_str(interpolate=False))
     grid = read_grid(tmp_path / "grid.yml")
     plan = make_plan(grid)

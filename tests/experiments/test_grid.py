@@ -62,6 +62,11 @@ ROW = {"name": "a"}
         ({"t": {"rows": [{**ROW, "language_model": "OPT"}]}}, {}, "does not define; it has none"),
         ({"t": {"rows": [{**ROW, "peer": "blink"}]}}, {}, "peer is 'blink'; there are shortcut"),
         ({"t": {"rows": [{**ROW, "paper": "best"}]}}, {}, "paper is 'best'"),
+        (
+            {"t": {"rows": [{**ROW, "retriever": "random", "set": {"components.gemel_linker.retriever.seed": 1}}]}},
+            {},
+            "set it where that is defined",
+        ),
         ({"t": {"rows": [ROW], "parts": ["rare"]}}, {}, "parts must be some of common"),
         ({"t": {"rows": [ROW]}}, {"seeds": 3}, "seeds must be a list"),
         ({"t": {"rows": [ROW]}}, {"tail_share": "a"}, "tail_share is 'a'; it must be a number"),

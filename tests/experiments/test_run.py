@@ -158,6 +158,14 @@ def test_dry_run_runs_and_writes_nothing(place: Path, pretender: Pretender) -> N
     assert "test.spacy: no such file or folder; make it with" in refused.stderr
 
 
+def test_a_setting_without_its_section_is_refused_before_anything_runs(place: Path, pretender: Pretender) -> None:
+    grid_of(place, {"t": {"rows": [{"name": "a"}, {"name": "b", "set": {"trainig.max_steps": 5}}]}})
+    done = call(place)
+    assert done.exit_code == 1
+    assert "mini.cfg, for set-" in done.stderr and "no section [trainig] in the config" in done.stderr
+    assert pretender.calls == []
+
+
 def test_a_try_has_a_folder_of_its_own(place: Path, pretender: Pretender) -> None:
     grid_of(place, TABLES)
     assert call(place, "--steps", 8, "--limit", 3, "--only", "a").exit_code == 0
