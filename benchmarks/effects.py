@@ -1,43 +1,26 @@
 """The paper's effects: from what each setting got right to whether the effect is there."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spacy_gemel.evaluation.bootstrap import Term, seeds_and_mentions_interval
-from spacy_gemel.evaluation.comparison import scored
-from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.outcomes import BoolArray, Outcomes, outcomes
+from spacy_gemel.evaluation.paper import REPORTED
 
-BoolArray = NDArray[np.bool_]
+__all__ = ["Evidence", "Outcomes", "effects", "figures", "line_up", "markdown", "outcomes"]
 
 PAPER: dict[str, tuple[float, float]] = {
-    "full": (86.3, 82.6),
-    "no-image": (79.5, 74.2),
-    "none": (80.2, 75.2),
-    "random": (83.1, 78.3),
-    "bm25": (85.3, 82.5),
-    "common": (87.4, 82.7),
-    "tail": (57.5, 75.2),
+    name: REPORTED["no-demonstrations" if name == "none" else name].figures
+    for name in ("full", "no-image", "none", "random", "bm25", "common", "tail")
 }
 """The paper's accuracies, WikiDiverse and WikiMEL. common, tail: of the full setting."""
 
 ABOVE = "low end above 0"
 NOT_BELOW = "low end not below -1 point"
 ENOUGH = "the estimate, not its low end, is at least 0"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcomes:
-    """One evaluation. mentions: what tells them apart, in their order. All else: (mentions,) bool."""
-
-    mentions: tuple[tuple[str, int, int, str], ...]
-    correct: BoolArray
-    common: BoolArray
-    tail: BoolArray
-    seen: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +33,6 @@ class Evidence:
 
     correct: dict[str, BoolArray]
     parts: dict[str, BoolArray]
-
-
-def outcomes(results: Iterable[MentionResult]) -> Outcomes:
-    """What counts for accuracy: the mentions whose gold entity is in the KB."""
-    counted = scored(list(results))
-    return Outcomes(
-        mentions=tuple(r.key for r in counted),
-        correct=np.array([r.correct for r in counted], dtype=bool),
-        common=np.array([r.tail is False for r in counted], dtype=bool),
-        tail=np.array([r.tail is True for r in counted], dtype=bool),
-        seen=np.array([r.seen for r in counted], dtype=bool),
-    )
 
 
 def line_up(runs: Mapping[str, Sequence[Outcomes]]) -> Evidence:

@@ -23,7 +23,7 @@ from benchmarks.effects import effects, figures, line_up, markdown, outcomes
 from benchmarks.keeping import alone, digest, kept
 from benchmarks.machine import describe_machine
 from benchmarks.running import run, say
-from benchmarks.trials import TAIL_SHARE, Progress, Training, distinct, measure, parser_of, steps_of, train
+from benchmarks.trials import TAIL_SHARE, Training, distinct, measure, parser_of, steps_of, train
 from benchmarks.worlds import (
     MODELS,
     ROOT,
@@ -39,6 +39,7 @@ from benchmarks.worlds import (
 )
 from spacy_gemel.evaluation.mentions import mentions_path, read_mentions
 from spacy_gemel.evaluation.runner import EvaluateOptions, write_evaluation
+from spacy_gemel.experiments.processes import Progress
 from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.paths import write_whole
 from spacy_gemel.pipelines import load_pipeline

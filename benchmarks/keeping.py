@@ -1,32 +1,15 @@
-"""What a long benchmark keeps: things by key, one process at each, files written whole."""
+"""What a long benchmark keeps: one process at each thing. Keys and files are those of the package's experiments."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from benchmarks.running import say
-from spacy_gemel.paths import write_whole
+from spacy_gemel.experiments.keeping import digest, kept, write_json
 
-
-def digest(*parts: Any) -> str:
-    """SHA-256 of some plain values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def kept(path: Path, key: str, *needed: Path) -> dict[str, Any] | None:
-    """What was written at `path` under this key; None where there is nothing, something else, or `needed` is gone."""
-    if not all(other.exists() for other in needed):
-        return None
-    try:
-        found = json.loads(path.read_text(encoding="utf8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("key") == key else None
+__all__ = ["alone", "digest", "kept", "write_json"]
 
 
 @contextmanager
@@ -49,9 +32,3 @@ def alone(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write it whole or not at all."""
-    with write_whole(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf8")

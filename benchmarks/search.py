@@ -20,8 +20,9 @@ from thinc.api import Config
 from benchmarks.keeping import alone, digest, kept, write_json
 from benchmarks.machine import describe_machine
 from benchmarks.running import say
-from benchmarks.trials import CONFIG, TAIL_SHARE, Progress, Training, distinct, measure, parser_of, steps_of, train
+from benchmarks.trials import CONFIG, TAIL_SHARE, Training, distinct, measure, parser_of, steps_of, train
 from benchmarks.worlds import ROOT, Ready, World, forget, prepare
+from spacy_gemel.experiments.processes import Progress
 
 if TYPE_CHECKING:
     from spacy.language import Language

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from thinc.api import Config
-
-from benchmarks.keeping import digest, kept, write_json
-from benchmarks.running import run, say
+from benchmarks.keeping import digest
+from benchmarks.running import run
 from benchmarks.worlds import Ready, World
 from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.experiments.configs import change, read_config
+from spacy_gemel.experiments.keeping import make_folder
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -48,14 +48,9 @@ class Training:
 
     def config(self, world: World) -> dict[str, Any]:
         """The config as this training reads it: the retriever swapped, the options in place."""
-        config = Config().from_disk(world.root / CONFIG, interpolate=False)
-        blocks = {} if self.retriever is None else {RETRIEVER: dict(self.retriever)}
-        for name, value in {**blocks, **self.options(world)}.items():
-            *parents, last = name.split(".")
-            section: Any = config
-            for parent in parents:
-                section = section[parent]
-            section[last] = value
+        config = read_config(world.root / CONFIG)
+        blocks = {} if self.retriever is None else {RETRIEVER: self.retriever}
+        change(config, {**blocks, **self.options(world)})
         return config
 
     def key(self, ready: Ready) -> str:
@@ -90,21 +85,13 @@ def steps_of(steps: int | None) -> dict[str, Any]:
 
 def train(ready: Ready, training: Training, folder: Path) -> Trained:
     """The pipeline in `folder`, trained now unless it is kept there. Raises RuntimeError where spaCy fails."""
-    world, key, state, pipeline = ready.world, training.key(ready), folder / "trial.json", folder / "model-best"
-    found = kept(state, key, pipeline)
-    if found is None:
-        partial = folder.with_name(folder.name + ".partial")
-        for old in (folder, partial):
-            shutil.rmtree(old, ignore_errors=True)
-        partial.mkdir(parents=True)
-        start = time.perf_counter()
+
+    def make(partial: Path) -> None:
         with (partial / "training.log").open("w", encoding="utf8") as log:
-            _train(world, training, partial.relative_to(world.root).as_posix(), log)
+            _train(ready.world, training, partial.relative_to(ready.world.root).as_posix(), log)
         shutil.rmtree(partial / "model-last", ignore_errors=True)
-        found = {"key": key, "seconds": round(time.perf_counter() - start, 1)}
-        write_json(partial / state.name, found)
-        partial.rename(folder)
-    return Trained(pipeline, found["seconds"])
+
+    return Trained(folder / "model-best", make_folder(folder, training.key(ready), "model-best", make))
 
 
 def _train(world: World, training: Training, out: str, log: IO[str]) -> None:
@@ -131,25 +118,6 @@ def measure(
     start = time.perf_counter()
     metrics, results = evaluate(nlp, data, options, pipeline=pipeline.as_posix())
     return metrics, results, round(time.perf_counter() - start, 1)
-
-
-class Progress:
-    """A line per trial: which, for how long it has gone on, and about how long it still will."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.place = 0
-        self.ran: list[float] = []
-        self.start = time.perf_counter()
-
-    def say(self, what: str) -> None:
-        """Before a trial; `ran` holds the seconds of those that were not kept."""
-        gone = time.perf_counter() - self.start
-        left = ""
-        if self.ran:
-            left = f", about {sum(self.ran) / len(self.ran) * (self.total - self.place) / 60:.0f} min left"
-        self.place += 1
-        say(f"[{self.place}/{self.total}] {what} ({gone / 60:.1f} min gone{left})")
 
 
 def distinct(numbers: Sequence[int]) -> list[int]:

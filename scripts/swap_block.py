@@ -9,39 +9,21 @@ found from beside the copy.
 """
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from thinc.api import Config
+from spacy_gemel.experiments.configs import change, read_config, value_at, write_config
 
 
 def swap(source: Path, target: Path, block: str, settings: dict[str, Any]) -> None:
     """Copy a config with exactly `settings` in `block`. Raises ValueError where it has no such block."""
-    config = Config().from_disk(source, interpolate=False)
-    *parents, last = block.split(".")
-    section: Any = config
-    for name in (*parents, last):
-        if not isinstance(section.get(name), dict):
-            raise ValueError(f"{source}: no block [{block}]")
-        parent, section = section, section[name]
-    parent[last] = settings
-    _move_paths(config, source.parent, target.parent)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    config.to_disk(partial, interpolate=False)
-    partial.replace(target)
-
-
-def _move_paths(section: dict[str, Any], old: Path, new: Path) -> None:
-    """Rewrite, in place, each string that is a relative path below `old`'s folder."""
-    for key, value in section.items():
-        if isinstance(value, dict):
-            _move_paths(value, old, new)
-        elif isinstance(value, str) and "/" in value and not Path(value).is_absolute() and (old / value).exists():
-            section[key] = Path(os.path.relpath(old / value, new)).as_posix()
+    config = read_config(source)
+    if not isinstance(value_at(config, block), dict):
+        raise ValueError(f"{source}: no block [{block}]")
+    change(config, {block: settings})
+    write_config(config, source, target)
 
 
 def main(arguments: Sequence[str]) -> int:

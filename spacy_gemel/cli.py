@@ -11,6 +11,7 @@ from spacy_gemel.commands import (
     convert,
     describe,
     encode_images,
+    experiments,
     fetch_images,
     fit_prior,
     import_kb,
@@ -40,6 +41,7 @@ for command in (
     fit_prior,
     describe,
     size,
+    experiments,
 ):
     command.register(app)
 

@@ -97,6 +97,9 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "report",
         "calibrate",
         "fit-prior",
+        "peer",
+        "size",
+        "experiments",
     ):
         assert command in done.stdout
         assert call(command, "--help").exit_code == 0

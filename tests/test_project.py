@@ -11,6 +11,7 @@ import pytest
 from thinc.api import Config
 from weasel.util import load_project_config
 
+from benchmarks import experiments
 from scripts.swap_block import main as swap_block
 
 ROOT = Path(__file__).parent.parent
@@ -50,6 +51,24 @@ def test_scripts_and_configs_are_dependencies(commands: dict[str, dict[str, Any]
         for word in " ".join(command["script"]).split():
             if word.startswith("scripts/") or (word.endswith(".cfg") and not word.startswith("training/")):
                 assert word in command["deps"], f"{name}: {word}"
+
+
+def test_experiments_make_what_the_benchmark_keeps(
+    project: dict[str, Any], commands: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = project["workflows"]["experiments"]
+    assert steps == ["world", "convert", "build-kb", "grid"]
+    assert commands["grid"]["no_skip"] is True
+    assert f"{experiments.OUT}/experiments.json" in commands["grid"]["outputs"]
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "experiments.json").write_text('{"tables": []}')
+    (made / "experiments.md").write_text("# Tables\n")
+    monkeypatch.setattr(experiments, "describe_machine", lambda: {"cores": 2})
+    experiments.keep(made, tmp_path / "results")
+    assert (tmp_path / "results" / "experiments.md").read_text() == "# Tables\n"
+    kept = json.loads((tmp_path / "results" / "experiments.json").read_text())
+    assert kept == {"command": experiments.COMMAND, "tables": [], "machine": {"cores": 2}}
 
 
 def test_the_ablations_train_for_the_same_steps(commands: dict[str, dict[str, Any]]) -> None:

@@ -1,0 +1,44 @@
+"""The paper's tables on the mini world: `spacy project run experiments`, and what it gave, kept.
+
+python -m benchmarks.experiments [--fresh]
+
+Goes on where it was interrupted; --fresh forgets what is kept. Nothing is kept here of a run with a failed trial.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.keeping import write_json
+from benchmarks.machine import describe_machine
+from spacy_gemel.paths import write_whole
+
+ROOT = Path(__file__).resolve().parent.parent
+OUT = "metrics/experiments"
+COMMAND = "python -m spacy project run experiments"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run what is not kept, and keep the tables. Raises CalledProcessError where a trial failed."""
+    if "--fresh" in arguments:
+        shutil.rmtree(ROOT / OUT, ignore_errors=True)
+    subprocess.run([sys.executable, *COMMAND.split()[1:]], cwd=ROOT, check=True, stdout=sys.stderr)
+    keep(ROOT / OUT, ROOT / "benchmarks" / "results")
+
+
+def keep(made: Path, folder: Path) -> None:
+    """Copy the results, with the machine that they were made on."""
+    result = json.loads((made / "experiments.json").read_text(encoding="utf8"))
+    # its `seconds` are those of the trials, whenever they were run
+    result = {"command": COMMAND, **result, "machine": describe_machine()}
+    with write_whole(folder / "experiments.md") as partial:
+        shutil.copyfile(made / "experiments.md", partial)
+    write_json(folder / "experiments.json", result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

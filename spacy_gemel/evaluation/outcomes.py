@@ -1,0 +1,46 @@
+"""Evaluated mentions as arrays: what was right, and which kind each mention is."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacy_gemel.evaluation.comparison import scored
+from spacy_gemel.evaluation.mentions import MentionResult
+
+BoolArray = NDArray[np.bool_]
+
+PARTS = ("common", "tail", "seen", "unseen", "with_image", "without_image")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """One evaluation. mentions: what tells them apart, in their order. All else: (mentions,) bool."""
+
+    mentions: tuple[tuple[str, int, int, str], ...]
+    correct: BoolArray
+    common: BoolArray
+    tail: BoolArray
+    seen: BoolArray
+    image: BoolArray
+
+    def part(self, name: str) -> BoolArray:
+        """(mentions,): which belong to one of PARTS."""
+        if name in ("common", "tail"):
+            return self.common if name == "common" else self.tail
+        keep = self.seen if name in ("seen", "unseen") else self.image
+        return ~keep if name in ("unseen", "without_image") else keep
+
+
+def outcomes(results: Iterable[MentionResult]) -> Outcomes:
+    """What counts for accuracy: the mentions whose gold entity is in the KB."""
+    counted = scored(list(results))
+    return Outcomes(
+        mentions=tuple(r.key for r in counted),
+        correct=np.array([r.correct for r in counted], dtype=bool),
+        common=np.array([r.tail is False for r in counted], dtype=bool),
+        tail=np.array([r.tail is True for r in counted], dtype=bool),
+        seen=np.array([r.seen for r in counted], dtype=bool),
+        image=np.array([r.image for r in counted], dtype=bool),
+    )

@@ -1,0 +1,1 @@
+"""Experiments: a grid of settings, each trained and measured once, and the tables they fill."""

@@ -1,0 +1,142 @@
+"""The results as JSON, as Markdown and as one HTML page, each written whole."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from spacy_gemel.evaluation.outcomes import PARTS
+from spacy_gemel.evaluation.pages import templates
+from spacy_gemel.evaluation.paper import DATA_SETS
+from spacy_gemel.experiments.tables import FAILED, NOT_RUN
+from spacy_gemel.paths import write_whole
+
+NAME = "experiments"
+COLUMNS = ("n", "accuracy (95 %)", "difference to the first (95 %)", *(part.replace("_", " ") for part in PARTS))
+_DASH = "–"
+
+
+def write_results(results: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write experiments.md, .html and .json to a folder; their paths. Raises OSError where one cannot be written."""
+    contents = {"md": markdown(results), "html": html(results), "json": json.dumps(results, indent=2) + "\n"}
+    paths = []
+    for ending, content in contents.items():
+        path = folder / f"{NAME}.{ending}"
+        with write_whole(path) as partial:
+            partial.write_text(content, encoding="utf8")
+        paths.append(path)
+    return paths
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """Each table under its title."""
+    lines = [f"# Experiments: {results['dataset']}", ""]
+    for paragraph in about(results):
+        lines += [paragraph, ""]
+    for table in results["tables"]:
+        lines += [f"## {table['title']}", ""]
+        lines += [table["note"], ""] if table["note"] else []
+        columns = columns_of(results)
+        lines += [_joined(["setting", *columns]), "|---" * (len(columns) + 1) + "|"]
+        lines += [_joined([row["name"], *cells(row, results)]) for row in table["rows"]]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def html(results: Mapping[str, Any]) -> str:
+    """The same as a page that needs nothing beside it. All text is escaped by the template."""
+    template = templates().get_template("experiments.html")
+    return template.render(
+        results=results,
+        about=about(results),
+        columns=columns_of(results),
+        rows={
+            table["id"]: [[row["name"], *cells(row, results)] for row in table["rows"]] for table in results["tables"]
+        },
+    )
+
+
+def about(results: Mapping[str, Any]) -> list[str]:
+    """What a reader of the tables must know."""
+    seeds = ", ".join(str(seed) for seed in results["seeds"])
+    several = len(results["seeds"]) > 1
+    seeds = ", ".join(str(seed) for seed in results["seeds"])
+    told = [
+        "Top-1 accuracy in percent over the mentions whose gold entity is in the knowledge base, from "
+        f"`{results['config']}` with the changes that a row is about; mapper seed{'s' if several else ''}: {seeds}. In "
+        f"brackets the 95 % interval of a bootstrap that resamples mentions{' and seeds' if several else ''}, after it "
+        "the number of mentions. Tail: the least-counted entities that together hold "
+        f"{100 * results['tail_share']:g} % of all counts."
+    ]
+    if results["note"]:
+        told.append(results["note"])
+    if results["steps"] or results["limit"]:
+        steps, docs = results["steps"] or "as configured", results["limit"] or "all"
+        told.append(f"Only a try: training steps {steps}, test docs {docs}.")
+    papers = " / ".join(DATA_SETS)
+    if results["dataset"] in DATA_SETS:
+        told.append(
+            f"The paper's figure on {results['dataset']} stands in a column of its own where the row has the paper's "
+            "models and settings (but for the learning rate, which means nothing in fp32), and else apart."
+        )
+    else:
+        told.append(
+            f'The last column, "paper, {papers}", is of other data and other models. It is there for the direction of '
+            "an effect; its figures cannot be compared with those beside it."
+        )
+    return told
+
+
+def columns_of(results: Mapping[str, Any]) -> list[str]:
+    """The columns after the setting's."""
+    apart = f"paper, {' / '.join(DATA_SETS)}"
+    if results["dataset"] in DATA_SETS:
+        return [*COLUMNS, f"paper, {results['dataset']}, same setting", f"{apart}, other setting"]
+    return [*COLUMNS, f"{apart} (not comparable)"]
+
+
+def cells(row: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
+    """One text per column."""
+    if row["status"] in (NOT_RUN, FAILED):
+        reason = f" ({_short(row['reason'])})" if row["reason"] else ""
+        figures = ["", f"{row['status']}{reason}", *[""] * (len(COLUMNS) - 2)]
+    else:
+        figures = [str(row["n"]), _interval(row), _difference(row.get("difference"))]
+        figures += [_part(row["parts"][name]) for name in PARTS]
+    return figures + _paper(row["paper"], results["dataset"])
+
+
+def _paper(paper: Mapping[str, Any] | None, dataset: str) -> list[str]:
+    both = "" if paper is None else " / ".join(f"{paper[name]:.1f}" for name in DATA_SETS)
+    if dataset not in DATA_SETS:
+        return [both]
+    if paper is not None and paper["same_setting"]:
+        return [f"{paper[dataset]:.1f}", ""]
+    return ["", both]
+
+
+def _interval(figure: Mapping[str, Any]) -> str:
+    if figure["accuracy"] is None:
+        return _DASH
+    accuracy, low, high = (f"{100 * figure[key]:.1f}" for key in ("accuracy", "low", "high"))
+    return f"{accuracy} ({low} to {high})"
+
+
+def _part(figure: Mapping[str, Any]) -> str:
+    return _DASH if not figure["n"] else f"{_interval(figure)}, {figure['n']}"
+
+
+def _difference(values: Sequence[float] | None) -> str:
+    if values is None:
+        return ""
+    difference, low, high = (f"{100 * value:+.1f}" for value in values)
+    return f"{difference} ({low} to {high})"
+
+
+def _short(reason: str, most: int = 160) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= most else line[:most].rstrip() + " ..."
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

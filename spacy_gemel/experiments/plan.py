@@ -1,0 +1,197 @@
+"""From a grid to what must be trained and measured: each setting once, however many rows show it."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spacy_gemel.experiments.configs import read_config, value_at
+from spacy_gemel.experiments.grid import AXES, MODELS, PREDICTION, Grid, Row, Table
+from spacy_gemel.experiments.keeping import digest
+from spacy_gemel.pipelines import FACTORY
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One mapper. changes: dotted setting of the config -> value, a mapping for a whole block.
+
+    language_model: its block where it is another than the config's, which takes a knowledge base of its own.
+    """
+
+    id: str
+    seed: int
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    language_model: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One evaluation: of a training's pipeline, or of a peer. options: those of EvaluateOptions that are changed.
+
+    setting: what it is a measurement of, with the keys of `paper.SETTING`; empty for a peer.
+    """
+
+    id: str
+    training: Training | None = None
+    peer: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    setting: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """trials: by id, in the order of the tables. rows: (table's id, row's place) -> its trials' ids, one per seed."""
+
+    config: Mapping[str, Any]
+    linker: str
+    trials: Mapping[str, Trial]
+    rows: Mapping[tuple[str, int], tuple[str, ...]]
+
+    def of(self, tables: Iterable[Table]) -> list[Trial]:
+        """The trials of some tables, each once."""
+        ids = [id for table in tables for place in range(len(table.rows)) for id in self.rows[table.id, place]]
+        return [self.trials[id] for id in dict.fromkeys(ids)]
+
+
+def groups(trials: Iterable[Trial]) -> list[tuple[Training | None, list[Trial]]]:
+    """Those of one training together, the peers, each for itself, last."""
+    found: dict[str, tuple[Training | None, list[Trial]]] = {}
+    for trial in trials:
+        key = trial.training.id if trial.training else f"peer {trial.id}"
+        found.setdefault(key, (trial.training, []))[1].append(trial)
+    return sorted(found.values(), key=lambda group: group[0] is None)
+
+
+def make_plan(grid: Grid, steps: int | None = None) -> Plan:
+    """steps: so many training steps in place of the config's. Raises ValueError where the config has no linker."""
+    path = grid.paths["config"]
+    config = read_config(path)
+    names = [name for name, block in (config.get("components") or {}).items() if block.get("factory") == FACTORY]
+    if not names:
+        raise ValueError(f"{path}: no component with factory = {FACTORY!r}, which is what the rows change")
+    planner = _Planner(grid, config, names[0], steps)
+    trials: dict[str, Trial] = {}
+    rows = {}
+    for table in grid.tables:
+        for place, row in enumerate(table.rows):
+            found = [] if row.not_run else planner.trials(row)
+            rows[table.id, place] = tuple(trial.id for trial in found)
+            for trial in found:
+                if trials.setdefault(trial.id, trial) != trial:  # names of files: two trials must never share one
+                    raise ValueError(f"{grid.path}: {table.id}, {row.name}: another row is called {trial.id} as well")
+    return Plan(config, names[0], trials, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Planner:
+    grid: Grid
+    config: Mapping[str, Any]
+    linker: str
+    steps: int | None
+
+    def trials(self, row: Row) -> list[Trial]:
+        """One per seed; one in all where the mapper plays no part."""
+        if row.peer:
+            return [Trial(f"peer-{row.peer}", peer=row.peer)]
+        seeds = self.grid.seeds[:1] if row.changes.get("image") is False else self.grid.seeds
+        return [self._trial(row, seed) for seed in seeds]
+
+    def _trial(self, row: Row, seed: int) -> Trial:
+        told = {axis: row.changes[axis] for axis in AXES if axis in row.changes and axis not in PREDICTION}
+        if "set" in told:
+            told["set"] = {name: value for name, value in told["set"].items() if self._is_new(name, value)}
+        wanted = {name: value for axis, value in told.items() for name, value in self._settings(axis, value)}
+        # a row that asks for what the config has is the config's own row
+        names = {
+            axis for axis, value in told.items() if any(self._is_new(*pair) for pair in self._settings(axis, value))
+        }
+        changes = {name: value for name, value in wanted.items() if self._is_new(name, value)}
+        options, words = self._prediction(row, wanted)
+        block = changes.get(f"components.{self.linker}.language_model")
+        words_of_training = [_word(axis, told[axis]) for axis in told if axis in names] or ["full"]
+        training = Training("-".join([*words_of_training, str(seed)]), seed, {**changes, **_short(self.steps)}, block)
+        return Trial(
+            "-".join([training.id, *words]), training, options=options, setting=self._described(wanted, options)
+        )
+
+    def _prediction(self, row: Row, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """The options of the evaluation that differ from how the pipeline was trained, and words for them."""
+        options: dict[str, Any] = {}
+        words = []
+        n = row.changes.get("n_at_prediction")
+        if n is not None and n != self._value("n_demonstrations", wanted):
+            options["n_demonstrations"] = n
+            words.append(f"shown-{n}")
+        for axis, option, word in (("image", "use_image", "no-image"), ("constrained", "constrained", "unconstrained")):
+            if row.changes.get(axis) is False:
+                options[option] = False
+                words.append(word)
+        return options, words
+
+    def _settings(self, axis: str, value: Any) -> list[tuple[str, Any]]:
+        """The settings of the config that a value of an axis stands for."""
+        linker = f"components.{self.linker}"
+        if axis == "set":
+            return list(value.items())
+        if axis in MODELS.values():
+            return [(f"{linker}.{axis}", self._moved(self.grid.models[axis][value]))]
+        return [(f"{linker}.n_demonstrations" if axis == "n" else f"{linker}.model.prefix_length", value)]
+
+    def _moved(self, block: Mapping[str, Any]) -> dict[str, Any]:
+        """A block whose paths, which stand in the grid file, are as the config would have them."""
+        here, there = self.grid.path.parent, self.grid.paths["config"].parent
+        found = dict(block)
+        for key, value in block.items():
+            if isinstance(value, str) and "/" in value and not Path(value).is_absolute() and (here / value).exists():
+                found[key] = Path(os.path.relpath(here / value, there)).as_posix()
+        return found
+
+    def _is_new(self, name: str, value: Any) -> bool:
+        return bool(value_at(self.config, name) != value)
+
+    def _value(self, name: str, changes: Mapping[str, Any]) -> Any:
+        """A setting of the linker under some changes; the factory's default where the config has none."""
+        from spacy_gemel.linker import DEFAULT_CONFIG
+
+        whole = f"components.{self.linker}.{name}"
+        block, _, key = whole.rpartition(".")
+        if block in changes:
+            return changes[block].get(key)
+        for found in (changes.get(whole), value_at(self.config, whole), value_at(DEFAULT_CONFIG, name)):
+            if found is not None:
+                return found
+        return None
+
+    def _described(self, changes: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+        def value(name: str) -> Any:
+            return self._value(name, changes)
+
+        encoder = [value("vision_encoder.name"), value("vision_encoder.pretrained")]
+        return {
+            "language_model": value("language_model.name"),
+            "vision_encoder": " ".join(str(word) for word in encoder if word),
+            "retriever": value("retriever.name") or value("retriever.@misc"),
+            "n": options.get("n_demonstrations", value("n_demonstrations")),
+            "k": value("model.prefix_length"),
+            "image": options.get("use_image", value("use_image")),
+            "constrained": options.get("constrained", value("constrained")),
+            "name_end": value("name_end"),
+        }
+
+
+def _short(steps: int | None) -> dict[str, Any]:
+    """Changes for so many training steps, evaluated at their end; none for the config's own."""
+    return {} if steps is None else {"training.max_steps": steps, "training.eval_frequency": steps}
+
+
+def _word(axis: str, value: Any) -> str:
+    """A value in the name of a file; told from others that look like it by a few digits of its digest."""
+    if axis in ("n", "k"):
+        return f"{axis}-{value}"
+    if axis == "set":
+        return f"set-{digest(value)[:6]}"
+    text = f"{axis.split('_')[0]}-{value}"
+    word = re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")
+    return word if word == text else f"{word}-{digest(value)[:6]}"

@@ -1,0 +1,171 @@
+"""Run a grid: what is not kept is trained and measured, one failure ends no other, and the tables are filled."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spacy_gemel.evaluation.mentions import mentions_path
+from spacy_gemel.experiments.grid import Grid, Table
+from spacy_gemel.experiments.keeping import STATE
+from spacy_gemel.experiments.plan import Training, Trial, groups, make_plan
+from spacy_gemel.experiments.processes import Progress, say
+from spacy_gemel.experiments.tables import Results, fill
+from spacy_gemel.experiments.trials import Lab
+from spacy_gemel.locks import held
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is left to do for one training, or one peer. expected: seconds, None where nobody can tell."""
+
+    training: Training | None
+    trials: tuple[Trial, ...]
+    train: bool
+    expected: float | None
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        what = "train, measure" if self.train else "measure"
+        return f"{what} {', '.join(trial.id for trial in self.trials)}"
+
+
+def make_lab(grid: Grid, output: Path, *, steps: int | None = None, limit: int = 0, gpu_id: int = -1) -> Lab:
+    """A try, with fewer steps or docs, has a folder of its own in `output`, so that it takes no trial's place."""
+    tried = [f"steps-{steps}"] if steps is not None else []
+    tried += [f"limit-{limit}"] if limit else []
+    folder = output / "-".join(["try", *tried]) if tried else output
+    return Lab(grid, make_plan(grid, steps), folder, steps, limit, gpu_id)
+
+
+def forget(lab: Lab) -> None:
+    """Take away what is kept."""
+    for name in ("trials", "trainings", "kb"):
+        shutil.rmtree(lab.output / name, ignore_errors=True)
+
+
+def left_to_do(lab: Lab, trials: Sequence[Trial], *, known: bool = True) -> list[Step]:
+    """What is not kept. known: whether the data are there; without them nothing is taken for kept."""
+    seconds = _seconds(lab)
+    steps = []
+    for training, wanted in groups(trials):
+        missing = tuple(trial for trial in wanted if not known or lab.found(trial) is None)
+        if missing:
+            train = training is not None and not (known and lab.is_trained(training))
+            steps.append(Step(training, missing, train, _expected(seconds, missing, train=train)))
+    return steps
+
+
+def run_steps(lab: Lab, steps: Sequence[Step]) -> dict[str, str]:
+    """Do them: {trial's id: what went wrong}."""
+    failed: dict[str, str] = {}
+    progress = Progress(len(steps))
+    for place, step in enumerate(steps):
+        expected = [later.expected for later in steps[place:]]
+        left = None if None in expected else sum(seconds for seconds in expected if seconds is not None)
+        progress.say(step.told, left)
+        try:
+            wrong = lab.make(step.training, step.trials)
+        except Exception as error:  # whatever it is: the others are still to be run
+            wrong = {trial.id: str(error) or type(error).__name__ for trial in step.trials}
+        for why in dict.fromkeys(wrong.values()):
+            say(f"failed: {', '.join(id for id in wrong if wrong[id] == why)}: {why}")
+        failed |= wrong
+        lab.digests.save()
+    return failed
+
+
+def run_grid(lab: Lab, tables: Sequence[Table]) -> dict[str, Any]:
+    """Run what some tables need and is not kept, and fill all tables with what is there; see `page.write_results`.
+
+    Raises ValueError where data are missing, or another process is at the same folder.
+    """
+    trials = lab.plan.of(tables)
+    problems = lab.problems(trials)
+    if problems:
+        raise ValueError("; ".join(problems))
+    with held(lab.output / ".lock", f"{lab.output}: another process is running experiments here; wait for it"):
+        steps = left_to_do(lab, trials)
+        lab.digests.save()
+        count = sum(len(step.trials) for step in steps)
+        say(f"{len(trials)} trials: {len(trials) - count} kept, {count} to run")
+        failed = run_steps(lab, steps)
+        return results_of(lab, failed)
+
+
+def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
+    """All tables, with what is kept. failed: trial's id -> what went wrong in this run."""
+    grid = lab.grid
+    read = Results(lab, failed)
+    trials = [found for trial in lab.plan.trials.values() if (found := lab.found(trial)) is not None]
+    spent = {row["trial"]["id"]: row["trial"] for row in trials if "trial" in row}
+    return {
+        "dataset": grid.dataset,
+        "note": grid.note,
+        "grid": grid.path.as_posix(),
+        "config": grid.paths["config"].as_posix(),
+        "seeds": list(grid.seeds),
+        "tail_share": grid.tail_share,
+        "steps": lab.steps,
+        "limit": lab.limit,
+        "tables": [fill(table, read) for table in grid.tables],
+        "failed": dict(failed),
+        "trials": spent,
+        "seconds": round(sum(_train_seconds(spent)) + sum(trial["seconds"] for trial in spent.values()), 1),
+    }
+
+
+def describe(lab: Lab, tables: Sequence[Table]) -> list[str]:
+    """What would run, in lines, with the time that it is thought to take. Works where the data are not there, too."""
+    trials = lab.plan.of(tables)
+    problems = lab.problems(trials)
+    steps = left_to_do(lab, trials, known=not problems)
+    lines = [f"missing: {problem}" for problem in problems]
+    lines += [f"{_time(step.expected)}  {step.told}" for step in steps]
+    skipped = [(table, row) for table in tables for row in table.rows if row.not_run]
+    lines += [f"    not run  {table.id}: {row.name} ({row.not_run})" for table, row in skipped]
+    missing = sum(len(step.trials) for step in steps)
+    expected = [step.expected for step in steps]
+    total = None if None in expected else sum(seconds for seconds in expected if seconds is not None)
+    trained = sum(step.train for step in steps)
+    lines.append(
+        f"{len(trials)} trials: {len(trials) - missing} kept, {missing} to run, {trained} trainings; {_whole(total)}"
+    )
+    return lines
+
+
+def _expected(seconds: Mapping[str, float], trials: Sequence[Trial], *, train: bool) -> float | None:
+    needed = ["training"] * train + ["peer" if trial.peer else "evaluation" for trial in trials]
+    return sum(seconds[name] for name in needed) if all(name in seconds for name in needed) else None
+
+
+def _seconds(lab: Lab) -> dict[str, float]:
+    """How long a training, an evaluation and a peer take: the mean of those kept, whatever their inputs were, else
+    the grid's estimate.
+    """
+    import srsly
+
+    kept: dict[str, list[float]] = {}
+    for path in lab.output.glob(f"trainings/*/{STATE}"):
+        kept.setdefault("training", []).append(srsly.read_json(path)["seconds"])
+    for path in lab.output.glob("trials/*.json"):
+        if mentions_path(path).exists() and (trial := srsly.read_json(path).get("trial")):
+            kept.setdefault("evaluation" if "seed" in trial else "peer", []).append(trial["seconds"])
+    return {**lab.grid.estimate, **{name: sum(values) / len(values) for name, values in kept.items()}}
+
+
+def _train_seconds(trials: Mapping[str, Mapping[str, Any]]) -> list[float]:
+    """Of each training once; a trial says which is its own."""
+    return list(
+        {trial["training"]: trial["train_seconds"] for trial in trials.values() if "training" in trial}.values()
+    )
+
+
+def _time(seconds: float | None) -> str:
+    return "           ?" if seconds is None else f"{seconds / 60:8.1f} min"
+
+
+def _whole(seconds: float | None) -> str:
+    return "how long that takes nobody has measured" if seconds is None else f"about {seconds / 60:.0f} min"

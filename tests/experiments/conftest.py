@@ -1,0 +1,143 @@
+"""A small place for experiments: data, a knowledge base's meta.json, a config, and commands that only pretend."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+import spacy
+import srsly
+from PIL import Image
+from spacy.tokens import DocBin, Span
+
+from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, write_mentions
+from spacy_gemel.experiments import trials
+from spacy_gemel.experiments.grid import Grid, read_grid
+from spacy_gemel.experiments.keeping import write_json
+from spacy_gemel.experiments.processes import CommandFailed
+
+ROOT = Path(__file__).parents[2]
+N = 40
+
+
+def write_corpus(path: Path, colour: int, n: int = 2) -> None:
+    """Docs that name a picture."""
+    nlp, docs = spacy.blank("en"), DocBin(store_user_data=True)
+    picture = path.with_name(f"{path.stem}.png")
+    Image.new("RGB", (8, 8), (colour, 0, 0)).save(picture)
+    for _ in range(n):
+        doc = nlp("Mercury rises")
+        doc.set_ents([Span(doc, 0, 1, label="ENT", kb_id="Mercury")])
+        doc.user_data["image"] = picture.name
+        docs.add(doc)
+    docs.to_disk(path)
+
+
+def grid_of(folder: Path, tables: dict[str, Any], **others: Any) -> Grid:
+    """A grid file with these tables, read."""
+    told = {
+        "dataset": "small world",
+        "config": "mini.cfg",
+        "train": "../train.spacy",
+        "dev": "../dev.spacy",
+        "test": "../test.spacy",
+        "kb": "../kb",
+        "tail_share": 0.2,
+        "tables": tables,
+        **others,
+    }
+    path = folder / "configs" / "grid.yml"
+    path.write_text(srsly.yaml_dumps(told))
+    return read_grid(path)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "configs").mkdir()
+    shutil.copy(ROOT / "configs" / "mini.cfg", tmp_path / "configs")
+    for number, split in enumerate(("train", "dev", "test")):
+        write_corpus(tmp_path / f"{split}.spacy", number)
+    for name in ("kb/meta.json", "assets/mini/language_model/config.json", "assets/mini/sentence_encoder/config.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Pretender:
+    """In place of the commands. right: trial's id -> how many of N mentions it gets right, 30 where it is not there.
+
+    broken: words; a command that has one of them fails. calls: what was asked for, in a few words.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.right: dict[str, int] = {}
+        self.broken: dict[str, type[BaseException]] = {}
+
+    def __call__(self, root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+        assert log is not None and arguments[0] == "-m"
+        module, *words = arguments[1:]
+        for word, error in self.broken.items():
+            if word in " ".join(arguments):
+                log.write("│ because it is broken │\n╰──╯\n")
+                log.flush()
+                raise CommandFailed(arguments, 1, Path(log.name)) if error is CommandFailed else error
+        does: dict[str, Callable[[Path, list[str]], None]] = {
+            "spacy": self._train,
+            "spacy_gemel": self._gemel,
+            "spacy_gemel.experiments.worker": self._measure,
+        }
+        does[module](root, words)
+
+    def _train(self, root: Path, words: list[str]) -> None:
+        out = root / words[words.index("--output") + 1]
+        self.calls.append(f"train {out.name.removesuffix('.partial')}")
+        for name in ("model-best", "model-last"):
+            (out / name).mkdir()
+
+    def _gemel(self, root: Path, words: list[str]) -> None:
+        if words[0] == "build-kb":
+            self.calls.append(f"build-kb {words[words.index('--tokenizer') + 1]}")
+            (root / words[2]).mkdir()
+            return
+        assert (words[0], words[4:6]) == ("peer", ["--kb", "kb"])
+        self.calls.append(f"peer {words[1]}")
+        self._write(root / words[words.index("--output") + 1], f"peer-{words[1]}", {"settings": {}})
+
+    def _measure(self, root: Path, words: list[str]) -> None:
+        job = json.loads((root / words[0]).read_text())
+        assert (root / job["pipeline"]).is_dir()
+        errors = {}
+        for wanted in job["trials"]:
+            id = wanted["trial"]["id"]
+            self.calls.append(f"measure {id}")
+            if f"!{id}" in self.broken:
+                errors[wanted["output"]] = "it would not"
+                continue
+            trial = {**wanted["trial"], "seconds": 2.0}
+            self._write(root / wanted["output"], id, {"key": wanted["key"], "trial": trial})
+        write_json((root / words[0]).with_name("errors.json"), errors)
+        if errors:
+            raise CommandFailed(words, 1, None)
+
+    def _write(self, path: Path, id: str, metrics: dict[str, Any]) -> None:
+        right = self.right.get(id, 30)
+        results = [
+            MentionResult(
+                str(n), 0, 7, "Mercury", "A", "A" if n < right else "B", None,
+                seen=n % 2 == 0, tail=n % 4 == 0, image=n % 5 > 0, in_kb=True,
+            )
+            for n in range(N)
+        ]  # fmt: skip
+        write_mentions(results, mentions_path(path))
+        write_json(path, metrics)
+
+
+@pytest.fixture
+def pretender(monkeypatch: pytest.MonkeyPatch) -> Pretender:
+    found = Pretender()
+    monkeypatch.setattr(trials, "run", found)
+    return found

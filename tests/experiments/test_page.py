@@ -1,0 +1,88 @@
+"""The tables: their figures, the paper's beside them, and the pages that show them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spacy_gemel.experiments import run
+from spacy_gemel.experiments.page import markdown, write_results
+from tests.experiments.conftest import N, Pretender, grid_of
+
+
+def made(place: Path, tables: dict[str, Any], **others: Any) -> dict[str, Any]:
+    grid = grid_of(place, tables, **others)
+    return run.run_grid(run.make_lab(grid, place / "out"), grid.tables)
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_figures_with_their_counts_and_intervals(place: Path, pretender: Pretender) -> None:
+    pretender.right = {"full-42": 36, "full-42-no-image": 20}
+    rows = [{"name": "full", "paper": "full"}, {"name": "text <b>", "image": False, "paper": "no-image"}]
+    found = made(place, {"t": {"title": "Table 3", "rows": rows}})
+    full, text = found["tables"][0]["rows"]
+    assert (full["n"], full["accuracy"], text["accuracy"]) == (N, 0.9, 0.5)
+    assert full["low"] < 0.9 < full["high"]
+    assert "difference" not in full
+    difference, low, high = text["difference"]
+    assert difference == pytest.approx(-0.4) and low < -0.4 < high < 0
+    parts = text["parts"]
+    assert {name: part["n"] for name, part in parts.items()} == {
+        "common": 30, "tail": 10, "seen": 20, "unseen": 20, "with_image": 32, "without_image": 8,
+    }  # fmt: skip
+    assert parts["tail"]["accuracy"] == 0.5
+    assert full["paper"] == {"WikiDiverse": 86.3, "WikiMEL": 82.6, "same_setting": False}
+    lines = markdown(found).splitlines()
+    header, _, first, second = lines[lines.index("## Table 3") + 2 :][:4]
+    assert cells(header)[-1] == "paper, WikiDiverse / WikiMEL (not comparable)"
+    assert len({len(cells(line)) for line in (header, first, second)}) == 1
+    assert cells(first)[1:3] == ["40", f"90.0 ({100 * full['low']:.1f} to {100 * full['high']:.1f})"]
+    assert cells(second)[3].startswith("-40.0 (")
+    assert cells(second)[-1] == "79.5 / 74.2"
+    paths = write_results(found, place / "results")
+    page = (place / "results" / "experiments.html").read_text()
+    assert [path.name for path in paths] == ["experiments.md", "experiments.html", "experiments.json"]
+    assert "text &lt;b&gt;" in page and "<b>" not in page
+    assert page.count("<th>") == len(cells(header))
+
+
+def test_a_table_told_part_by_part(place: Path, pretender: Pretender) -> None:
+    pretender.right = {"full-42": 36}
+    rows = [{"name": "full", "paper": {"common": "common", "tail": "tail"}}, {"name": "big", "not_run": "no weights"}]
+    found = made(place, {"t": {"rows": rows, "parts": ["common", "tail"]}})
+    lines = found["tables"][0]["rows"]
+    assert [line["name"] for line in lines] == ["full: common", "full: tail", "big: common", "big: tail"]
+    assert [line.get("n") for line in lines] == [30, 10, None, None]
+    assert [line["paper"] and line["paper"]["WikiDiverse"] for line in lines] == [87.4, 57.5, None, None]
+    assert [line["status"] for line in lines] == ["run", "run", "not run", "not run"]
+    assert "not run (no weights)" in markdown(found)
+
+
+def test_several_seeds_are_one_row(place: Path, pretender: Pretender) -> None:
+    pretender.right = {"full-1": 40, "full-2": 20, "k-2-1": 20, "k-2-2": 0, "full-1-no-image": 10}
+    rows = [{"name": "full"}, {"name": "k", "k": 2}, {"name": "text", "image": False}]
+    found = made(place, {"t": {"rows": rows}}, seeds=[1, 2])
+    full, k, text = found["tables"][0]["rows"]
+    assert (full["accuracy"], full["n"], len(full["trials"])) == (0.75, N, 2)
+    assert k["difference"][0] == pytest.approx(-0.5)
+    assert text["difference"][0] == pytest.approx(-0.5)
+    assert full["high"] - full["low"] > 0.3  # the seeds lie far apart
+    pretender.right["full-1-no-image"] = 0
+    assert "mapper seeds: 1, 2" in markdown(found)
+
+
+def test_the_papers_figure_beside_a_row_of_its_own_setting(place: Path, pretender: Pretender) -> None:
+    """On WikiDiverse with other models it stands apart."""
+    found = made(place, {"t": {"rows": [{"name": "full", "paper": "full"}]}}, dataset="WikiDiverse")
+    row = found["tables"][0]["rows"][0]
+    assert row["paper"]["same_setting"] is False
+    lines = markdown(found).splitlines()
+    header, _, first = lines[lines.index("## t") + 2 :][:3]
+    assert cells(header)[-2:] == ["paper, WikiDiverse, same setting", "paper, WikiDiverse / WikiMEL, other setting"]
+    assert cells(first)[-2:] == ["", "86.3 / 82.6"]
+    row["paper"]["same_setting"] = True
+    [same] = [line for line in markdown(found).splitlines() if line.startswith("| full |")]
+    assert cells(same)[-2:] == ["86.3", ""]

@@ -1,0 +1,136 @@
+"""What a grid comes to: each setting once, what differs only at prediction with one training."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spacy_gemel.evaluation.paper import REPORTED, SETTING
+from spacy_gemel.experiments.configs import change
+from spacy_gemel.experiments.plan import Plan, groups, make_plan
+from tests.experiments.conftest import grid_of
+
+LINKER = "components.gemel_linker"
+MODELS = {
+    "language_models": {"OPT 1": {"name": "org/opt"}, "OPT-1": {"name": "org/other"}},
+    "vision_encoders": {"BEiT": {"@misc": "spacy_gemel.HuggingFaceVision.v1", "name": "org/beit"}},
+}
+
+
+def plan_of(place: Path, *rows: dict[str, Any], **others: Any) -> Plan:
+    named = [{"name": str(number), **row} for number, row in enumerate(rows)]
+    return make_plan(grid_of(place, {"t": {"rows": named}}, **{**MODELS, **others}))
+
+
+def ids(plan: Plan) -> list[list[str]]:
+    return [list(plan.rows["t", number]) for number in range(len(plan.rows))]
+
+
+def test_rows_that_differ_at_prediction_share_a_training(place: Path) -> None:
+    plan = plan_of(
+        place, {}, {"image": False}, {"constrained": False}, {"n_at_prediction": 3}, {"n": 0}, {"k": 2, "image": False}
+    )
+    assert ids(plan) == [
+        ["full-42"], ["full-42-no-image"], ["full-42-unconstrained"], ["full-42-shown-3"], ["n-0-42"],
+        ["k-2-42-no-image"],
+    ]  # fmt: skip
+    shared = groups(plan.trials.values())
+    assert [(training.id, len(trials)) for training, trials in shared if training] == [
+        ("full-42", 4), ("n-0-42", 1), ("k-2-42", 1),
+    ]  # fmt: skip
+    assert plan.trials["full-42-shown-3"].options == {"n_demonstrations": 3}
+    assert plan.trials["full-42-no-image"].options == {"use_image": False}
+
+
+def test_what_the_config_has_is_no_change(place: Path) -> None:
+    """Its prefix length, demonstrations and retriever, whose path stands otherwise in the grid's file."""
+    dense = {"@misc": "spacy_gemel.SentenceTransformerRetriever.v1", "name": "../assets/mini/sentence_encoder"}
+    rows = [{"k": 4}, {"n": 8}, {"n_at_prediction": 8}, {"image": True}, {"retriever": "dense"}]
+    plan = plan_of(place, *rows, retrievers={"dense": dense})
+    assert ids(plan) == [["full-42"]] * 5
+
+
+def test_seeds_and_blocks(place: Path) -> None:
+    """The image's absence makes the mapper's seed idle; a block takes the place of the whole one."""
+    rows = [{"retriever": "random"}, {"image": False}, {"language_model": "OPT 1"}, {"language_model": "OPT-1"}]
+    plan = plan_of(place, *rows, seeds=[1, 2, 1])
+    assert ids(plan)[:2] == [["retriever-random-1", "retriever-random-2"], ["full-1-no-image"]]
+    assert len({id for row in ids(plan)[2:] for id in row}) == 4
+    training = plan.trials["retriever-random-2"].training
+    assert training is not None and training.seed == 2
+    block = {"@misc": "spacy_gemel.RandomRetriever.v1", "seed": "${system.seed}"}
+    assert training.changes == {f"{LINKER}.retriever": block}
+    opt = plan.trials[ids(plan)[2][0]].training
+    assert opt is not None
+    assert (
+        opt.language_model
+        == {"@misc": "spacy_gemel.CausalLM.v1", "name": "org/opt"}
+        == opt.changes[f"{LINKER}.language_model"]
+    )
+
+
+def test_peers_and_rows_that_are_not_run(place: Path) -> None:
+    plan = plan_of(place, {"peer": "alias"}, {"not_run": "no weights"}, {}, seeds=[1, 2])
+    assert ids(plan) == [["peer-alias"], [], ["full-1", "full-2"]]
+    assert [training and training.id for training, _ in groups(plan.trials.values())] == ["full-1", "full-2", None]
+
+
+ROWS = st.fixed_dictionaries(
+    {},
+    optional={
+        "k": st.sampled_from([1, 4, 8]),
+        "n": st.sampled_from([0, 4, 8]),
+        "n_at_prediction": st.sampled_from([0, 4, 8]),
+        "image": st.booleans(),
+        "constrained": st.booleans(),
+        "retriever": st.sampled_from(["bm25", "none", "random"]),
+        "language_model": st.sampled_from(["OPT 1", "OPT-1"]),
+        "set": st.sampled_from(
+            [{"training.max_steps": 5}, {f"{LINKER}.name_end": "eos"}, {"training.max_steps": 1280}]
+        ),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(ROWS, min_size=2, max_size=4))
+def test_two_rows_are_one_trial_exactly_where_they_come_to_the_same(place: Path, rows: list[dict[str, Any]]) -> None:
+    plan = plan_of(place, *rows)
+    for first in range(len(rows)):
+        for second in range(first):
+            same = effect(plan, rows[first]) == effect(plan, rows[second])
+            assert (ids(plan)[first] == ids(plan)[second]) == same, (rows[first], rows[second])
+
+
+def effect(plan: Plan, row: dict[str, Any]) -> list[Any]:
+    """What a row comes to, told another way: the values of all that rows can change."""
+    told = {"k": 4, "n": 8, "retriever": "dense", "language_model": "mini", "image": True, "constrained": True, **row}
+    steps = {"training.max_steps": 1280, f"{LINKER}.name_end": "newline", **told.pop("set", {})}
+    return [{"n_at_prediction": told["n"], **told}, steps]
+
+
+def test_a_change_needs_its_section() -> None:
+    config = {"a": {"b": {"c": 1, "d": 2}}}
+    change(config, {"a.b": {"c": 3}, "a.e": 4})
+    assert config == {"a": {"b": {"c": 3}, "e": 4}}
+    with pytest.raises(ValueError, match=r"there is no section \[a.x\] in the config to set y in"):
+        change(config, {"a.x.y": 1})
+
+
+def test_the_papers_settings() -> None:
+    """A figure belongs to a row only where models and settings are the paper's."""
+    full = {
+        **SETTING, "language_model": "meta-llama/Llama-2-7b-hf", "retriever": "princeton-nlp/sup-simcse-roberta-large",
+    }  # fmt: skip
+    assert REPORTED["full"].is_setting(full)
+    assert not REPORTED["no-image"].is_setting(full)
+    assert REPORTED["no-image"].is_setting({**full, "image": False})
+    assert REPORTED["no-demonstrations"].is_setting({**full, "n": 0, "retriever": "spacy_gemel.NoRetriever.v1"})
+    assert REPORTED["opt-6.7b"].is_setting({**full, "language_model": "facebook/opt-6.7b"})
+    for name, value in (("k", 2), ("n", 8), ("name_end", "newline"), ("constrained", False), ("language_model", "x/y")):
+        assert not REPORTED["full"].is_setting({**full, name: value}), name
+    assert not REPORTED["gpt-3.5"].is_setting(full)
+    encoder = {**full, "vision_encoder": "microsoft/beit-large-patch16-224"}
+    assert [name for name, figure in REPORTED.items() if figure.is_setting(encoder)] == ["beit-large"]
