@@ -120,14 +120,13 @@ def test_other_models_by_name(world: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert again["tables"] == results["tables"]
 
 
-def test_a_worker_that_cannot_load_the_pipeline_says_why(world: Path) -> None:
+def test_a_worker_that_cannot_load_the_pipeline_says_why(place: Path) -> None:
     """As a program of its own."""
-    found = grid(world)
-    lab = run.make_lab(found, world / "out", steps=2)
-    log = world / "log"
-    (world / "job.json").write_text(json.dumps({"pipeline": "gone", "data": "test.spacy", "gpu_id": -1, "trials": []}))
+    lab = run.make_lab(grid_of(place, {"t": {"rows": [{"name": "full"}]}}), place / "out")
+    job = {"pipeline": "gone", "data": "test.spacy", "gpu_id": -1, "trials": []}
+    (place / "job.json").write_text(json.dumps(job))
     with pytest.raises(RuntimeError, match=r"experiments\.worker.*gone.*all of it in log") as raised:
-        lab._run(log, "spacy_gemel.experiments.worker", "job.json")
+        lab._run(place / "log", "spacy_gemel.experiments.worker", "job.json")
     assert "\n" not in str(raised.value)
 
 
