@@ -115,12 +115,12 @@ def transformer_block(kind: str, models: Path, seed: int = 0, width: int = 8) ->
         "piece_encoder": {"@architectures": "spacy-curated-transformers.BertWordpieceEncoder.v1"},
         "with_spans": {"@architectures": "spacy-curated-transformers.WithStridedSpans.v1", "window": 16, "stride": 12},
     }
-    return {"factory": "curated_transformer", "model": model}
+    return {"factory": "curated_transformer", "model": model, "frozen": True}
 
 
 def ner_block(kind: str) -> dict[str, Any]:
     """The block of a NER that listens to the transformer."""
-    listener: dict[str, Any] = {"@architectures": "spacy-transformers.TransformerListener.v1", "grad_factor": 1.0}
+    listener: dict[str, Any] = {"@architectures": "spacy-transformers.TransformerListener.v1"}
     if kind == PACKAGES[1]:
         listener = {"@architectures": "spacy-curated-transformers.LastTransformerLayerListener.v1", "width": 16}
     parser = {
@@ -131,7 +131,9 @@ def ner_block(kind: str) -> dict[str, Any]:
         "maxout_pieces": 2,
         "use_upper": False,
     }
-    return {"factory": "ner", "model": {**parser, "tok2vec": {**listener, "pooling": {"@layers": "reduce_mean.v1"}}}}
+    # no gradient for the transformer: a few large steps would make all its vectors the same
+    listener |= {"grad_factor": 0.0, "pooling": {"@layers": "reduce_mean.v1"}}
+    return {"factory": "ner", "model": {**parser, "tok2vec": listener}}
 
 
 def initialize_blocks(kind: str, models: Path, kb: Path, folder: Path) -> dict[str, Any]:
@@ -181,7 +183,7 @@ def trf_docs(nlp: Language) -> list[Doc]:
 
 
 def make_trf_pipeline(kind: str, models: Path, kb: Path, folder: Path, seed: int = 0, **changes: Any) -> Language:
-    """Transformer, NER (where the package is there) and linker: the first two trained for a few steps, then frozen."""
+    """Transformer, NER (where the package is there) and linker: the NER trained for a few steps, then frozen."""
     spacy.util.fix_random_seed(seed)
     nlp = spacy.blank("en")
     block = transformer_block(kind, models, seed)
@@ -193,10 +195,9 @@ def make_trf_pipeline(kind: str, models: Path, kb: Path, folder: Path, seed: int
         nlp.add_pipe(ner.pop("factory"), "ner", config=ner)
         before.append("ner")
         optimizer = nlp.initialize(lambda: trf_examples(nlp))
-        if kind == PACKAGES[1]:
-            _sharpen(nlp)
-        optimizer.learn_rate = 0.005
-        for _ in range(40):
+        _sharpen(nlp)
+        optimizer.learn_rate = 0.003
+        for _ in range(150):
             nlp.update(trf_examples(nlp), sgd=optimizer)
     nlp.add_pipe(LINKER, config=make_config(models, retriever=RETRIEVER, **changes))
     with nlp.select_pipes(disable=before):  # as `spacy train` does with frozen components
