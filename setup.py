@@ -54,6 +54,8 @@ setup(
     extras_require={
         # spacy-transformers pins transformers below 4.53.3: nothing here imports it at start.
         "spacy-transformers": ["spacy-transformers>=1.4,<2.0"],
+        # CausalLM's quantization; bitsandbytes runs on CPUs since 0.46
+        "quantized": ["bitsandbytes>=0.46.1", "accelerate>=1.1"],
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
         "dev": [
             "pytest>=8.0",
