@@ -39,9 +39,7 @@ def byte_level(folder: Path, kind: str, first: list[str], last: list[str], **how
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=SIZE, special_tokens=first, initial_alphabet=alphabet, show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=SIZE, special_tokens=first, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(TEXTS, trainer)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in last])
     tokenizer.add_tokens([AddedToken(token, special=False) for token in how.get("plain", [])])
@@ -100,7 +98,13 @@ def gpt2(folder: Path) -> None:
 
 def opt(folder: Path) -> None:
     """BOS and EOS are one token, and the class puts it in front of a text unless told not to."""
-    config = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>", "add_bos_token": True}
+    config = {
+        "bos_token": "</s>",
+        "eos_token": "</s>",
+        "unk_token": "</s>",
+        "pad_token": "<pad>",
+        "add_bos_token": True,
+    }
     byte_level(folder, "GPT2Tokenizer", ["<s>", "<pad>", "</s>", "<unk>"], [], config=config)
 
 

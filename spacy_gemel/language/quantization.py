@@ -22,7 +22,7 @@ def check_quantization(setting: str | None, name: str) -> None:
     if setting is None:
         return
     if setting not in SETTINGS:
-        raise ValueError(f"quantization = {setting!r} is not known: use one of {', '.join(SETTINGS)}, or null for none.")
+        raise ValueError(f"quantization = {setting!r} is not known: use {' or '.join(SETTINGS)}, or null for none.")
     missing = [package for package in _NEEDED if importlib.util.find_spec(package) is None]
     if missing:
         raise ValueError(
@@ -54,12 +54,13 @@ def make_differentiable(model: nn.Module) -> None:
     """Let gradients pass through quantized layers on a CPU, to what stands before them; the model is in eval mode.
 
     There bitsandbytes has ways of its own for inference. Its 4-bit layers repack their weights at the first pass
-    without gradients, after which a later gradient is silently zero, and they compute in bf16 whatever they are told; its
-    8-bit layers write on their input for a moment, which autograd refuses in fp16. A mapper would not learn. Both have
-    another way that reads the same weights, which is taken here; on a GPU nothing changes.
+    without gradients, after which any gradient is silently zero, and they compute in bf16 whatever they are told (seen
+    with 0.50); its 8-bit layers write on their input for a moment, which autograd refuses in fp16. A mapper would not
+    learn. Both have another way that reads the same weights, which is taken here; on a GPU nothing changes.
     """
     # Said for each layer at each pass where the activations are not fp16.
     logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    layer: Any
     for layer in model.modules():
         kind = type(layer).__name__
         weight = getattr(layer, "weight", None)

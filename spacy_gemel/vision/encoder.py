@@ -125,7 +125,7 @@ def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, project
 
 
 def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dtype: str | None) -> VisionEncoder:
-    """Any vision encoder of transformers (ViT, BEiT, ResNet, ConvNeXt, Swin, DINOv2), or the one inside a CLIP or SigLIP.
+    """Any vision encoder of transformers (ViT, BEiT, ResNet, ConvNeXt, Swin, DINOv2), also that of a CLIP or SigLIP.
 
     The feature is its pooled output; its first hidden state, the CLS token's, where it has no pooling or where the
     files have no weights for it: transformers would fill those in at random, anew each time.
@@ -175,15 +175,15 @@ def _image_part(model: Any, name: str, missing: Iterable[str]) -> Any:
             lacking = [key.partition("vision_model.")[2] for key in lacking if "vision_model." in key]
         else:
             lacking = []
-    if model.main_input_name != "pixel_values":
+    elif model.main_input_name != "pixel_values":
         raise ValueError(f"vision_encoder: {name!r} is a {type(model).__name__}, which reads no images.")
     if any(key.startswith("pooler.") for key in lacking):
         model.pooler = None  # and out of what identifies the weights
     lacking = [key for key in lacking if not key.startswith("pooler.") and not key.endswith(_UNUSED)]
     if lacking:
         raise ValueError(
-            f"The vision encoder {name!r} lacks {len(lacking)} of its weights ({lacking[0]} first), which would be random: "
-            "give a folder or a name that holds all of them."
+            f"The vision encoder {name!r} lacks {len(lacking)} of its weights ({lacking[0]} first), which would be "
+            "random: give a folder or a name that holds all of them."
         )
     return model
 

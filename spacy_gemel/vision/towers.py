@@ -1,6 +1,7 @@
 """Where the image towers of open_clip keep the pooled hidden state, the feature before CLIP's projection."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ Forward = Callable[[Tensor], Tensor]
 _KINDS = "ViT, CoCa, ModifiedResNet, SigLIP, ConvNeXt, EVA and other timm towers"
 
 
-def tower_forward(visual: nn.Module, name: str, *, projection: bool) -> Forward:
+def tower_forward(visual: Any, name: str, *, projection: bool) -> Forward:
     """The function that turns pixels (images, channels, height, width) into features (images, d_v).
 
     visual: an image tower of open_clip; the projection is taken out of a ViT and a ModifiedResNet where it is not used.
@@ -49,7 +50,7 @@ def _same(projection: nn.Linear) -> nn.Linear:
     return same
 
 
-def _before_timm_projection(visual: nn.Module, name: str) -> Forward:
+def _before_timm_projection(visual: Any, name: str) -> Callable[[Tensor], Any]:
     trunk, head = visual.trunk, visual.head
     layers = dict(head.named_children())
     if not layers:
@@ -64,7 +65,7 @@ def _before_timm_projection(visual: nn.Module, name: str) -> Forward:
     return trunk if pool is None else lambda pixels: pool(trunk(pixels))
 
 
-def _vectors(forward: Forward, name: str) -> Forward:
+def _vectors(forward: Callable[[Tensor], Any], name: str) -> Forward:
     """The same, with the first of several outputs (CoCa gives its tokens too), and one vector an image or an error."""
 
     def vectors(pixels: Tensor) -> Tensor:
