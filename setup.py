@@ -57,6 +57,8 @@ setup(
         "spacy-transformers": ["spacy-transformers>=1.4,<2.0"],
         # 0.3 is for spaCy 3, 1.0 and later for spaCy 4.
         "curated-transformers": ["spacy-curated-transformers>=0.3.1,<1.0"],
+        # CausalLM's quantization; bitsandbytes runs on CPUs since 0.46
+        "quantized": ["bitsandbytes>=0.46.1", "accelerate>=1.1"],
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
         "dev": [
             "pytest>=8.0",

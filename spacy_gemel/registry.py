@@ -30,10 +30,13 @@ def causal_lm(
     device: str | None = None,
     dtype: str | None = None,
     bos: bool = False,
+    quantization: str | None = None,
 ) -> "FrozenModel[CausalLM]":
     """spacy_gemel.CausalLM.v1: any causal language model of transformers, by hub name or folder.
 
     dtype: "float32" (also null), "bfloat16" or "float16". bos: start each prompt with BOS (the paper does not).
+    quantization: "8bit" or "4bit" for linear layers quantized by bitsandbytes while they load (dtype null: float16 or
+        bfloat16); null for none. A bundle holds the model as it was before.
     """
     return FrozenModel(
         "language model",
@@ -41,7 +44,7 @@ def causal_lm(
         SNAPSHOT,
         name,
         device,
-        (("revision", revision), ("dtype", dtype), ("bos", bos)),
+        (("revision", revision), ("dtype", dtype), ("bos", bos), ("quantization", quantization)),
     )
 
 
@@ -58,6 +61,7 @@ def open_clip_encoder(
     revision: must be null: open_clip's weights are told apart by their tag. Raises ValueError otherwise.
 
     projection: false for the pooled hidden state before CLIP's projection (the paper's), true for the projection.
+        Either is the same for a SigLIP, which has none; a tower with no such state is refused when it is loaded.
     """
     if revision is not None:
         raise ValueError("vision_encoder: open_clip has no revisions: name the weights by `pretrained`.")
@@ -74,7 +78,7 @@ def open_clip_encoder(
 def hugging_face_vision(
     name: str, revision: str | None = None, device: str | None = None, dtype: str | None = None
 ) -> "FrozenModel[VisionEncoder]":
-    """spacy_gemel.HuggingFaceVision.v1: any vision encoder of transformers (ViT, BEiT, ResNet)."""
+    """spacy_gemel.HuggingFaceVision.v1: any vision encoder of transformers (ViT, BEiT, ResNet; of a CLIP its own)."""
     return FrozenModel(
         "vision encoder",
         "spacy_gemel.vision.encoder:load_hugging_face_vision",

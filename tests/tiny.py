@@ -45,7 +45,7 @@ def make_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
 
 
-def make_language_model(folder: Path, *, seed: int = 0, **changes: int) -> None:
+def make_language_model(folder: Path, *, seed: int = 0, **changes: float) -> None:
     """A random Llama; sharp enough that its scores are told apart."""
     from transformers import LlamaConfig, LlamaForCausalLM
 

@@ -41,6 +41,8 @@ class CausalLM:
         self.embeddings = model.get_input_embeddings()
         self.width: int = self.embeddings.weight.shape[1]
         self.vocab_size: int = self.embeddings.weight.shape[0]
+        # Then its layers' weights are no plain numbers; the embeddings' still are, and tell device and dtype.
+        self.quantized: bool = bool(getattr(model, "is_quantized", False))
         self._has_logits_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
         self.config = model.config.get_text_config()
         self.reach = reach_of(model)
@@ -50,12 +52,12 @@ class CausalLM:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters lie."""
+        """Where the parameters lie; where the embeddings do, if others are quantized."""
         return self.embeddings.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The parameters' type."""
+        """The parameters' type, quantized ones left out."""
         return self.embeddings.weight.dtype
 
     @property

@@ -110,7 +110,8 @@ def _compare(model: CausalLM, lengths: list[int], *, windows: bool) -> str | Non
     for prompt, row in enumerate(ids):
         branches = [[*row, first[parent], token] for parent, token in zip(_PARENTS, second, strict=True)]
         plain = torch.stack([_plain(model, branch) for branch in branches])  # (beams, 3, vocab)
-        tolerance = _TOLERANCE.get(model.dtype, _TOLERANCE_OF_HALF) * max(float(plain.abs().max()), 1.0)
+        share = _TOLERANCE_OF_HALF if model.quantized else _TOLERANCE.get(model.dtype, _TOLERANCE_OF_HALF)
+        tolerance = share * max(float(plain.abs().max()), 1.0)
         for depth, logits in enumerate(found):
             off = float((logits[prompt] - plain[:, depth]).abs().max())
             if not off <= tolerance:  # also where it is no number

@@ -90,8 +90,13 @@ def load_tokenizer(name: str, revision: str | None = None, *, leading_space: boo
 
 def missing_model_message(what: str, name: str, error: Exception) -> str:
     """One message for every frozen model that cannot be loaded."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
-        f"The {what} {name!r} could not be loaded ({reason}). Give a local folder that holds it, or a name on "
+        f"The {what} {name!r} could not be loaded ({one_line(error)}). Give a local folder that holds it, or a name on "
         "the Hugging Face hub that this machine can reach and that your login may read."
     )
+
+
+def one_line(error: Exception) -> str:
+    """What another library's error says first."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

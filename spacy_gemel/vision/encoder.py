@@ -1,6 +1,6 @@
 """Frozen vision encoders: images in, one feature vector each out (paper section 3.1)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Features = NDArray[np.float32]
 
 _BATCH = 32
+# Only looked at where patches are masked, while such a model is pretrained.
+_UNUSED = "mask_token"
 
 
 class VisionEncoder:
@@ -62,9 +64,12 @@ def load_open_clip(
     """An open_clip model by name and tag, or a local folder with open_clip_config.json and its weights.
 
     projection: give CLIP's joint embedding instead of the pooled hidden state before it (the paper's).
-    Raises ValueError if the model cannot be loaded, or if its activation is not the one of its weights.
+    Raises ValueError if the model cannot be loaded, if its activation is not the one of its weights, or if it has no
+    such hidden state (see `towers.tower_forward`).
     """
     import open_clip
+
+    from spacy_gemel.vision.towers import tower_forward
 
     is_folder = Path(name).is_dir()
     if not is_folder:
@@ -79,15 +84,8 @@ def load_open_clip(
         )
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
-    visual = model.visual.to(torch_dtype(dtype))
-    if not projection:
-        if getattr(visual, "proj", None) is None:
-            raise ValueError(
-                f"vision_encoder: {name!r} is no CLIP ViT, so there is no hidden state before a projection to "
-                "take: set projection = true."
-            )
-        visual.proj = None
-    return VisionEncoder(visual, preprocess, visual)
+    visual = model.visual.to(torch_dtype(dtype)).requires_grad_(False)
+    return VisionEncoder(visual, preprocess, tower_forward(visual, name, projection=projection))
 
 
 def _check_activation(name: str, pretrained: str | None) -> None:
@@ -127,19 +125,23 @@ def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, project
 
 
 def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dtype: str | None) -> VisionEncoder:
-    """Any vision encoder of transformers (ViT, BEiT, ResNet): its pooled output, else its first hidden state.
+    """Any vision encoder of transformers (ViT, BEiT, ResNet, ConvNeXt, Swin, DINOv2), also that of a CLIP or SigLIP.
 
-    Raises ValueError if it cannot be loaded.
+    The feature is its pooled output; its first hidden state, the CLS token's, where it has no pooling or where the
+    files have no weights for it: transformers would fill those in at random, anew each time.
+    Raises ValueError if it cannot be loaded, if other weights are missing, or if it pools in no such way.
     """
     import transformers
 
     options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype)}
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision)
-        model = transformers.AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, **options)
+        model, told = transformers.AutoModel.from_pretrained(
+            name, revision=revision, use_safetensors=True, output_loading_info=True, **options
+        )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
-    model = model.to(device)
+    model = _image_part(model, name, told["missing_keys"]).to(device)
 
     def preprocess(image: "Image") -> torch.Tensor:
         pixels: torch.Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
@@ -149,9 +151,41 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
         output = model(pixel_values=pixels)
         pooled = getattr(output, "pooler_output", None)
         # ResNet pools to (images, d_v, 1, 1).
-        return pooled.flatten(1) if pooled is not None else output.last_hidden_state[:, 0]
+        features: torch.Tensor = pooled.flatten(1) if pooled is not None else output.last_hidden_state[:, 0]
+        if features.ndim != 2:
+            raise ValueError(
+                f"vision_encoder: {name!r} gives no pooled output and no row of hidden states, so there is no one "
+                "vector for an image. Use a model with a pooling layer or a CLS token."
+            )
+        return features
 
     return VisionEncoder(model, preprocess, forward)
+
+
+def _image_part(model: Any, name: str, missing: Iterable[str]) -> Any:
+    """The part that reads images, less a pooling layer that has no weights.
+
+    missing: the weights that the model's files lack. Raises ValueError where the features would depend on them, and
+    for a model that reads no images.
+    """
+    lacking = sorted(missing)
+    if hasattr(model, "vision_model"):  # of a whole CLIP or SigLIP, or a tower of theirs
+        model = model.vision_model
+        if any("vision_model." in key for key in lacking):
+            lacking = [key.partition("vision_model.")[2] for key in lacking if "vision_model." in key]
+        else:
+            lacking = []
+    elif model.main_input_name != "pixel_values":
+        raise ValueError(f"vision_encoder: {name!r} is a {type(model).__name__}, which reads no images.")
+    if any(key.startswith("pooler.") for key in lacking):
+        model.pooler = None  # and out of what identifies the weights
+    lacking = [key for key in lacking if not key.startswith("pooler.") and not key.endswith(_UNUSED)]
+    if lacking:
+        raise ValueError(
+            f"The vision encoder {name!r} lacks {len(lacking)} of its weights ({lacking[0]} first), which would be "
+            "random: give a folder or a name that holds all of them."
+        )
+    return model
 
 
 def _blank_image() -> "Image":

@@ -36,7 +36,7 @@ def read_image(source: Any) -> "Image":
             f"not {type(source).__name__}"
         )
     try:
-        image = ImageOps.exif_transpose(image)
+        image = _eight_bits(ImageOps.exif_transpose(image))
         if image.has_transparency_data:
             layer = image.convert("RGBA")
             white = Image.new("RGBA", layer.size, "white")
@@ -51,6 +51,18 @@ def encode_png(image: "Image") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def _eight_bits(image: "Image") -> "Image":
+    """A greyscale image of 16 bits with 8; Pillow's own conversion cuts all above 255, which leaves it white."""
+    from PIL import Image
+
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    levels = np.asarray(image)
+    if levels.max(initial=0) <= 255:
+        return image  # as some tools write 8 bits
+    return Image.fromarray((np.clip(levels, 0, 65535) >> 8).astype(np.uint8))
 
 
 def _from_array(array: np.ndarray) -> "Image":

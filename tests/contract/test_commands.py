@@ -78,7 +78,8 @@ def test_a_config_of_one_line_is_filled(tmp_path: Path, program: bool) -> None:
     filled = Config().from_disk(tmp_path / "b.cfg")
     linker = filled["components"][LINKER]
     assert linker.keys() == {"factory", *DEFAULT_CONFIG}
-    assert linker["language_model"].keys() == {"@misc", "name", "revision", "device", "dtype", "bos"}
+    settings = {"@misc", "name", "revision", "device", "dtype", "bos", "quantization"}
+    assert linker["language_model"].keys() == settings
     expected = {"nel_micro_f": 1.0, "nel_micro_r": None, "nel_micro_p": None, "nel_nil_f": 0.0}
     assert filled["training"]["score_weights"] == expected
 

@@ -51,6 +51,7 @@ def settings_of(models: Path, features: Path) -> dict[str, Any]:
             "device": "cpu",
             "dtype": "bfloat16",
             "bos": True,
+            "quantization": None,  # needs bitsandbytes: tests/language/test_quantization.py
         },
         "vision_encoder": {
             "@misc": "spacy_gemel.OpenCLIP.v1",

@@ -50,6 +50,7 @@ def reference(
     beams: int = BEAMS,
     length_penalty: float = 1.0,
     limit: int = 11,
+    end: int = END,
 ) -> list[tuple[tuple[int, ...], float]]:
     """What transformers' own constrained beam search gives: names with scores, best first.
 
@@ -57,12 +58,12 @@ def reference(
     """
     following: dict[tuple[int, ...], set[int]] = {}
     for name in names:
-        whole = (*name, END)
+        whole = (*name, end)
         for depth in range(len(whole)):
             following.setdefault(whole[:depth], set()).add(whole[depth])
 
     def allowed(_batch: int, ids: torch.Tensor) -> list[int]:
-        return sorted(following.get(tuple(ids.tolist()), {END}))
+        return sorted(following.get(tuple(ids.tolist()), {end}))
 
     output = model.model.generate(
         inputs_embeds=prompt[None],
@@ -74,15 +75,15 @@ def reference(
         prefix_allowed_tokens_fn=allowed,
         early_stopping=early_stopping,
         length_penalty=length_penalty,
-        eos_token_id=END,
-        pad_token_id=END,
+        eos_token_id=end,
+        pad_token_id=end,
         output_scores=True,
         return_dict_in_generate=True,
     )
     found = []
     for row, score in zip(output.sequences.tolist(), output.sequences_scores.tolist(), strict=True):
-        if END in row and score > -1e4:
-            found.append((tuple(row[: row.index(END)]), score))
+        if end in row and score > -1e4:
+            found.append((tuple(row[: row.index(end)]), score))
     return found
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from thinc.api import Model
 
 from spacy_gemel.frozen import FrozenModel
-from spacy_gemel.registry import hugging_face_vision, open_clip_encoder
+from spacy_gemel.registry import open_clip_encoder
 from spacy_gemel.vision.encoder import VisionEncoder, bundle_open_clip, load_open_clip
 from spacy_gemel.vision.features import FeatureReader, check_features
 from spacy_gemel.vision.image import ImageError
@@ -69,39 +69,6 @@ def test_a_named_model_is_bundled_as_a_folder_that_loads(tmp_path: Path, monkeyp
     pixels = torch.stack([bundled.preprocess(picture) for picture in PICTURES])
     with torch.no_grad():
         np.testing.assert_allclose(bundled.encode(PICTURES), original(pixels).numpy(), atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["vit", "beit", "resnet"])
-def test_hugging_face_encoders(kind: str, tmp_path: Path) -> None:
-    """The paper's Table 5 encoders, as small random models of their classes."""
-    import transformers
-
-    torch.manual_seed(0)
-    small = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "image_size": 32,
-        "patch_size": 16,
-    }
-    model = {
-        "vit": lambda: transformers.ViTModel(transformers.ViTConfig(**small)),
-        "beit": lambda: transformers.BeitModel(transformers.BeitConfig(**small)),
-        "resnet": lambda: transformers.ResNetModel(
-            transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12], depths=[1, 1])
-        ),
-    }[kind]()
-    model.save_pretrained(tmp_path / kind)
-    processor = transformers.ViTImageProcessor(size={"height": 32, "width": 32})
-    processor.save_pretrained(tmp_path / kind)
-    encoder = hugging_face_vision(str(tmp_path / kind)).load("cpu")
-    features = encoder.encode(PICTURES[:3])
-    pixels = processor(images=PICTURES[:3], return_tensors="pt")["pixel_values"]
-    with torch.no_grad():
-        expected = model.eval()(pixel_values=pixels).pooler_output.flatten(1).numpy()
-    assert features.shape == (3, 12 if kind == "resnet" else 16)
-    np.testing.assert_allclose(features, expected, atol=1e-5)
 
 
 def test_one_bad_image_leaves_the_others(encoder: VisionEncoder) -> None:

@@ -33,6 +33,18 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert read_image(image).mode == "RGB"
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_a_greyscale_image_of_16_bits_keeps_its_levels(form: str) -> None:
+    """Pillow's own conversion makes all above 255 white, that is nearly all of it."""
+    levels = np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)
+    read = np.asarray(read_image(encoded(Image.fromarray(levels), form)))
+    np.testing.assert_array_equal(read, np.repeat((levels >> 8)[..., None], 3, axis=2))
+    of_32_bits = read_image(Image.fromarray(levels.astype(np.int32)))
+    np.testing.assert_array_equal(np.asarray(of_32_bits), read)
+    eight = levels >> 8  # 8 bits in a file for 16
+    np.testing.assert_array_equal(np.asarray(read_image(encoded(Image.fromarray(eight), form))), read)
+
+
 def test_transparency_lies_on_white() -> None:
     clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
     assert np.asarray(read_image(encoded(clear, "PNG"))).min() == 255
