@@ -139,11 +139,13 @@ def test_a_training_goes_on_where_it_stopped(
 
 
 def test_ways_are_paired_or_refused() -> None:
-    answers = Answers(["Q1", "Q2", "Q3", "Q1"], [True, False, False, True])
+    answers = Answers(["Q1", "Q2", "Q3", "Q1"], [True, False, False, True], [True, True, False, False])
     answers.add("model", [True, True, False, True], ["Q1", "Q2", "Q3", "Q1"])
     answers.add("prior", [True, False, False, False], ["Q1", "Q2", "Q3", "Q1"])
     figures = answers.figures("model")
     assert (figures["n"], figures["accuracy"], figures["seen"]["n"], figures["unseen"]["accuracy"]) == (4, 0.75, 2, 0.5)
-    assert answers.difference("model", "prior")["difference"] == 0.5
+    assert (figures["new_texts"]["n"], figures["new_texts"]["accuracy"]) == (2, 1.0)
+    difference = answers.difference("model", "prior")
+    assert (difference["difference"], difference["new_texts"]["difference"]) == (0.5, 0.5)
     with pytest.raises(RuntimeError, match="shortcut was asked about 3 mentions"):
         answers.add("shortcut", [True] * 3, ["Q1", "Q2", "Q3"])

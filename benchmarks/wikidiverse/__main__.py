@@ -16,9 +16,9 @@ from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
 from benchmarks.running import run, say
 from benchmarks.wikidiverse.data import read_entities, read_examples, split
-from benchmarks.wikidiverse.measure import measure
+from benchmarks.wikidiverse.measure import VISION_ENCODER, measure
 from benchmarks.wikidiverse.model import encoder_folder, make_model
-from benchmarks.wikidiverse.train import Course
+from benchmarks.wikidiverse.train import Course, check_torch
 from benchmarks.worlds import ROOT
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.language.tokenizer import load_tokenizer
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with kb/ and wikidiverse/")
     parser.add_argument("--work", type=Path, default=ROOT / "data" / "wikidiverse", help="what is made on the way")
     options = parser.parse_args(arguments)
-    encoder_folder()  # ends here where it is not installed
+    check_needs()
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
     for part in ("train", "val"):
@@ -50,14 +50,27 @@ def main(arguments: list[str]) -> None:
     training = make_model(work, kept, held, list(entities.values()), Course())
     say("building the knowledge base")
     build_kb(entities_file, work / "kb", load_tokenizer(str(work / "language_model")))
+    report = json.loads((work / "val.spacy.report.json").read_text())
     result = {
         "command": "python -m benchmarks.wikidiverse --data DATA",
+        "val": {"mentions": report["mentions"], "note": "a mention that a row lists twice is one, and asked once"},
         **measure(work / "train.spacy", work / "val.spacy", work / "kb", work / "language_model"),
         "training": {**training, "mentions": len(kept), "held_out": len(held), "entities": len(entities)},
         "machine": describe_machine(),
     }
     write_json(ROOT / "benchmarks" / "results" / "wikidiverse-val.json", result)
     print(json.dumps(result))
+
+
+def check_needs() -> None:
+    """End before any long work, with SystemExit, where something is missing."""
+    encoder_folder()
+    check_torch()
+    if not any(VISION_ENCODER.glob("*.safetensors")):
+        raise SystemExit(
+            f"{VISION_ENCODER} holds no weights, and a pipe must have a vision encoder, if only to show it "
+            "nothing: run python -m spacy project run pretrain"
+        )
 
 
 if __name__ == "__main__":

