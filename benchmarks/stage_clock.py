@@ -85,7 +85,7 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
         (parts.language_model, "prefill", "prefill"),
         (Branches, "extend", "search steps"),
         (PlainRows, "extend", "search steps"),
-        (module, "beam_search", "constraint"),  # all of the search but the language model
+        (module, "search_after", "constraint"),  # all of the search but the language model
         (pipe, "set_annotations", "write"),
     )
     before = [(owner, name, vars(owner).get(name)) for owner, name, _ in points]

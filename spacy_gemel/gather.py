@@ -47,7 +47,7 @@ def gather_mentions(
 
     reader: None where no image is wanted. Only images of docs with such entities are read.
     sentences: for each doc one whose sentence boundaries serve where it has none itself.
-    vectors: of each entity, where they are wanted.
+    vectors: of each entity, (width,) each, where they are wanted.
     Raises ValueError where the context is to be sentences and there are none.
     """
     docs = [ents[0].doc if ents else None for ents in entities]

@@ -43,7 +43,10 @@ class CausalLM:
         self.vocab_size: int = self.embeddings.weight.shape[0]
         # Then its layers' weights are no plain numbers; the embeddings' still are, and tell device and dtype.
         self.quantized: bool = bool(getattr(model, "is_quantized", False))
-        self._has_logits_to_keep = "logits_to_keep" in inspect.signature(model.forward).parameters
+        arguments = inspect.signature(model.forward).parameters
+        self._has_logits_to_keep = "logits_to_keep" in arguments
+        # transformers 5.24 renamed it; models with code of their own may keep the old name.
+        self.cache_argument = "cache" if "cache" in arguments else "past_key_values"
         self.config = model.config.get_text_config()
         self.reach = reach_of(model)
         self.branch_limit: int = min(self.longest_branch, self.reach.shortest or UNLIMITED)

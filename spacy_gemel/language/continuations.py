@@ -78,7 +78,7 @@ class Branches:
         padded = pad_sequence([prompt.to(self.model.dtype) for prompt in prompts[part]], batch_first=True)
         with torch.no_grad(), self.cache.reading(part):
             keep, where = torch.unique(self.lengths[part] - 1, return_inverse=True)
-            logits = self.model.forward(padded, keep, past_key_values=self.cache, use_cache=True)
+            logits = self.model.forward(padded, keep, use_cache=True, **{self.model.cache_argument: self.cache})
             return logits[torch.arange(len(padded), device=padded.device), where].float()
 
     def extend(self, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
@@ -91,8 +91,8 @@ class Branches:
                 inputs_embeds=self.model.embeddings(tokens),
                 attention_mask=mask,
                 position_ids=(self.lengths[:, None] + depth).expand(-1, beams),
-                past_key_values=self.cache,
                 use_cache=True,
+                **{self.model.cache_argument: self.cache},
             )
         return output.logits.float()
 
