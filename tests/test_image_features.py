@@ -1,6 +1,5 @@
 """encode-images as a user calls it, and a pipe that uses what it wrote."""
 
-import gc
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from spacy.util import load_model_from_config
 from thinc.api import Config
 from typer.testing import CliRunner
 
+from spacy_gemel import frozen
 from spacy_gemel.cli import app
 from spacy_gemel.vision.encoder import VisionEncoder
 from spacy_gemel.vision.feature_store import FeatureStore, content_key
@@ -67,8 +68,8 @@ def features(world: Path) -> Path:
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """How many images an encoder is given, from now on."""
-    # pipes of one process share an encoder and what it has kept for as long as one of them lives
-    gc.collect()
+    # pipes of one process share an encoder and what it has kept: none that another test left alive is taken
+    monkeypatch.setattr(frozen, "_LOADED", WeakValueDictionary())
     counted: list[int] = []
     encode = VisionEncoder.encode
 

@@ -109,7 +109,7 @@ def test_no_vector_says_why(data: Any, message: str) -> None:
 
 
 # no numbers next to nothing: a vector shorter than 1e-12 counts as none
-finite = st.integers(-1000, 1000).map(lambda number: number / 100)
+finite = st.integers(-1000, 1000).map(lambda number: float(np.float32(number / 100)))
 vectors = st.integers(1, 5).flatmap(
     lambda width: st.integers(0, 30).flatmap(
         lambda size: arrays(np.float32, (size, width), elements=finite | st.just(np.nan))

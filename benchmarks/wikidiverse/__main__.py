@@ -18,7 +18,7 @@ from benchmarks.running import run, say
 from benchmarks.wikidiverse.data import read_entities, read_examples, split
 from benchmarks.wikidiverse.measure import VISION_ENCODER, measure
 from benchmarks.wikidiverse.model import encoder_folder, make_model
-from benchmarks.wikidiverse.train import Course, check_torch
+from benchmarks.wikidiverse.train import COURSES, check_torch
 from benchmarks.worlds import ROOT
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.language.tokenizer import load_tokenizer
@@ -28,10 +28,19 @@ def main(arguments: list[str]) -> None:
     """Train what is not trained yet, measure, print and keep."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wikidiverse", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with kb/ and wikidiverse/")
-    parser.add_argument("--work", type=Path, default=ROOT / "data" / "wikidiverse", help="what is made on the way")
+    parser.add_argument("--course", choices=COURSES, default="large", help="large: for a GPU; small: for two cores")
+    parser.add_argument("--work", type=Path, help="what is made on the way; by default data/wikidiverse/COURSE")
+    parser.add_argument(
+        "--only-train",
+        action="store_true",
+        help="end with WORK/language_model and WORK/training.json, to be measured elsewhere from the same --work",
+    )
     options = parser.parse_args(arguments)
-    check_needs()
-    work = options.work
+    course = COURSES[options.course]
+    check_torch()
+    if not options.only_train:
+        check_needs()
+    work = options.work or ROOT / "data" / "wikidiverse" / options.course
     work.mkdir(parents=True, exist_ok=True)
     for part in ("train", "val"):
         source = options.data / "wikidiverse" / f"{part}.json"
@@ -47,12 +56,14 @@ def main(arguments: list[str]) -> None:
     entities_file = options.data / "kb" / "entities.jsonl"
     entities = read_entities(entities_file)
     kept, held = split(read_examples(work / "train.spacy", entities))
-    training = make_model(work, kept, held, list(entities.values()), Course())
+    training = make_model(work, kept, held, list(entities.values()), course)
+    if options.only_train:
+        return
     say("building the knowledge base")
     build_kb(entities_file, work / "kb", load_tokenizer(str(work / "language_model")))
     report = json.loads((work / "val.spacy.report.json").read_text())
     result = {
-        "command": "python -m benchmarks.wikidiverse --data DATA",
+        "command": f"python -m benchmarks.wikidiverse --data DATA --course {options.course}",
         "val": {"mentions": report["mentions"], "note": "a mention that a row lists twice is one, and asked once"},
         **measure(work / "train.spacy", work / "val.spacy", work / "kb", work / "language_model"),
         "training": {**training, "mentions": len(kept), "held_out": len(held), "entities": len(entities)},
@@ -63,9 +74,8 @@ def main(arguments: list[str]) -> None:
 
 
 def check_needs() -> None:
-    """End before any long work, with SystemExit, where something is missing."""
+    """End before any long work, with SystemExit, where something is missing that measuring needs."""
     encoder_folder()
-    check_torch()
     if not any(VISION_ENCODER.glob("*.safetensors")):
         raise SystemExit(
             f"{VISION_ENCODER} holds no weights, and a pipe must have a vision encoder, if only to show it "

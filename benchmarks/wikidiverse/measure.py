@@ -1,6 +1,6 @@
 """The val rows answered by peers, by the model, by the prior, and by both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,10 @@ PEERS = {
 class Answers:
     """Who answered what rightly: for each way a list over the same mentions."""
 
-    def __init__(self, golds: Sequence[str], seen: Sequence[bool], new: Sequence[bool]) -> None:
-        """seen: whether training has the gold entity; new: whether no training text is the same."""
+    def __init__(self, golds: Sequence[str], groups: Mapping[str, Sequence[bool]]) -> None:
+        """groups: mentions whose figures are told apart as well, by name, each over all of them."""
         self.golds = list(golds)
-        self.seen = list(seen)
-        self.new = list(new)
+        self.groups = groups
         self.correct: dict[str, list[bool]] = {}
 
     def add(self, way: str, correct: Sequence[bool], golds: Sequence[str]) -> None:
@@ -42,22 +41,24 @@ class Answers:
         self.correct[way] = list(correct)
 
     def figures(self, way: str) -> dict[str, Any]:
-        """n, accuracy and its interval; the same of entities seen in training and of unseen ones, and of new texts."""
-        correct = self.correct[way]
-        return {
-            **accuracy_of(correct),
-            "seen": accuracy_of(list(compress(correct, self.seen))),
-            "unseen": accuracy_of([right for right, seen in zip(correct, self.seen, strict=True) if not seen]),
-            "new_texts": accuracy_of(list(compress(correct, self.new))),
-        }
+        """n, accuracy and its 95 % interval; the same of each group."""
+        return self._by_group(accuracy_of, self.correct[way])
 
     def difference(self, first: str, second: str) -> dict[str, Any]:
-        """The first way's accuracy minus the second's, with a paired bootstrap's 95 % interval; also of new texts."""
-        pair = self.correct[first], self.correct[second]
-        return {
-            **difference_of(*pair),
-            "new_texts": difference_of(*(list(compress(correct, self.new)) for correct in pair)),
+        """The first way's accuracy minus the second's, with a paired bootstrap's 95 % interval; also of each group."""
+        return self._by_group(difference_of, self.correct[first], self.correct[second])
+
+    def _by_group(self, told: Callable[..., dict[str, Any]], *correct: Sequence[bool]) -> dict[str, Any]:
+        groups = {
+            name: _with_interval(told(*(list(compress(each, inside)) for each in correct)))
+            for name, inside in self.groups.items()
         }
+        return {**_with_interval(told(*correct)), **groups}
+
+
+def _with_interval(figures: dict[str, Any]) -> dict[str, Any]:
+    rest = {name: value for name, value in figures.items() if name not in ("low", "high")}
+    return {**rest, "interval": [figures["low"], figures["high"]]}
 
 
 def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str, Any]:
@@ -73,8 +74,15 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     asked = captions_of(val)
     if [caption.kb_id for caption in asked] != crossed.golds:
         raise RuntimeError(f"{val}: {len(asked)} mentions, of which {len(crossed.golds)} were answered")
-    new = [caption.text not in texts for caption in asked]
-    answers = Answers(crossed.golds, [gold in seen for gold in crossed.golds], new)
+    evidence = [case.has_evidence() for case in cases]
+    groups = {
+        "seen": [gold in seen for gold in crossed.golds],
+        "unseen": [gold not in seen for gold in crossed.golds],
+        "new_texts": [caption.text not in texts for caption in asked],
+        "with_evidence": evidence,
+        "without_evidence": [not known for known in evidence],
+    }
+    answers = Answers(crossed.golds, groups)
     for way in WAYS:
         answers.add(way, crossed.correct(way), crossed.golds)
     learned = {}
@@ -92,6 +100,7 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
             for first, second in (
                 ("both", "prior"),
                 ("both", "model"),
+                ("both", "backoff"),
                 ("model", "shortcut"),
                 ("model", "shortcut_any_case"),
                 ("model", "prior"),
@@ -102,7 +111,7 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
         },
         "prior_weights": crossed.weights,
         "accuracy_by_weight": curve(cases),
-        "gold_among_the_models_candidates": accuracy_of([False] * (len(cases) - found) + [True] * found),
+        "gold_among_the_models_candidates": found / len(cases),
         "peers_seconds_to_prepare": learned,
         "settings": {"n_demonstrations": DEMONSTRATIONS, "beam_size": BEAMS, "use_image": False},
     }

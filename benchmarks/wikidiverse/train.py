@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 import time
@@ -17,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -27,6 +29,7 @@ from spacy_gemel.prompt.template import demonstration_text, query_text
 
 _PLAIN_SHARE = 0.1  # of the places that are no answer, how many are asked: the text itself matters little
 _EVERY = 200
+_CORES_LEFT = 2  # of those that may make text beside the training
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,55 @@ class Course:
         return min(1.0, (step + 1) / self.warm_up) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+COURSES = {
+    # two cores: 70 minutes
+    "small": Course(),
+    # a GPU
+    "large": Course(
+        hidden=512,
+        layers=8,
+        heads=8,
+        feed_forward=1536,
+        row_length=512,
+        rows=96,
+        lessons=(
+            Lesson("lines", 300, lines=1.0, questions=0.0),
+            Lesson("short questions", 700, lines=0.4, questions=0.6),
+            Lesson("prompts", 6000, lines=0.1, questions=0.1),
+        ),
+        warm_up=150,
+    ),
+}
+
+
+_Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class _Steps(Dataset[_Batch]):
+    """What each step reads: ids, weights, and which of the places are asked, (rows, row_length) each."""
+
+    def __init__(self, course: Course, maker: TextMaker) -> None:
+        self.course = course
+        self.maker = maker
+
+    def __getitem__(self, step: int) -> _Batch:
+        course = self.course
+        lesson = course.lesson_at(step)
+        ids, weights = self.maker.rows(lesson, course.seed, step * course.rows, course.rows, course.row_length)
+        drawn = np.random.default_rng([course.seed, 22, step]).random(weights.shape) < _PLAIN_SHARE
+        asked = (weights > PLAIN) | ((weights > 0) & drawn)
+        asked[:, 0] = False
+        return torch.from_numpy(ids), torch.from_numpy(weights), torch.from_numpy(asked)
+
+    def of(self, steps: range) -> DataLoader[_Batch]:
+        """Some steps in their order; made by other processes where there are cores for it."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = max(0, min(12, cores - _CORES_LEFT))
+        return DataLoader(
+            self, batch_size=None, sampler=steps, num_workers=workers, prefetch_factor=4 if workers else None
+        )
+
+
 def train(
     course: Course, maker: TextMaker, vocabulary: int, watch: Sequence[list[int]], work: Path, inputs: str
 ) -> tuple[LlamaForCausalLM, dict[str, Any]]:
@@ -82,37 +134,38 @@ def train(
     state = _load(work, model, optimizers, key) or {"key": key, "step": 0, "seconds": 0.0, "log": []}
     body: Any = torch.compile(model.model) if device.type == "cuda" or shutil.which("g++") else model.model
     began = time.perf_counter() - float(state["seconds"])
-    losses: list[float] = []
+    losses: list[torch.Tensor] = []
     model.train()
-    bar = tqdm(range(state["step"], course.steps), initial=state["step"], total=course.steps, desc="language model")
-    for step in bar:
-        lesson = course.lesson_at(step)
-        ids, weights = maker.rows(lesson, course.seed, step * course.rows, course.rows, course.row_length)
+    steps = range(state["step"], course.steps)
+    bar = tqdm(_Steps(course, maker).of(steps), initial=steps.start, total=course.steps, desc="language model")
+    for step, batch in zip(steps, bar, strict=True):
         for optimizer, full in zip(optimizers, (course.matrix_learning_rate, course.learning_rate), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = full * course.rate_share(step)
-        loss = _loss(model, body, ids, weights, np.random.default_rng([course.seed, 22, step]), device)
+        loss = _loss(model, body, *(tensor.to(device) for tensor in batch))
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append(loss.detach())  # asked for its value only now and then: a GPU would wait
         if (step + 1) % _EVERY == 0 or step + 1 == course.steps:
+            mean = float(torch.stack(losses[-100:]).mean())
             seconds = time.perf_counter() - began
-            seen = {"step": step + 1, "lesson": lesson.name, "loss": round(float(np.mean(losses[-100:])), 4)}
+            seen = {"step": step + 1, "lesson": course.lesson_at(step).name, "loss": round(mean, 4)}
             state["log"].append({**seen, **look(model, watch), "seconds": round(seconds)})
             state.update(step=step + 1, seconds=seconds)
             bar.write(json.dumps(state["log"][-1]), file=sys.stderr)
+            bar.set_postfix(loss=f"{mean:.3f}")
             _save(work, model, optimizers, state)
-        bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}")
     tokens = course.steps * course.rows * course.row_length
     report = {
         "course": asdict(course),
         "parameters": sum(p.numel() for p in model.parameters()),
         "tokens": tokens,
         "seconds": round(float(state["seconds"])),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
         "log": state["log"],
     }
     return model.eval().cpu(), report
@@ -158,23 +211,14 @@ def _optimizers(course: Course, model: LlamaForCausalLM) -> list[torch.optim.Opt
 
 
 def _loss(
-    model: LlamaForCausalLM,
-    body: Any,
-    ids: NDArray[np.int64],
-    weights: NDArray[np.float32],
-    rng: np.random.Generator,
-    device: torch.device,
+    model: LlamaForCausalLM, body: Any, ids: torch.Tensor, weights: torch.Tensor, asked: torch.Tensor
 ) -> torch.Tensor:
-    """The weighted mean cross-entropy of the answers and of some of the other places, in bfloat16."""
-    chosen = (weights > PLAIN) | ((weights > 0) & (rng.random(weights.shape) < _PLAIN_SHARE))
-    chosen[:, 0] = False
-    targets = torch.from_numpy(ids[chosen]).to(device)
-    scale = torch.from_numpy(weights[chosen]).to(device)
-    before = torch.from_numpy(np.roll(chosen, -1, axis=1)).to(device)
-    with torch.autocast(device.type, torch.bfloat16):
-        hidden = body(input_ids=torch.from_numpy(ids).to(device), use_cache=False).last_hidden_state[before]
-        logits = model.lm_head(hidden).float()  # (chosen, vocab)
-    return (cross_entropy(logits, targets, reduction="none") * scale).sum() / scale.sum()
+    """The weighted mean cross-entropy of the places that are asked, in bfloat16; (rows, row_length) each."""
+    scale = weights[asked]
+    with torch.autocast(ids.device.type, torch.bfloat16):
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state[asked.roll(-1, dims=1)]
+        logits = model.lm_head(hidden).float()  # (asked, vocab)
+    return (cross_entropy(logits, ids[asked], reduction="none") * scale).sum() / scale.sum()
 
 
 def watched(

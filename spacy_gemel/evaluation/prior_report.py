@@ -14,7 +14,7 @@ from spacy_gemel.prior.stage import KNOWN
 if TYPE_CHECKING:
     from spacy_gemel.settings import Settings
 
-_TITLES = {"model": "model alone", "prior": "prior alone", "both": "both"}
+_TITLES = {"model": "model alone", "prior": "prior alone", "backoff": "prior, else model", "both": "both"}
 
 
 def fitted(cases: Sequence[PriorCase], settings: "Settings", *, folds: int) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def fitted(cases: Sequence[PriorCase], settings: "Settings", *, folds: int) -> d
         notes.append(
             "Temperature and threshold are for the scores of another prior_weight: run calibrate on the new pipeline."
         )
-    with_evidence = sum(any(candidate.prior > 0 for candidate in case.candidates) for case in cases)
+    with_evidence = sum(case.has_evidence() for case in cases)
     return {
         "prior_weight": weight,
         "before": settings.prior_weight,
@@ -66,9 +66,9 @@ def table(found: dict[str, Any]) -> str:
     if crossed is not None:
         folds = ", ".join(f"{weight:g}" for weight in crossed["weights"])
         lines += ["", f"on docs that the weight was not fitted on (weights of the folds: {folds})"]
-        lines += [f"{_TITLES[way]:<22}{_interval(crossed[way], 'accuracy')}" for way in WAYS]
-        for way in ("prior", "model"):
-            lines.append(f"{'both - ' + _TITLES[way]:<22}{_interval(crossed[f'both_minus_{way}'], 'difference', '+')}")
+        lines += [f"{_TITLES[way]:<26}{_interval(crossed[way], 'accuracy')}" for way in WAYS]
+        for way in WAYS[:-1]:
+            lines.append(f"{'both - ' + _TITLES[way]:<26}{_interval(crossed[f'both_minus_{way}'], 'difference', '+')}")
     return "\n".join([*lines, *(["", *found["notes"]] if found["notes"] else [])])
 
 

@@ -14,7 +14,7 @@ from spacy_gemel.prior.combine import combined
 GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 FOLDS = 5
 SEED = 0
-WAYS = ("model", "prior", "both")
+WAYS = ("model", "prior", "backoff", "both")
 
 
 class PriorCandidate(NamedTuple):
@@ -44,6 +44,10 @@ class PriorCase:
     candidates: Sequence[PriorCandidate]
     prior_answer: str | None = None
 
+    def has_evidence(self) -> bool:
+        """Whether the prior knows anything of the mention."""
+        return any(candidate.prior > 0 for candidate in self.candidates)
+
     def by_model(self) -> str:
         """The model's answer; NIL where its search found nothing."""
         return max((c for c in self.candidates if c.searched), key=lambda c: c.score, default=_NONE).kb_id
@@ -54,9 +58,14 @@ class PriorCase:
             return self.prior_answer
         return max((c for c in self.candidates if c.prior > 0), key=lambda c: c.prior, default=_NONE).kb_id
 
+    def by_backoff(self) -> str:
+        """The prior's answer where it has evidence, else the model's: both, and no scores weighed."""
+        answer = self.by_prior()
+        return self.by_model() if answer == NIL else answer
+
     def by_both(self, weight: float) -> str:
         """The answer of a pipe with this prior_weight: the model's where there is no evidence, or no weight."""
-        if not weight or not any(c.prior > 0 for c in self.candidates):
+        if not weight or not self.has_evidence():
             return self.by_model()
         return max(self.candidates, key=lambda c: combined(c.score, c.prior, weight)).kb_id
 
@@ -68,7 +77,7 @@ _NONE = PriorCandidate(NIL, 0.0, 0.0)
 class CrossValidated:
     """Answers to mentions whose doc had no part in fitting the weight.
 
-    answers: by way ("model", "prior", "both"), in the order of the cases. weights: of each fold, with which its docs
+    answers: by way (WAYS), in the order of the cases. weights: of each fold, with which its docs
     were answered. folds: of each case.
     """
 
@@ -85,10 +94,7 @@ class CrossValidated:
         """n, accuracy and 95 % interval of each way, and both's advantage over the others, paired by mention."""
         return {
             **{way: accuracy_of(self.correct(way)) for way in WAYS},
-            **{
-                f"both_minus_{way}": difference_of(self.correct("both"), self.correct(way))
-                for way in ("prior", "model")
-            },
+            **{f"both_minus_{way}": difference_of(self.correct("both"), self.correct(way)) for way in WAYS[:-1]},
             "weights": self.weights,
         }
 
@@ -144,6 +150,7 @@ def cross_validate(
         answers={
             "model": [case.by_model() for case in cases],
             "prior": [case.by_prior() for case in cases],
+            "backoff": [case.by_backoff() for case in cases],
             "both": [case.by_both(weights[fold]) for case, fold in zip(cases, parted.tolist(), strict=True)],
         },
         weights=weights,

@@ -51,6 +51,8 @@ def test_the_answers() -> None:
     assert case.by_both(1e4) == "b"
     unknown = PriorCase("d", "b", [A._replace(prior=0.0), B._replace(prior=0.0)])
     assert (unknown.by_prior(), unknown.by_both(5.0)) == ("NIL", "a")
+    assert (case.by_backoff(), unknown.by_backoff()) == ("b", "a")
+    assert PriorCase("d", "z", [A], prior_answer="z").by_backoff() == "z"
     assert PriorCase("d", "b", []).by_both(1.0) == PriorCase("d", "b", []).by_model() == "NIL"
     assert PriorCase("d", "b", [A], prior_answer="z").by_prior() == "z"
 
