@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.wikidiverse", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with kb/ and wikidiverse/")
     parser.add_argument("--course", choices=COURSES, default="large", help="large: for a GPU; small: for two cores")
+    parser.add_argument("--steps", type=int, help="of the training, in place of the course's")
     parser.add_argument("--work", type=Path, help="what is made on the way; by default data/wikidiverse/COURSE")
     parser.add_argument(
         "--only-train",
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> None:
         help="end with WORK/language_model and WORK/training.json, to be measured elsewhere from the same --work",
     )
     options = parser.parse_args(arguments)
-    course = COURSES[options.course]
+    course = COURSES[options.course].ending_at(options.steps or COURSES[options.course].steps)
     check_torch()
     if not options.only_train:
         check_needs()
@@ -63,7 +64,7 @@ def main(arguments: list[str]) -> None:
     build_kb(entities_file, work / "kb", load_tokenizer(str(work / "language_model")))
     report = json.loads((work / "val.spacy.report.json").read_text())
     result = {
-        "command": f"python -m benchmarks.wikidiverse --data DATA --course {options.course}",
+        "command": f"python -m benchmarks.wikidiverse --data DATA --course {options.course} --steps {course.steps}",
         "val": {"mentions": report["mentions"], "note": "a mention that a row lists twice is one, and asked once"},
         **measure(work / "train.spacy", work / "val.spacy", work / "kb", work / "language_model"),
         "training": {**training, "mentions": len(kept), "held_out": len(held), "entities": len(entities)},

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,13 @@ class Course:
     def steps(self) -> int:
         """Of all lessons together."""
         return self.lessons[-1].until
+
+    def ending_at(self, steps: int) -> "Course":
+        """The same course with another end of its last lesson. SystemExit where that would leave nothing of it."""
+        start = self.lessons[-2].until
+        if steps <= start:
+            raise SystemExit(f"{steps} steps are too few: the last lesson begins with step {start}")
+        return replace(self, lessons=(*self.lessons[:-1], replace(self.lessons[-1], until=steps)))
 
     def lesson_at(self, step: int) -> Lesson:
         """The lesson that `step` belongs to."""
