@@ -149,6 +149,7 @@ class LinkerParts:
         store = open_features(self.image_features, self.vision_encoder, encoder, last=last, strict=new)
         language_model = self.language_model.load(device, self.folders.get("language_model"))
         kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
+        language_model.tokenizer.end_id(self.settings.name_end)  # raises: before the training images are encoded
         self._reader = FeatureReader(encoder, store=store)
         return language_model
 

@@ -35,6 +35,10 @@ def byte_level(folder: Path, kind: str, first: list[str], last: list[str], **how
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
+    elif how.get("digits"):
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -122,6 +126,12 @@ def pythia(folder: Path) -> None:
     )
 
 
+def smollm(folder: Path) -> None:
+    """GPT-2's, but each digit for itself; BOS and EOS are one token, the first."""
+    config = dict.fromkeys(["bos_token", "eos_token", "unk_token"], END_OF_TEXT)
+    byte_level(folder, "GPT2Tokenizer", [END_OF_TEXT, "<|im_start|>", "<|im_end|>"], [], digits=True, config=config)
+
+
 def qwen(folder: Path) -> None:
     """No BOS."""
     config = {"bos_token": None, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT, "unk_token": None}
@@ -148,6 +158,7 @@ TYPES: dict[str, Callable[[Path], None]] = {
     "gpt2": gpt2,
     "opt": opt,
     "pythia": pythia,
+    "smollm": smollm,
     "qwen": qwen,
     "llama3": llama3,
     "llama": llama,

@@ -21,14 +21,25 @@ def size(
         typer.Option(metavar="CONFIG.json", help="The language model's config.json, where its name is not known."),
     ] = None,
     gpu: Annotated[
-        str, typer.Option(help="rtx-4060, rtx-3090, rtx-4090, a100 or h100: half of its data sheet's operations.")
-    ] = "rtx-4060",
+        str | None,
+        typer.Option(
+            help="rtx-4060 (the default), rtx-3090, rtx-4090, a100 or h100: half of its data sheet's operations; any "
+            "other with its own figures."
+        ),
+    ] = None,
     tflops: Annotated[float | None, typer.Option(help="Sustained TFLOP/s, in place of the GPU's.", min=0.001)] = None,
     bandwidth: Annotated[
         float | None, typer.Option(help="Sustained GB/s of memory, in place of the GPU's.", min=0.001)
     ] = None,
-    mentions: Annotated[int, typer.Option(help="Of the training set; default: WikiDiverse's.", min=1)] = 11_173,
-    epochs: Annotated[int, typer.Option(help="Where the config names none.", min=1)] = 5,
+    memory: Annotated[
+        float | None, typer.Option(help="GiB, in place of the GPU's: what is judged whether it fits.", min=0.001)
+    ] = None,
+    mentions: Annotated[int, typer.Option(help="Of the training set; default: WikiDiverse's.", min=1)] = 11_098,
+    docs: Annotated[
+        int | None, typer.Option(help="Of the training set; default: with as many mentions each as there.", min=1)
+    ] = None,
+    dev_mentions: Annotated[int, typer.Option(help="Of the dev data; default: WikiDiverse's.", min=1)] = 1_617,
+    epochs: Annotated[int, typer.Option(help="Where the config limits neither them nor steps.", min=1)] = 5,
     text_tokens: Annotated[
         int, typer.Option(help="Tokens of a demonstration: text, question, answer; no visual prefix.", min=1)
     ] = 48,
@@ -44,7 +55,15 @@ def size(
         from spacy_gemel.sizing.plan import read_plan
         from spacy_gemel.sizing.table import lines
 
-        machine = find_gpu(gpu, tflops, bandwidth)
-        data = Data(mentions=mentions, text=text_tokens, entities=entities, epochs=epochs)
+        machine = find_gpu(gpu, tflops, bandwidth, memory)
+        there = Data()
+        data = Data(
+            mentions=mentions,
+            docs=docs or max(1, round(mentions * there.docs / there.mentions)),
+            dev_mentions=dev_mentions,
+            text=text_tokens,
+            entities=entities,
+            epochs=epochs,
+        )
         found = estimate(read_plan(config, component), machine, data, model_config)
         typer.echo("\n".join(lines(found, machine, data)))

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from spacy_gemel.language.loading import torch_dtype
+from spacy_gemel.language.quantization import SETTINGS, quantized_dtype
 from spacy_gemel.sizing.gpus import Gpu
 from spacy_gemel.sizing.memory import (
     KEPT_EMBEDDINGS,
@@ -21,6 +25,7 @@ from spacy_gemel.sizing.models import (
     read_model_config,
 )
 from spacy_gemel.sizing.plan import Plan
+from spacy_gemel.sizing.quantized import quantize
 from spacy_gemel.sizing.tracing import without_data
 from spacy_gemel.sizing.work import encoding, work_of
 
@@ -40,13 +45,16 @@ FP32 = 4
 class Data:
     """What the texts are like.
 
-    mentions: of the training set. text: tokens of a demonstration, its question and answer included, its visual prefix
-    not; of the query as many. name: tokens of a name and its end. entities: of the knowledge base.
-    epochs: where the plan does not say.
-    The defaults are WikiDiverse's: 166 characters a demonstration, at 3.5 a token.
+    mentions, docs: of the training set. dev_mentions: of the dev data. text: tokens of a demonstration, its question
+    and answer included, its visual prefix not; of the query as many. name: tokens of a name and its end. entities: of
+    the knowledge base. epochs: where the plan does not say.
+    The defaults are WikiDiverse's, as `convert` writes it (benchmarks/results/converters.json): 166 characters a
+    demonstration, at 3.5 a token.
     """
 
-    mentions: int = 11_173
+    mentions: int = 11_098
+    docs: int = 5_565
+    dev_mentions: int = 1_617
     text: int = 48
     name: int = 6
     entities: int = 6_000_000
@@ -60,6 +68,8 @@ class Estimate:
     parameters: of the language model. training, linking: the most memory of either on the GPU, all weights included.
     cache: of linking, the keys and values of a batch. activations: of training, what the passes take beside weights.
     prompt, training_prompt: tokens. rows, training_rows: prompts at once. trie: on disk and mapped, not on the GPU.
+    training_hours: without the evaluations on dev data. evaluation_hours: of one of them. evaluations: how many there
+    are while training; None where the config does not tell.
     """
 
     parameters: int
@@ -80,7 +90,9 @@ class Estimate:
     operations_mention: float
     operations_step: float
     training_hours: float
-    epochs: int
+    evaluation_hours: float
+    evaluations: int | None
+    epochs: float
     mentions_per_second: float
 
 
@@ -92,7 +104,7 @@ def estimate(plan: Plan, gpu: Gpu, data: Data | None = None, model_config: Path 
     data = data or Data()
     linker = plan.linker
     block = linker["language_model"]
-    dtype = torch_dtype(block.get("dtype"))
+    dtype, quantization = _dtype(block), block.get("quantization")
     prompt, learned = (
         (shown + 1) * (data.text + plan.prefix_length) for shown in (plan.demonstrations, plan.training_demonstrations)
     )
@@ -100,9 +112,11 @@ def estimate(plan: Plan, gpu: Gpu, data: Data | None = None, model_config: Path 
     room = beams * longest
     rows, training_rows = rows_of(budget, prompt + room), rows_of(budget, learned)
     with without_data():
-        config = read_model_config(block["name"], plan.folder, model_config)
+        config = read_model_config(block["name"], plan.folder, "language_model", model_config)
         model = build_language_model(config, dtype)
-        work, weights = work_of(model), bytes_of(model.model)
+        work, parameters = work_of(model), parameters_of(model.model)
+        quantized = quantize(model.model, quantization) if quantization is not None else 0
+        weights = bytes_of(model.model)
         sentences = build_sentence_encoder(plan)
         # Batches are as full as they may be.
         filled = max(prompt, budget // rows - room)
@@ -117,16 +131,19 @@ def estimate(plan: Plan, gpu: Gpu, data: Data | None = None, model_config: Path 
     vision = encoding(encoder) if encoder else 0.0
     per_mention = work.reading(prompt) + PASSES * work.extending(beams, prompt) + vision
     per_step = work.learning(learned + data.name, data.name)
-    rate = gpu.rate(block.get("dtype"))
-    seeing = vision / gpu.rate(linker["vision_encoder"].get("dtype"))
+    rate = gpu.rate(dtype)
+    seeing = vision / gpu.rate(torch_dtype(linker["vision_encoder"].get("dtype")))
     least = SECONDS_PER_LAYER * work.layers
     read = max(rows * work.reading(prompt) / rate, least)
     cache = rows * work.cached * dtype.itemsize * (filled + room)
-    step = max(rows * work.extending(beams, prompt) / rate, (weights + cache) / (1e9 * gpu.bandwidth), least)
-    epochs = plan.epochs or data.epochs
+    # Four bits are written out, and read again, in full.
+    moved = weights + cache + (2 * quantized * dtype.itemsize if quantization == "4bit" else 0)
+    step = max(rows * work.extending(beams, prompt) / rate, moved / (1e9 * gpu.bandwidth), least)
+    speed = 1 / ((read + PASSES * step) / rows + seeing + HOST_SECONDS)
+    epochs = plan.training.passes(data.docs, data.epochs)
     stepping = max(per_step / rate, 3 * least / training_rows)
     return Estimate(
-        parameters=parameters_of(model.model),
+        parameters=parameters,
         language_model=weights,
         encoder=held[1],
         retriever=held[2],
@@ -144,9 +161,17 @@ def estimate(plan: Plan, gpu: Gpu, data: Data | None = None, model_config: Path 
         operations_mention=per_mention,
         operations_step=per_step,
         training_hours=data.mentions * (epochs * (stepping + HOST_SECONDS) + seeing) / 3600,
+        evaluation_hours=data.dev_mentions / speed / 3600,
+        evaluations=plan.training.evaluations(data.docs, data.epochs),
         epochs=epochs,
-        mentions_per_second=1 / ((read + PASSES * step) / rows + seeing + HOST_SECONDS),
+        mentions_per_second=speed,
     )
+
+
+def _dtype(block: dict[str, Any]) -> torch.dtype:
+    """The type of what is not quantized of a language model, as language.loading chooses it."""
+    named, quantization = block.get("dtype"), block.get("quantization")
+    return quantized_dtype(quantization) if named is None and quantization in SETTINGS else torch_dtype(named)
 
 
 def trie_bytes(entities: int, vocabulary: int) -> int:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 UTILISATION = 0.5
 """Share of a data sheet's operations per second that large matrix products reach: an assumption."""
 BANDWIDTH_UTILISATION = 0.7
@@ -21,9 +23,9 @@ class Gpu:
     tflops_fp32: float
     bandwidth: float
 
-    def rate(self, dtype: str | None) -> float:
-        """Operations per second in a type as a config names it."""
-        return 1e12 * (self.tflops_fp32 if dtype in (None, "float32") else self.tflops)
+    def rate(self, dtype: torch.dtype) -> float:
+        """Operations per second in a type."""
+        return 1e12 * (self.tflops_fp32 if dtype == torch.float32 else self.tflops)
 
 
 def _sheet(name: str, memory: float, tflops: float, tflops_fp32: float, bandwidth: float) -> Gpu:
@@ -38,25 +40,40 @@ GPUS = {
     "a100": _sheet("A100 SXM, 80 GB", 80, 312, 19.5, 2039),
     "h100": _sheet("H100 SXM, 80 GB", 80, 989, 67, 3350),
 }
+DEFAULT = "rtx-4060"
 
 
-def find_gpu(name: str, tflops: float | None = None, bandwidth: float | None = None) -> Gpu:
-    """A GPU of `GPUS`; sustained figures of the user's own take the place of its.
+def find_gpu(
+    name: str | None = None,
+    tflops: float | None = None,
+    bandwidth: float | None = None,
+    memory: float | None = None,
+) -> Gpu:
+    """A GPU of `GPUS`, or one that is told by its figures.
 
-    Raises ValueError for a name that is not there.
+    name: None for DEFAULT, or, with figures, for a GPU that nothing else is known of. tflops, bandwidth: sustained;
+    with a name of GPUS they take the place of its own, otherwise both are needed. memory: GiB, in place of its own.
+    Raises ValueError where the figures are not known.
     """
-    if name not in GPUS:
+    if name in GPUS or (name is None and tflops is None and bandwidth is None):
+        gpu = GPUS[name or DEFAULT]
+    elif tflops is not None and bandwidth is not None:
+        gpu = Gpu(name or "a GPU", None, tflops, tflops, bandwidth)
+    elif name is None:
         raise ValueError(
-            f"No GPU is called {name!r} here: choose from {', '.join(GPUS)}, or give --tflops, --bandwidth"
+            "--tflops and --bandwidth tell of a GPU together: give both, or name with --gpu the one whose other "
+            f"figures to take ({', '.join(GPUS)})"
         )
-    gpu = GPUS[name]
-    if tflops is None and bandwidth is None:
-        return gpu
-    own = [f"{tflops:g} TFLOP/s"] if tflops else []
-    own += [f"{bandwidth:g} GB/s"] if bandwidth else []
+    else:
+        raise ValueError(
+            f"No GPU is called {name!r} here: choose from {', '.join(GPUS)}, or give its --tflops, --bandwidth and "
+            "--memory"
+        )
+    own = [f"{tflops:g} TFLOP/s"] if tflops is not None else []
+    own += [f"{bandwidth:g} GB/s"] if bandwidth is not None else []
     return Gpu(
-        f"{gpu.name}, at {' and '.join(own)}",
-        gpu.memory,
+        f"{gpu.name} at {' and '.join(own)}" if own else gpu.name,
+        gpu.memory if memory is None else memory,
         tflops or gpu.tflops,
         tflops or gpu.tflops_fp32,
         bandwidth or gpu.bandwidth,

@@ -13,7 +13,7 @@ import torch
 from spacy_gemel.language.causal_lm import CausalLM
 from spacy_gemel.language.loading import dtype_argument, torch_dtype
 from spacy_gemel.paths import resolve
-from spacy_gemel.sizing.known import MODELS
+from spacy_gemel.sizing.known import KNOWN
 
 if TYPE_CHECKING:
     from spacy_gemel.language.tokenizer import NameTokenizer
@@ -44,14 +44,16 @@ def bytes_of(model: torch.nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
-def read_model_config(name: str, folder: Path, given: Path | None = None) -> Any:
+def read_model_config(name: str, folder: Path, block: str, given: Path | None = None) -> Any:
     """The transformers config of a model: of a file that is given, a local folder, a known name, the hub's cache.
 
-    folder: where relative names are looked for first. given: a config.json.
+    folder: where relative names are looked for first. block: of the config that names the model, one of KNOWN. given: a
+    config.json.
     Raises ValueError, with what to do, where it is none of these; nothing goes to the network.
     """
     import transformers
 
+    known = KNOWN[block]
     local = resolve(name, [folder])
     if given is not None or local.is_dir():
         file = given or local / "config.json"
@@ -59,15 +61,19 @@ def read_model_config(name: str, folder: Path, given: Path | None = None) -> Any
             content = json.loads(file.read_text(encoding="utf8"))
         except (OSError, ValueError) as error:
             raise ValueError(f"{file}: no config.json of a model can be read there: {error}") from error
-    elif name in MODELS:
-        content = MODELS[name]
+    elif name in known:
+        content = known[name]
     else:
         try:
             return transformers.AutoConfig.from_pretrained(name, local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
+            how = (
+                "download its config.json, and give it with --model-config"
+                if block == "language_model"
+                else f"put its config.json into a folder, and name that folder in {block}.name"
+            )
             raise ValueError(
-                f"The shape of {name!r} is not known here: download its config.json, and give it with --model-config "
-                f"(known without: {', '.join(MODELS)})"
+                f"The shape of {name!r} is not known here: {how} (known without: {', '.join(known)})"
             ) from error
     try:
         kind = content["model_type"]
@@ -78,22 +84,45 @@ def read_model_config(name: str, folder: Path, given: Path | None = None) -> Any
 
 
 def build_language_model(config: Any, dtype: torch.dtype) -> CausalLM:
-    """The language model of a transformers config, in `without_data`; it has no tokenizer."""
+    """The language model of a transformers config, in `without_data`; it has no tokenizer.
+
+    Raises ValueError for a config of something else.
+    """
     import transformers
 
     options: dict[str, Any] = {dtype_argument(transformers.__version__): dtype}
-    model = transformers.AutoModelForCausalLM.from_config(config, **options)
+    try:
+        model = transformers.AutoModelForCausalLM.from_config(config, **options)
+    except ValueError as error:  # which goes on with all two hundred that it knows
+        raise ValueError(
+            f"language_model: a config.json with model_type {config.model_type!r} is none of a causal language model; "
+            "--model-config takes the language model's, no other part's"
+        ) from error
     return CausalLM(model, cast("NameTokenizer", None), name=config.model_type)
 
 
 def build_sentence_encoder(plan: "Plan") -> torch.nn.Module | None:
     """The retriever's model, in fp32 as it is loaded, in `without_data`; None for a retriever without one."""
-    import transformers
-
     if plan.retriever is None or not plan.retriever["@misc"].startswith("spacy_gemel.SentenceTransformerRetriever"):
         return None
-    config = read_model_config(plan.retriever["name"], plan.folder)
-    return cast(torch.nn.Module, transformers.AutoModel.from_config(config))
+    return _build("retriever", plan.retriever["name"], plan.folder, "input_ids")
+
+
+def _build(block: str, name: str, folder: Path, reads: str) -> torch.nn.Module:
+    """The model that a block of the config names. reads: its main input. Raises ValueError where it reads another."""
+    import transformers
+
+    config = read_model_config(name, folder, block)
+    wrong = f"{block}: {name!r} (model_type {config.model_type!r}) is no model that reads {reads}"
+    try:
+        model = transformers.AutoModel.from_config(config)
+    except ValueError as error:
+        raise ValueError(wrong) from error
+    if reads == "pixel_values" and hasattr(model, "vision_model"):  # of a whole CLIP or SigLIP, as vision.encoder
+        model = model.vision_model
+    if model.main_input_name != reads:
+        raise ValueError(wrong)
+    return cast(torch.nn.Module, model)
 
 
 def build_encoder(plan: "Plan") -> Encoder:
@@ -105,10 +134,8 @@ def build_encoder(plan: "Plan") -> Encoder:
         if block["@misc"].startswith("spacy_gemel.OpenCLIP"):
             model, size = _open_clip(block, plan.folder)
         else:
-            import transformers
-
-            config = read_model_config(block["name"], plan.folder)
-            model, size = transformers.AutoModel.from_config(config), getattr(config, "image_size", 224)
+            model = _build("vision_encoder", block["name"], plan.folder, "pixel_values")
+            size = getattr(cast(Any, model).config, "image_size", 224)
     model = model.to(dtype).requires_grad_(False).eval()
     size = size if isinstance(size, int) else size[0]
     with torch.no_grad():

@@ -1,24 +1,66 @@
 """What a config says that decides sizes."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spacy_gemel.linker import DEFAULT_CONFIG
+from spacy_gemel.pipelines import FACTORY
 
-_FACTORY = "gemel_linker"
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How long a config trains; None where it does not say.
+
+    epochs: its max_epochs. steps: its max_steps. batch: docs of an update, None for a batcher that does not count docs.
+    eval_frequency: updates from one evaluation on dev data to the next.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    batch: int | None = None
+    eval_frequency: int | None = None
+
+    def updates(self, docs: int, epochs: int) -> int | None:
+        """Updates of a training on so many docs; None where it does not follow.
+
+        epochs: where the config limits neither epochs nor steps. spaCy takes fewer docs for the last update of an
+        epoch, and one update more than max_steps.
+        """
+        limits = [] if self.steps is None else [self.steps + 1]
+        epochs_told = self.epochs or (epochs if self.steps is None else None)
+        if epochs_told and self.batch:
+            limits.append(epochs_told * math.ceil(docs / self.batch))
+        return min(limits, default=None)
+
+    def passes(self, docs: int, epochs: int) -> float:
+        """Epochs of a training on so many docs, the last one perhaps in part. epochs: where it does not follow."""
+        told = self.epochs or epochs
+        updates = self.updates(docs, epochs)
+        if self.steps is None or self.batch is None or updates is None:
+            return told
+        seen = updates * self.batch / docs
+        return min(seen, self.epochs) if self.epochs else seen
+
+    def evaluations(self, docs: int, epochs: int) -> int | None:
+        """Evaluations on dev data, the one after the first update counted; None where their number does not follow."""
+        updates = self.updates(docs, epochs)
+        if updates is None or self.eval_frequency is None:
+            return None
+        return math.ceil(updates / self.eval_frequency)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A linker's block of a config, its defaults filled in, and how it is trained.
 
-    linker: the block. epochs: None where the config counts steps. folder: where the config lies.
+    linker: the block. folder: where the config lies.
     """
 
     linker: dict[str, Any]
-    epochs: int | None
     folder: Path
+    training: Training = Training()
 
     @property
     def demonstrations(self) -> int:
@@ -59,13 +101,26 @@ def read_plan(config: Path, component: str | None = None) -> Plan:
         read = util.load_config(file, interpolate=True)
     except ValueError as error:
         raise ValueError(f"{file}: this is no config that spaCy can read: {error}") from error
-    linkers = {n: block for n, block in read.get("components", {}).items() if block.get("factory") == _FACTORY}
+    linkers = {n: block for n, block in read.get("components", {}).items() if block.get("factory") == FACTORY}
     if component is not None and component not in linkers:
-        raise ValueError(f"{file}: no {_FACTORY} is called {component!r} there ({', '.join(linkers) or 'none'} is)")
+        raise ValueError(f"{file}: no {FACTORY} is called {component!r} there ({', '.join(linkers) or 'none'} is)")
     if component is None and len(linkers) != 1:
         found = f"several ({', '.join(linkers)}): choose one with --component" if linkers else "none"
-        raise ValueError(f"{file}: one {_FACTORY} is needed, and there is {found}")
+        raise ValueError(f"{file}: one {FACTORY} is needed, and there is {found}")
     block = linkers[component or next(iter(linkers))]
     # merged one by one: a block of another registered name has none of the default's settings
     filled = Config({"linker": DEFAULT_CONFIG}).merge({"linker": {k: v for k, v in block.items() if k != "factory"}})
-    return Plan(dict(filled["linker"]), read.get("training", {}).get("max_epochs") or None, file.parent)
+    return Plan(dict(filled["linker"]), file.parent, _training(read.get("training", {})))
+
+
+def _training(block: dict[str, Any]) -> Training:
+    batcher = block.get("batcher", {})
+    size = batcher.get("size") if batcher.get("@batchers") == "spacy.batch_by_sequence.v1" else None
+    epochs = block.get("max_epochs") or None
+    return Training(
+        # -1 streams the docs, without an end
+        epochs if epochs is None or epochs > 0 else None,
+        block.get("max_steps") or None,
+        size if isinstance(size, int) else None,
+        block.get("eval_frequency") or None,
+    )

@@ -22,9 +22,10 @@ def lines(found: Estimate, gpu: Gpu, data: Data) -> list[str]:
             f"{_operations(found.operations_mention)}, {_operations(found.operations_step)}",
         ),
         (
-            f"training, {data.mentions:,} mentions x {found.epochs} epochs",
+            f"training, {data.mentions:,} mentions x {found.epochs:.2g} epochs",
             f"{found.training_hours:.1f} hours ({gpu.name})",
         ),
+        _evaluations(found, gpu, data),
         ("linking", f"{found.mentions_per_second:.1f} mentions per second ({gpu.name})"),
     ]
     width = max(len(label) for label, _ in rows)
@@ -35,6 +36,14 @@ def lines(found: Estimate, gpu: Gpu, data: Data) -> list[str]:
         # A tenth is left for the display and for what torch's allocator cannot use.
         told.append(f"{'fits' if most <= 0.9 * gpu.memory else 'does NOT fit'}: {share}")
     return told
+
+
+def _evaluations(found: Estimate, gpu: Gpu, data: Data) -> tuple[str, str]:
+    mentions = f"{data.dev_mentions:,} mentions"
+    if found.evaluations is None:
+        return f"each evaluation, {mentions}", f"{found.evaluation_hours:.1f} hours ({gpu.name})"
+    hours = found.evaluations * found.evaluation_hours
+    return f"{found.evaluations} evaluations, {mentions} each", f"{hours:.1f} hours ({gpu.name})"
 
 
 def _gib(size: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 import torch
 import transformers
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ from spacy_gemel.language.tokenizer import NameEnd, NameTokenizer, load_tokenize
 from spacy_gemel.prompt.template import demonstration_text, query_text
 from spacy_gemel.search.beam import beam_search
 from spacy_gemel.search.names import TrieNames
-from tests.pipeline import COLOURS, entity_id, make_doc, make_kb, make_pipeline, picture
+from tests.pipeline import COLOURS, entity_id, example, make_config, make_doc, make_kb, make_pipeline, picture
 from tests.search.test_beam import BEAMS, reference
 from tests.tiny import NAMES
 from tests.tokenizer_types import END_OF_TEXT, TYPES
@@ -58,6 +59,7 @@ FAMILIES = {
     "Llama-2": Family("llama", "LlamaForCausalLM", "LlamaConfig", GROUPED),
     "Llama-3": Family("llama3", "LlamaForCausalLM", "LlamaConfig", GROUPED, newline=False),
     "Mistral": Family("llama", "MistralForCausalLM", "MistralConfig", {**GROUPED, "sliding_window": None}),
+    "SmolLM2": Family("smollm", "LlamaForCausalLM", "LlamaConfig", {**GROUPED, "tie_word_embeddings": True}),
     "Qwen2": Family("qwen", "Qwen2ForCausalLM", "Qwen2Config", {**GROUPED, "tie_word_embeddings": True}, newline=False),
     "Qwen3": Family("qwen", "Qwen3ForCausalLM", "Qwen3Config", GROUPED, newline=False),
     "Gemma": Family("gemma", "GemmaForCausalLM", "GemmaConfig", GROUPED),
@@ -159,7 +161,7 @@ def test_special_tokens_of_a_caption_stay_letters(tokenizer: NameTokenizer) -> N
     assert raw.eos_token_id in raw(caption, add_special_tokens=False)["input_ids"]
 
 
-@pytest.mark.parametrize("family", ["GPT-2", "OPT-350m", "Pythia", "Llama-2", "Llama-3", "Qwen2", "Gemma"])
+@pytest.mark.parametrize("family", ["GPT-2", "OPT-350m", "Pythia", "SmolLM2", "Llama-2", "Llama-3", "Qwen2", "Gemma"])
 def test_where_a_name_ends(family: str, tmp_path: Path) -> None:
     """A newline, unless punctuation takes it along (")" ends half of all titles): that is said, not guessed."""
     tokenizer = save_tokenizer(FAMILIES[family].kind, tmp_path)
@@ -173,6 +175,24 @@ def test_where_a_name_ends(family: str, tmp_path: Path) -> None:
     else:
         with pytest.raises(ValueError, match=r'joins the newline after a name.*set name_end = "eos"'):
             tokenizer.end_id("newline")
+
+
+def test_an_end_that_cannot_be_is_said_before_the_images_are_read(models: Path, tmp_path: Path) -> None:
+    """Encoding the images of a training set takes minutes; one that cannot be read would be warned of meanwhile."""
+    save_family(FAMILIES["Qwen2"], tmp_path / "language_model")
+    for other in ("vision_encoder", "sentence_encoder"):
+        (tmp_path / other).symlink_to(models / other)
+    nlp = spacy.blank("en")
+    nlp.add_pipe("gemel_linker", config=make_config(tmp_path, name_end="newline"))
+    path = str(make_kb(tmp_path, tmp_path))
+    nlp.config["initialize"]["components"]["gemel_linker"] = {
+        "kb_loader": {"@misc": "spacy_gemel.KBFromDisk.v1", "path": path}
+    }
+    seen = example(nlp, "A photo of Mercury.", "Mercury", "Mercury (planet)", "nowhere.png")
+    with warnings.catch_warnings(record=True) as told, pytest.raises(ValueError, match='set name_end = "eos"'):
+        warnings.simplefilter("always")
+        nlp.initialize(lambda: [seen])
+    assert [str(warning.message) for warning in told if "nowhere.png" in str(warning.message)] == []
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -50,7 +50,7 @@ def both(request: pytest.FixtureRequest) -> Both:
 
 
 def learn(model: CausalLM, rows: int = ROWS) -> None:
-    prompts = [torch.randn(PROMPT, model.width).requires_grad_() for _ in range(rows)]
+    prompts = [torch.randn(PROMPT, model.width, dtype=model.dtype).requires_grad_() for _ in range(rows)]
     (model.name_loss(prompts, [[0] * NAME] * rows).sum() / rows).backward()
 
 
