@@ -33,7 +33,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["spacy_gemel", "spacy_gemel.*"]),
-    package_data={"spacy_gemel": ["py.typed", "evaluation/*.html"]},
+    package_data={"spacy_gemel": ["py.typed", "evaluation/*.html", "experiments/*.html"]},
     install_requires=[
         "spacy>=3.8,<4.0",
         "srsly>=2.4.5,<3.0",

@@ -7,8 +7,9 @@ from pathlib import Path
 
 
 @contextmanager
-def held(lock: Path, message: str) -> Iterator[None]:
-    """Hold a lock file for the length of a with block; the lock of a process that is killed goes with it.
+def held(lock: Path, message: str) -> Iterator[int]:
+    """Hold a lock file for the length of a with block, which gets its descriptor; the lock of a process that is killed
+    goes with it. A command that is started with the descriptor (`pass_fds`) holds the lock as long as it lives.
 
     The file stays: taking it away would let a third process lock another one. Raises ValueError with the message
     where another process holds it.
@@ -24,4 +25,4 @@ def held(lock: Path, message: str) -> Iterator[None]:
                 raise ValueError(message) from None
             except OSError:
                 pass  # a file system without locks
-        yield
+        yield file.fileno()

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 from thinc.api import Config
+from typer.testing import CliRunner
 from weasel.util import load_project_config
 
 from benchmarks import experiments
 from scripts.swap_block import main as swap_block
+from spacy_gemel.cli import app
+from spacy_gemel.experiments.grid import read_grid
 
 ROOT = Path(__file__).parent.parent
+PAPER = {"vars.experiments": "configs/experiments-paper.yml"}
 SETTINGS = ["full", "no-image", "no-demonstrations", "random", "bm25", "dense", "unconstrained"]
 
 
@@ -65,10 +69,49 @@ def test_experiments_make_what_the_benchmark_keeps(
     (made / "experiments.json").write_text('{"tables": []}')
     (made / "experiments.md").write_text("# Tables\n")
     monkeypatch.setattr(experiments, "describe_machine", lambda: {"cores": 2})
-    experiments.keep(made, tmp_path / "results")
+    experiments.keep(made, tmp_path / "results", 2100.5)
     assert (tmp_path / "results" / "experiments.md").read_text() == "# Tables\n"
     kept = json.loads((tmp_path / "results" / "experiments.json").read_text())
-    assert kept == {"command": experiments.COMMAND, "tables": [], "machine": {"cores": 2}}
+    assert kept == {"command": experiments.COMMAND, "tables": [], "wall_seconds": 2100.5, "machine": {"cores": 2}}
+
+
+def test_the_wall_time_is_that_of_a_run_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "ROOT", tmp_path)
+    monkeypatch.setattr(experiments, "describe_machine", dict)
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+
+    def pretend(words: list[str], **others: Any) -> None:
+        trial = tmp_path / experiments.OUT / "trials" / "full-42.json"
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.write_text("{}")
+        (tmp_path / experiments.OUT / "experiments.json").write_text('{"tables": []}')
+        (tmp_path / experiments.OUT / "experiments.md").write_text("# Tables\n")
+
+    monkeypatch.setattr(experiments.subprocess, "run", pretend)
+    kept = tmp_path / "benchmarks" / "results" / "experiments.json"
+    for arguments, in_one_go in (([], True), ([], False), (["--fresh"], True)):
+        experiments.main(arguments)
+        assert (json.loads(kept.read_text())["wall_seconds"] is not None) == in_one_go
+
+
+def test_the_grids_step_leaves_a_grid_its_own_values(commands: dict[str, dict[str, Any]]) -> None:
+    """Any option for them would take their place: a row could then be measured with another model than it says."""
+    [script] = commands["grid"]["script"]
+    given = {word for word in script.split() if word.startswith("--")}
+    assert given == {"--output", "--gpu-id"}
+
+
+def test_the_papers_grid_through_the_project(tmp_path: Path) -> None:
+    """With the project's own vars it links with the paper's config and data, not with the mini world's."""
+    command = next(c for c in load_project_config(ROOT, overrides=PAPER)["commands"] if c["name"] == "grid")
+    words = command["script"][0].split()[3:]
+    words[words.index("--output") + 1] = str(tmp_path / "out")
+    done = CliRunner().invoke(app, [*words, "--dry-run"])
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert any("language-OPT-6.7B" in line for line in lines)
+    grid = read_grid(ROOT / words[1])
+    assert (grid.paths["config"].name, grid.tail_share) == ("paper.cfg", 0.05)
 
 
 def test_the_ablations_train_for_the_same_steps(commands: dict[str, dict[str, Any]]) -> None:

@@ -11,6 +11,8 @@ from spacy_gemel.commands.linking import GpuId
 
 Data = Annotated[Path | None, typer.Option(help="In place of the grid's.")]
 
+_INTERRUPTED = "interrupted; the same command goes on with the trials that are left"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -39,13 +41,21 @@ def experiments(
     steps: Annotated[int | None, typer.Option(help="A try: so many training steps.", min=1)] = None,
     limit: Annotated[int, typer.Option(help="A try: so many test docs, 0 for all.", min=0)] = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would run and how long; run nothing.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the trials that are kept.")] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Forget first what is kept of the tables that are run (--only): their trials' figures, their "
+            "trainings, and the knowledge bases built for these. Other tables' figures stay.",
+        ),
+    ] = False,
     gpu_id: GpuId = -1,
 ) -> None:
     """Train and measure a grid of settings and fill its tables; goes on where it was interrupted.
 
     A trial runs again only when its config, models, data, knowledge base or settings have changed; after a change of
-    the package's own code or of the libraries, give --fresh. Exit code 1 where a trial failed.
+    the package's own code or of the libraries, give --fresh. Exit code 1 where a trial failed, 130 after an interrupt;
+    the tables are written all the same, with what is there.
     """
     with one_line_errors():
         from dataclasses import replace
@@ -61,19 +71,21 @@ def experiments(
         tables = plan.only(only or ())
         lab = run.make_lab(plan, output, steps=steps, limit=limit, gpu_id=gpu_id)
         if dry_run:
-            typer.echo("\n".join(run.describe(lab, tables)))
+            typer.echo("\n".join(run.describe(lab, tables, fresh=fresh)))
             return
         # a kill is an interrupt: the training that is under way is ended, too
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        if fresh:
-            run.forget(lab)
         try:
-            results = run.run_grid(lab, tables)
-        except KeyboardInterrupt:
-            typer.echo("interrupted; the same command goes on with the trials that are left", err=True)
+            results = run.run_grid(lab, tables, fresh=fresh)
+        except KeyboardInterrupt:  # before the first trial, or twice
+            typer.echo(_INTERRUPTED, err=True)
             raise typer.Exit(130) from None
         paths = write_results(results, lab.output)
     typer.echo("wrote " + ", ".join(str(path) for path in paths))
     if results["failed"]:
         typer.echo(f"error: {len(results['failed'])} trials failed: {', '.join(results['failed'])}", err=True)
+    if results["interrupted"]:
+        typer.echo(_INTERRUPTED, err=True)
+        raise typer.Exit(130)
+    if results["failed"]:
         raise typer.Exit(1)

@@ -1,7 +1,7 @@
 """`peer`: what a linker without a language model scores on the same data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,14 +28,26 @@ def peer(
     dev: Annotated[
         Path | None, typer.Option(metavar="DEV.spacy", help="entity_linker: keep the epoch that is best on these.")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="entity_linker: passes over the training docs.", min=1)] = 10,
-    seed: Annotated[int, typer.Option(help="entity_linker: of its weights and the order of docs.", min=0)] = 0,
-    vector_length: Annotated[int, typer.Option(help="entity_linker: of the entities' vectors.", min=1)] = 300,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            help="entity_linker: choose the epoch on this share of the training texts, then train on all.", max=0.9
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="entity_linker: passes over the training docs.  [default: 10]", min=1)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="entity_linker: of its weights and the order of docs.  [default: 0]", min=0)
+    ] = None,
+    vector_length: Annotated[
+        int | None, typer.Option(help="entity_linker: of the entities' vectors.  [default: 300]", min=1)
+    ] = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="entity_linker: sentence encoder of the descriptions, in place of a random projection."),
     ] = None,
-    lang: Annotated[str, typer.Option(help="entity_linker: spaCy language.")] = "en",
+    lang: Annotated[str, typer.Option(help="spaCy's language of the data.")] = "en",
     tail_share: Annotated[
         float, typer.Option(help="Share of all counts that the tail's entities hold.", min=0.0, max=1.0)
     ] = 0.05,
@@ -45,28 +57,28 @@ def peer(
     """Measure a simpler linker on the same data: METRICS.json and METRICS.mentions.jsonl as evaluate writes them.
 
     shortcut: the most frequent training entity for the mention, else the entity of that name. alias: the entity that
-    bears the mention as name or alias. entity_linker: spaCy's, trained on the same examples with the same aliases.
+    bears the mention as name or alias, compared as Wikipedia's titles are (the first letter's case does not count,
+    underscores are blanks). entity_linker: spaCy's, trained on the same examples with the same aliases; its prior alone
+    and the share of golds among its candidates are in the settings of METRICS.json.
     """
     with one_line_errors():
+        from dataclasses import replace
+
         from spacy_gemel.evaluation.runner import write_evaluation
         from spacy_gemel.evaluation.summary import summary
-        from spacy_gemel.peers.runner import PeerOptions, evaluate_peer
-        from spacy_gemel.peers.spacy_linker import LinkerOptions
+        from spacy_gemel.peers.kinds import check_options
+        from spacy_gemel.peers.options import LinkerOptions, PeerOptions
+        from spacy_gemel.peers.runner import evaluate_peer
 
         for path in output:
             if path.suffix != ".json":
                 raise ValueError(f"{path}: the output must end in .json")
-        options = PeerOptions(
-            ignore_case=ignore_case,
-            lang=lang,
-            dev=dev,
-            linker=LinkerOptions(
-                epochs=epochs, seed=seed, vector_length=vector_length, encoder=encoder, progress=not quiet
-            ),
-            tail_share=tail_share,
-            limit=limit,
-            progress=not quiet,
-        )
+        told: dict[str, Any] = {"epochs": epochs, "seed": seed, "vector_length": vector_length, "encoder": encoder}
+        of_linker = {name: value for name, value in told.items() if value is not None}
+        others = {"ignore_case": ignore_case or None, "dev": dev, "held_out": held_out}
+        check_options(kind, [*(name for name, value in others.items() if value is not None), *of_linker])
+        linker = replace(LinkerOptions(progress=not quiet), **of_linker)
+        options = PeerOptions(ignore_case, lang, dev, held_out or 0.0, linker, tail_share, limit, not quiet)
         try:
             metrics, results = evaluate_peer(kind, train, test, kb, options)
         except KeyboardInterrupt:

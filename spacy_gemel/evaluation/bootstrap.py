@@ -3,6 +3,10 @@
 The outcomes are right and wrong only, so a resample is a draw from the binomial or multinomial distribution
 with the observed shares: the same distribution as drawing mentions one by one, at a cost that does not grow
 with them.
+
+Where all mentions went alike every resample is the sample itself, as if a handful of mentions settled it. An accuracy
+of 0 or 1 has Wilson's score interval instead (Wilson 1927), which tells how many mentions there were. A difference of
+two settings that went alike on every mention stays 0 from 0 to 0: often they are one setting.
 """
 
 from collections.abc import Sequence
@@ -14,15 +18,24 @@ from numpy.typing import NDArray
 SEED = 0
 RESAMPLES = 10_000
 _COUNTS_AT_ONCE = 4_000_000
+_Z = 1.959963984540054  # of the normal distribution's 97.5 %
 
 
 def accuracy_interval(correct: int, n: int, *, seed: int = SEED) -> tuple[float, float] | None:
     """The 95 % interval of correct / n; None for no mention at all."""
     if not n:
         return None
+    if correct in (0, n):
+        return _wilson(correct / n, n)
     draws = np.random.default_rng(seed).binomial(n, correct / n, size=RESAMPLES) / n
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share that is 0 or 1 among n mentions."""
+    reach = _Z**2 / (n + _Z**2)
+    return (0.0, reach) if share == 0 else (1 - reach, 1.0)
 
 
 def paired_difference(
@@ -63,13 +76,19 @@ def seeds_and_mentions_interval(terms: Sequence[Term], *, seed: int = SEED) -> t
     """The sum of the terms' signed accuracies, each the mean over seeds and mentions, and its 95 % interval.
 
     Seeds and mentions are resampled apart (Owen 2007, "The pigeonhole bootstrap"), and alike for all terms, so that
-    what is compared stays paired. Raises ValueError where there is no term or their shapes do not agree; None where a
-    term has no mention. A resample in which one has none is left out.
+    what is compared stays paired. One accuracy that is 0 or 1 with every seed has Wilson's interval over its mentions:
+    seeds that agree are no mentions more. Raises ValueError where there is no term or their shapes do not agree; None
+    where a term has no mention. A resample in which one has none is left out.
     """
     right, kept = _line_up(terms)
     if not kept.any(axis=1).all():
         return None
     number, seeds, n = right.shape
+    if number == 1 and terms[0].sign == 1:
+        shown = right[0][:, kept[0]]
+        if shown.all() or not shown.any():
+            share = float(shown[0, 0])
+            return share, *_wilson(share, shown.shape[1])
     # Mentions that went alike in every term are one kind, drawn together.
     kinds, times = np.unique(np.concatenate([right.reshape(-1, n), kept]), axis=1, return_counts=True)
     right = kinds[: number * seeds].reshape(number, seeds, -1).astype(np.float64)  # (terms, seeds, kinds)

@@ -10,6 +10,7 @@ from spacy_gemel.evaluation.bootstrap import paired_difference
 from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, read_mentions
 from spacy_gemel.evaluation.paper import REPORTED
 from spacy_gemel.golds import NIL
+from spacy_gemel.peers.kinds import KINDS
 
 REFERENCE = "full"
 _NEEDED = {"settings", "n", "accuracy", "low", "high", "nil", "mentions_per_second"}
@@ -34,18 +35,8 @@ KNOWN = {
     "bm25": Known("BM25 demonstrations", REPORTED["bm25"].figures),
     "dense": Known("Dense (SimCSE) demonstrations", REPORTED["simcse"].figures),
     "unconstrained": Known("Without the trie"),
-    "shortcut": Known("Shortcut"),
-    "alias": Known("Names and aliases"),
-    "entity_linker": Known("spaCy's entity_linker"),
 }
-"""By the stem of METRICS.json, in the table's order."""
-
-_PEERS = {
-    "shortcut": "text only, the most frequent training entity for the mention, else the entity of that name",
-    "alias": "text only, the entity with the mention as its name or alias",
-    "entity_linker": "text only, spaCy's entity_linker trained on the same examples",
-}
-"""What `python -m spacy_gemel peer` measures."""
+"""By the stem of METRICS.json, in the table's order; after them the peers, in theirs."""
 
 _RETRIEVERS = {
     "spacy_gemel.SentenceTransformerRetriever.v1": "sentence vectors",
@@ -67,6 +58,8 @@ class Run:
     @property
     def title(self) -> str:
         """The setting's name for a reader."""
+        if self.name in KINDS:
+            return KINDS[self.name].title
         return KNOWN[self.name].title if self.name in KNOWN else self.name
 
     @property
@@ -79,7 +72,8 @@ class Run:
         """The setting as the file itself has it, whatever the file is called."""
         settings = self.metrics["settings"]
         if peer := settings.get("peer"):
-            return _PEERS.get(peer, str(peer)) + (", ignoring case" if settings.get("ignore_case") else "")
+            ignore_case = bool(settings.get("ignore_case"))
+            return KINDS[peer].told(ignore_case=ignore_case) if peer in KINDS else str(peer)
         shown = settings.get("n_demonstrations")
         parts = ["image" if settings.get("use_image", True) else "text only"]
         if shown:
@@ -111,8 +105,8 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
         beside = mentions_path(path)
         name = path.stem if stems.count(path.stem) == 1 else path.as_posix()
         runs.append(Run(name, path, metrics, read_mentions(beside) if beside.is_file() else None))
-    order = list(KNOWN)
-    return sorted(runs, key=lambda run: order.index(run.name) if run.name in KNOWN else len(order))
+    order = [*KNOWN, *KINDS]
+    return sorted(runs, key=lambda run: order.index(run.name) if run.name in order else len(order))
 
 
 def reference_of(runs: Sequence[Run]) -> Run:

@@ -46,6 +46,7 @@ def summarise(
             "share_held": tail.held,
             "threshold": tail.threshold,
             "entities": tail.entities,
+            "counted": tail.counted,
         },
         "uncounted": part(lambda r: r.tail is None),
         "seen": part(lambda r: r.seen),

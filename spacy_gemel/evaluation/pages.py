@@ -6,13 +6,13 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-def templates() -> "Environment":
-    """The environment of the package's own templates."""
+def templates(room: str = "evaluation") -> "Environment":
+    """The environment of the templates that lie in one of the package's own folders."""
     # jinja2 comes with spaCy, but only pages need it
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("spacy_gemel", "evaluation"),
+        loader=PackageLoader("spacy_gemel", room),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

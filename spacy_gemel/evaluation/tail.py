@@ -16,13 +16,14 @@ class TailSplit:
 
     held: the share of all counts that the tail really holds, at most the `share` asked for, since entities
     with the same count are never parted. entities: how many are tail. An entity with count 0 is neither: a
-    KB's distractors were never counted, and say nothing about popularity.
+    KB's distractors were never counted, and say nothing about popularity. counted: how many were counted at all.
     """
 
     share: float
     threshold: int
     held: float
     entities: int
+    counted: int = 0
 
     def is_tail(self, count: int) -> bool | None:
         """Whether an entity with this count is tail; None for one that was never counted."""
@@ -37,6 +38,7 @@ def split_tail(counts: NDArray[np.int64], share: float) -> TailSplit:
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"the tail's share is {share}: it must be from 0 to 1")
     counts = np.asarray(counts, dtype=np.int64)
+    counted = int((counts > 0).sum())
     values, times = np.unique(counts[counts > 0], return_counts=True)  # (distinct,) ascending
     if not len(values):
         return TailSplit(share=share, threshold=0, held=0.0, entities=0)
@@ -44,6 +46,6 @@ def split_tail(counts: NDArray[np.int64], share: float) -> TailSplit:
     # a share such as 0.2 of a total of 10 is 2 exactly; the tolerance keeps rounding from denying it
     last = int(np.searchsorted(held, share + 1e-12, side="right")) - 1
     if last < 0:
-        return TailSplit(share=share, threshold=0, held=0.0, entities=0)
+        return TailSplit(share=share, threshold=0, held=0.0, entities=0, counted=counted)
     entities = int(times[: last + 1].sum())
-    return TailSplit(share=share, threshold=int(values[last]), held=float(held[last]), entities=entities)
+    return TailSplit(share, threshold=int(values[last]), held=float(held[last]), entities=entities, counted=counted)

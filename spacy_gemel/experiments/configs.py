@@ -9,6 +9,9 @@ from thinc.api import Config
 
 from spacy_gemel.paths import write_whole
 
+NAMES_OF_MODELS = ("name", "encoder")
+"""Settings that name a model, by folder or on a hub."""
+
 
 def read_config(path: Path) -> dict[str, Any]:
     """A config as it is written, its variables left in place. Raises ValueError, with the file, where it is none."""
@@ -55,21 +58,32 @@ def write_config(config: dict[str, Any], source: Path, target: Path) -> None:
         Config(config).to_disk(partial, interpolate=False)
 
 
+def is_path(key: str, value: Any, folder: Path) -> bool:
+    """Whether a setting is a relative path of something in `folder`: of a model, or of what has a slash in its name.
+
+    A model's own name may be a folder's, as `{name: my-model}`: the pipe looks for it there first, too.
+    """
+    if not isinstance(value, str) or not value or Path(value).is_absolute():
+        return False
+    return (folder / value).exists() if "/" in value else key in NAMES_OF_MODELS and (folder / value).is_dir()
+
+
 def move_paths(section: dict[str, Any], old: Path, new: Path) -> None:
     """Rewrite, in place, each string that is a relative path below `old`, so that it is found from `new`."""
     for key, value in section.items():
         if isinstance(value, dict):
             move_paths(value, old, new)
-        elif isinstance(value, str) and "/" in value and not Path(value).is_absolute() and (old / value).exists():
+        elif is_path(key, value, old):
             section[key] = Path(os.path.relpath(old / value, new)).as_posix()
 
 
 def files_named(section: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Path]]:
     """(the string, the path) of each file and folder that exists and that a section names, from `folder`."""
-    for value in section.values():
+    for key, value in section.items():
         if isinstance(value, Mapping):
             yield from files_named(value, folder)
-        elif isinstance(value, str) and "/" in value:
-            path = folder / value if (folder / value).exists() else Path(value)
-            if path.exists():
-                yield value, path
+        elif isinstance(value, str) and value:
+            for base in (folder, Path()):
+                if is_path(key, value, base) or (Path(value).is_absolute() and Path(value).exists()):
+                    yield value, base / value
+                    break

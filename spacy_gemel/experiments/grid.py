@@ -3,28 +3,23 @@
 Reading it touches neither data nor models, so that a grid can be looked at where there are none.
 """
 
-import itertools
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.evaluation.outcomes import PARTS
-from spacy_gemel.evaluation.paper import REPORTED
+from spacy_gemel.evaluation.paper import DATA_SETS
+from spacy_gemel.experiments import shapes
+from spacy_gemel.experiments.rows import AXES, MODELS, PREDICTION, Row, Table, read_table
 
-MODELS = {"language_models": "language_model", "vision_encoders": "vision_encoder", "retrievers": "retriever"}
-"""Section of the file -> the axis, and the block of the pipe, that its names are values of."""
+__all__ = ["AXES", "MODELS", "PATHS", "PREDICTION", "Grid", "Row", "Table", "read_grid"]
 
-PREDICTION = {"image": bool, "constrained": bool, "n_at_prediction": int}
-AXES: dict[str, type] = {**dict.fromkeys(MODELS.values(), str), "n": int, "k": int, "set": dict, **PREDICTION}
-"""What a row may change, and the type of its values. PREDICTION: those that share a training."""
-
-PEERS = ("shortcut", "entity_linker", "alias")
 PATHS = ("config", "train", "dev", "test", "kb", "entities")
+ESTIMATES = ("training", "evaluation", "peer")
 _KNOWN = {*PATHS, *MODELS, "dataset", "note", "tail_share", "seeds", "estimate", "tables"}
-_ROW = {"name", "paper", "not_run", "peer", *AXES}
-_TABLE = {"title", "note", "base", "rows", "axes", "parts"}
+_GREATEST_SEED = 2**32 - 1  # NumPy's
 
 BUILT_IN = {
     "none": {"@misc": "spacy_gemel.NoRetriever.v1"},
@@ -35,35 +30,11 @@ BUILT_IN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a table. changes: axis -> value. paper: what evaluation/paper.py calls the figure, by part where the
-    row is told part by part. not_run: why it is not, "" where it is. peer: the kind of another linker, "" for GEMEL.
-    """
-
-    name: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    paper: Mapping[str, str] = field(default_factory=dict)
-    not_run: str = ""
-    peer: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """parts: kinds of mention that each row is told by, one line each, in place of one line for all mentions."""
-
-    id: str
-    title: str
-    note: str
-    rows: tuple[Row, ...]
-    parts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Grid:
     """A grid file as it was read.
 
     paths: of PATHS, those given, as they can be opened. models: axis -> name -> the block that the config gets.
-    estimate: seconds of one `training` and one `evaluation`, where nothing has been timed yet.
+    estimate: seconds of one `training`, one `evaluation` and one `peer`, where nothing has been timed yet.
     """
 
     path: Path
@@ -99,125 +70,76 @@ def read_grid(path: Path, given: Mapping[str, Path] | None = None) -> Grid:
     except Exception as error:  # the YAML library's errors have no common base
         raise ValueError(f"{path}: not YAML ({error})") from error
     where = str(path)
-    _check_keys(raw, _KNOWN, where)
-    own = {name: Path(os.path.normpath(path.parent / str(raw[name]))) for name in PATHS if raw.get(name)}
+    found = shapes.mapping(raw, where, _KNOWN)
+    told = {name: shapes.text(found.get(name), f"{where}: {name}") for name in (*PATHS, "dataset", "note")}
+    own = {name: Path(os.path.normpath(path.parent / told[name])) for name in PATHS if told[name]}
     paths = {**own, **(given or {})}
     if "config" not in paths:
         raise ValueError(f"{where}: no config; name the training config that the rows change")
-    models = {axis: _blocks(raw.get(section), axis, f"{where}: {section}") for section, axis in MODELS.items()}
+    models = {axis: _blocks(found.get(section), axis, f"{where}: {section}") for section, axis in MODELS.items()}
     models["retriever"] = {**BUILT_IN, **models["retriever"]}
-    tables = raw.get("tables")
-    if not isinstance(tables, dict) or not tables:
+    tables = shapes.mapping(found.get("tables"), f"{where}: tables")
+    if not tables:
         raise ValueError(f"{where}: tables must name at least one table with its rows")
+    estimate = shapes.mapping(found.get("estimate"), f"{where}: estimate", ESTIMATES)
     return Grid(
         path,
-        str(raw.get("dataset", path.stem)),
-        str(raw.get("note", "")),
+        _dataset(told["dataset"]) or path.stem,
+        told["note"],
         paths,
         models,
-        tuple(_table(str(name), table, models, f"{where}: {name}") for name, table in tables.items()),
-        _number(raw.get("tail_share", 0.05), f"{where}: tail_share"),
-        _seeds(raw.get("seeds", [42]), where),
-        {str(name): _number(value, f"{where}: estimate") for name, value in (raw.get("estimate") or {}).items()},
+        tuple(read_table(name, table, models, f"{where}: {name}") for name, table in tables.items()),
+        shapes.number(found.get("tail_share", 0.05), f"{where}: tail_share", 1),
+        _seeds(found.get("seeds", [42]), f"{where}: seeds"),
+        {name: shapes.number(value, f"{where}: estimate: {name}") for name, value in estimate.items()},
     )
 
 
-def _table(name: str, raw: Any, models: Mapping[str, Mapping[str, Any]], where: str) -> Table:
-    _check_keys(raw, _TABLE, where)
-    base = raw.get("base") or {}
-    _check_keys(base, set(AXES), f"{where}: base")
-    parts = tuple(raw.get("parts") or ())
-    if not set(parts) <= set(PARTS):
-        raise ValueError(f"{where}: parts must be some of {', '.join(PARTS)}")
-    rows = [
-        _row(row, base, parts, models, f"{where}, row {place}")
-        for place, row in enumerate(raw.get("rows") or (), start=1)
-    ]
-    axes = raw.get("axes") or {}
-    _check_keys(axes, set(AXES), f"{where}: axes")
-    if axes:
-        for values in itertools.product(*axes.values()):
-            told = dict(zip(axes, values, strict=True))
-            title = ", ".join(f"{axis.replace('_', ' ')} = {value}" for axis, value in told.items())
-            rows.append(_row({"name": title, **told}, base, parts, models, f"{where}, {title}"))
-    if not rows:
-        raise ValueError(f"{where}: give rows, or axes whose values are to be combined")
-    return Table(name, str(raw.get("title", name)), str(raw.get("note", "")), tuple(rows), parts)
-
-
-def _row(
-    raw: Any, base: Mapping[str, Any], parts: Sequence[str], models: Mapping[str, Mapping[str, Any]], where: str
-) -> Row:
-    _check_keys(raw, _ROW, where)
-    if "name" not in raw:
-        raise ValueError(f"{where}: a row needs a name")
-    changes = {**base, **{axis: raw[axis] for axis in AXES if axis in raw}}
-    not_run, peer = str(raw.get("not_run", "")), str(raw.get("peer", ""))
-    if peer and peer not in PEERS:
-        raise ValueError(f"{where}: peer is {peer!r}; there are {', '.join(PEERS)}")
-    for axis, value in changes.items():
-        _check_value(axis, value, where)
-        if axis in models and value not in models[axis] and not not_run:
-            known = ", ".join(models[axis]) or "none"
-            raise ValueError(f"{where}: {axis} is {value!r}, which the grid does not define; it has {known}")
-    for setting in changes.get("set", {}):
-        for axis in models:
-            if axis in changes and f".{axis}." in setting:
-                raise ValueError(
-                    f"{where}: {setting} is part of the {axis} that the row names: set it where that is defined"
-                )
-    return Row(str(raw["name"]), changes, _papers(raw.get("paper"), parts, where), not_run, peer)
-
-
-def _check_value(axis: str, value: Any, where: str) -> None:
-    kind = AXES[axis]
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{where}: {axis} is {value!r}; it must be {kind.__name__}")
-    least = 1 if axis == "k" else 0
-    if isinstance(value, int) and value < least:
-        raise ValueError(f"{where}: {axis} is {value}; it must be {least} or more")
-
-
-def _papers(raw: Any, parts: Sequence[str], where: str) -> dict[str, str]:
-    """{part: figure}; the part of a row that is told whole is ""."""
-    papers = {"": raw} if isinstance(raw, str) else dict(raw or {})
-    for part, name in papers.items():
-        if part not in (parts or ("",)) or name not in REPORTED:
-            raise ValueError(
-                f"{where}: paper is {raw!r}; it must name, for {parts or 'the row'}, {', '.join(REPORTED)}"
-            )
-    return papers
+def _dataset(name: str) -> str:
+    """The paper's own spelling of its data sets: their figures go by it."""
+    return next((known for known in DATA_SETS if known.casefold() == name.strip().casefold()), name)
 
 
 def _blocks(raw: Any, axis: str, where: str) -> dict[str, dict[str, Any]]:
     found = {}
-    for name, block in (raw or {}).items():
-        if not isinstance(block, dict):
+    for name, settings in shapes.mapping(raw, where).items():
+        if not isinstance(settings, dict):
             raise ValueError(f"{where}: {name} must be the settings of a block, such as {{name: org/model}}")
-        block = dict(block)
+        block = {str(key): value for key, value in settings.items()}
         if axis == "language_model":
             block = {"@misc": "spacy_gemel.CausalLM.v1", **block}
-        if "@misc" not in block:
-            raise ValueError(f'{where}: {name} needs "@misc", the registered function that loads it')
-        found[str(name)] = block
+        _check_block(block, f"{where}: {name}")
+        found[name] = block
     return found
 
 
+def _check_block(block: Mapping[str, Any], where: str) -> None:
+    """Refuse what spaCy would refuse when the training starts."""
+    from spacy.util import registry
+
+    function = block.get("@misc")
+    if not isinstance(function, str):
+        raise ValueError(f'{where} needs "@misc", the registered function that loads it')
+    if not registry.has("misc", function):
+        raise ValueError(f'{where}: "@misc" is {function!r}, which is not registered; see docs/experiments.md')
+    if "name" in block:
+        shapes.text(block["name"], f"{where}: name")
+    parameters = inspect.signature(registry.get("misc", function)).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    for parameter in parameters:
+        if parameter.default is parameter.empty and block.get(parameter.name) in (None, ""):
+            raise ValueError(f"{where} needs {parameter.name!r}, a setting of {function}")
+    known = [parameter.name for parameter in parameters]
+    for key in block:
+        if key != "@misc" and key not in known:
+            raise ValueError(f"{where}: {function} has no setting {key!r}; it has {', '.join(known) or 'none'}")
+
+
 def _seeds(raw: Any, where: str) -> tuple[int, ...]:
-    if not isinstance(raw, list) or not raw or not all(isinstance(seed, int) for seed in raw):
-        raise ValueError(f"{where}: seeds must be a list of whole numbers")
-    return tuple(dict.fromkeys(int(seed) for seed in raw))
-
-
-def _number(raw: Any, where: str) -> float:
-    if not isinstance(raw, int | float) or isinstance(raw, bool):
-        raise ValueError(f"{where} is {raw!r}; it must be a number")
-    return float(raw)
-
-
-def _check_keys(raw: Any, known: set[str], where: str) -> None:
-    if not isinstance(raw, dict):
-        raise ValueError(f"{where}: must be settings with names")
-    for key in raw:
-        if key not in known:
-            raise ValueError(f"{where}: unknown setting {key!r}; there are {', '.join(sorted(known))}")
+    if not isinstance(raw, list) or not raw:
+        raise ValueError(f"{where} must be a list of whole numbers")
+    seeds = [shapes.whole(seed, where) for seed in raw]
+    if max(seeds) > _GREATEST_SEED:
+        raise ValueError(f"{where}: {max(seeds)} is too large for a seed; the greatest is {_GREATEST_SEED}")
+    return tuple(dict.fromkeys(seeds))

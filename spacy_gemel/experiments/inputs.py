@@ -1,11 +1,10 @@
 """What a trial reads, as digests: it is run again when one of them has changed."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.experiments.keeping import digest, write_json
+from spacy_gemel.experiments.keeping import digest, read_object, write_json
 from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.paths import files_in
 
@@ -16,10 +15,8 @@ class Digests:
     def __init__(self, memory: Path) -> None:
         self._memory = memory
         self._corpora: dict[Path, str] = {}
-        try:
-            self._known: dict[str, list[Any]] = json.loads(memory.read_text(encoding="utf8"))
-        except (OSError, ValueError):
-            self._known = {}
+        # what is no digest of a file that has these bytes and this date is taken anew
+        self._known = {name: known for name, known in read_object(memory).items() if _is_known(known)}
         self._new = False
 
     def file(self, path: Path) -> str:
@@ -55,6 +52,12 @@ class Digests:
         if self._new:
             write_json(self._memory, self._known)
             self._new = False
+
+
+def _is_known(known: Any) -> bool:
+    """[bytes, date, digest]"""
+    types = [type(part) for part in known] if isinstance(known, list) else []
+    return types == [int, int, str]
 
 
 def _images(path: Path) -> list[Path]:

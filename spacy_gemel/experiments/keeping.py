@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -18,15 +19,28 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds by name; {} where there is none, it cannot be read, or it is cut off or something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def seconds_in(found: Any, name: str = "seconds") -> float | None:
+    """A number of seconds in what was read; None where it is not there."""
+    value = found.get(name) if isinstance(found, Mapping) else None
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return float(value) if usable else None  # type: ignore[arg-type]
+
+
 def kept(path: Path, key: str, *needed: Path) -> dict[str, Any] | None:
     """What was written at `path` under this key; None where there is nothing, something else, or `needed` is gone."""
     if not all(other.exists() for other in needed):
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("key") == key else None
+    found = read_object(path)
+    return found if found.get("key") == key else None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -38,7 +52,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def kept_folder(folder: Path, key: str, needed: str) -> float | None:
     """The seconds that a folder of `make_folder` took; None where there is none under this key with `needed` in it."""
     found = kept(folder / STATE, key, folder / needed)
-    return None if found is None else float(found["seconds"])
+    return seconds_in(found)
 
 
 def make_folder(folder: Path, key: str, needed: str, make: Callable[[Path], None]) -> float:

@@ -1,9 +1,10 @@
 """The results as JSON, as Markdown and as one HTML page, each written whole."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.evaluation.outcomes import PARTS
 from spacy_gemel.evaluation.pages import templates
@@ -11,9 +12,14 @@ from spacy_gemel.evaluation.paper import DATA_SETS
 from spacy_gemel.experiments.tables import FAILED, NOT_RUN
 from spacy_gemel.paths import write_whole
 
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
 NAME = "experiments"
 COLUMNS = ("n", "accuracy (95 %)", "difference to the first (95 %)", *(part.replace("_", " ") for part in PARTS))
 _DASH = "–"
+_TAIL_PARTS = ("common", "tail")
+_WHY = {NOT_RUN: "was not run", FAILED: "failed"}
 
 
 def write_results(results: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -39,16 +45,18 @@ def markdown(results: Mapping[str, Any]) -> str:
         columns = columns_of(results)
         lines += [_joined(["setting", *columns]), "|---" * (len(columns) + 1) + "|"]
         lines += [_joined([row["name"], *cells(row, results)]) for row in table["rows"]]
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
+        lines += ["", *([below] if (below := reference(table)) else []), ""]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
 def html(results: Mapping[str, Any]) -> str:
     """The same as a page that needs nothing beside it. All text is escaped by the template."""
-    template = templates().get_template("experiments.html")
+    template = templates("experiments").get_template("experiments.html")
     return template.render(
         results=results,
-        about=about(results),
+        about=[inline(paragraph) for paragraph in about(results)],
+        notes={table["id"]: inline(table["note"]) for table in results["tables"]},
+        below={table["id"]: reference(table) for table in results["tables"]},
         columns=columns_of(results),
         rows={
             table["id"]: [[row["name"], *cells(row, results)] for row in table["rows"]] for table in results["tables"]
@@ -56,28 +64,58 @@ def html(results: Mapping[str, Any]) -> str:
     )
 
 
+def inline(text: str) -> "Markup":
+    """Words of the Markdown page for the HTML one: `code` and [links](address); all else is escaped."""
+    from markupsafe import Markup, escape
+
+    made = str(escape(text))
+    made = re.sub(r"`([^`]+)`", r"<code>\1</code>", made)
+    made = re.sub(r"\[([^\]]+)\]\(([^\s()]+)\)", _link, made)
+    return Markup(made)  # escaped above
+
+
+def _link(found: re.Match[str]) -> str:
+    """A link as HTML: to the web or to a file; what has another scheme, such as a script, stays as it is written."""
+    words, address = found.groups()
+    if ":" in address and not address.startswith(("http://", "https://")):
+        return found[0]
+    return f'<a href="{address}">{words}</a>'
+
+
+def reference(table: Mapping[str, Any]) -> str:
+    """Which row the table's differences are to."""
+    rows = table["rows"]
+    if table["reference"] is None or not any(row.get("difference") for row in rows):
+        return ""
+    first = rows[0]
+    told = f"ifferences are to the row {table['reference']!r}."
+    why = _WHY.get(first["status"])
+    return f"D{told}" if why is None else f"The first row, {first['name']!r}, {why}: d{told}"
+
+
 def about(results: Mapping[str, Any]) -> list[str]:
     """What a reader of the tables must know."""
     seeds = ", ".join(str(seed) for seed in results["seeds"])
     several = len(results["seeds"]) > 1
-    seeds = ", ".join(str(seed) for seed in results["seeds"])
     told = [
         "Top-1 accuracy in percent over the mentions whose gold entity is in the knowledge base, from "
         f"`{results['config']}` with the changes that a row is about; mapper seed{'s' if several else ''}: {seeds}. In "
-        f"brackets the 95 % interval of a bootstrap that resamples mentions{' and seeds' if several else ''}, after it "
-        "the number of mentions. Tail: the least-counted entities that together hold "
-        f"{100 * results['tail_share']:g} % of all counts."
+        f"brackets the 95 % interval of a bootstrap that resamples mentions{' and seeds' if several else ''} (Wilson's "
+        "where all are right or all wrong), after it the number of mentions. " + _tail(results)
     ]
     if results["note"]:
         told.append(results["note"])
     if results["steps"] or results["limit"]:
         steps, docs = results["steps"] or "as configured", results["limit"] or "all"
         told.append(f"Only a try: training steps {steps}, test docs {docs}.")
+    if results.get("interrupted"):
+        told.append("Interrupted: the same command goes on with what is not run here.")
     papers = " / ".join(DATA_SETS)
     if results["dataset"] in DATA_SETS:
         told.append(
             f"The paper's figure on {results['dataset']} stands in a column of its own where the row has the paper's "
-            "models and settings (but for the learning rate, which means nothing in fp32), and else apart."
+            "models and settings (but for the learning rate, which means nothing in fp32), and else apart. Its figures "
+            "of common and tail entities are comparable with none: it does not say which those are."
         )
     else:
         told.append(
@@ -85,6 +123,20 @@ def about(results: Mapping[str, Any]) -> list[str]:
             "an effect; its figures cannot be compared with those beside it."
         )
     return told
+
+
+def _tail(results: Mapping[str, Any]) -> str:
+    """Which entities are common and tail."""
+    share, split = f"{100 * results['tail_share']:g} % of all counts", results["tail"]
+    if split.get("counted") == 0:
+        return "Common and tail: the knowledge base has no counts, so no entity is either."
+    told = f"Tail: the least-counted entities that together hold {share}"
+    if split:
+        told += (
+            f", which are the {split['entities']} counted at most {split['threshold']} times "
+            f"({100 * split['share_held']:.1f} %)"
+        )
+    return told + "; common: those counted more often. Entities that were never counted are neither."
 
 
 def columns_of(results: Mapping[str, Any]) -> list[str]:
@@ -100,19 +152,23 @@ def cells(row: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
     if row["status"] in (NOT_RUN, FAILED):
         reason = f" ({_short(row['reason'])})" if row["reason"] else ""
         figures = ["", f"{row['status']}{reason}", *[""] * (len(COLUMNS) - 2)]
+    elif not row["n"]:
+        none = row["part"] in _TAIL_PARTS and results["tail"].get("counted") == 0
+        figures = ["0", "the knowledge base has no counts" if none else "no such mention", *[""] * (len(COLUMNS) - 2)]
     else:
         figures = [str(row["n"]), _interval(row), _difference(row.get("difference"))]
         figures += [_part(row["parts"][name]) for name in PARTS]
-    return figures + _paper(row["paper"], results["dataset"])
+    return figures + _paper(row, results["dataset"])
 
 
-def _paper(paper: Mapping[str, Any] | None, dataset: str) -> list[str]:
+def _paper(row: Mapping[str, Any], dataset: str) -> list[str]:
+    paper = row["paper"]
     both = "" if paper is None else " / ".join(f"{paper[name]:.1f}" for name in DATA_SETS)
     if dataset not in DATA_SETS:
         return [both]
     if paper is not None and paper["same_setting"]:
         return [f"{paper[dataset]:.1f}", ""]
-    return ["", both]
+    return ["", f"{both} (not comparable)" if both and row["part"] in _TAIL_PARTS else both]
 
 
 def _interval(figure: Mapping[str, Any]) -> str:

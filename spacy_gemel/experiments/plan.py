@@ -1,5 +1,6 @@
 """From a grid to what must be trained and measured: each setting once, however many rows show it."""
 
+import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -7,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.experiments.configs import read_config, value_at
+from spacy_gemel.experiments.claims import check_claims
+from spacy_gemel.experiments.configs import change, is_path, read_config, value_at
+from spacy_gemel.experiments.described import demonstrations_follow_the_seed, describe
 from spacy_gemel.experiments.grid import AXES, MODELS, PREDICTION, Grid, Row, Table
 from spacy_gemel.experiments.keeping import digest
+from spacy_gemel.peers.kinds import KINDS
 from spacy_gemel.pipelines import FACTORY
 
 
@@ -28,8 +32,9 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One evaluation: of a training's pipeline, or of a peer. options: those of EvaluateOptions that are changed.
+    """One evaluation: of a training's pipeline, or of a peer.
 
+    options: those of EvaluateOptions that are changed, or those of the peer (`peers.kinds.OPTIONS`).
     setting: what it is a measurement of, with the keys of `paper.SETTING`; empty for a peer.
     """
 
@@ -68,7 +73,8 @@ def make_plan(grid: Grid, steps: int | None = None) -> Plan:
     """steps: so many training steps in place of the config's. Raises ValueError where the config has no linker."""
     path = grid.paths["config"]
     config = read_config(path)
-    names = [name for name, block in (config.get("components") or {}).items() if block.get("factory") == FACTORY]
+    components = config.get("components") or {}
+    names = [name for name, block in components.items() if isinstance(block, dict) and block.get("factory") == FACTORY]
     if not names:
         raise ValueError(f"{path}: no component with factory = {FACTORY!r}, which is what the rows change")
     planner = _Planner(grid, config, names[0], steps)
@@ -76,11 +82,12 @@ def make_plan(grid: Grid, steps: int | None = None) -> Plan:
     rows = {}
     for table in grid.tables:
         for place, row in enumerate(table.rows):
-            found = [] if row.not_run else planner.trials(row)
+            where = f"{grid.path}: {table.id}, {row.name}"
+            found = [] if row.not_run else planner.trials(row, where)
             rows[table.id, place] = tuple(trial.id for trial in found)
             for trial in found:
                 if trials.setdefault(trial.id, trial) != trial:  # names of files: two trials must never share one
-                    raise ValueError(f"{grid.path}: {table.id}, {row.name}: another row is called {trial.id} as well")
+                    raise ValueError(f"{where}: another row is called {trial.id} as well")
     return Plan(config, names[0], trials, rows)
 
 
@@ -91,37 +98,64 @@ class _Planner:
     linker: str
     steps: int | None
 
-    def trials(self, row: Row) -> list[Trial]:
-        """One per seed; one in all where the mapper plays no part."""
+    def trials(self, row: Row, where: str) -> list[Trial]:
+        """One per seed; one in all where the seed plays no part. Raises ValueError, with `where`, for a row that claims
+        what it is not.
+        """
         if row.peer:
-            return [Trial(f"peer-{row.peer}", peer=row.peer)]
-        seeds = self.grid.seeds[:1] if row.changes.get("image") is False else self.grid.seeds
-        return [self._trial(row, seed) for seed in seeds]
-
-    def _trial(self, row: Row, seed: int) -> Trial:
+            check_claims(row, {}, {}, self.grid.models, where)
+            return self._peers(row)
+        for name in row.changes.get("set", {}):
+            if f"components.{self.linker}" == name:
+                raise ValueError(f"{where}: set: {name} is the whole linker; give the settings that are to change")
         told = {axis: row.changes[axis] for axis in AXES if axis in row.changes and axis not in PREDICTION}
         if "set" in told:
             told["set"] = {name: value for name, value in told["set"].items() if self._is_new(name, value)}
         wanted = {name: value for axis, value in told.items() for name, value in self._settings(axis, value)}
         # a row that asks for what the config has is the config's own row
-        names = {
-            axis for axis, value in told.items() if any(self._is_new(*pair) for pair in self._settings(axis, value))
-        }
         changes = {name: value for name, value in wanted.items() if self._is_new(name, value)}
-        options, words = self._prediction(row, wanted)
-        block = changes.get(f"components.{self.linker}.language_model")
-        words_of_training = [_word(axis, told[axis]) for axis in told if axis in names] or ["full"]
-        training = Training("-".join([*words_of_training, str(seed)]), seed, {**changes, **_short(self.steps)}, block)
-        return Trial(
-            "-".join([training.id, *words]), training, options=options, setting=self._described(wanted, options)
-        )
+        words = [
+            _word(axis, value)
+            for axis, value in told.items()
+            if any(self._is_new(*n) for n in self._settings(axis, value))
+        ]
+        config = copy.deepcopy(dict(self.config))
+        try:
+            change(config, {**changes, **_short(self.steps)})
+        except ValueError as error:
+            name = "-".join([*words, str(self.grid.seeds[0])])
+            raise ValueError(f"{self.grid.paths['config']}, for {name}: {error}") from None
+        idle = row.changes.get("image") is False and not demonstrations_follow_the_seed(config, self.linker)
+        options, of_prediction = self._prediction(row, config)
+        setting = describe(config, self.linker, options)
+        blocks = {axis: value_at(config, f"components.{self.linker}.{axis}") for axis in MODELS.values()}
+        moved = {axis: {name: self._moved(b) for name, b in of.items()} for axis, of in self.grid.models.items()}
+        check_claims(row, setting, blocks, moved, where)
+        found = []
+        for seed in self.grid.seeds[:1] if idle else self.grid.seeds:
+            block = changes.get(f"components.{self.linker}.language_model")
+            id = "-".join([*(words or ["full"]), str(seed)])
+            training = Training(id, seed, {**changes, **_short(self.steps)}, block)
+            found.append(Trial("-".join([id, *of_prediction]), training, options=options, setting=setting))
+        return found
 
-    def _prediction(self, row: Row, wanted: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def _peers(self, row: Row) -> list[Trial]:
+        """One, or one per seed of a peer that takes some and is not told which."""
+        told = dict(row.peer_options)
+        words = [f"peer-{row.peer}", *([digest(told)[:6]] if told else [])]
+        if "seed" not in KINDS[row.peer].options or "seed" in told:
+            return [Trial("-".join(words), peer=row.peer, options=told)]
+        return [
+            Trial("-".join([*words, str(seed)]), peer=row.peer, options={**told, "seed": seed})
+            for seed in self.grid.seeds
+        ]
+
+    def _prediction(self, row: Row, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """The options of the evaluation that differ from how the pipeline was trained, and words for them."""
         options: dict[str, Any] = {}
         words = []
         n = row.changes.get("n_at_prediction")
-        if n is not None and n != self._value("n_demonstrations", wanted):
+        if n is not None and n != describe(config, self.linker, {})["n"]:
             options["n_demonstrations"] = n
             words.append(f"shown-{n}")
         for axis, option, word in (("image", "use_image", "no-image"), ("constrained", "constrained", "unconstrained")):
@@ -144,41 +178,12 @@ class _Planner:
         here, there = self.grid.path.parent, self.grid.paths["config"].parent
         found = dict(block)
         for key, value in block.items():
-            if isinstance(value, str) and "/" in value and not Path(value).is_absolute() and (here / value).exists():
+            if is_path(key, value, here):
                 found[key] = Path(os.path.relpath(here / value, there)).as_posix()
         return found
 
     def _is_new(self, name: str, value: Any) -> bool:
         return bool(value_at(self.config, name) != value)
-
-    def _value(self, name: str, changes: Mapping[str, Any]) -> Any:
-        """A setting of the linker under some changes; the factory's default where the config has none."""
-        from spacy_gemel.linker import DEFAULT_CONFIG
-
-        whole = f"components.{self.linker}.{name}"
-        block, _, key = whole.rpartition(".")
-        if block in changes:
-            return changes[block].get(key)
-        for found in (changes.get(whole), value_at(self.config, whole), value_at(DEFAULT_CONFIG, name)):
-            if found is not None:
-                return found
-        return None
-
-    def _described(self, changes: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-        def value(name: str) -> Any:
-            return self._value(name, changes)
-
-        encoder = [value("vision_encoder.name"), value("vision_encoder.pretrained")]
-        return {
-            "language_model": value("language_model.name"),
-            "vision_encoder": " ".join(str(word) for word in encoder if word),
-            "retriever": value("retriever.name") or value("retriever.@misc"),
-            "n": options.get("n_demonstrations", value("n_demonstrations")),
-            "k": value("model.prefix_length"),
-            "image": options.get("use_image", value("use_image")),
-            "constrained": options.get("constrained", value("constrained")),
-            "name_end": value("name_end"),
-        }
 
 
 def _short(steps: int | None) -> dict[str, Any]:

@@ -28,13 +28,18 @@ class CommandFailed(RuntimeError):
         return words[-1] if words else f"ended with {self.code}"
 
 
-def run(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+def run(root: Path, *arguments: str, log: IO[str] | None = None, keep_open: Sequence[int] = ()) -> None:
     """Run Python on some arguments in `root`, what it says to `log` or else to stderr.
 
-    An interrupt ends it too. Raises CommandFailed, a RuntimeError with the end of the log, where it fails.
+    keep_open: descriptors that the command gets too, as of a lock that holds as long as it lives: it outlives a caller
+    that is killed. An interrupt ends it. Raises CommandFailed, a RuntimeError with the end of the log, where it fails.
     """
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=root, stdout=log or sys.stderr, stderr=subprocess.STDOUT if log else None
+        [sys.executable, *arguments],
+        cwd=root,
+        stdout=log or sys.stderr,
+        stderr=subprocess.STDOUT if log else None,
+        pass_fds=() if sys.platform == "win32" else tuple(keep_open),
     )
     if done.returncode:
         raise CommandFailed(arguments, done.returncode, None if log is None else Path(log.name))

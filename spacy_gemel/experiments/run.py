@@ -8,7 +8,8 @@ from typing import Any
 
 from spacy_gemel.evaluation.mentions import mentions_path
 from spacy_gemel.experiments.grid import Grid, Table
-from spacy_gemel.experiments.keeping import STATE
+from spacy_gemel.experiments.keeping import STATE, read_object, seconds_in
+from spacy_gemel.experiments.output import check_data, check_folder, note_data
 from spacy_gemel.experiments.plan import Training, Trial, groups, make_plan
 from spacy_gemel.experiments.processes import Progress, say
 from spacy_gemel.experiments.tables import Results, fill
@@ -33,17 +34,27 @@ class Step:
 
 
 def make_lab(grid: Grid, output: Path, *, steps: int | None = None, limit: int = 0, gpu_id: int = -1) -> Lab:
-    """A try, with fewer steps or docs, has a folder of its own in `output`, so that it takes no trial's place."""
+    """A try, with fewer steps or docs, has a folder of its own in `output`, so that it takes no trial's place.
+
+    Raises ValueError for an output that is no folder, and for what `make_plan` refuses.
+    """
     tried = [f"steps-{steps}"] if steps is not None else []
     tried += [f"limit-{limit}"] if limit else []
+    check_folder(output)
     folder = output / "-".join(["try", *tried]) if tried else output
     return Lab(grid, make_plan(grid, steps), folder, steps, limit, gpu_id)
 
 
-def forget(lab: Lab) -> None:
-    """Take away what is kept."""
-    for name in ("trials", "trainings", "kb"):
-        shutil.rmtree(lab.output / name, ignore_errors=True)
+def forget(lab: Lab, trials: Sequence[Trial]) -> None:
+    """Take away what is kept of some trials: their figures, their trainings, and the knowledge bases of these."""
+    for trial in trials:
+        for path in (lab.metrics(trial), mentions_path(lab.metrics(trial))):
+            path.unlink(missing_ok=True)
+        if trial.training is not None:
+            shutil.rmtree(lab.folder(trial.training), ignore_errors=True)
+            if trial.training.language_model is not None:
+                shutil.rmtree(lab.kb_folder(trial.training), ignore_errors=True)
+    lab.failures.forget(trial.id for trial in trials)
 
 
 def left_to_do(lab: Lab, trials: Sequence[Trial], *, known: bool = True) -> list[Step]:
@@ -58,9 +69,8 @@ def left_to_do(lab: Lab, trials: Sequence[Trial], *, known: bool = True) -> list
     return steps
 
 
-def run_steps(lab: Lab, steps: Sequence[Step]) -> dict[str, str]:
-    """Do them: {trial's id: what went wrong}."""
-    failed: dict[str, str] = {}
+def run_steps(lab: Lab, steps: Sequence[Step], failed: dict[str, str]) -> None:
+    """Do them. failed: gets {trial's id: what went wrong}."""
     progress = Progress(len(steps))
     for place, step in enumerate(steps):
         expected = [later.expected for later in steps[place:]]
@@ -73,34 +83,52 @@ def run_steps(lab: Lab, steps: Sequence[Step]) -> dict[str, str]:
         for why in dict.fromkeys(wrong.values()):
             say(f"failed: {', '.join(id for id in wrong if wrong[id] == why)}: {why}")
         failed |= wrong
+        lab.failures.note({trial.id: lab.key(trial) for trial in step.trials}, wrong)
         lab.digests.save()
-    return failed
 
 
-def run_grid(lab: Lab, tables: Sequence[Table]) -> dict[str, Any]:
+def run_grid(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> dict[str, Any]:
     """Run what some tables need and is not kept, and fill all tables with what is there; see `page.write_results`.
 
-    Raises ValueError where data are missing, or another process is at the same folder.
+    fresh: forget first what is kept of these tables. An interrupt ends the running, not the filling: `interrupted`.
+    Raises ValueError where data are missing, the folder holds trials of other data, or another process is at it.
     """
     trials = lab.plan.of(tables)
     problems = lab.problems(trials)
     if problems:
         raise ValueError("; ".join(problems))
-    with held(lab.output / ".lock", f"{lab.output}: another process is running experiments here; wait for it"):
+    busy = (
+        f"{lab.output}: another process is running experiments here, or a command that outlived the one it was started "
+        "by; wait for it"
+    )
+    with held(lab.output / ".lock", busy) as lock:
+        lab.keep_open = (lock,)
+        check_data(lab, trials)
+        if fresh:
+            forget(lab, trials)
         steps = left_to_do(lab, trials)
+        note_data(lab)
         lab.digests.save()
         count = sum(len(step.trials) for step in steps)
         say(f"{len(trials)} trials: {len(trials) - count} kept, {count} to run")
-        failed = run_steps(lab, steps)
-        return results_of(lab, failed)
+        failed: dict[str, str] = {}
+        interrupted = False
+        try:
+            run_steps(lab, steps, failed)
+        except KeyboardInterrupt:
+            interrupted = True
+        results = results_of(lab, failed)
+        lab.digests.save()
+        return {**results, "interrupted": interrupted}
 
 
 def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
     """All tables, with what is kept. failed: trial's id -> what went wrong in this run."""
     grid = lab.grid
     read = Results(lab, failed)
-    trials = [found for trial in lab.plan.trials.values() if (found := lab.found(trial)) is not None]
-    spent = {row["trial"]["id"]: row["trial"] for row in trials if "trial" in row}
+    trials = {id: found for id in lab.plan.trials if (found := read.metrics(id)) is not None}
+    spent = {id: found["trial"] for id, found in trials.items()}
+    tail: Mapping[str, Any] = next((found["tail"] for found in trials.values() if "tail" in found), {})
     return {
         "dataset": grid.dataset,
         "note": grid.note,
@@ -108,6 +136,7 @@ def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
         "config": grid.paths["config"].as_posix(),
         "seeds": list(grid.seeds),
         "tail_share": grid.tail_share,
+        "tail": {name: tail[name] for name in ("threshold", "share_held", "entities", "counted") if name in tail},
         "steps": lab.steps,
         "limit": lab.limit,
         "tables": [fill(table, read) for table in grid.tables],
@@ -117,11 +146,14 @@ def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def describe(lab: Lab, tables: Sequence[Table]) -> list[str]:
-    """What would run, in lines, with the time that it is thought to take. Works where the data are not there, too."""
+def describe(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> list[str]:
+    """What would run, in lines, with the time that it is thought to take. Works where the data are not there, too.
+
+    fresh: as if what is kept of these tables were forgotten.
+    """
     trials = lab.plan.of(tables)
     problems = lab.problems(trials)
-    steps = left_to_do(lab, trials, known=not problems)
+    steps = left_to_do(lab, trials, known=not problems and not fresh)
     lines = [f"missing: {problem}" for problem in problems]
     lines += [f"{_time(step.expected)}  {step.told}" for step in steps]
     skipped = [(table, row) for table in tables for row in table.rows if row.not_run]
@@ -145,22 +177,21 @@ def _seconds(lab: Lab) -> dict[str, float]:
     """How long a training, an evaluation and a peer take: the mean of those kept, whatever their inputs were, else
     the grid's estimate.
     """
-    import srsly
-
     kept: dict[str, list[float]] = {}
     for path in lab.output.glob(f"trainings/*/{STATE}"):
-        kept.setdefault("training", []).append(srsly.read_json(path)["seconds"])
+        if (seconds := seconds_in(read_object(path))) is not None:
+            kept.setdefault("training", []).append(seconds)
     for path in lab.output.glob("trials/*.json"):
-        if mentions_path(path).exists() and (trial := srsly.read_json(path).get("trial")):
-            kept.setdefault("evaluation" if "seed" in trial else "peer", []).append(trial["seconds"])
+        trial = read_object(path).get("trial")
+        if mentions_path(path).exists() and (seconds := seconds_in(trial)) is not None:
+            kept.setdefault("peer" if trial is None or "seed" not in trial else "evaluation", []).append(seconds)
     return {**lab.grid.estimate, **{name: sum(values) / len(values) for name, values in kept.items()}}
 
 
 def _train_seconds(trials: Mapping[str, Mapping[str, Any]]) -> list[float]:
     """Of each training once; a trial says which is its own."""
-    return list(
-        {trial["training"]: trial["train_seconds"] for trial in trials.values() if "training" in trial}.values()
-    )
+    found = {trial["training"]: seconds_in(trial, "train_seconds") for trial in trials.values() if "training" in trial}
+    return [seconds for seconds in found.values() if seconds is not None]
 
 
 def _time(seconds: float | None) -> str:

@@ -16,11 +16,26 @@ RUN, NOT_RUN, FAILED = "run", "not run", "failed"
 
 
 class Results:
-    """The outcomes of trials, each read once. failed: trial's id -> what went wrong."""
+    """The figures and outcomes of trials, each read once. failed: trial's id -> what went wrong in this run."""
 
     def __init__(self, lab: Lab, failed: Mapping[str, str]) -> None:
-        self.lab, self.failed = lab, failed
+        self.lab, self._failed = lab, failed
+        self._metrics: dict[str, dict[str, Any] | None] = {}
         self._read: dict[str, Outcomes | None] = {}
+
+    def metrics(self, id: str) -> dict[str, Any] | None:
+        """What `evaluate` says of a trial; None where it was not run."""
+        if id not in self._metrics:
+            self._metrics[id] = self.lab.found(self.lab.plan.trials[id])
+        return self._metrics[id]
+
+    def reason(self, id: str) -> str | None:
+        """Why a trial failed, in this run or when it was last tried with what it reads now; None where it did not."""
+        if id in self._failed:
+            return self._failed[id]
+        if self.metrics(id) is not None:
+            return None
+        return self.lab.failures.reason(id, self.lab.key(self.lab.plan.trials[id]))
 
     def of(self, ids: Sequence[str]) -> list[Outcomes] | None:
         """One per trial; None where one is not there, or not of the same mentions as the others."""
@@ -32,29 +47,30 @@ class Results:
 
     def _outcomes(self, id: str) -> Outcomes | None:
         if id not in self._read:
-            trial = self.lab.plan.trials[id]
-            there = id not in self.failed and self.lab.found(trial) is not None
-            results = read_mentions(mentions_path(self.lab.metrics(trial))) if there else None
+            there = self.reason(id) is None and self.metrics(id) is not None
+            results = read_mentions(mentions_path(self.lab.metrics(self.lab.plan.trials[id]))) if there else None
             self._read[id] = None if results is None else outcomes(results)
         return self._read[id]
 
 
 def fill(table: Table, results: Results) -> dict[str, Any]:
-    """The table with its rows.
+    """The table with its rows, and `reference`: the first row that was run, which the others are compared with.
 
-    Each row has name, status (RUN, NOT_RUN, FAILED), reason, trials, setting and paper; one that was run also n,
-    accuracy, low, high (from 0 to 1), the same for each of PARTS, and `difference` to the table's first row that was
-    run, [difference, low, high], on the same mentions and kind of mention.
+    Each row has name, part, status (RUN, NOT_RUN, FAILED), reason, trials, setting and paper; one that was run also n,
+    accuracy, low, high (from 0 to 1), the same for each of PARTS, and `difference` to the reference, [difference, low,
+    high], on the same mentions and kind of mention.
     """
     rows: list[dict[str, Any]] = []
     first: list[Outcomes] | None = None
+    reference = None
     for place, row in enumerate(table.rows):
         ids = results.lab.plan.rows[table.id, place]
         runs = None if row.not_run else results.of(ids)
         for part in table.parts or ("",):
             rows.append(_line(row, part, ids, runs, first, results))
-        first = first or runs
-    return {"id": table.id, "title": table.title, "note": table.note, "rows": rows}
+        if first is None and runs is not None:
+            first, reference = runs, row.name
+    return {"id": table.id, "title": table.title, "note": table.note, "reference": reference, "rows": rows}
 
 
 def _line(
@@ -70,13 +86,14 @@ def _line(
     setting = dict(trial.setting) if trial else {}
     line: dict[str, Any] = {
         "name": f"{row.name}: {part.replace('_', ' ')}" if part else row.name,
+        "part": part,
         "status": RUN if runs else NOT_RUN,
         "reason": row.not_run,
         "trials": list(ids),
         "setting": setting,
-        "paper": _paper(row, part, setting, results.lab.grid.dataset),
+        "paper": _paper(row, part, setting, results.lab),
     }
-    errors = [results.failed[id] for id in ids if id in results.failed]
+    errors = [reason for id in ids if (reason := results.reason(id)) is not None]
     if errors:
         return {**line, "status": FAILED, "reason": errors[0]}
     if runs is None:
@@ -100,11 +117,12 @@ def _figure(right: BoolArray, keep: BoolArray) -> dict[str, Any]:
     return {"n": int(keep.sum()), "accuracy": accuracy, "low": low, "high": high}
 
 
-def _paper(row: Row, part: str, setting: Mapping[str, Any], dataset: str) -> dict[str, Any] | None:
+def _paper(row: Row, part: str, setting: Mapping[str, Any], lab: Lab) -> dict[str, Any] | None:
     """{data set: percent}, and whether the row was measured on it in the paper's own setting; None for no figure."""
     name = row.paper.get(part)
     if name is None:
         return None
     reported = REPORTED[name]
-    same = dataset in DATA_SETS and bool(setting) and reported.is_setting(setting)
+    whole = lab.steps is None and not lab.limit
+    same = whole and lab.grid.dataset in DATA_SETS and bool(setting) and reported.is_setting(setting)
     return {**dict(zip(DATA_SETS, reported.figures, strict=True)), "same_setting": same}

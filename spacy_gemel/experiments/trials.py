@@ -1,7 +1,6 @@
 """One trial: its key, what is kept of it, and how it is made. All of it lies in one folder of output."""
 
 import copy
-import json
 import os
 import shutil
 import time
@@ -11,20 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.evaluation.mentions import mentions_path
 from spacy_gemel.evaluation.runner import EvaluateOptions
-from spacy_gemel.experiments.configs import change, value_at, write_config
+from spacy_gemel.experiments.configs import change, is_path, value_at, write_config
+from spacy_gemel.experiments.failures import Failures
 from spacy_gemel.experiments.grid import Grid
 from spacy_gemel.experiments.inputs import Digests, models_sum
-from spacy_gemel.experiments.keeping import digest, kept, kept_folder, make_folder, write_json
+from spacy_gemel.experiments.keeping import digest, kept_folder, make_folder, read_object, write_json
+from spacy_gemel.experiments.measured import adopt, read_measured
 from spacy_gemel.experiments.plan import Plan, Training, Trial
 from spacy_gemel.experiments.processes import CommandFailed, run
-from spacy_gemel.experiments.worker import ERRORS
+from spacy_gemel.experiments.worker import AT, ERRORS
 from spacy_gemel.kb.meta import META_FILE
+from spacy_gemel.peers.kinds import KINDS
 
 PIPELINE = "model-best"
-TRAINED_PEERS = ("entity_linker",)
-"""Peers that choose among what they have learnt on the dev data."""
 NEEDED = ("train", "dev", "test", "kb")
 _HINTS = {"kb": "make it with `python -m spacy_gemel build-kb`"}
 
@@ -33,7 +32,8 @@ _HINTS = {"kb": "make it with `python -m spacy_gemel build-kb`"}
 class Lab:
     """Where the trials of a grid are made and kept.
 
-    steps: of a training, None for the config's. limit: docs of the test set, 0 for all.
+    steps: of a training, None for the config's. limit: docs of the test set, 0 for all. keep_open: descriptors that
+    every command gets, as of the lock of `output`.
     """
 
     grid: Grid
@@ -43,12 +43,18 @@ class Lab:
     limit: int = 0
     gpu_id: int = -1
     root: Path = field(default_factory=Path.cwd)
+    keep_open: tuple[int, ...] = ()
     _keys: dict[str, str] = field(default_factory=dict, init=False)
 
     @cached_property
     def digests(self) -> Digests:
         """Of all that the trials read."""
         return Digests(self.output / "digests.json")
+
+    @cached_property
+    def failures(self) -> Failures:
+        """What went wrong with trials when they were last tried."""
+        return Failures(self.output / "failures.json")
 
     def problems(self, trials: Sequence[Trial]) -> list[str]:
         """What the trials need and is not there."""
@@ -115,15 +121,19 @@ class Lab:
         """Changes with all that the trial's figures depend on; see `training_key`."""
         test = self.digests.corpus(self.grid.paths["test"])
         if trial.training is None:
-            read = ("train", "dev") if trial.peer in TRAINED_PEERS else ("train",)
+            read = ("train", "dev") if self._takes_dev(trial) else ("train",)
             data = [self.digests.corpus(self.grid.paths[split]) for split in read]
-            return digest(trial.peer, data, test, self.kb_key(None), self.grid.tail_share, self.limit)
+            options = dict(trial.options)
+            if "encoder" in options:
+                options["encoder"] = self._named(str(options["encoder"]))
+                options["encoder's files"] = self.digests.tree(Path(options["encoder"]))
+            told = [trial.peer, options, self._lang, self.grid.tail_share, self.limit]
+            return digest(told, data, test, self.kb_key(None))
         return digest(self.training_key(trial.training), test, asdict(self._options(trial)))
 
     def found(self, trial: Trial) -> dict[str, Any] | None:
         """The kept metrics of a trial whose inputs have not changed since."""
-        path = self.metrics(trial)
-        return kept(path, self.key(trial), mentions_path(path)) if path.exists() else None
+        return read_measured(self.metrics(trial), self.key(trial), self.digests)
 
     def is_trained(self, training: Training) -> bool:
         """Whether the pipeline is kept."""
@@ -141,6 +151,36 @@ class Lab:
         seconds = make_folder(
             folder, self.training_key(training), PIPELINE, lambda partial: self._train(training, partial)
         )
+        return self._measure(training, trials, seconds)
+
+    def _measure(self, training: Training, trials: Sequence[Trial], seconds: float) -> dict[str, str]:
+        """{trial's id: what went wrong}.
+
+        A worker that dies fails the trial that it was at, or all where it had not loaded the pipeline yet; another one
+        goes on with the rest.
+        """
+        folder = self.folder(training)
+        left, failed = list(trials), dict[str, str]()
+        turn = 0
+        while left:
+            turn += 1
+            self._write_job(folder, training, left, seconds)
+            log = folder / ("measuring.log" if turn == 1 else f"measuring-{turn}.log")
+            why = ""
+            try:
+                self._run(log, "spacy_gemel.experiments.worker", self._told(folder / "job.json"))
+            except RuntimeError as error:
+                why = str(error)
+            if not why or (folder / ERRORS).exists():
+                errors = read_object(folder / ERRORS)
+                return failed | {t.id: str(errors[p]) for t in left if (p := self._told(self.metrics(t))) in errors}
+            at = read_object(folder / AT).get("output")
+            left = [trial for trial in left if self.found(trial) is None]
+            failed |= {t.id: why for t in left if at is None or self._told(self.metrics(t)) == at}
+            left = [trial for trial in left if trial.id not in failed]
+        return failed
+
+    def _write_job(self, folder: Path, training: Training, trials: Sequence[Trial], seconds: float) -> None:
         job = {
             "pipeline": self._told(folder / PIPELINE),
             "data": self._told(self.grid.paths["test"]),
@@ -160,16 +200,9 @@ class Lab:
                 for trial in trials
             ],
         }
+        for name in (ERRORS, AT):
+            (folder / name).unlink(missing_ok=True)
         write_json(folder / "job.json", job)
-        (folder / ERRORS).unlink(missing_ok=True)
-        try:
-            self._run(folder / "measuring.log", "spacy_gemel.experiments.worker", self._told(folder / "job.json"))
-        except RuntimeError as error:
-            if not (folder / ERRORS).exists():
-                missing = [trial for trial in trials if self.found(trial) is None]
-                return {trial.id: str(error) for trial in missing}
-        errors = json.loads((folder / ERRORS).read_text(encoding="utf8"))
-        return {trial.id: errors[path] for trial in trials if (path := self._told(self.metrics(trial))) in errors}
 
     def _options(self, trial: Trial) -> EvaluateOptions:
         return EvaluateOptions(tail_share=self.grid.tail_share, limit=self.limit, progress=False, **trial.options)
@@ -184,12 +217,16 @@ class Lab:
         self._run(partial / "training.log", "spacy", "train", self._told(target), *told)
         shutil.rmtree(partial / "model-last", ignore_errors=True)
 
+    def kb_folder(self, training: Training) -> Path:
+        """Where the knowledge base for its own language model is kept."""
+        return self.output / "kb" / digest(*self._tokenizer(training.language_model or {}))[:12]
+
     def _kb(self, training: Training) -> Path:
         """The knowledge base for the training's language model, built where it is another than the config's."""
         if training.language_model is None:
             return self.grid.paths["kb"]
         name, revision = self._tokenizer(training.language_model)
-        folder = self.output / "kb" / digest(name, revision)[:12]
+        folder = self.kb_folder(training)
 
         def build(partial: Path) -> None:
             told = ["--tokenizer", name, "--max-name-tokens", str(self._max_name_tokens), "--quiet"]
@@ -209,6 +246,18 @@ class Lab:
     def _max_name_tokens(self) -> int:
         return int(value_at(self.plan.config, f"components.{self.plan.linker}.max_name_tokens") or 32)
 
+    @property
+    def _lang(self) -> str:
+        return str(value_at(self.plan.config, "nlp.lang") or "en")
+
+    def _takes_dev(self, trial: Trial) -> bool:
+        return "dev" in KINDS[trial.peer].options and not trial.options.get("held_out")
+
+    def _named(self, model: str) -> str:
+        """A model that the grid names: a folder beside it as it can be opened, else what it is called on its hub."""
+        here = self.grid.path.parent
+        return self._told(here / model) if is_path("name", model, here) else model
+
     def _peer(self, trial: Trial) -> None:
         output = self.metrics(trial)
         output.unlink(missing_ok=True)
@@ -217,20 +266,20 @@ class Lab:
         made = output.with_suffix(".partial.json")
         start = time.perf_counter()
         told = [trial.peer, train, test, "--kb", kb, "--output", self._told(made)]
-        told += ["--tail-share", str(self.grid.tail_share), "--limit", str(self.limit), "--quiet"]
-        told += ["--dev", self._told(self.grid.paths["dev"])] if trial.peer in TRAINED_PEERS else []
+        told += ["--tail-share", str(self.grid.tail_share), "--limit", str(self.limit), "--lang", self._lang, "--quiet"]
+        told += ["--dev", self._told(self.grid.paths["dev"])] if self._takes_dev(trial) else []
+        for name, value in trial.options.items():
+            if value is not False:
+                given = self._named(value) if name == "encoder" else value
+                told += [f"--{name.replace('_', '-')}", *([] if value is True else [str(given)])]
         self._run(output.with_suffix(".log"), "spacy_gemel", "peer", *told)
-        metrics = json.loads(made.read_text(encoding="utf8"))
-        mentions_path(made).replace(mentions_path(output))
-        made.unlink()
-        told_of = {"id": trial.id, "seconds": round(time.perf_counter() - start, 1)}
-        write_json(output, {"key": self.key(trial), **metrics, "trial": told_of})
+        adopt(made, output, self.key(trial), {"id": trial.id, "seconds": round(time.perf_counter() - start, 1)})
 
     def _run(self, log: Path, *module: str) -> None:
         """`python -m module ...`. Raises RuntimeError with one line that says why, and where the rest stands."""
         try:
             with log.open("w", encoding="utf8") as file:
-                run(self.root, "-m", *module, log=file)
+                run(self.root, "-m", *module, log=file, keep_open=self.keep_open)
         except CommandFailed as error:
             raise RuntimeError(f"{module[0]} {module[1]}: {error.why} (all of it in {self._told(log)})") from error
 

@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spacy_gemel.evaluation.mentions import mentions_path
-from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate, write_evaluation
+from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.experiments.keeping import write_json
+from spacy_gemel.experiments.measured import write_measured
 from spacy_gemel.pipelines import load_pipeline
 
 ERRORS = "errors.json"
-"""Beside the job: output -> what went wrong with it."""
+"""Beside the job: output -> what went wrong with it; written when all have been tried."""
+AT = "at.json"
+"""Beside the job: `output`, which is being measured. Not there before the pipeline is loaded."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         output = Path(wanted["output"])
         output.unlink(missing_ok=True)  # its mentions are replaced first
         mentions_path(output).unlink(missing_ok=True)
+        write_json(job_file.with_name(AT), {"output": wanted["output"]})
         try:
             options = EvaluateOptions(**wanted["options"])
             metrics, results = evaluate(nlp, Path(job["data"]), options, pipeline=job["pipeline"])
@@ -37,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
             # the first has the seconds of loading the models on its account
             trial = {**wanted["trial"], "seconds": round(now - mark, 1)}
             mark = now
-            write_evaluation({"key": wanted["key"], **metrics, "trial": trial}, results, output)
+            write_measured({"key": wanted["key"], **metrics, "trial": trial}, results, output)
         except Exception as error:  # whatever it is, the other trials are still to be measured
             logging.getLogger(__name__).exception("%s", output)
             errors[wanted["output"]] = " ".join(str(error).split()) or type(error).__name__

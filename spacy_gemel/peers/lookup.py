@@ -2,10 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from spacy_gemel.candidates import Candidate
+from spacy.tokens import Doc
+
+from spacy_gemel.candidates import Candidate, decide, to_row, write_rows
+from spacy_gemel.golds import NIL
 from spacy_gemel.peers.surfaces import Surfaces, by_count
 from spacy_gemel.peers.training_mentions import TrainingMentions
 
@@ -63,6 +66,24 @@ class AliasMatch:
         named, aliased = self._surfaces.called(mention)
         rows = sorted([*named, *aliased], key=lambda row: -self._kb.count(row))  # stable: names stay first
         return _shared(self._kb, rows, [self._kb.count(row) for row in rows])
+
+
+def looked_up(lookup: Lookup) -> Callable[[Sequence[Doc]], Iterator[Doc]]:
+    """Linking docs by a lookup: the best candidate, or NIL."""
+
+    def link(docs: Sequence[Doc]) -> Iterator[Doc]:
+        for doc in docs:
+            rows = []
+            for ent in doc.ents:
+                candidates = lookup.candidates(ent.text)
+                kb_id = decide(candidates, None, NIL)
+                for token in ent:
+                    token.ent_kb_id_ = kb_id
+                rows.append(to_row(ent.start_char, ent.end_char, candidates))
+            write_rows(doc, rows)
+            yield doc
+
+    return link
 
 
 def _shared(kb: "KnowledgeBase", rows: Sequence[int], weights: Sequence[int]) -> list[Candidate]:

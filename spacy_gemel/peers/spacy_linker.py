@@ -17,35 +17,17 @@ from spacy_gemel.corpus.reader import make_example
 from spacy_gemel.golds import gold_row
 from spacy_gemel.peers.entity_vectors import normalised, projected_vectors, text_of
 from spacy_gemel.peers.lookup_kb import make_lookup_kb
+from spacy_gemel.peers.options import LinkerOptions
 from spacy_gemel.peers.training_mentions import TrainingMentions
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.entity import Entity
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
+__all__ = ["LinkerOptions", "SpacyLinker", "entities_with_vectors", "train_linker"]
+
 NAME = "entity_linker"
 _READ_AT_ONCE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class LinkerOptions:
-    """How spaCy's linker is trained.
-
-    epochs: passes over the training docs; with dev docs at most so many, and the best is kept.
-    vector_length: of the entities' vectors, where no encoder is given.
-    encoder: a sentence encoder by name or folder, whose vectors of the descriptions the linker learns to meet.
-    patience: epochs without a better one on dev before it stops.
-    """
-
-    epochs: int = 10
-    seed: int = 0
-    vector_length: int = 300
-    encoder: str | None = None
-    batch_size: int = 32
-    dropout: float = 0.2
-    learn_rate: float = 0.001
-    patience: int = 3
-    progress: bool = True
 
 
 @dataclass(slots=True)
@@ -68,6 +50,21 @@ class SpacyLinker:
         with seeded(self.options.seed):
             yield from self.nlp.pipe(docs, batch_size=_READ_AT_ONCE)
 
+    @contextmanager
+    def without_context(self) -> Iterator[None]:
+        """In a with block it goes by the priors alone."""
+        pipe: Any = self.nlp.get_pipe(NAME)
+        pipe.incl_context = False
+        try:
+            yield
+        finally:
+            pipe.incl_context = True
+
+    def known(self, mention: str) -> frozenset[str]:
+        """The ids of its candidates for a mention."""
+        pipe: Any = self.nlp.get_pipe(NAME)
+        return frozenset(candidate.entity_ for candidate in pipe.kb.get_alias_candidates(mention))
+
 
 def train_linker(
     nlp: Language,
@@ -76,11 +73,13 @@ def train_linker(
     train: Sequence[Doc],
     dev: Sequence[Doc] | None,
     options: LinkerOptions,
+    known: "tuple[list[Entity], NDArray[np.float32]] | None" = None,
 ) -> SpacyLinker:
     """Train on the mentions of `train` whose gold is in the knowledge base.
 
     nlp: a blank pipeline, which gets the pipes. training: what `training_mentions` says of `train`. dev: docs to choose
-    the epoch on, None for all epochs. Raises ValueError where one of them has nothing to learn from.
+    the epoch on, None for all epochs. known: what `entities_with_vectors` gives, if it is there already.
+    Raises ValueError where one of them has nothing to learn from.
     """
     examples = [example for doc in train if (example := _example(nlp, kb, doc)) is not None]
     chosen_on = [example for doc in dev or () if (example := _example(nlp, kb, doc)) is not None]
@@ -89,8 +88,7 @@ def train_linker(
             raise ValueError(f"not one mention of the {what} data has a gold that the knowledge base holds")
     with seeded(options.seed):
         sentencizer = nlp.add_pipe("sentencizer")
-        entities = [kb.entity(row) for row in tqdm(range(len(kb)), "entities", disable=not options.progress)]
-        vectors = entity_vectors(entities, options)
+        entities, vectors = known or entities_with_vectors(kb, options)
         config: dict[str, Any] = {
             "entity_vector_length": vectors.shape[1],
             "incl_prior": True,
@@ -161,6 +159,12 @@ def _example(nlp: Language, kb: "KnowledgeBase", doc: Doc) -> Example | None:
         [Span(reference, ent.start, ent.end, ent.label_, kb_id=kb.entity(row).kb_id) for ent, row in golds]
     )
     return make_example(nlp, reference, gold_ents=True)
+
+
+def entities_with_vectors(kb: "KnowledgeBase", options: LinkerOptions) -> "tuple[list[Entity], NDArray[np.float32]]":
+    """All entities, and what `entity_vectors` gives for them."""
+    entities = [kb.entity(row) for row in tqdm(range(len(kb)), "entities", disable=not options.progress)]
+    return entities, entity_vectors(entities, options)
 
 
 def entity_vectors(entities: "Sequence[Entity]", options: LinkerOptions) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.peers.options import PeerOptions
 
 
 class Surfaces(Protocol):
@@ -66,6 +67,11 @@ class FoldedSurfaces:
         """Rows of the entities with this name, and of those with this alias and another name; each ascending."""
         key = self.key(mention)
         return self._named.get(key, []), self._aliased.get(key, [])
+
+
+def surfaces(kb: "KnowledgeBase", options: "PeerOptions", *, exact: bool) -> Surfaces:
+    """Those that the options ask for. exact: names and aliases as they are written, where case is heeded."""
+    return FoldedSurfaces(kb, progress=options.progress) if options.ignore_case else KBSurfaces(kb, exact=exact)
 
 
 def by_count(kb: "KnowledgeBase") -> Callable[[int], tuple[int, int]]:

@@ -6,8 +6,9 @@ from thinc.api import Config
 from typer.testing import CliRunner
 
 from spacy_gemel.cli import app
-from spacy_gemel.experiments.grid import AXES, PEERS, read_grid
+from spacy_gemel.experiments.grid import AXES, read_grid
 from spacy_gemel.experiments.plan import make_plan
+from spacy_gemel.peers.kinds import KINDS
 from tests.docs.reading import DOCS, blocks
 
 PAGE = DOCS / "experiments.md"
@@ -28,7 +29,7 @@ def test_the_example_is_a_grid(tmp_path: Path) -> None:
 
 def test_every_setting_of_a_row_is_told() -> None:
     text = PAGE.read_text(encoding="utf8")
-    for name in (*AXES, *PEERS, "peer", "paper", "not_run", "base", "parts", "seeds", "estimate", "tail_share"):
+    for name in (*AXES, *KINDS, "peer", "paper", "not_run", "base", "parts", "seeds", "estimate", "tail_share"):
         assert f"`{name}`" in text or f"\n{name}:" in text or f" {name}:" in text, name
     options = CliRunner().invoke(app, ["experiments", "--help"], terminal_width=200).output
     for option in ("--only", "--dry-run", "--fresh", "--steps", "--limit", "--config", "--entities", "--output"):

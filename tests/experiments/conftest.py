@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,10 +12,12 @@ import srsly
 from PIL import Image
 from spacy.tokens import DocBin, Span
 
-from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, write_mentions
+from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.runner import write_evaluation
 from spacy_gemel.experiments import trials
 from spacy_gemel.experiments.grid import Grid, read_grid
 from spacy_gemel.experiments.keeping import write_json
+from spacy_gemel.experiments.measured import write_measured
 from spacy_gemel.experiments.processes import CommandFailed
 
 ROOT = Path(__file__).parents[2]
@@ -69,15 +71,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Pretender:
     """In place of the commands. right: trial's id -> how many of N mentions it gets right, 30 where it is not there.
 
-    broken: words; a command that has one of them fails. calls: what was asked for, in a few words.
+    broken: words; a command that has one of them fails. killed: ids of trials at which the process is killed, or
+    "loading". counted: whether the golds are common or tail. calls: what was asked for, in a few words. told: the words
+    of the peers' commands.
     """
 
     def __init__(self) -> None:
+        self.killed: set[str] = set()
+        self.counted = True
+        self.told: list[list[str]] = []
         self.calls: list[str] = []
         self.right: dict[str, int] = {}
         self.broken: dict[str, type[BaseException]] = {}
 
-    def __call__(self, root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+    def __call__(self, root: Path, *arguments: str, log: IO[str] | None = None, keep_open: Sequence[int] = ()) -> None:
         assert log is not None and arguments[0] == "-m"
         module, *words = arguments[1:]
         for word, error in self.broken.items():
@@ -90,7 +97,11 @@ class Pretender:
             "spacy_gemel": self._gemel,
             "spacy_gemel.experiments.worker": self._measure,
         }
-        does[module](root, words)
+        assert keep_open
+        try:
+            does[module](root, words)
+        except ProcessLookupError:
+            raise CommandFailed(arguments, -9, Path(log.name)) from None
 
     def _train(self, root: Path, words: list[str]) -> None:
         out = root / words[words.index("--output") + 1]
@@ -105,35 +116,47 @@ class Pretender:
             return
         assert (words[0], words[4:6]) == ("peer", ["--kb", "kb"])
         self.calls.append(f"peer {words[1]}")
-        self._write(root / words[words.index("--output") + 1], f"peer-{words[1]}", {"settings": {}})
+        self.told.append(words)
+        output = root / words[words.index("--output") + 1]
+        write_evaluation(metrics(), self._results(f"peer-{words[1]}"), output)
 
     def _measure(self, root: Path, words: list[str]) -> None:
         job = json.loads((root / words[0]).read_text())
         assert (root / job["pipeline"]).is_dir()
         errors = {}
+        if "loading" in self.killed:
+            raise ProcessLookupError
         for wanted in job["trials"]:
             id = wanted["trial"]["id"]
             self.calls.append(f"measure {id}")
+            write_json((root / words[0]).with_name("at.json"), {"output": wanted["output"]})
+            if id in self.killed:
+                raise ProcessLookupError
             if f"!{id}" in self.broken:
                 errors[wanted["output"]] = "it would not"
                 continue
             trial = {**wanted["trial"], "seconds": 2.0}
-            self._write(root / wanted["output"], id, {"key": wanted["key"], "trial": trial})
+            write_measured(
+                {"key": wanted["key"], **metrics(), "trial": trial}, self._results(id), root / wanted["output"]
+            )
         write_json((root / words[0]).with_name("errors.json"), errors)
         if errors:
             raise CommandFailed(words, 1, None)
 
-    def _write(self, path: Path, id: str, metrics: dict[str, Any]) -> None:
+    def _results(self, id: str) -> list[MentionResult]:
         right = self.right.get(id, 30)
-        results = [
+        return [
             MentionResult(
                 str(n), 0, 7, "Mercury", "A", "A" if n < right else "B", None,
-                seen=n % 2 == 0, tail=n % 4 == 0, image=n % 5 > 0, in_kb=True,
+                seen=n % 2 == 0, tail=n % 4 == 0 if self.counted else None, image=n % 5 > 0, in_kb=True,
             )
             for n in range(N)
         ]  # fmt: skip
-        write_mentions(results, mentions_path(path))
-        write_json(path, metrics)
+
+
+def metrics() -> dict[str, Any]:
+    """Of METRICS.json what the tables read."""
+    return {"settings": {}, "tail": {"threshold": 7, "share_held": 0.19, "entities": 5, "counted": 9}}
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -89,7 +90,7 @@ def grid(world: Path, **others: Any) -> Any:
 def test_other_models_by_name(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
-    def in_this_process(root: Path, *arguments: str, log: IO[str] | None = None) -> None:
+    def in_this_process(root: Path, *arguments: str, log: IO[str] | None = None, keep_open: Sequence[int] = ()) -> None:
         done.append(" ".join(arguments[1:3]))
         # where spaCy's own command line would find the config's folder
         monkeypatch.setattr(sys, "argv", ["spacy", *arguments[2:]])

@@ -73,12 +73,105 @@ ROW = {"name": "a"}
         ({"t": {"rows": [ROW]}}, {"vision_encoders": {"x": {"name": "y"}}}, 'x needs "@misc"'),
         ({"t": {"rows": [ROW]}}, {"config": None}, "no config"),
         ({"t": {"rows": [ROW]}}, {"trian": "x"}, "unknown setting 'trian'"),
+        # what has the wrong shape
+        (5, {}, "grid.yml: tables is 5; it must be settings with names"),
+        ({"t": 5}, {}, "grid.yml: t is 5; it must be settings"),
+        ({"t": {"rows": 5}}, {}, "t: rows is 5; it must be a list"),
+        ({"t": {"rows": [5]}}, {}, "t, row 1 is 5; it must be settings"),
+        ({"t": {"rows": [ROW], "parts": 5}}, {}, "t: parts is 5; it must be a list"),
+        ({"t": {"rows": [ROW], "parts": [[5]]}}, {}, "t: parts must be some of common"),
+        ({"t": {"rows": [ROW], "title": 5}}, {}, "t: title is 5; it must be words"),
+        ({"t": {"rows": [ROW], "base": [5]}}, {}, "t: base is [5]; it must be settings"),
+        ({"t": {"axes": {"k": 4}}}, {}, "t: axes: k is 4; it must be a list"),
+        ({"t": {"axes": {"retriever": "bm25"}}}, {}, "t: axes: retriever is 'bm25'; it must be a list"),
+        ({"t": {"axes": {"k": [None]}}}, {}, "t: axes: k is [None]; it must list values of k"),
+        ({"t": {"rows": [{**ROW, "paper": 5}]}}, {}, "t, row 1: paper is 5; it must name"),
+        ({"t": {"rows": [{**ROW, "paper": ["full"]}]}}, {}, "t, row 1: paper is ['full']"),
+        ({"t": {"rows": [{**ROW, "paper": {"common": "common"}}]}}, {}, "t, row 1: paper is {'common'"),
+        ({"t": {"rows": [{**ROW, "paper": "tail"}]}}, {}, "tail is the figure of tail mentions, not of all"),
+        ({"t": {"rows": [{**ROW, "set": "k=4"}]}}, {}, "t, row 1: set is 'k=4'; it must be settings"),
+        ({"t": {"rows": [{**ROW, "language_model": 5}]}}, {}, "t, row 1: language_model is 5; it must be words"),
+        ({"t": {"rows": [ROW]}}, {"estimate": 5}, "estimate is 5; it must be settings"),
+        ({"t": {"rows": [ROW]}}, {"estimate": {"trainings": 5}}, "estimate: unknown setting 'trainings'"),
+        ({"t": {"rows": [ROW]}}, {"estimate": {"training": -5}}, "estimate: training is -5; it must be 0 or more"),
+        ({"t": {"rows": [ROW]}}, {"tail_share": 5}, "tail_share is 5; it must be from 0 to 1"),
+        ({"t": {"rows": [ROW]}}, {"seeds": [True]}, "seeds is True; it must be int"),
+        ({"t": {"rows": [ROW]}}, {"seeds": [-1]}, "seeds is -1; it must be 0 or more"),
+        ({"t": {"rows": [ROW]}}, {"seeds": [2**32]}, "too large for a seed"),
+        ({"t": {"rows": [ROW]}}, {"train": 5}, "train is 5; it must be words"),
+        ({"t": {"rows": [ROW]}}, {"language_models": ["a"]}, "language_models is ['a']; it must be settings"),
+        ({"t": {"rows": [ROW]}}, {"language_models": {"a": "b"}}, "a must be the settings of a block"),
+        ({"t": {"rows": [ROW]}}, {"language_models": {"a": {"dtype": "float32"}}}, "language_models: a needs 'name'"),
+        ({"t": {"rows": [ROW]}}, {"language_models": {"a": {"name": 5}}}, "language_models: a: name is 5"),
+        (
+            {"t": {"rows": [ROW]}},
+            {"language_models": {"a": {"name": "b", "dtpye": "float32"}}},
+            "a: spacy_gemel.CausalLM.v1 has no setting 'dtpye'; it has name",
+        ),
+        (
+            {"t": {"rows": [ROW]}},
+            {"retrievers": {"x": {"@misc": "spacy_gemel.BM26.v1"}}},
+            "x: \"@misc\" is 'spacy_gemel.BM26.v1', which is not registered",
+        ),
+        # what would mean nothing, or twice something
+        ({"t": {"rows": [ROW, ROW]}}, {}, "t: two rows are called 'a'"),
+        ({"t": {"rows": [{"name": None}]}}, {}, "t, row 1: a row needs a name"),
+        ({"t": {"rows": [{"name": 5}]}}, {}, "t, row 1: name is 5; it must be words, in quotes"),
+        ({"t": {"rows": [{**ROW, "not_run": False}]}}, {}, "t, row 1: not_run is False; it must be words"),
+        ({"t": {"rows": [{**ROW, "not_run": ""}]}}, {}, "t, row 1: not_run is ''; it must be words"),
+        ({"t": {"rows": [{**ROW, "peer": False}]}}, {}, "t, row 1: peer is False; it must be settings"),
+        ({"t": {"rows": [{**ROW, "peer": "alias", "k": 2}]}}, {}, "t, row 1: a peer has no k"),
+        ({"t": {"rows": [{**ROW, "peer": "alias", "paper": "full"}]}}, {}, "the paper's figures are GEMEL's"),
+        ({"t": {"rows": [{**ROW, "peer": {"ignore_case": True}}]}}, {}, "peer is ''; there are shortcut"),
+        ({"t": {"rows": [{**ROW, "peer": {"kind": "alias", "epochs": 3}}]}}, {}, "peer: alias takes no epochs"),
+        (
+            {"t": {"rows": [{**ROW, "peer": {"kind": "alias", "ignore_case": 1}}]}},
+            {},
+            "ignore_case is 1; it must be bool",
+        ),
+        ({"t": {"rows": [{**ROW, "set": {"system.seed": 7}}]}}, {}, "set: system.seed: the seeds are the grid's own"),
+        ({"t": {"rows": [{**ROW, "set": {"training.seed": 7}}]}}, {}, "set: training.seed: the seeds are"),
+        *(
+            (
+                {"t": {"rows": [{**ROW, **others, "set": {f"components.gemel_linker.{setting}": 1}}]}},
+                {},
+                f"set: components.gemel_linker.{setting} is what the axis {axis} changes; give {axis}",
+            )
+            for setting, axis, others in (
+                ("retriever", "retriever", {"retriever": "bm25"}),
+                ("retriever", "retriever", {}),
+                ("language_model", "language_model", {}),
+                ("language_model.name", "language_model", {}),
+                ("vision_encoder.@misc", "vision_encoder", {}),
+                ("n_demonstrations", "n", {}),
+                ("model.prefix_length", "k", {}),
+                ("model", "k", {"k": 2}),
+                ("use_image", "image", {}),
+                ("constrained", "constrained", {}),
+            )
+        ),
     ],
 )
 def test_what_is_wrong_is_said(place: Path, tables: Any, others: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=r"grid\.yml") as raised:
         grid_of(place, tables, **others)
     assert says in str(raised.value)
+
+
+def test_null_is_absent_and_data_sets_are_known_however_they_are_written(place: Path) -> None:
+    null = dict.fromkeys(("paper", "not_run", "peer", "k", "set", "image"))
+    grid = grid_of(place, {"t": {"rows": [{"name": "full", **null}], "axes": None}}, dataset="wikidiverse", note=None)
+    [row] = grid.tables[0].rows
+    assert (row.name, row.changes, row.paper, row.not_run, row.peer) == ("full", {}, {}, "", "")
+    assert grid.dataset == "WikiDiverse"
+    assert grid_of(place, {"t": {"rows": [ROW]}}, dataset="my captions").dataset == "my captions"
+
+
+def test_null_in_set_is_a_value(place: Path) -> None:
+    setting = {"components.gemel_linker.n_training_demonstrations": None}
+    plan = make_plan(grid_of(place, {"t": {"rows": [{"name": "a", "set": setting}]}}))
+    [trial] = plan.trials.values()
+    assert trial.training is not None and trial.training.changes == setting
 
 
 def test_no_file_no_yaml_no_linker_no_table(place: Path) -> None:

@@ -1,12 +1,14 @@
 """The tables: their figures, the paper's beside them, and the pages that show them."""
 
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spacy_gemel.experiments import run
-from spacy_gemel.experiments.page import markdown, write_results
+from spacy_gemel.experiments.page import html, markdown, write_results
+from tests.experiments import conftest
 from tests.experiments.conftest import N, Pretender, grid_of
 
 
@@ -46,7 +48,7 @@ def test_figures_with_their_counts_and_intervals(place: Path, pretender: Pretend
     page = (place / "results" / "experiments.html").read_text()
     assert [path.name for path in paths] == ["experiments.md", "experiments.html", "experiments.json"]
     assert "text &lt;b&gt;" in page and "<b>" not in page
-    assert page.count("<th>") == len(cells(header))
+    assert page.count('<th scope="col">') == len(cells(header))
 
 
 def test_a_table_told_part_by_part(place: Path, pretender: Pretender) -> None:
@@ -70,8 +72,67 @@ def test_several_seeds_are_one_row(place: Path, pretender: Pretender) -> None:
     assert k["difference"][0] == pytest.approx(-0.5)
     assert text["difference"][0] == pytest.approx(-0.5)
     assert full["high"] - full["low"] > 0.3  # the seeds lie far apart
-    pretender.right["full-1-no-image"] = 0
     assert "mapper seeds: 1, 2" in markdown(found)
+
+
+def test_the_row_that_differences_are_to_is_named(place: Path, pretender: Pretender) -> None:
+    rows = [{"name": "full"}, {"name": "text", "image": False}, {"name": "k", "k": 2}]
+    found = made(place, {"t": {"rows": rows}, "one": {"rows": rows[:1]}})
+    assert [table["reference"] for table in found["tables"]] == ["full", "full"]
+    assert markdown(found).count("ifferences are to the row") == 1
+    assert "\n\nDifferences are to the row 'full'.\n" in markdown(found)
+    (place / "out" / "trials" / "full-42.json").unlink()
+    pretender.broken = {"!full-42": RuntimeError}
+    failed = made(place, {"t": {"rows": rows}})
+    assert failed["tables"][0]["reference"] == "text"
+    said = "The first row, 'full', failed: differences are to the row 'text'."
+    assert said in markdown(failed) and said in unescape(html(failed))
+    assert failed["tables"][0]["rows"][2]["difference"] is not None
+
+
+def test_the_tail_is_told_with_its_threshold(
+    place: Path, pretender: Pretender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = {"t": {"rows": [{"name": "full"}], "parts": ["common", "tail"]}}
+    said = markdown(made(place, tables))
+    assert "Tail: the least-counted entities that together hold 20 % of all counts" in said
+    assert "which are the 5 counted at most 7 times (19.0 %)" in said
+    assert "Entities that were never counted are neither" in said
+    bare = {"threshold": 0, "share_held": 0.0, "entities": 0, "counted": 0}
+    monkeypatch.setattr(conftest, "metrics", lambda: {"settings": {}, "tail": bare})
+    pretender.counted = False
+    found = run.run_grid(run.make_lab(grid_of(place, tables), place / "bare"), grid_of(place, tables).tables)
+    lines = found["tables"][0]["rows"]
+    assert [(line["n"], line["accuracy"]) for line in lines] == [(0, None), (0, None)]
+    said = markdown(found)
+    assert "the knowledge base has no counts, so no entity is either" in said
+    rows = [cells(line) for line in said.splitlines() if line.startswith("| full")]
+    assert [row[1:3] for row in rows] == [["0", "the knowledge base has no counts"]] * 2
+    assert len({len(row) for row in rows}) == 1
+
+
+def test_a_part_that_no_mention_is_of(place: Path, pretender: Pretender) -> None:
+    pretender.counted = False
+    found = made(place, {"t": {"rows": [{"name": "full"}], "parts": ["tail"]}})
+    [row] = [cells(line) for line in markdown(found).splitlines() if line.startswith("| full")]
+    assert row[1:3] == ["0", "no such mention"]
+
+
+def test_the_page_shows_what_the_markdown_means(place: Path, pretender: Pretender) -> None:
+    note = "See `configs/x.yml`, [docs](docs/experiments.md), [web](https://x.org/a?b=1) <i> [no](javascript:alert(1))"
+    page = html(made(place, {"t": {"rows": [{"name": "full"}], "note": note}}, note=note))
+    shown = (
+        'See <code>configs/x.yml</code>, <a href="docs/experiments.md">docs</a>, '
+        '<a href="https://x.org/a?b=1">web</a> &lt;i&gt; [no](javascript:alert(1))'
+    )
+    assert page.count(shown) == 2
+    assert "`" not in page.split("</style>")[1]
+    assert '<meta name="viewport"' in page
+    assert page.count("<thead>") == page.count("<tbody>") == page.count('<th scope="row">full</th>') == 1
+    assert "<th>" not in page
+    style = page.split("</style>")[0]
+    [first] = [rule for rule in style.split("}") if "sticky" in rule]
+    assert "white-space: normal" in first and "max-width" in first
 
 
 def test_the_papers_figure_beside_a_row_of_its_own_setting(place: Path, pretender: Pretender) -> None:

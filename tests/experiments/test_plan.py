@@ -77,6 +77,59 @@ def test_peers_and_rows_that_are_not_run(place: Path) -> None:
     assert [training and training.id for training, _ in groups(plan.trials.values())] == ["full-1", "full-2", None]
 
 
+def test_seeds_play_a_part_without_an_image_where_they_choose_the_demonstrations(place: Path) -> None:
+    text = {"image": False}
+    fixed = {"@misc": "spacy_gemel.RandomRetriever.v1", "seed": 3}
+    rows = [
+        {**text, "retriever": "random"},
+        {**text, "retriever": "random", "n": 0},
+        {**text, "retriever": "fixed"},
+        {**text, "retriever": "bm25"},
+    ]
+    plan = plan_of(place, *rows, seeds=[1, 2, 3], retrievers={"fixed": fixed})
+    assert [len(row) for row in ids(plan)] == [3, 1, 1, 1]
+    config = place / "configs" / "mini.cfg"
+    config.write_text(
+        config.read_text().replace(
+            '@misc = "spacy_gemel.SentenceTransformerRetriever.v1"\nname = "../assets/mini/sentence_encoder"',
+            '@misc = "spacy_gemel.RandomRetriever.v1"\nseed = ${system.seed}',
+        )
+    )
+    assert [len(row) for row in ids(plan_of(place, text, seeds=[1, 2, 3]))] == [3], "the config's own retriever"
+
+
+def test_peers_with_options_and_seeds(place: Path) -> None:
+    """A peer that is trained is trained once per seed of the grid, unless it is told one."""
+    linker = {"kind": "entity_linker", "epochs": 3}
+    rows = [
+        {"peer": "entity_linker"},
+        {"peer": linker},
+        {"peer": {**linker, "seed": 7}},
+        {"peer": {"kind": "alias", "ignore_case": True}},
+        {"peer": {"kind": "alias"}},
+    ]
+    plan = plan_of(place, *rows, seeds=[1, 2])
+    found = [[dict(plan.trials[id].options) for id in row] for row in ids(plan)]
+    assert found == [
+        [{"seed": 1}, {"seed": 2}],
+        [{"epochs": 3, "seed": 1}, {"epochs": 3, "seed": 2}],
+        [{"epochs": 3, "seed": 7}],
+        [{"ignore_case": True}],
+        [{}],
+    ]
+    assert ids(plan)[0] == ["peer-entity_linker-1", "peer-entity_linker-2"]
+    assert ids(plan)[4] == ["peer-alias"]
+    assert len(plan.trials) == 7
+
+
+def test_the_whole_linker_is_no_setting(place: Path) -> None:
+    with pytest.raises(ValueError, match=r"components\.gemel_linker is the whole linker"):
+        plan_of(place, {"set": {LINKER: {"factory": "gemel_linker"}}})
+    other = {"components.ner": {"factory": "ner"}}
+    [trial] = plan_of(place, {"set": other}).trials.values()
+    assert trial.training is not None and trial.training.changes == other
+
+
 ROWS = st.fixed_dictionaries(
     {},
     optional={

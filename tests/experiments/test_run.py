@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,15 @@ def test_an_interrupt_leaves_what_was_done_and_nothing_half(place: Path, pretend
     done = call(place)
     assert done.exit_code == 130
     assert "the same command goes on" in done.stderr
-    assert not (place / "out" / "experiments.json").exists()
+    shown = results(place)
+    assert shown["interrupted"] and "Interrupted: the same" in (place / "out" / "experiments.md").read_text()
+    statuses = [row["status"] for table in shown["tables"] for row in table["rows"]]
+    assert statuses == ["run", "run", "run" if at == "peer" else "not run", "not run", "run", "not run"]
     before = pretender.calls
     pretender.broken, pretender.calls = {}, []
     assert call(place).exit_code == 0
     assert before + pretender.calls == ALL
+    assert not results(place)["interrupted"]
 
 
 def test_only_some_tables(place: Path, pretender: Pretender) -> None:
@@ -190,6 +195,240 @@ def test_fresh_forgets_and_two_at_once_are_refused(place: Path, pretender: Prete
     pretender.calls.clear()
     assert call(place, "--fresh").exit_code == 0
     assert pretender.calls == ALL
+
+
+def test_fresh_forgets_the_tables_that_are_run_and_only_when_they_can_be(place: Path, pretender: Pretender) -> None:
+    grid_of(place, TABLES)
+    call(place)
+    pretender.calls.clear()
+    assert "4 trials: 0 kept, 4 to run, 2 trainings" in call(place, "--fresh", "--dry-run").stdout
+    (place / "test.spacy").rename(place / "away.spacy")
+    assert call(place, "--fresh").exit_code == 1
+    (place / "away.spacy").rename(place / "test.spacy")
+    with held(place / "out" / ".lock", "no"):
+        assert call(place, "--fresh").exit_code == 1
+    assert call(place).exit_code == 0
+    assert pretender.calls == [], "what could not run has forgotten nothing"
+    assert call(place, "--fresh", "--only", "b").exit_code == 0
+    assert pretender.calls == ["train full-42", "measure full-42", "peer alias"]
+    pretender.calls.clear()
+    assert call(place).exit_code == 0
+    assert pretender.calls == [], "the other table's trials are kept"
+
+
+def test_a_trial_that_kills_its_process_takes_no_other_with_it(place: Path, pretender: Pretender) -> None:
+    grid_of(place, TABLES)
+    pretender.killed = {"full-42"}
+    done = call(place)
+    assert done.exit_code == 1
+    assert "error: 1 trials failed: full-42\n" in done.stderr
+    assert pretender.calls == ALL
+    rows = results(place)["tables"][0]["rows"]
+    assert [row["status"] for row in rows] == ["failed", "run", "run"]
+    assert "ended by signal 9 (all of it in out/trainings/full-42/measuring.log)" in rows[0]["reason"]
+    pretender.calls.clear()
+    assert call(place).exit_code == 1
+    assert pretender.calls == ["measure full-42"]
+    pretender.killed = {"loading"}
+    assert call(place).exit_code == 1
+    assert "full-42" in results(place)["failed"]
+
+
+def test_a_process_that_is_killed_before_the_pipeline_is_there_is_not_started_again(
+    place: Path, pretender: Pretender
+) -> None:
+    """It would be killed for each trial, after a long time."""
+    grid_of(place, TABLES)
+    pretender.killed = {"loading"}
+    done = call(place, "--only", "a")
+    assert "error: 3 trials failed: full-42, full-42-no-image, k-2-42" in done.stderr
+    assert [name for name in pretender.calls if name.startswith("measure")] == []
+    assert not list(place.glob("out/trainings/*/measuring-2.log"))
+
+
+def test_a_failure_is_remembered_with_its_reason(place: Path, pretender: Pretender) -> None:
+    """By a run of another table; not once what it reads has changed, nor once it has succeeded."""
+    grid_of(place, TABLES)
+    pretender.broken = {"!full-42-no-image": CommandFailed}
+    call(place)
+    assert call(place, "--only", "b").exit_code == 0
+    row = results(place)["tables"][0]["rows"][1]
+    assert (row["status"], row["reason"]) == ("failed", "it would not")
+    assert "failed (it would not)" in (place / "out" / "experiments.md").read_text()
+    write_corpus(place / "test.spacy", 200)
+    call(place, "--only", "b")
+    assert results(place)["tables"][0]["rows"][1]["status"] == "not run"
+    pretender.broken = {}
+    call(place)
+    (place / "out" / "trials" / "full-42-no-image.json").unlink()
+    call(place, "--only", "b")
+    assert results(place)["tables"][0]["rows"][1]["status"] == "not run"
+
+
+def cut(path: Path, to: int) -> None:
+    path.write_bytes(path.read_bytes()[:to])
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut off": lambda path: cut(path, path.stat().st_size // 2),
+    "emptied": lambda path: cut(path, 0),
+    "braces": lambda path: path.write_text("{}"),
+    "a list": lambda path: path.write_text("[1]"),
+    "bytes": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize(
+    ("file", "again"),
+    [
+        ("trials/full-42.json", ["measure full-42"]),
+        ("trials/peer-alias.json", ["peer alias"]),
+        ("trainings/k-2-42/trial.json", []),
+        ("digests.json", []),
+        ("failures.json", []),
+        ("made_of.json", []),
+    ],
+)
+def test_damaged_files_are_not_kept_and_stop_nothing(
+    place: Path, pretender: Pretender, file: str, again: list[str], how: str
+) -> None:
+    grid_of(place, TABLES)
+    call(place)
+    path = place / "out" / file
+    if not path.exists():
+        path.write_text('{"full-42": {"key": "x", "reason": "y"}}')
+    DAMAGE[how](path)
+    before = results(place)["tables"]
+    pretender.calls.clear()
+    assert call(place, "--dry-run").exit_code == 0
+    done = call(place)
+    assert done.exit_code == 0, done.output
+    assert pretender.calls == again
+    assert results(place)["tables"] == before
+
+
+def test_digests_that_are_none_are_taken_again(place: Path, pretender: Pretender) -> None:
+    grid_of(place, TABLES)
+    call(place)
+    memory = place / "out" / "digests.json"
+    for wrong in (1, [1], [1, 2, 3], ["a", 2, "b"], None):
+        memory.write_text(json.dumps(dict.fromkeys(json.loads(memory.read_text()), wrong)))
+        pretender.calls.clear()
+        assert call(place).exit_code == 0
+        assert pretender.calls == []
+
+
+@pytest.mark.parametrize("to", ["a line's middle", "a line's end", "nothing", "gone"])
+def test_mentions_that_are_not_whole_are_measured_again(place: Path, pretender: Pretender, to: str) -> None:
+    """Cut at a line's end they would be read, and counted as so many fewer."""
+    grid_of(place, TABLES)
+    call(place)
+    mentions = place / "out" / "trials" / "full-42.mentions.jsonl"
+    lines = mentions.read_bytes().splitlines(keepends=True)
+    five = b"".join(lines[:5])
+    mentions.write_bytes({"a line's middle": five + lines[5][:9], "a line's end": five}.get(to, b""))
+    if to == "gone":
+        mentions.unlink()
+    pretender.calls.clear()
+    call(place, "--only", "b")
+    assert pretender.calls == ["measure full-42"]
+    assert results(place)["tables"][0]["rows"][0]["n"] == 40
+    mentions.write_bytes(five)
+    grid_of(place, {"c": {"rows": [{"name": "k", "k": 2}]}, **TABLES})
+    call(place, "--only", "c")
+    assert results(place)["tables"][1]["rows"][0]["status"] == "not run", "a table that is not run shows no part of it"
+
+
+def test_trials_of_other_data_are_not_replaced(place: Path, pretender: Pretender) -> None:
+    grid_of(place, TABLES)
+    call(place)
+    write_corpus(place / "theirs.spacy", 90)
+    pretender.calls.clear()
+    for more in ((), ("--fresh",)):
+        refused = call(place, "--train", "theirs.spacy", *more)
+        assert refused.exit_code == 1
+        assert "--output out holds trials of train ../train.spacy and not ../theirs.spacy" in refused.stderr
+        assert "give another --output" in refused.stderr
+    assert pretender.calls == []
+    assert call(place).exit_code == 0
+    assert pretender.calls == [], "nothing was taken away"
+    (place / "train.spacy").rename(place / "moved.spacy")
+    assert call(place, "--train", "moved.spacy").exit_code == 0
+    assert pretender.calls == [], "the same data by another name are the same"
+
+
+def test_a_peer_is_told_its_options_and_the_configs_language(place: Path, pretender: Pretender) -> None:
+    config = place / "configs" / "mini.cfg"
+    config.write_text(config.read_text().replace('lang = "en"', 'lang = "de"'))
+    (place / "configs" / "encoder").mkdir()
+    (place / "configs" / "encoder" / "config.json").write_text("{}")
+    linker = {"kind": "entity_linker", "encoder": "encoder", "epochs": 3, "seed": 7}
+    rows = [
+        {"name": "linker", "peer": linker},
+        {"name": "alias", "peer": {"kind": "alias", "ignore_case": True}},
+        {"name": "held out", "peer": {**linker, "held_out": 0.1}},
+    ]
+    grid_of(place, {"t": {"rows": rows}})
+    assert call(place).exit_code == 0
+    told = [words[words.index("--lang") :] for words in pretender.told]
+    dev = ["--dev", "dev.spacy"]
+    options = ["--encoder", "configs/encoder", "--epochs", "3", "--seed", "7"]
+    assert told == [
+        ["--lang", "de", "--quiet", *dev, *options],
+        ["--lang", "de", "--quiet", "--ignore-case"],
+        ["--lang", "de", "--quiet", *options, "--held-out", "0.1"],
+    ]
+    pretender.told.clear()
+    (place / "configs" / "encoder" / "config.json").write_text('{"other": 1}')
+    assert call(place).exit_code == 0
+    assert len(pretender.told) == 2, "those with the encoder"
+    pretender.told.clear()
+    config.write_text(config.read_text().replace('lang = "de"', 'lang = "fr"'))
+    assert call(place).exit_code == 0
+    assert len(pretender.told) == 3
+
+
+@pytest.mark.parametrize("output", ["file", "file/below/it"])
+def test_an_output_that_cannot_be_a_folder(place: Path, pretender: Pretender, output: str) -> None:
+    grid_of(place, TABLES)
+    (place / "file").write_text("")
+    for more in ((), ("--dry-run",)):
+        done = CliRunner().invoke(app, ["experiments", "configs/grid.yml", "--output", output, *more])
+        assert done.exit_code == 1
+        assert (
+            done.stderr
+            == f"error: --output {output}: file is a file; name a folder, which is made where it is not there\n"
+        )
+    done = CliRunner().invoke(app, ["experiments", "configs/grid.yml", "--output", "a/b/c"])
+    assert done.exit_code == 0 and (place / "a" / "b" / "c" / "experiments.md").is_file()
+
+
+def test_a_model_folder_without_a_slash(place: Path, pretender: Pretender) -> None:
+    """It is found beside the grid, read from where the training runs, and part of the key."""
+    grid_of(
+        place,
+        {"t": {"rows": [{"name": "a", "language_model": "mine", "retriever": "mine"}]}},
+        entities="../entities.jsonl",
+        language_models={"mine": {"name": "lm"}},
+        retrievers={"mine": {"@misc": "spacy_gemel.SentenceTransformerRetriever.v1", "name": "encoder"}},
+    )
+    (place / "entities.jsonl").write_text("{}\n")
+    for name in ("lm", "encoder"):
+        (place / "configs" / name).mkdir()
+        (place / "configs" / name / "config.json").write_text("{}")
+    assert call(place).exit_code == 0
+    assert pretender.calls[0] == "build-kb configs/lm"
+    training = place / "out" / "trainings" / "language-mine-retriever-mine-42"
+    config = read_config(training / "train.cfg")
+    for block, name in (("language_model", "lm"), ("retriever", "encoder")):
+        found = value_at(config, f"components.gemel_linker.{block}.name")
+        assert (training / found).resolve() == place / "configs" / name
+    for name in ("lm", "encoder"):
+        pretender.calls.clear()
+        (place / "configs" / name / "config.json").write_text('{"other": 1}')
+        assert call(place).exit_code == 0
+        assert "train language-mine-retriever-mine-42" in pretender.calls
 
 
 def test_another_language_model_gets_a_knowledge_base_of_its_own(place: Path, pretender: Pretender) -> None:

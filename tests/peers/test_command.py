@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import spacy
 from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
@@ -12,7 +13,7 @@ from spacy_gemel.cli import app
 from spacy_gemel.evaluation.comparison import difference, read_runs
 from spacy_gemel.evaluation.mentions import mentions_path, read_mentions
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate, write_evaluation
-from spacy_gemel.peers import runner
+from spacy_gemel.peers import entity_linker, runner
 from spacy_gemel.pipelines import linker_of
 from tests.peers.world import CARS, CAT, ELEMENT, GOD, PLANET, make_corpus, make_kb
 from tests.pipeline import examples, make_pipeline
@@ -109,6 +110,58 @@ def test_the_entity_linker(here: Path) -> None:
     assert sorted(path.name for path in here.iterdir() if path.is_dir()) == ["kb", "m"], "the linker is not kept"
 
 
+def test_an_epoch_chosen_on_training_texts_held_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is trained twice: without those texts, priors included, to choose; and on all of them for so many epochs."""
+    calls: list[tuple[set[str], set[str], int]] = []
+    real = entity_linker.train_linker
+
+    def noted(nlp: Any, kb: Any, training: Any, train: Any, dev: Any, options: Any, known: Any) -> Any:
+        counted = sum(sum(times.values()) for times in training.rows.values())
+        texts, held = ({doc.text for doc in docs or ()} for docs in (train, dev))
+        calls.append((texts, held, options.epochs))
+        assert counted == sum(
+            len([ent for ent in doc.ents if ent.kb_id_.startswith("Q") and ent.kb_id_ != "Q999999"]) for doc in train
+        )
+        return real(nlp, kb, training, train, dev, options, known)
+
+    monkeypatch.setattr(entity_linker, "train_linker", noted)
+    assert peer("entity_linker", "--held-out", 0.3, "--epochs", 4, "--vector-length", 8).exit_code == 0
+    everything = {text for text, _ in TRAIN}
+    settings = json.loads(Path("m/entity_linker.json").read_text())["settings"]
+    (learnt, held, most), (all_texts, none, epochs) = calls
+    assert learnt | held == all_texts == everything and not learnt & held and len(held) == 1
+    assert (most, none, epochs) == (4, set(), settings["epoch"])
+    assert (settings["held_out"], settings["held_out_docs"], settings["dev"]) == (0.3, 1, None)
+    assert settings["epoch"] == settings["dev_accuracy"].index(max(settings["dev_accuracy"])) + 1
+
+
+def test_docs_of_one_text_are_held_out_together(here: Path) -> None:
+    nlp = spacy.blank("en")
+    docs = [nlp(f"text {number // 3}") for number in range(30)]
+    learn, held = entity_linker.hold_out(docs, 0.25, 5)
+    assert (len(learn), len(held)) == (24, 6)
+    assert not {doc.text for doc in learn} & {doc.text for doc in held}
+    again, other = entity_linker.hold_out(docs, 0.25, 5), entity_linker.hold_out(docs, 0.25, 6)
+    assert [doc.text for doc in again[1]] == [doc.text for doc in held] != [doc.text for doc in other[1]]
+    with pytest.raises(ValueError, match="1 training text is too few"):
+        entity_linker.hold_out(docs[:3], 0.5, 0)
+
+
+def test_what_bounds_the_entity_linker(here: Path) -> None:
+    """Its prior alone is the most probable candidate, and no answer is right where the gold is no candidate."""
+    assert peer("entity_linker", "--epochs", 2, "--vector-length", 16).exit_code == 0
+    metrics = json.loads(Path("m/entity_linker.json").read_text())
+    alone, among = (metrics["settings"][name] for name in ("prior_alone", "gold_among_candidates"))
+    # every gold but that of "JAGUAR cars", which nothing is called as it is written
+    assert (among["n"], among["accuracy"]) == (7, pytest.approx(6 / 7))
+    assert alone["n"] == 7
+    assert alone["low"] <= alone["accuracy"] <= among["accuracy"]
+    assert metrics["accuracy"] <= among["accuracy"]
+    untrained = peer("entity_linker", "--epochs", 1, "--vector-length", 16, "--seed", 3)
+    assert untrained.exit_code == 0
+    assert json.loads(Path("m/entity_linker.json").read_text())["settings"]["gold_among_candidates"] == among
+
+
 def test_descriptions_by_a_sentence_encoder(here: Path, models: Path) -> None:
     done = peer("entity_linker", "--epochs", 1, "--encoder", models / "sentence_encoder")
     assert done.exit_code == 0, done.output
@@ -152,6 +205,7 @@ def test_beside_a_linker(models: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "the most frequent training entity for the mention" in page
+    assert "its name or alias, but for the first letter&#39;s case and underscores" in page
     assert page.count("text only, ") == 3
 
 
@@ -173,6 +227,14 @@ def _short(kind: str) -> list[object]:
         (["guess"], "'guess' is no peer: use one of shortcut, alias, entity_linker"),
         (["entity_linker", "--ignore-case"], "cannot ignore case"),
         (["alias", "--dev", "train.spacy"], "alias chooses nothing on dev data"),
+        (["shortcut", "--epochs", 99], "shortcut has no use for --epochs; it takes ignore_case"),
+        (["shortcut", "--epochs", 10], "shortcut has no use for --epochs"),
+        (["shortcut", "--encoder", "nope"], "shortcut has no use for --encoder"),
+        (["alias", "--seed", 0], "alias has no use for --seed"),
+        (["alias", "--vector-length", 3], "alias has no use for --vector-length"),
+        (["alias", "--held-out", 0.1], "alias has no use for --held-out"),
+        (["entity_linker", "--held-out", 0.1, "--dev", "train.spacy"], "not both"),
+        (["entity_linker", "--held-out", -0.1], "held_out is -0.1"),
         (["alias", "-o", "m/alias.txt"], "must end in .json"),
         (["alias", "--kb", "nowhere"], "nowhere"),
         (["entity_linker", "--dev", "nil.spacy"], "not one mention of the dev data"),
@@ -207,7 +269,7 @@ def test_an_interrupt_writes_nothing(here: Path, monkeypatch: pytest.MonkeyPatch
     def stop(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "train_linker", stop)
+    monkeypatch.setattr(entity_linker, "train_linker", stop)
     done = peer("entity_linker")
     assert done.exit_code == 130
     assert "interrupted: nothing was written" in done.stderr
