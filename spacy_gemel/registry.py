@@ -78,7 +78,11 @@ def open_clip_encoder(
 def hugging_face_vision(
     name: str, revision: str | None = None, device: str | None = None, dtype: str | None = None
 ) -> "FrozenModel[VisionEncoder]":
-    """spacy_gemel.HuggingFaceVision.v1: any vision encoder of transformers (ViT, BEiT, ResNet; of a CLIP its own)."""
+    """spacy_gemel.HuggingFaceVision.v1: a vision encoder of transformers (ViT, BEiT, ResNet; of a CLIP its own).
+
+    Its features are the pooled output, the CLS token's state without one, or the mean over the patches without either.
+    A model that has none of these, wants more than pixels, or is random in eval mode is refused when it is loaded.
+    """
     return FrozenModel(
         "vision encoder",
         "spacy_gemel.vision.encoder:load_hugging_face_vision",

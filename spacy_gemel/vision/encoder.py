@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.language.loading import dtype_argument, torch_dtype
 from spacy_gemel.language.tokenizer import missing_model_message
+from spacy_gemel.vision.pooling import check_repeatable, image_vectors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -127,9 +128,11 @@ def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, project
 def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dtype: str | None) -> VisionEncoder:
     """Any vision encoder of transformers (ViT, BEiT, ResNet, ConvNeXt, Swin, DINOv2), also that of a CLIP or SigLIP.
 
-    The feature is its pooled output; its first hidden state, the CLS token's, where it has no pooling or where the
-    files have no weights for it: transformers would fill those in at random, anew each time.
-    Raises ValueError if it cannot be loaded, if other weights are missing, or if it pools in no such way.
+    The feature is its pooled output; its CLS token's state where it has no pooling or where the files have no weights
+    for it: transformers would fill those in at random, anew each time; the mean over its patches where there is no CLS
+    token either (see `pooling.image_vectors`).
+    Raises ValueError if it cannot be loaded, if other weights are missing, if it pools in no such way, if it takes more
+    than pixels, or if its features of one picture differ from time to time.
     """
     import transformers
 
@@ -148,18 +151,11 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
         return pixels
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
-        output = model(pixel_values=pixels)
-        pooled = getattr(output, "pooler_output", None)
-        # ResNet pools to (images, d_v, 1, 1).
-        features: torch.Tensor = pooled.flatten(1) if pooled is not None else output.last_hidden_state[:, 0]
-        if features.ndim != 2:
-            raise ValueError(
-                f"vision_encoder: {name!r} gives no pooled output and no row of hidden states, so there is no one "
-                "vector for an image. Use a model with a pooling layer or a CLS token."
-            )
-        return features
+        return image_vectors(model, pixels, name)
 
-    return VisionEncoder(model, preprocess, forward)
+    encoder = VisionEncoder(model, preprocess, forward)
+    check_repeatable(encoder, name)
+    return encoder
 
 
 def _image_part(model: Any, name: str, missing: Iterable[str]) -> Any:
