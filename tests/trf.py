@@ -218,9 +218,7 @@ def _pass_to_listeners(nlp: Language, docs: list[Doc]) -> None:
     transformer: Any = nlp.get_pipe("transformer")
     outputs = transformer.predict(docs)
     for listener in transformer.listeners:
-        ListenerStateUtils.receive(
-            listener, ListenerStateUtils.calculate_batch_id(docs), outputs, lambda *_, **__: []
-        )
+        ListenerStateUtils.receive(listener, ListenerStateUtils.calculate_batch_id(docs), outputs, lambda *_, **__: [])
 
 
 def _sharpen(nlp: Language) -> None:
