@@ -114,7 +114,7 @@ def sentence_transformer_retriever(
     """spacy_gemel.SentenceTransformerRetriever.v1: demonstrations by the cosine of embedded mention strings.
 
     pooling: null for the model's own, or BERT's pooler output where it has none (as SimCSE's); or "pooler",
-    "cls" or "mean".
+        "cls" or "mean". A model without pooler output, or without weights for it, is refused: it takes the last two.
     """
     frozen: FrozenModel[SentenceEncoder] = FrozenModel(
         "sentence encoder",
