@@ -36,8 +36,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 def load_image_tower(
     folder: Path, config: Mapping[str, Any]
 ) -> tuple[torch.nn.Module, Callable[["Image"], torch.Tensor]]:
-    """The image tower of a folder on the CPU, and how open_clip makes pixels of an image; the text is not looked at.
+    """The image tower of a folder on the CPU, and how open_clip makes (channels, height, width) of an image.
 
+    The text tower is not looked at.
     config: as `read_config` gives it. Raises RuntimeError or KeyError where the files do not hold the whole tower.
     """
     import open_clip
