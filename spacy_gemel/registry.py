@@ -78,7 +78,11 @@ def open_clip_encoder(
 def hugging_face_vision(
     name: str, revision: str | None = None, device: str | None = None, dtype: str | None = None
 ) -> "FrozenModel[VisionEncoder]":
-    """spacy_gemel.HuggingFaceVision.v1: any vision encoder of transformers (ViT, BEiT, ResNet; of a CLIP its own)."""
+    """spacy_gemel.HuggingFaceVision.v1: a vision encoder of transformers (ViT, BEiT, ResNet; of a CLIP its own).
+
+    Its features are the pooled output, the CLS token's state without one, or the mean over the patches without either.
+    A model that has none of these, wants more than pixels, or is random in eval mode is refused when it is loaded.
+    """
     return FrozenModel(
         "vision encoder",
         "spacy_gemel.vision.encoder:load_hugging_face_vision",
@@ -110,7 +114,7 @@ def sentence_transformer_retriever(
     """spacy_gemel.SentenceTransformerRetriever.v1: demonstrations by the cosine of embedded mention strings.
 
     pooling: null for the model's own, or BERT's pooler output where it has none (as SimCSE's); or "pooler",
-    "cls" or "mean".
+        "cls" or "mean". A model without pooler output, or without weights for it, is refused: it takes the last two.
     """
     frozen: FrozenModel[SentenceEncoder] = FrozenModel(
         "sentence encoder",

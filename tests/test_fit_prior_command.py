@@ -113,6 +113,29 @@ def test_the_weight_that_a_pipe_has_does_not_matter(trained: Path, dev: Path, tm
     assert not (tmp_path / "twice.json").exists()
 
 
+def test_training_data_are_noticed(trained: Path, dev: Path, tmp_path: Path) -> None:
+    """The docs that a pipe shows as demonstrations, whatever the file is called; a few shared with dev are usual."""
+    nlp = spacy.load(trained)
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    shown = [make_doc(nlp, one.text, one.mention, one.kb_id) for one in pipe.store]
+    other = [
+        make_doc(nlp, f"{doc.text} Again, {n}.", doc.ents[0].text, doc.ents[0].kb_id_)
+        for n in range(9)
+        for doc in shown
+    ]
+    for name, docs, found in (("train", shown, len(shown)), ("dev", [*other, shown[0]], 1)):
+        DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / f"{name}.spacy")
+        done = call("fit-prior", trained, tmp_path / f"{name}.spacy", tmp_path / name, "-q")
+        assert done.exit_code == 0, done.output
+        report = json.loads((tmp_path / f"{name}.json").read_text())
+        assert (report["mentions"], report["demonstrations"]) == (len(docs), found)
+        said = f"{found} of the {len(docs)} mentions stand, in the same text, among the pipe's demonstrations"
+        assert [note.startswith(said) for note in report["notes"] if "demonstrations" in note] == [True] * (
+            name == "train"
+        )
+        assert (said in done.stdout) == (name == "train")
+
+
 def test_behind_a_ner_and_with_labels_that_are_discarded(trained: Path, dev: Path, tmp_path: Path) -> None:
     """The gold mentions count; those that the pipe does not look at are answered by nobody."""
     nlp = spacy.load(trained)

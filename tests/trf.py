@@ -198,11 +198,27 @@ def make_trf_pipeline(kind: str, models: Path, kb: Path, folder: Path, seed: int
         _sharpen(nlp)
         optimizer.learn_rate = 0.003
         for _ in range(150):
-            nlp.update(trf_examples(nlp), sgd=optimizer)
+            examples = trf_examples(nlp)
+            if kind == PACKAGES[1]:
+                _pass_to_listeners(nlp, [each.predicted for each in examples])
+            nlp.update(examples, sgd=optimizer, exclude=["transformer"] if kind == PACKAGES[1] else [])
     nlp.add_pipe(LINKER, config=make_config(models, retriever=RETRIEVER, **changes))
     with nlp.select_pipes(disable=before):  # as `spacy train` does with frozen components
         nlp.initialize(lambda: trf_examples(nlp))
     return nlp
+
+
+def _pass_to_listeners(nlp: Language, docs: list[Doc]) -> None:
+    """What a frozen curated transformer's update does but for its loss.
+
+    0.3.1 takes float() of an array with one element for that, which NumPy refuses since 2.4.
+    """
+    from spacy_curated_transformers.models.listeners import ListenerStateUtils
+
+    transformer: Any = nlp.get_pipe("transformer")
+    outputs = transformer.predict(docs)
+    for listener in transformer.listeners:
+        ListenerStateUtils.receive(listener, ListenerStateUtils.calculate_batch_id(docs), outputs, lambda *_, **__: [])
 
 
 def _sharpen(nlp: Language) -> None:

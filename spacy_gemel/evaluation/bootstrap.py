@@ -131,3 +131,26 @@ def _line_up(terms: Sequence[Term]) -> tuple[NDArray[np.bool_], NDArray[np.bool_
                 f"and {n} mentions"
             )
     return np.stack([np.broadcast_to(term.correct, (seeds, n)) for term in terms]), np.stack(keeps)
+
+
+def interval_by_doc(values: Sequence[float], docs: Sequence[str], *, seed: int = SEED) -> tuple[float, float] | None:
+    """The 95 % interval of the mean of some mentions' values, docs resampled with all their mentions.
+
+    values: 1 for right and 0 for wrong, or of a pair the first's minus the second's. docs: what tells each mention's
+    doc from others: mentions of one doc are not right or wrong independently. Raises ValueError where the two are not
+    of one length; None where they are empty.
+    """
+    if len(values) != len(docs):
+        raise ValueError(f"{len(values)} mentions cannot be told apart by {len(docs)} docs")
+    if not docs:
+        return None
+    totals: dict[str, tuple[float, int]] = {}
+    for value, doc in zip(values, docs, strict=True):
+        total, n = totals.get(doc, (0.0, 0))
+        totals[doc] = total + value, n + 1
+    # Docs with as many mentions of the same sum are one kind, drawn together.
+    kinds, times = np.unique(np.array([*totals.values()]), axis=0, return_counts=True)  # (kinds, 2)
+    drawn = np.random.default_rng(seed).multinomial(len(totals), times / len(totals), size=RESAMPLES)
+    sums = drawn @ kinds  # (resamples, 2)
+    low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
+    return float(low), float(high)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from spacy_gemel.component import GemelLinker
 
 _Place = tuple[int, int, int]  # doc, first and last character
+_Found = tuple[list[PriorCandidate], str, bool]  # candidates, what the prior answers, whether it is a demonstration
 _DOCS_AT_ONCE = 128
 
 
@@ -65,16 +66,17 @@ def cases_of(pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[D
             row = gold_row(pipe.kb, gold.kb_id_)
             if row is None:
                 continue
-            candidates, answer = found.get((place, gold.start_char, gold.end_char), ([], NIL))
+            candidates, answer, shown = found.get((place, gold.start_char, gold.end_char), ([], NIL, False))
             doc = str(reference.user_data.get("id", first + place))
-            cases.append(PriorCase(doc, pipe.kb.entity(row).kb_id, candidates, answer))
+            cases.append(PriorCase(doc, pipe.kb.entity(row).kb_id, candidates, answer, shown))
     return cases
 
 
-def _found(pipe: "GemelLinker", docs: "Sequence[Doc]") -> dict[_Place, tuple[list[PriorCandidate], str]]:
-    """The candidates of each mention, and the entity that the prior alone answers."""
+def _found(pipe: "GemelLinker", docs: "Sequence[Doc]") -> dict[_Place, _Found]:
+    """What there is of each mention that the pipe links."""
     mentions = pipe._mentions(docs)
-    found: dict[_Place, tuple[list[PriorCandidate], str]] = {}
+    demonstrations = {(shown.mention, shown.text) for shown in pipe.store}
+    found: dict[_Place, _Found] = {}
     for mention, names in zip(mentions, pipe.stages.find(mentions, with_known=True), strict=True):
         prior = pipe.stages.prior.prior.of(mention.mention)
         span = docs[mention.doc][mention.start : mention.end]
@@ -83,5 +85,6 @@ def _found(pipe: "GemelLinker", docs: "Sequence[Doc]") -> dict[_Place, tuple[lis
             for name in names
             for kb_id, _ in name.entities
         ]
-        found[mention.doc, span.start_char, span.end_char] = candidates, next(iter(prior), NIL)
+        shown = (mention.mention, mention.text) in demonstrations
+        found[mention.doc, span.start_char, span.end_char] = candidates, next(iter(prior), NIL), shown
     return found

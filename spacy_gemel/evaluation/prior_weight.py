@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.evaluation.bootstrap import accuracy_interval, paired_difference
+from spacy_gemel.evaluation.bootstrap import accuracy_interval, interval_by_doc, paired_difference
 from spacy_gemel.golds import NIL
 from spacy_gemel.prior.combine import combined
 
@@ -36,13 +36,15 @@ class PriorCase:
     """A mention with its gold entity.
 
     doc: what tells its doc from others. candidates: of equal scores the first is answered. prior_answer: what the prior
-    alone answers, NIL where it has no evidence; None for the candidate it is surest of, the first of equals.
+    alone answers, NIL where it has no evidence. shown: whether the same mention of the same text is a demonstration of
+    the pipe, so that the prior has counted it.
     """
 
     doc: str
     gold: str
     candidates: Sequence[PriorCandidate]
-    prior_answer: str | None = None
+    prior_answer: str
+    shown: bool = False
 
     def has_evidence(self) -> bool:
         """Whether the prior knows anything of the mention."""
@@ -54,9 +56,7 @@ class PriorCase:
 
     def by_prior(self) -> str:
         """The prior's answer; NIL for a mention without evidence."""
-        if self.prior_answer is not None:
-            return self.prior_answer
-        return max((c for c in self.candidates if c.prior > 0), key=lambda c: c.prior, default=_NONE).kb_id
+        return self.prior_answer
 
     def by_backoff(self) -> str:
         """The prior's answer where it has evidence, else the model's: both, and no scores weighed."""
@@ -78,30 +78,41 @@ class CrossValidated:
     """Answers to mentions whose doc had no part in fitting the weight.
 
     answers: by way (WAYS), in the order of the cases. weights: of each fold, with which its docs
-    were answered. folds: of each case.
+    were answered. folds: of each case. docs: of each case.
     """
 
     golds: list[str]
     answers: dict[str, list[str]]
     weights: list[float]
     folds: list[int]
+    docs: list[str]
 
     def correct(self, way: str) -> list[bool]:
         """Whether each answer of one way is the gold."""
         return [answer == gold for answer, gold in zip(self.answers[way], self.golds, strict=True)]
 
     def to_json(self) -> dict[str, Any]:
-        """n, accuracy and 95 % interval of each way, and both's advantage over the others, paired by mention."""
+        """n, accuracy and 95 % interval of each way, and both's advantage over the others, paired by mention.
+
+        Docs are resampled with all their mentions.
+        """
+        right = {way: self.correct(way) for way in WAYS}
         return {
-            **{way: accuracy_of(self.correct(way)) for way in WAYS},
-            **{f"both_minus_{way}": difference_of(self.correct("both"), self.correct(way)) for way in WAYS[:-1]},
+            **{way: accuracy_of(right[way], self.docs) for way in WAYS},
+            **{f"both_minus_{way}": difference_of(right["both"], right[way], self.docs) for way in WAYS[:-1]},
             "weights": self.weights,
         }
 
 
-def accuracy_of(correct: Sequence[bool]) -> dict[str, Any]:
-    """{"n", "accuracy", "low", "high"}; None where there is no mention."""
-    low, high = accuracy_interval(sum(correct), len(correct)) or (None, None)
+def accuracy_of(correct: Sequence[bool], docs: Sequence[str] | None = None) -> dict[str, Any]:
+    """{"n", "accuracy", "low", "high"}; None where there is no mention.
+
+    docs: of each mention, to be resampled with all their mentions; None to resample mentions.
+    """
+    if docs is None or sum(correct) in (0, len(correct)):  # where all went alike no doc tells more than its mentions
+        low, high = accuracy_interval(sum(correct), len(correct)) or (None, None)
+    else:
+        low, high = interval_by_doc(correct, docs) or (None, None)
     return {
         "n": len(correct),
         "accuracy": sum(correct) / len(correct) if correct else None,
@@ -110,9 +121,17 @@ def accuracy_of(correct: Sequence[bool]) -> dict[str, Any]:
     }
 
 
-def difference_of(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float | None]:
-    """{"difference", "low", "high"} of two accuracies on the same mentions; None where there is no mention."""
+def difference_of(
+    first: Sequence[bool], second: Sequence[bool], docs: Sequence[str] | None = None
+) -> dict[str, float | None]:
+    """{"difference", "low", "high"} of two accuracies on the same mentions; None where there is no mention.
+
+    docs: of each mention, to be resampled with all their pairs; None to resample pairs of mentions.
+    """
     value, low, high = paired_difference(first, second) or (None, None, None)
+    if docs is not None:
+        gained = [int(one) - int(other) for one, other in zip(first, second, strict=True)]
+        low, high = interval_by_doc(gained, docs) or (None, None)
     return {"difference": value, "low": low, "high": high}
 
 
@@ -155,6 +174,7 @@ def cross_validate(
         },
         weights=weights,
         folds=parted.tolist(),
+        docs=[case.doc for case in cases],
     )
 
 

@@ -1,6 +1,7 @@
 """A frozen causal language model: embed, prefill, extend, and the loss of a name (paper sections 3.2 and 3.3)."""
 
 import inspect
+import math
 import threading
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from spacy_gemel.language.memory import is_out_of_memory
 from spacy_gemel.language.tokenizer import NameTokenizer
 
 UNLIMITED = 2**31 - 1
+_AT_ONCE = 8192
 
 # Frozen models are shared by pipes and threads; not one lock per model, as another process may get the model.
 _CHECKING = threading.Lock()
@@ -75,8 +77,15 @@ class CausalLM:
 
     @property
     def embedding_size(self) -> float:
-        """Root mean square of the elements of the token embeddings."""
-        return float(self.embeddings.weight.float().square().mean().sqrt())
+        """Root mean square of the elements of the token embeddings, as `embed` gives them.
+
+        Not of their weights, which some models scale when they look them up (Gemma, by the root of the width).
+        """
+        total = 0.0
+        for start in range(0, self.vocab_size, _AT_ONCE):
+            ids = range(start, min(start + _AT_ONCE, self.vocab_size))
+            total += float(self.embed(ids).float().square().sum())
+        return math.sqrt(total / (self.vocab_size * self.width))
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """The embeddings of some token ids, (tokens, width)."""

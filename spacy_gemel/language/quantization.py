@@ -58,8 +58,7 @@ def make_differentiable(model: nn.Module) -> None:
     with 0.50); its 8-bit layers write on their input for a moment, which autograd refuses in fp16. A mapper would not
     learn. Both have another way that reads the same weights, which is taken here; on a GPU nothing changes.
     """
-    # Said for each layer at each pass where the activations are not fp16.
-    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
     layer: Any
     for layer in model.modules():
         kind = type(layer).__name__
@@ -70,3 +69,8 @@ def make_differentiable(model: nn.Module) -> None:
             layer.support_avx512bf16_for_cpu = False
         elif kind == "Linear8bitLt":
             layer.train()  # what it looks at to choose its way; it has no dropout and no statistics
+
+
+def _is_no_cast(record: logging.LogRecord) -> bool:
+    """Whether a message is another than the one of each 8-bit layer at each pass where activations are not fp16."""
+    return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")

@@ -15,12 +15,13 @@ class NameTokenizer:
     """Turns texts and names into token ids.
 
     tokenizer: a Hugging Face tokenizer.
-    leading_space: put a space before each text; for models that only know words after a space.
+    leading_space: for the knowledge base, whether `encode` puts a space before a text.
     """
 
-    def __init__(self, tokenizer: Any, *, leading_space: bool = False) -> None:
+    leading_space = False
+
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
-        self.leading_space = leading_space
         self.vocab_size: int = len(tokenizer)
         self.special_ids: frozenset[int] = frozenset(tokenizer.all_special_ids)
 
@@ -28,9 +29,8 @@ class NameTokenizer:
         """The token ids of each text, without BOS or EOS; "</s>" in a text stays the letters that it is."""
         if not texts:
             return []
-        batch = [" " + text if self.leading_space else text for text in texts]
         encoded = self.tokenizer(
-            batch,
+            list(texts),
             add_special_tokens=False,
             split_special_tokens=True,
             return_attention_mask=False,  # nobody reads these two, and millions of names take a quarter less without
@@ -39,7 +39,7 @@ class NameTokenizer:
         return [list(ids) for ids in encoded["input_ids"]]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids, without the one space that SentencePiece or `leading_space` put in front."""
+        """The text of the ids, without the one space that SentencePiece puts in front."""
         text: str = self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text.removeprefix(" ")
 
@@ -74,7 +74,7 @@ class NameTokenizer:
         return hashlib.sha256(content.encode("ascii")).hexdigest()
 
 
-def load_tokenizer(name: str, revision: str | None = None, *, leading_space: bool = False) -> NameTokenizer:
+def load_tokenizer(name: str, revision: str | None = None) -> NameTokenizer:
     """The tokenizer of a model on the Hugging Face hub, or in a local folder.
 
     Raises ValueError, with what to do, if there is none.
@@ -85,7 +85,7 @@ def load_tokenizer(name: str, revision: str | None = None, *, leading_space: boo
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
     except (OSError, ValueError) as error:
         raise ValueError(missing_model_message("tokenizer", name, error)) from error
-    return NameTokenizer(tokenizer, leading_space=leading_space)
+    return NameTokenizer(tokenizer)
 
 
 def missing_model_message(what: str, name: str, error: Exception) -> str:

@@ -11,13 +11,13 @@ from spacy_gemel.prior.spelling import fold, spellings
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
-SURFACE = 1.0
-"""Training examples that a mention's being a name or alias of the knowledge base counts as."""
-ALIAS = 0.25
-"""What an alias's bearer weighs beside a name's."""
+SURFACE = 2.0
+"""Training examples that a mention's being the name of an entity counts as."""
+ALIAS = 0.1
+"""What an alias is worth of a name: of training examples, and of its bearer's share where names bear it too."""
 UNKNOWN = 0.1
-"""Training examples that count for entities there is no evidence of. All three did best at telling the entities of
-WikiDiverse's training docs that were held out; of mentions that there is evidence of one in twenty means another."""
+"""Training examples that count for entities there is no evidence of. All three were chosen on WikiDiverse's training
+docs, each fifth told by the rest: the most accurate of those whose log loss is near the least (docs/prior.md)."""
 
 _KEPT = 65536
 
@@ -27,8 +27,9 @@ class MentionPrior:
 
     For an entity e and a mention m that occurs c(m) times in training, c(m, e) of them for e::
 
-        P(e | m) = (c(m, e) + SURFACE * share(e | m)) / (c(m) + SURFACE * [m is a name or alias] + UNKNOWN)
+        P(e | m) = (c(m, e) + s(m) * share(e | m)) / (c(m) + s(m) + UNKNOWN)
 
+    s(m): SURFACE where m is the name of an entity, SURFACE * ALIAS where it is nothing but an alias, else 0.
     share(e | m): of those that have m for a name or an alias, by their counts and one more, so that one that was never
     counted has a little; an alias's bearer weighs ALIAS times that. What the probabilities lack of 1 is left to the
     entities without evidence.
@@ -76,20 +77,22 @@ class MentionPrior:
             row = self.kb.row(kb_id)
             if row is not None:
                 examples[row] = times
-        shares = self._shares(written)
-        total = sum(examples.values()) + (SURFACE if shares else 0) + UNKNOWN
+        shares, surface = self._shares(written)
+        total = sum(examples.values()) + surface + UNKNOWN
         rows = sorted(examples.keys() | shares.keys())
-        weighed = {row: (examples.get(row, 0) + SURFACE * shares.get(row, 0.0)) / total for row in rows}
+        weighed = {row: (examples.get(row, 0) + surface * shares.get(row, 0.0)) / total for row in rows}
         rows.sort(key=lambda row: (-weighed[row], -self.kb.count(row), row))
         return {self.kb.entity(row).kb_id: weighed[row] for row in rows}
 
-    def _shares(self, written: Iterable[str]) -> dict[int, float]:
-        """How those that bear one of some names share it, by row; an alias counts where no name does."""
+    def _shares(self, written: Iterable[str]) -> tuple[dict[int, float], float]:
+        """How those that bear one of some names share it, by row, and the examples that this counts as, in all."""
         weights: dict[int, float] = {}
+        best = 0.0
         for text in written:
             named, aliased = self.kb.rows_called(text)
             for rows, weight in ((named, 1.0), (aliased, ALIAS)):
                 for row in rows:
                     weights[row] = max(weights.get(row, 0.0), weight * (self.kb.count(row) + 1))
+                    best = max(best, weight)
         total = sum(weights.values())
-        return {row: weight / total for row, weight in weights.items()}
+        return {row: weight / total for row, weight in weights.items()}, SURFACE * best

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from spacy_gemel.prompt.demonstrations import Demonstration
 
 KNOWN = 10
-"""Entities of the prior, the best, that are scored for each mention besides those that the search found."""
+"""Entities of the prior, the best, that are scored for each mention besides those that the search found: a bound on
+what it costs, not tuned on data."""
 
 
 class PriorStage:

@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 
 from spacy_gemel.language.loading import dtype_argument, torch_dtype
 from spacy_gemel.language.tokenizer import missing_model_message
+from spacy_gemel.vision.image_tower import (
+    CONFIG,
+    WEIGHTS,
+    has_text_of_transformers,
+    load_image_tower,
+    read_config,
+    save_image_tower,
+)
+from spacy_gemel.vision.pooling import check_repeatable, image_vectors
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,8 +76,6 @@ def load_open_clip(
     Raises ValueError if the model cannot be loaded, if its activation is not the one of its weights, or if it has no
     such hidden state (see `towers.tower_forward`).
     """
-    import open_clip
-
     from spacy_gemel.vision.towers import tower_forward
 
     is_folder = Path(name).is_dir()
@@ -77,15 +84,28 @@ def load_open_clip(
     elif not any(Path(name).glob("*.safetensors")):
         raise ValueError(f"The vision encoder {name!r} has no weights in safetensors; others are not read.")
     try:
-        model, preprocess = open_clip.create_model_from_pretrained(
-            f"local-dir:{name}" if is_folder else name,
-            pretrained=None if is_folder else pretrained,
-            device=device,
-        )
+        visual, preprocess = _folder_of_open_clip(Path(name)) if is_folder else _named_by_open_clip(name, pretrained)
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
-    visual = model.visual.to(torch_dtype(dtype)).requires_grad_(False)
+    # Only now to the device, where the text tower has no business.
+    visual = visual.to(device=device, dtype=torch_dtype(dtype)).requires_grad_(False)
     return VisionEncoder(visual, preprocess, tower_forward(visual, name, projection=projection))
+
+
+def _folder_of_open_clip(folder: Path) -> tuple[Any, Any]:
+    """Image tower and preprocessing of a folder, on the CPU, without asking any hub."""
+    config = read_config(folder)
+    if has_text_of_transformers(config):
+        return load_image_tower(folder, config)
+    return _named_by_open_clip(f"local-dir:{folder}", None)
+
+
+def _named_by_open_clip(name: str, pretrained: str | None) -> tuple[Any, Any]:
+    """Image tower and preprocessing as open_clip makes them, on the CPU."""
+    import open_clip
+
+    model, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained, device="cpu")
+    return model.visual, preprocess
 
 
 def _check_activation(name: str, pretrained: str | None) -> None:
@@ -109,7 +129,10 @@ def _check_activation(name: str, pretrained: str | None) -> None:
 
 
 def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, projection: bool, dtype: str | None) -> None:
-    """Write a model that open_clip knows by name as a folder that `load_open_clip` reads."""
+    """Write a model that open_clip knows by name as a folder that `load_open_clip` reads.
+
+    Of a model whose text tower is one of transformers the image tower alone is written.
+    """
     import json
 
     import open_clip
@@ -120,16 +143,21 @@ def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, project
         "model_cfg": open_clip.get_model_config(name),
         "preprocess_cfg": open_clip.get_model_preprocess_cfg(model),
     }
-    save_model(model, str(folder / "open_clip_model.safetensors"))
-    (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf8")
+    if has_text_of_transformers(config):
+        save_image_tower(model, config, folder)
+        return
+    save_model(model, str(folder / WEIGHTS))
+    (folder / CONFIG).write_text(json.dumps(config), encoding="utf8")
 
 
 def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dtype: str | None) -> VisionEncoder:
     """Any vision encoder of transformers (ViT, BEiT, ResNet, ConvNeXt, Swin, DINOv2), also that of a CLIP or SigLIP.
 
-    The feature is its pooled output; its first hidden state, the CLS token's, where it has no pooling or where the
-    files have no weights for it: transformers would fill those in at random, anew each time.
-    Raises ValueError if it cannot be loaded, if other weights are missing, or if it pools in no such way.
+    The feature is its pooled output; its CLS token's state where it has no pooling or where the files have no weights
+    for it: transformers would fill those in at random, anew each time; the mean over its patches where there is no CLS
+    token either (see `pooling.image_vectors`).
+    Raises ValueError if it cannot be loaded, if other weights are missing, if it pools in no such way, if it takes more
+    than pixels, or if its features of one picture differ from time to time.
     """
     import transformers
 
@@ -148,18 +176,11 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
         return pixels
 
     def forward(pixels: torch.Tensor) -> torch.Tensor:
-        output = model(pixel_values=pixels)
-        pooled = getattr(output, "pooler_output", None)
-        # ResNet pools to (images, d_v, 1, 1).
-        features: torch.Tensor = pooled.flatten(1) if pooled is not None else output.last_hidden_state[:, 0]
-        if features.ndim != 2:
-            raise ValueError(
-                f"vision_encoder: {name!r} gives no pooled output and no row of hidden states, so there is no one "
-                "vector for an image. Use a model with a pooling layer or a CLS token."
-            )
-        return features
+        return image_vectors(model, pixels, name)
 
-    return VisionEncoder(model, preprocess, forward)
+    encoder = VisionEncoder(model, preprocess, forward)
+    check_repeatable(encoder, name)
+    return encoder
 
 
 def _image_part(model: Any, name: str, missing: Iterable[str]) -> Any:

@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_gemel.evaluation import bootstrap
-from spacy_gemel.evaluation.bootstrap import Term, accuracy_interval, paired_difference, seeds_and_mentions_interval
+from spacy_gemel.evaluation.bootstrap import (
+    Term,
+    accuracy_interval,
+    interval_by_doc,
+    paired_difference,
+    seeds_and_mentions_interval,
+)
 
 
 def slow_interval(values: np.ndarray) -> tuple[float, float]:
@@ -176,3 +182,26 @@ def test_pieces_draw_what_the_whole_draws(monkeypatch: pytest.MonkeyPatch) -> No
 def test_terms_that_do_not_fit(terms: list[Term]) -> None:
     with pytest.raises(ValueError, match=r"no term|do not fit"):
         seeds_and_mentions_interval(terms)
+
+
+def test_docs_as_by_drawing_doc_by_doc() -> None:
+    """Of one to six mentions, some docs easy and some hard; values of single mentions, and of pairs."""
+    rng = np.random.default_rng(5)
+    docs = [f"doc {doc}" for doc in range(80) for _ in range(rng.integers(1, 7))]
+    ease = dict(zip(dict.fromkeys(docs), rng.random(80), strict=True))
+    right = np.array([rng.random() < ease[doc] for doc in docs], dtype=float)
+    for values in (right, right - (rng.random(len(docs)) < 0.5)):
+        of_doc = [values[[place for place, own in enumerate(docs) if own == doc]] for doc in dict.fromkeys(docs)]
+        means = []
+        for _ in range(4000):
+            drawn = [of_doc[doc] for doc in rng.integers(0, 80, 80)]
+            means.append(np.concatenate(drawn).mean())
+        low, high = interval_by_doc(list(values), docs)
+        assert (low, high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=0.015)
+        assert (low, high) == interval_by_doc(list(values), docs)
+    # where each mention is a doc, they are what is drawn
+    alone = interval_by_doc(list(right), [str(place) for place in range(len(right))])
+    assert alone == pytest.approx(accuracy_interval(int(right.sum()), len(right)), abs=0.015)
+    assert interval_by_doc([], []) is None
+    with pytest.raises(ValueError, match="cannot be told apart"):
+        interval_by_doc([1.0], [])

@@ -1,6 +1,7 @@
 """Fitting the prior's weight, and answering docs with a weight they had no part in."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,8 +12,10 @@ from spacy_gemel.evaluation.prior_weight import (
     GRID,
     PriorCandidate,
     PriorCase,
+    accuracy_of,
     cross_validate,
     curve,
+    difference_of,
     fit_weight,
 )
 from spacy_gemel.prior.combine import FLOOR, weigh
@@ -29,12 +32,22 @@ candidates = st.builds(
     prior=st.sampled_from([0.0, 0.2, 0.6]),
     searched=st.booleans(),
 )
+
+
+def case_of(doc: str, gold: str, candidates: list[PriorCandidate], prior_answer: str | None = None) -> PriorCase:
+    """The prior answers the candidate that it is surest of, unless told otherwise."""
+    surest = max((c for c in candidates if c.prior > 0), key=lambda c: c.prior, default=None)
+    own = surest.kb_id if surest else "NIL"
+    return PriorCase(doc, gold, candidates, own if prior_answer is None else prior_answer)
+
+
 cases = st.lists(
     st.builds(
-        PriorCase,
+        case_of,
         doc=st.sampled_from([f"doc {i}" for i in range(9)]),
         gold=st.sampled_from("abcdef"),
         candidates=st.lists(candidates, max_size=4, unique_by=lambda candidate: candidate.kb_id),
+        prior_answer=st.sampled_from(["a", "NIL", None]),
     ),
     min_size=1,
     max_size=20,
@@ -42,24 +55,24 @@ cases = st.lists(
 
 
 def test_the_answers() -> None:
-    case = PriorCase("d", "b", [A, B, C])
+    case = case_of("d", "b", [A, B, C])
     assert (case.by_model(), case.by_prior()) == ("a", "b")  # c was not found by the search
     assert case.by_both(0.0) == "a"
-    assert PriorCase("d", "b", [A, B]).by_both(TURN * 0.99) == "a"
-    assert PriorCase("d", "b", [A, B]).by_both(TURN * 1.01) == "b"
+    assert case_of("d", "b", [A, B]).by_both(TURN * 0.99) == "a"
+    assert case_of("d", "b", [A, B]).by_both(TURN * 1.01) == "b"
     assert case.by_both(0.01) == "c"
     assert case.by_both(1e4) == "b"
-    unknown = PriorCase("d", "b", [A._replace(prior=0.0), B._replace(prior=0.0)])
+    unknown = case_of("d", "b", [A._replace(prior=0.0), B._replace(prior=0.0)])
     assert (unknown.by_prior(), unknown.by_both(5.0)) == ("NIL", "a")
     assert (case.by_backoff(), unknown.by_backoff()) == ("b", "a")
-    assert PriorCase("d", "z", [A], prior_answer="z").by_backoff() == "z"
-    assert PriorCase("d", "b", []).by_both(1.0) == PriorCase("d", "b", []).by_model() == "NIL"
-    assert PriorCase("d", "b", [A], prior_answer="z").by_prior() == "z"
+    assert case_of("d", "z", [A], prior_answer="z").by_backoff() == "z"
+    assert case_of("d", "b", []).by_both(1.0) == case_of("d", "b", []).by_model() == "NIL"
+    assert case_of("d", "b", [A], prior_answer="z").by_prior() == "z"
 
 
 def test_the_weight_is_the_smallest_of_the_best() -> None:
-    helped = PriorCase("d", "b", [A, B])
-    hurt = PriorCase("e", "a", [A, B])
+    helped = case_of("d", "b", [A, B])
+    hurt = case_of("e", "a", [A, B])
     assert fit_weight([helped, helped, hurt]) == min(weight for weight in GRID if weight > TURN)
     assert fit_weight([helped, hurt, hurt]) == fit_weight([helped, hurt]) == 0.0
     assert fit_weight([helped], grid=[3.0, 1.0]) == 1.0
@@ -92,10 +105,27 @@ def test_no_doc_is_answered_with_a_weight_it_was_part_of(cases: list[PriorCase],
         assert told[way]["n"] == len(cases)
         assert told[way]["accuracy"] == sum(right) / len(right)
         assert told[way]["low"] <= told[way]["accuracy"] <= told[way]["high"]
-    for other in ("prior", "model"):
+    for other in ("prior", "model", "backoff"):
         difference = told["both"]["accuracy"] - told[other]["accuracy"]
         assert told[f"both_minus_{other}"]["difference"] == pytest.approx(difference)
     assert cross_validate(cases, folds=folds, seed=seed) == found
+
+
+def test_mentions_of_one_doc_are_resampled_together() -> None:
+    """Ten mentions of a doc that go alike tell no more than one: the intervals are those of the docs."""
+    helped, hurt = case_of("b", "b", [A, B]), case_of("a", "a", [A, B])
+    docs = [replace(helped if number % 3 else hurt, doc=f"doc {number}") for number in range(60)]
+    many = [case for case in docs for _ in range(10)]
+    once, often = (cross_validate(cases).to_json() for cases in (docs, many))
+    for key, figure in (("both", "accuracy"), ("both_minus_model", "difference")):
+        assert often[key][figure] == pytest.approx(once[key][figure])
+        assert often[key]["low"] == pytest.approx(once[key]["low"])
+        assert often[key]["high"] == pytest.approx(once[key]["high"])
+        assert often[key]["high"] - often[key]["low"] > 0.2
+    by_mention = accuracy_of(cross_validate(many).correct("both"))
+    assert by_mention["high"] - by_mention["low"] < 0.1
+    pairs = difference_of([True] * 300 + [False] * 300, [False] * 600)
+    assert pairs["high"] - pairs["low"] < 0.1
 
 
 @given(cases)
@@ -113,4 +143,4 @@ def test_both_answer_what_a_pipe_with_this_weight_does(own: list[PriorCandidate]
     own = sorted((c._replace(searched=True) for c in own), key=lambda c: -c.score)
     found = [FoundName(c.kb_id, c.score, [(c.kb_id, 0)]) for c in own]
     linked = to_candidates(weigh(found, {c.kb_id: c.prior for c in own if c.prior}, weight, 5))
-    assert PriorCase("d", "a", own).by_both(weight) == linked[0].kb_id
+    assert case_of("d", "a", own).by_both(weight) == linked[0].kb_id

@@ -100,6 +100,28 @@ def test_family(family: str, tmp_path: Path) -> None:
     assert_as_generate(model, prompts[:2])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["Llama", "GPT2", "OPT", "Gemma", "Gemma2", "Gemma3"])
+def test_a_prefix_of_the_embeddings_size_is_as_large_as_words(family: str, dtype: str, tmp_path: Path) -> None:
+    """In the model, behind whatever it does to its words: that is where the mapper's soft tokens stand beside them."""
+    save(family, FAMILIES[family], tmp_path)
+    model = load(tmp_path, dtype)
+    read: list[torch.Tensor] = []
+
+    def listen(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        read.append(args[0] if args else kwargs["hidden_states"])
+
+    layers = [module for name, module in model.model.named_modules() if name.endswith((".layers.0", ".h.0"))]
+    [layer] = layers
+    ids = torch.arange(256)[None]
+    soft = torch.randn(1, 256, model.width, generator=torch.Generator().manual_seed(0)) * model.embedding_size
+    with torch.no_grad(), layer.register_forward_pre_hook(listen, with_kwargs=True):
+        model.model(input_ids=ids)
+        model.model(inputs_embeds=soft.to(model.dtype))
+    words, prefix = (states.float().square().mean().sqrt().item() for states in read)
+    assert prefix == pytest.approx(words, rel=0.15)
+
+
 @pytest.mark.parametrize("family", WINDOWED)
 def test_a_prompt_longer_than_the_window(family: str, tmp_path: Path) -> None:
     """The windows are checked at load, and the search is exact beyond them."""

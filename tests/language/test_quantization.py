@@ -1,6 +1,7 @@
 """Weights in 8 and 4 bits: the errors everywhere, the rest where bitsandbytes is installed (it runs on CPUs)."""
 
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,17 @@ def test_what_is_missing_is_named(
     with pytest.raises(ValueError, match=rf"quantization = '{setting}' of .* needs {missing}, which is not") as raised:
         causal_lm(str(folder), quantization=setting).load("cpu")
     assert 'pip install "spacy-gemel[quantized]", or set quantization = null' in str(raised.value)
+
+
+def test_of_bitsandbytes_messages_the_repeated_one_alone_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("bitsandbytes.autograd._functions")
+    level = log.level
+    quantization.make_differentiable(torch.nn.Linear(2, 2))
+    quantization.make_differentiable(torch.nn.Linear(2, 2))
+    assert log.level == level
+    log.warning("MatMul8bitLt: inputs will be cast from %s to float16 during quantization", torch.float32)
+    log.warning("something of the weights")
+    assert caplog.messages == ["something of the weights"]
 
 
 def test_an_unknown_setting(folder: Path) -> None:

@@ -14,6 +14,7 @@ from spacy.tokens import Doc
 
 from spacy_gemel.candidates import Candidate
 from spacy_gemel.component import GemelLinker
+from spacy_gemel.evaluation.prior_cases import cases_of
 from spacy_gemel.gather import gather_mentions
 from spacy_gemel.prior import stage
 from spacy_gemel.prior.combine import FLOOR
@@ -26,11 +27,17 @@ TEXT = "A photo of {} in the evening."
 
 
 def with_aliases() -> list[dict[str, Any]]:
-    """Twelve entities are called Thing, more than the prior is asked for; three of one name."""
+    """Twelve entities are called Thing, more than the prior is asked for; two names have three bearers each."""
     rows: list[dict[str, Any]] = [{"id": entity_id(name), "name": name} for name in NAMES]
     for row in rows[:12]:
         row["aliases"] = ["Thing"]
-    return [*rows, {"id": "town", "name": "Java", "count": 3}, {"id": "island", "name": "Java", "count": 9}]
+    return [
+        *rows,
+        {"id": "town", "name": "Java", "count": 3},
+        {"id": "island", "name": "Java", "count": 9},
+        {"id": "ship", "name": "Atlantis", "count": 3, "aliases": ["Twin"]},
+        {"id": "myth", "name": "Atlantis", "count": 9, "aliases": ["Twin", "Isle"]},
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +105,44 @@ def test_the_known_names_have_the_scores_that_a_wide_search_gives_them(nlp: Lang
         for name in names:
             assert name.score == pytest.approx(scores[name.name].score, abs=1e-4)
             assert list(name.entities) == list(scores[name.name].entities)
+
+
+def test_a_name_of_several_that_the_prior_alone_brings_in(nlp: Language, pipe: GemelLinker) -> None:
+    """It is scored as the search would have, once, with all that bear it; the prior knows some of them, or one."""
+    known = ("Twin", "Isle")
+    mentions = gather_mentions([doc.ents for doc in docs(nlp, *known)], None, pipe.settings)
+    found = pipe.stages.find(mentions, with_known=True)
+    pipe.settings.beam_size = pipe.settings.n_candidates = 40
+    wide = pipe.stages.find(mentions, with_known=False)
+    for mention, names, all_names in zip(known, found, wide, strict=True):
+        [brought] = [name for name in names if name.name == "Atlantis"]
+        assert not brought.searched
+        assert [kb_id for kb_id, _ in brought.entities] == ["myth", "ship", "Atlantis"]
+        [expected] = [name for name in all_names if name.name == "Atlantis"]
+        assert brought.score == pytest.approx(expected.score, abs=1e-4)
+        assert list(brought.entities) == list(expected.entities)
+        prior = pipe.stages.prior.prior.of(mention)
+        assert set(prior) == ({"myth", "ship"} if mention == "Twin" else {"myth"})
+
+
+def test_the_fit_answers_as_the_pipe_does(nlp: Language, pipe: GemelLinker) -> None:
+    """With any weight, whether the search found a name or the prior brought it in, and whoever shares it."""
+    mentions = ["Twin", "Isle", "Java", "Atlantis", "Thing", "Mercury", "New York", "evening"]
+    for beams in (1, 2):
+        pipe.settings.beam_size = pipe.settings.n_candidates = beams
+        asked = docs(nlp, *mentions)
+        cases = cases_of(pipe, [make_doc(nlp, doc.text, str(doc.ents[0]), "Java") for doc in asked], asked, 0)
+        brought = {c.kb_id for case in cases for c in case.candidates if not c.searched}
+        assert brought
+        answered: dict[str, set[str]] = {mention: set() for mention in mentions}
+        for weight in (0.0, 0.1, 0.5, 1.0, 3.0, 10.0):
+            pipe.settings.prior_weight = weight
+            for mention, case, own in zip(mentions, cases, link(nlp, *mentions), strict=True):
+                assert case.by_both(weight) == own[0].kb_id, (mention, weight, beams)
+                answered[mention].add(own[0].kb_id)
+        pipe.settings.prior_weight = 0.0
+        assert "myth" in answered["Isle"] & answered["Twin"] & brought
+        assert sum(len(ids) > 1 for ids in answered.values()) > 2  # the weight matters
 
 
 def test_the_score_is_the_models_and_the_priors(nlp: Language, pipe: GemelLinker) -> None:

@@ -61,14 +61,15 @@ def reference(mention: str, training: list[tuple[str, str]], entities: list[Enti
         if not key(mention):
             continue
         counts = Counter(kb_id for words, kb_id in training if key(words) == key(mention) and kb_id in known)
-        weights = {}
+        weights, surface = {}, 0.0
         for entity in entities:
             by_name, by_alias = key(entity.name) == key(mention), key(mention) in map(key, entity.aliases)
             if by_name or by_alias:
                 weights[entity.kb_id] = (entity.count + 1) * (1.0 if by_name else ALIAS)
-        total = sum(counts.values()) + (SURFACE if weights else 0) + UNKNOWN
+                surface = SURFACE if by_name else surface or SURFACE * ALIAS
+        total = sum(counts.values()) + surface + UNKNOWN
         found = {
-            kb_id: (counts[kb_id] + SURFACE * weights.get(kb_id, 0) / (sum(weights.values()) or 1)) / total
+            kb_id: (counts[kb_id] + surface * weights.get(kb_id, 0) / (sum(weights.values()) or 1)) / total
             for kb_id in counts.keys() | weights.keys()
         }
         if found:
@@ -104,6 +105,20 @@ def test_more_examples_weigh_more_than_the_names(kb: KnowledgeBase) -> None:
     assert MentionPrior([], kb).best("Mercury") == "planet"
     assert MentionPrior([("Mercury", "god")] * 3, kb).best("Mercury") == "god"
     assert MentionPrior([("Mercury", "god")] * 3, kb).best("Hermes") == "planet"
+
+
+def test_an_alias_alone_is_less_sure_than_a_name(kb: KnowledgeBase) -> None:
+    """Of WikiDiverse's held-out training docs 98 of 100 mentions that are a name mean it, 59 of 100 an alias."""
+    prior = MentionPrior([], kb)
+    assert prior.of("New York City") == {"nyc": pytest.approx(SURFACE / (SURFACE + UNKNOWN))}
+    alone = SURFACE * ALIAS
+    assert prior.of("Quicksilver") == {"element": pytest.approx(alone / (alone + UNKNOWN))}
+    assert prior.of("quicksilver's")["element"] == prior.of("Quicksilver")["element"] < 0.7
+    assert sum(prior.of("Hermes").values()) == pytest.approx(alone / (alone + UNKNOWN))  # whoever shares it
+    assert sum(prior.of("Jaguar").values()) == pytest.approx(SURFACE / (SURFACE + UNKNOWN))  # a name and an alias
+    assert prior.of("Jaguar")["cars"] / prior.of("Jaguar")["cat"] == pytest.approx(1 / ALIAS)
+    seen = MentionPrior([("Quicksilver", "planet")], kb).of("Quicksilver")
+    assert seen["planet"] / seen["element"] == pytest.approx(1 / alone)
 
 
 def test_exact_evidence_comes_before_folded(kb: KnowledgeBase) -> None:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from spacy_gemel.registry import hugging_face_vision
 from spacy_gemel.vision.encoder import VisionEncoder
 from spacy_gemel.vision.features import FeatureReader
+from spacy_gemel.vision.pooling import image_vectors
 
 PICTURES = [
     Image.fromarray(np.random.default_rng(seed).integers(0, 255, (70, 50, 3), dtype=np.uint8)) for seed in range(3)
@@ -39,6 +41,10 @@ def pooled(model: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 def first_state(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     return model(pixel_values=pixels).last_hidden_state[:, 0]
+
+
+def mean_of_patches(model: Any, pixels: torch.Tensor) -> torch.Tensor:
+    return model(pixel_values=pixels).last_hidden_state.mean(1)
 
 
 def of_its_tower(model: Any, pixels: torch.Tensor) -> torch.Tensor:
@@ -124,7 +130,31 @@ CLASSES: dict[str, tuple[str, str, dict[str, Any], str, dict[str, Any], Forward,
         16,
     ),
     "SigLIP": ("SiglipModel", "SiglipConfig", BOTH, "SiglipImageProcessor", {"size": SQUARE}, of_its_tower, 16),
+    # No pooling, a CLS token.
+    "ViTMSN": ("ViTMSNModel", "ViTMSNConfig", SMALL, "ViTImageProcessor", {"size": SQUARE}, first_state, 16),
+    # No pooling and no CLS token: what its own classifier does is the mean over the patches.
+    "I-JEPA": ("IJepaModel", "IJepaConfig", SMALL, "ViTImageProcessor", {"size": SQUARE}, mean_of_patches, 16),
+    "AIMv2": ("Aimv2VisionModel", "Aimv2VisionConfig", SMALL, "ViTImageProcessor", {"size": SQUARE}, pooled, 16),
+    "AIMv2 without its head": (
+        "Aimv2VisionModel",
+        "Aimv2VisionConfig",
+        {**SMALL, "use_head": False},
+        "ViTImageProcessor",
+        {"size": SQUARE},
+        mean_of_patches,
+        16,
+    ),
+    "ViTMAE that masks nothing": (
+        "ViTMAEModel",
+        "ViTMAEConfig",
+        {**SMALL, "mask_ratio": 0.0},
+        "ViTImageProcessor",
+        {"size": SQUARE},
+        first_state,
+        16,
+    ),
 }
+CLASSES = {kind: row for kind, row in CLASSES.items() if hasattr(transformers, row[0])}  # AIMv2 came with 4.54
 
 
 def save(kind: str, folder: Path, model_class: str | None = None, **changes: Any) -> Any:
@@ -257,3 +287,70 @@ def test_a_model_of_text_is_refused(tmp_path: Path) -> None:
     transformers.ViTImageProcessor().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"is a BertModel, which reads no images"):
         load(tmp_path)
+
+
+def save_another(name: str, processor: Any, folder: Path, **settings: Any) -> None:
+    """A random model of a class that is no encoder of the table above."""
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**settings)
+    getattr(transformers, f"{name}Model")(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_features_that_differ_each_time_are_refused(dtype: str, tmp_path: Path) -> None:
+    """ViTMAE masks three patches of four at random, in eval mode too."""
+    save_another("ViTMAE", transformers.ViTImageProcessor(size=SQUARE), tmp_path, **SMALL)
+    with pytest.raises(ValueError, match=r"ViTMAEModel, which gives other features .* mask_ratio to 0"):
+        load(tmp_path, dtype)
+
+
+def test_a_model_that_wants_more_than_pixels_is_refused(tmp_path: Path) -> None:
+    tower = {name: value for name, value in SMALL.items() if name != "image_size"}
+    processor = transformers.Siglip2ImageProcessor(patch_size=16)
+    save_another("Siglip2", processor, tmp_path, text_config=TEXT, vision_config=tower)
+    with pytest.raises(ValueError, match=r"Siglip2Vision\w+, which does not make features of pixels alone"):
+        load(tmp_path)
+
+
+def test_states_that_are_no_patches_are_not_taken_for_features(tmp_path: Path) -> None:
+    """A segmenter's last states are a map."""
+    save_another(
+        "Segformer",
+        transformers.SegformerImageProcessor(size=SQUARE),
+        tmp_path,
+        hidden_sizes=[8, 8],
+        depths=[1, 1],
+        num_encoder_blocks=2,
+        sr_ratios=[1, 1],
+        patch_sizes=[3, 3],
+        strides=[4, 2],
+        num_attention_heads=[1, 1],
+        mlp_ratios=[1, 1],
+    )
+    with pytest.raises(ValueError, match="no one vector for an image"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("patch_size", [16, (16, 16), (8, 16), None])
+def test_the_mean_is_taken_over_patches_alone(patch_size: Any) -> None:
+    """A row of states of another length, as of the objects that a detector looks for, is no row of patches."""
+
+    class States(torch.nn.Module):
+        def __init__(self, rows: int) -> None:
+            super().__init__()
+            self.config = SimpleNamespace(patch_size=patch_size)
+            self.states = torch.randn(1, rows, 5)
+
+        def forward(self, pixel_values: torch.Tensor) -> SimpleNamespace:
+            return SimpleNamespace(last_hidden_state=self.states.expand(len(pixel_values), -1, -1))
+
+    pixels = torch.zeros(2, 3, 32, 48)
+    patches, others = States(6), States(5)
+    if patch_size in (16, (16, 16)):
+        expected = patches.states.mean(1).expand(2, -1)
+        torch.testing.assert_close(image_vectors(patches, pixels, "mine"), expected)
+    else:
+        others = patches
+    with pytest.raises(ValueError, match="'mine' gives no pooled output"):
+        image_vectors(others, pixels, "mine")
