@@ -76,7 +76,8 @@ TRAINING: Mapping[str, Any] = {
     "patience": 0,
     "dropout": 0.0,
     "eval_frequency": 312,
-    "batcher": {"@batchers": "spacy.batch_by_sequence.v1", "size": 16},
+    # it counts docs: of WikiDiverse 8 hold the paper's 16 mentions
+    "batcher": {"@batchers": "spacy.batch_by_sequence.v1", "size": 8},
     "optimizer": {
         "@optimizers": "Adam.v1",
         "beta1": 0.9,
