@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from spacy_gemel.frozen import Loaded
 from spacy_gemel.language.attention import reach_of
 from spacy_gemel.language.continuations import Branches, Continuation, PlainRows
 from spacy_gemel.language.memory import is_out_of_memory
@@ -21,7 +22,7 @@ UNLIMITED = 2**31 - 1
 _CHECKING = threading.Lock()
 
 
-class CausalLM:
+class CausalLM(Loaded):
     """A Hugging Face causal language model that never changes.
 
     name: what messages call it.

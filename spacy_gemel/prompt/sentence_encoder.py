@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spacy_gemel.frozen import Loaded
 from spacy_gemel.language.tokenizer import missing_model_message
 
 _BATCH = 64
 _NOTHING = "?"  # read in place of a mention without a token, such as a blank: no model reads nothing
 
 
-class SentenceEncoder:
+class SentenceEncoder(Loaded):
     """A sentence-transformers model; embeds mention strings."""
 
     def __init__(self, model: Any) -> None:
@@ -27,7 +28,7 @@ class SentenceEncoder:
         return np.asarray(vectors, dtype=np.float32)
 
 
-class PoolerEncoder:
+class PoolerEncoder(Loaded):
     """A plain transformer whose pooler output is the vector, as in SimCSE's supervised models."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:

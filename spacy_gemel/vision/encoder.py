@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spacy_gemel.frozen import Loaded
 from spacy_gemel.language.loading import dtype_argument, torch_dtype
 from spacy_gemel.language.tokenizer import missing_model_message
 
@@ -21,7 +22,7 @@ _BATCH = 32
 _UNUSED = "mask_token"
 
 
-class VisionEncoder:
+class VisionEncoder(Loaded):
     """A frozen model that turns an image into a vector.
 
     preprocess: a PIL image -> a tensor (channels, height, width).
