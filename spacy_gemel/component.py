@@ -21,6 +21,7 @@ from spacy_gemel.prompt.demonstrations import Demonstration
 from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.settings import Settings
 from spacy_gemel.vision.mapper import start_at_the_size_of_words
+from spacy_gemel.vision.plain import install_encoder
 
 if TYPE_CHECKING:
     from spacy_gemel.gather import Mention
@@ -62,6 +63,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
         )
         self.scorer = scorer
         install_extension()
+        install_encoder()
 
     # What others may ask and set
 
@@ -88,12 +90,12 @@ class GemelLinker(LinkerParts, TrainablePipe):
             TransformerRetriever read by the pipeline's transformer (nlp.select_pipes(enable="transformer")).
         Raises ValueError where no entity of the docs can be used, and before the pipe is initialized.
         """
-        from spacy_gemel.gather import encode_pil_images
+        from spacy_gemel.gather import make_images_plain
 
         self.stages  # noqa: B018 (raises before the pipe is initialized)
         assert self._reader is not None
         docs = list(docs)
-        encode_pil_images(docs)
+        make_images_plain(docs)
         with turn():
             before, kb = self.store, self.kb
             self.store = growth.more_demonstrations(
@@ -244,13 +246,13 @@ class GemelLinker(LinkerParts, TrainablePipe):
 
     def predict(self, docs: Iterable[Doc]) -> list[list[tuple[int, int, list[Candidate]]]]:
         """For each doc its entities as (start token, end token, candidates best first). Changes no doc's entities."""
-        from spacy_gemel.gather import encode_pil_images
+        from spacy_gemel.gather import make_images_plain
 
         docs = list(docs)
-        encode_pil_images(docs)
         found: list[list[tuple[int, int, list[Candidate]]]] = [[] for _ in docs]
         if not any(doc.ents for doc in docs):
             return found
+        make_images_plain(doc for doc in docs if doc.ents)
         with turn():
             mentions = self._mentions(docs)
             for mention, candidates in zip(mentions, self.stages.link(mentions), strict=True):

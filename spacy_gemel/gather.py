@@ -1,8 +1,7 @@
 """The first stage: mentions and image features out of Docs, before anything else sees them."""
 
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,8 @@ from spacy_gemel.context import context_of
 from spacy_gemel.settings import Settings
 from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY
 from spacy_gemel.vision.features import FeatureReader, check_features
-from spacy_gemel.vision.image import ImageError, encode_png, read_image
+from spacy_gemel.vision.image import ImageError
+from spacy_gemel.vision.plain import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,12 @@ def describe(doc: Doc, place: int) -> str:
     return f"doc {name!r} ({text!r})" if name is not None else f"doc {place} of the batch ({text!r})"
 
 
-def encode_pil_images(docs: Sequence[Doc]) -> None:
-    """Replace each PIL image in user_data by its encoded bytes, since a Doc that holds one cannot be serialised."""
+def make_images_plain(docs: Iterable[Doc]) -> None:
+    """Replace each PIL image in user_data by its encoded bytes, and each path object by a str.
+
+    So a doc can be serialised from then on, also where nothing knows of these (see `vision.plain.install_encoder`).
+    """
     for doc in docs:
         source = doc.user_data.get(IMAGE_KEY)
-        if source is None or isinstance(source, (str, bytes, np.ndarray)):
-            continue
-        from PIL.Image import Image
-
-        if isinstance(source, Image):
-            # An image that is broken stays: the reader says what is wrong with it.
-            with suppress(ImageError):
-                doc.user_data[IMAGE_KEY] = encode_png(read_image(source))
+        if source is not None and not isinstance(source, (str, bytes, np.ndarray)):
+            doc.user_data[IMAGE_KEY] = plain(source)
