@@ -211,7 +211,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
 
         options: given to the scorer as they are.
         Raises ValueError where the linker was not given the images or the entities of the gold docs, as happens under
-        `spacy evaluate`.
+        `spacy evaluate`, and where it could read none of the images; warns where it could not read some.
         """
         from spacy_gemel.evaluation.scorer import check_scorable
         from spacy_gemel.golds import gold_row
@@ -246,7 +246,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
 
     def predict(self, docs: Iterable[Doc]) -> list[list[tuple[int, int, list[Candidate]]]]:
         """For each doc its entities as (start token, end token, candidates best first). Changes no doc's entities."""
-        from spacy_gemel.gather import make_images_plain
+        from spacy_gemel.gather import make_images_plain, mark_unreadable
 
         docs = list(docs)
         found: list[list[tuple[int, int, list[Candidate]]]] = [[] for _ in docs]
@@ -257,6 +257,8 @@ class GemelLinker(LinkerParts, TrainablePipe):
             mentions = self._mentions(docs)
             for mention, candidates in zip(mentions, self.stages.link(mentions), strict=True):
                 found[mention.doc].append((mention.start, mention.end, candidates))
+        if self.settings.use_image:
+            mark_unreadable(docs, mentions)
         for doc, linked in zip(docs, found, strict=True):
             linked += [(ent.start, ent.end, []) for ent in doc.ents if self._is_discarded(ent)]
             linked.sort(key=lambda entity: entity[0])

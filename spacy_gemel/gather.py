@@ -11,7 +11,7 @@ from spacy.tokens import Doc, Span
 
 from spacy_gemel.context import context_of
 from spacy_gemel.settings import Settings
-from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY
+from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY, UNREADABLE_KEY, has_image
 from spacy_gemel.vision.features import FeatureReader, check_features
 from spacy_gemel.vision.image import ImageError
 from spacy_gemel.vision.plain import plain
@@ -98,6 +98,17 @@ def read_features(docs: Sequence[Doc | None], reader: FeatureReader) -> list[NDA
                 stacklevel=2,
             )
     return [None if isinstance(result, ImageError) else result for result in results]
+
+
+def mark_unreadable(docs: Sequence[Doc], mentions: Iterable[Mention]) -> None:
+    """Note in the user_data of the mentions' docs which of them have an image that could not be used.
+
+    docs: the batch that the mentions are of. Scores tell such docs apart: theirs are those of the text alone.
+    """
+    for place, read in {mention.doc: mention.features is not None for mention in mentions}.items():
+        docs[place].user_data.pop(UNREADABLE_KEY, None)
+        if has_image(docs[place]) and not read:
+            docs[place].user_data[UNREADABLE_KEY] = True
 
 
 def describe(doc: Doc, place: int) -> str:
