@@ -62,6 +62,8 @@ class GemelLinker(LinkerParts, TrainablePipe):
             image_features=image_features,
         )
         self.scorer = scorer
+        # `spacy find-threshold` writes into it besides the config, and the config is what counts
+        self.cfg: dict[str, Any] = {}
         install_extension()
         install_encoder()
 

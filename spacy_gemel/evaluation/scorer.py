@@ -19,9 +19,10 @@ from spacy_gemel.golds import NIL
 from spacy_gemel.user_data import IMAGE_KEY, has_image, has_unreadable_image
 
 _INSTEAD = (
-    "`spacy evaluate`, `spacy benchmark accuracy` and every use of spacy.Corpus.v1 hand the linker the text alone. "
-    "Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, or with examples of the "
-    "reader spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true where no pipe sets "
+    "`spacy evaluate`, `spacy benchmark accuracy`, `spacy find-threshold` and every use of spacy.Corpus.v1 hand the "
+    "linker the text alone. Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, "
+    "find a threshold with `python -m spacy_gemel calibrate PIPELINE DEV.spacy`, or use examples of the reader "
+    "spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true where no pipe sets "
     "entities)."
 )
 
