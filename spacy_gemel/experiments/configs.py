@@ -9,6 +9,9 @@ from thinc.api import Config
 
 from spacy_gemel.paths import write_whole
 
+TOTAL_STEPS = "training.optimizer.learn_rate.total_steps"
+"""When a falling learning rate is at its end; no variable in a config, as spaCy resolves the optimizer by itself."""
+
 
 def read_config(path: Path) -> dict[str, Any]:
     """A config as it is written, its variables left in place. Raises ValueError, with the file, where it is none."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.experiments.configs import read_config, value_at
+from spacy_gemel.experiments.configs import TOTAL_STEPS, read_config, value_at
 from spacy_gemel.experiments.grid import AXES, MODELS, PREDICTION, Grid, Row, Table
 from spacy_gemel.experiments.keeping import digest
 from spacy_gemel.pipelines import FACTORY
@@ -111,7 +111,7 @@ class _Planner:
         options, words = self._prediction(row, wanted)
         block = changes.get(f"components.{self.linker}.language_model")
         words_of_training = [_word(axis, told[axis]) for axis in told if axis in names] or ["full"]
-        training = Training("-".join([*words_of_training, str(seed)]), seed, {**changes, **_short(self.steps)}, block)
+        training = Training("-".join([*words_of_training, str(seed)]), seed, {**changes, **self._short()}, block)
         return Trial(
             "-".join([training.id, *words]), training, options=options, setting=self._described(wanted, options)
         )
@@ -164,6 +164,18 @@ class _Planner:
                 return found
         return None
 
+    def _short(self) -> dict[str, Any]:
+        """Changes for so many training steps, evaluated at their end; none for the config's own.
+
+        A learning rate that falls until the config's last step falls until the new one.
+        """
+        if self.steps is None:
+            return {}
+        changes = {"training.max_steps": self.steps, "training.eval_frequency": self.steps}
+        if value_at(self.config, TOTAL_STEPS) == value_at(self.config, "training.max_steps") is not None:
+            changes[TOTAL_STEPS] = self.steps
+        return changes
+
     def _described(self, changes: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
         def value(name: str) -> Any:
             return self._value(name, changes)
@@ -179,11 +191,6 @@ class _Planner:
             "constrained": options.get("constrained", value("constrained")),
             "name_end": value("name_end"),
         }
-
-
-def _short(steps: int | None) -> dict[str, Any]:
-    """Changes for so many training steps, evaluated at their end; none for the config's own."""
-    return {} if steps is None else {"training.max_steps": steps, "training.eval_frequency": steps}
 
 
 def _word(axis: str, value: Any) -> str:
