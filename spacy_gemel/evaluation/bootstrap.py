@@ -17,7 +17,7 @@ _COUNTS_AT_ONCE = 4_000_000
 
 
 def accuracy_interval(correct: int, n: int, *, seed: int = SEED) -> tuple[float, float] | None:
-    """The 95 % interval of correct / n; None for no mention at all."""
+    """The 95 % interval of correct / n (percentile bootstrap, Efron 1979); None for no mention at all."""
     if not n:
         return None
     draws = np.random.default_rng(seed).binomial(n, correct / n, size=RESAMPLES) / n
@@ -30,8 +30,8 @@ def paired_difference(
 ) -> tuple[float, float, float] | None:
     """Accuracy of `first` minus that of `second` on the same mentions, and its 95 % interval.
 
-    Mentions are resampled as pairs. Raises ValueError where the two are not of one length; None where they
-    are empty.
+    Mentions are resampled as pairs (percentile bootstrap, Efron 1979). Raises ValueError where the two are not of one
+    length; None where they are empty.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} mentions cannot be paired")

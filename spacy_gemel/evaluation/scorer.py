@@ -37,6 +37,7 @@ def make_linker_scorer() -> Callable[..., dict[str, Any]]:
 def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = str, **_: Any) -> dict[str, Any]:
     """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, nel_accuracy, and nel_nil_p/r/f.
 
+    The first four as spaCy's `Scorer.score_links` has them, but for mentions without a gold, which are left out.
     nel_accuracy is the share of right answers over the gold mentions with an entity: what METRICS.json
     calls accuracy, but golds that the KB does not hold count as wrong, as a scorer cannot see the KB. It is
     None where there is no such mention.

@@ -23,7 +23,7 @@ _CHECKING = threading.Lock()
 
 
 class CausalLM(Loaded):
-    """A Hugging Face causal language model that never changes.
+    """A Hugging Face causal language model that never changes (paper sections 3.2 and 3.3).
 
     name: what messages call it.
     branch_limit: the longest prompt with its name, in tokens, whose beams may be query tokens of one sequence. Longer

@@ -15,7 +15,7 @@ _NOTHING = "?"  # read in place of a mention without a token, such as a blank: n
 
 
 class SentenceEncoder(Loaded):
-    """A sentence-transformers model; embeds mention strings."""
+    """A sentence-transformers model (Reimers and Gurevych 2019); embeds mention strings."""
 
     def __init__(self, model: Any) -> None:
         self.model = model.requires_grad_(False).eval()
@@ -29,7 +29,7 @@ class SentenceEncoder(Loaded):
 
 
 class PoolerEncoder(Loaded):
-    """A plain transformer whose pooler output is the vector, as in SimCSE's supervised models."""
+    """A plain transformer whose pooler output is the vector, as in SimCSE's supervised models (Gao et al. 2021)."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model.requires_grad_(False).eval()

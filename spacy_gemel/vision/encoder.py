@@ -23,7 +23,7 @@ _UNUSED = "mask_token"
 
 
 class VisionEncoder(Loaded):
-    """A frozen model that turns an image into a vector.
+    """A frozen model that turns an image into a vector (paper section 3.1).
 
     preprocess: a PIL image -> a tensor (channels, height, width).
     forward: a batch of those -> features (images, d_v).
@@ -62,7 +62,7 @@ class VisionEncoder(Loaded):
 def load_open_clip(
     name: str, pretrained: str | None, *, projection: bool, device: str, dtype: str | None
 ) -> VisionEncoder:
-    """An open_clip model by name and tag, or a local folder with open_clip_config.json and its weights.
+    """A CLIP (Radford et al. 2021) of open_clip by name and tag, or a local folder with its config and weights.
 
     projection: give CLIP's joint embedding instead of the pooled hidden state before it (the paper's).
     Raises ValueError if the model cannot be loaded, if its activation is not the one of its weights, or if it has no
