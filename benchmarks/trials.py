@@ -13,7 +13,7 @@ from benchmarks.keeping import digest
 from benchmarks.running import run
 from benchmarks.worlds import Ready, World
 from spacy_gemel.evaluation.mentions import MentionResult
-from spacy_gemel.experiments.configs import change, read_config
+from spacy_gemel.experiments.configs import TOTAL_STEPS, change, read_config
 from spacy_gemel.experiments.keeping import make_folder
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def parser_of(command: str, about: str | None, seeds: Sequence[int]) -> argparse
 
 def steps_of(steps: int | None) -> dict[str, Any]:
     """Overrides for so many training steps, evaluated half way and at the end; none for the config's own."""
-    return {} if steps is None else {"training.max_steps": steps, "training.eval_frequency": max(1, steps // 2)}
+    if steps is None:
+        return {}
+    return {"training.max_steps": steps, "training.eval_frequency": max(1, steps // 2), TOTAL_STEPS: steps}
 
 
 def train(ready: Ready, training: Training, folder: Path) -> Trained:

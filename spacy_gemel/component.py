@@ -21,6 +21,7 @@ from spacy_gemel.prompt.demonstrations import Demonstration
 from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.settings import Settings
 from spacy_gemel.vision.mapper import start_at_the_size_of_words
+from spacy_gemel.vision.plain import install_encoder
 
 if TYPE_CHECKING:
     from spacy_gemel.gather import Mention
@@ -61,7 +62,10 @@ class GemelLinker(LinkerParts, TrainablePipe):
             image_features=image_features,
         )
         self.scorer = scorer
+        # `spacy find-threshold` writes into it besides the config, and the config is what counts
+        self.cfg: dict[str, Any] = {}
         install_extension()
+        install_encoder()
 
     # What others may ask and set
 
@@ -88,12 +92,12 @@ class GemelLinker(LinkerParts, TrainablePipe):
             TransformerRetriever read by the pipeline's transformer (nlp.select_pipes(enable="transformer")).
         Raises ValueError where no entity of the docs can be used, and before the pipe is initialized.
         """
-        from spacy_gemel.gather import encode_pil_images
+        from spacy_gemel.gather import make_images_plain
 
         self.stages  # noqa: B018 (raises before the pipe is initialized)
         assert self._reader is not None
         docs = list(docs)
-        encode_pil_images(docs)
+        make_images_plain(docs)
         with turn():
             before, kb = self.store, self.kb
             self.store = growth.more_demonstrations(
@@ -209,7 +213,7 @@ class GemelLinker(LinkerParts, TrainablePipe):
 
         options: given to the scorer as they are.
         Raises ValueError where the linker was not given the images or the entities of the gold docs, as happens under
-        `spacy evaluate`.
+        `spacy evaluate`, and where it could read none of the images; warns where it could not read some.
         """
         from spacy_gemel.evaluation.scorer import check_scorable
         from spacy_gemel.golds import gold_row
@@ -244,17 +248,19 @@ class GemelLinker(LinkerParts, TrainablePipe):
 
     def predict(self, docs: Iterable[Doc]) -> list[list[tuple[int, int, list[Candidate]]]]:
         """For each doc its entities as (start token, end token, candidates best first). Changes no doc's entities."""
-        from spacy_gemel.gather import encode_pil_images
+        from spacy_gemel.gather import make_images_plain, mark_unreadable
 
         docs = list(docs)
-        encode_pil_images(docs)
         found: list[list[tuple[int, int, list[Candidate]]]] = [[] for _ in docs]
         if not any(doc.ents for doc in docs):
             return found
+        make_images_plain(doc for doc in docs if doc.ents)
         with turn():
             mentions = self._mentions(docs)
             for mention, candidates in zip(mentions, self.stages.link(mentions), strict=True):
                 found[mention.doc].append((mention.start, mention.end, candidates))
+        if self.settings.use_image:
+            mark_unreadable(docs, mentions)
         for doc, linked in zip(docs, found, strict=True):
             linked += [(ent.start, ent.end, []) for ent in doc.ents if self._is_discarded(ent)]
             linked.sort(key=lambda entity: entity[0])

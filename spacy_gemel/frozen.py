@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import multiprocessing
 import os
 import threading
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, SupportsIndex, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from spacy_gemel.paths import files_in, link_file, link_folder, resolve, write_whole
@@ -60,14 +61,7 @@ class FrozenModel(Generic[ModelT]):
 
     def load(self, device: str, folder: Path | None = None) -> ModelT:
         """The model; the same object for the same source, settings and device. See `source` for folder."""
-        source = self.source(folder)
-        key = (self.loader, source, self.settings, self.device or device)
-        with _TURN:
-            model = _LOADED.get(key)
-            if model is None:
-                model = _import(self.loader)(source, device=self.device or device, **dict(self.settings))
-                _LOADED[key] = model
-        return cast(ModelT, model)
+        return cast(ModelT, _load(self.loader, self.source(folder), self.device or device, self.settings))
 
     @property
     def _marker(self) -> dict[str, Any]:
@@ -91,6 +85,70 @@ class FrozenModel(Generic[ModelT]):
             _import(self.bundler)(self.name, target, **dict(self.settings))
         with write_whole(target / _BUNDLE) as partial:
             partial.write_text(json.dumps(self._marker), encoding="utf8")
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """How a model was loaded, and what lay in its folder then: (file, bytes, time) of weights and settings."""
+
+    loader: str
+    source: str
+    device: str
+    settings: Settings
+    files: tuple[tuple[str, int, int], ...]
+
+
+class Loaded:
+    """A frozen model in memory. Another process loads it again by its name: no weights are sent, nor what cannot be.
+
+    Sending one raises ValueError where its folder is no longer what was loaded. One that no FrozenModel has loaded goes
+    as any object does.
+    """
+
+    origin: _Origin | None = None
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        origin = self.origin
+        if origin is None:
+            return super().__reduce_ex__(protocol)
+        if origin.files and _files_of(origin.source) != origin.files:
+            raise ValueError(
+                f"The model in {origin.source!r} has changed since it was loaded, or is gone: another process cannot "
+                "load the same one (nlp.pipe with n_process does so where processes are not forked). Load the pipeline "
+                "again, or use n_process=1."
+            )
+        return _load_again, (origin.loader, origin.source, origin.device, origin.settings)
+
+
+def _load(loader: str, source: str, device: str, settings: Settings) -> Any:
+    key = (loader, source, settings, device)
+    with _TURN:
+        model = _LOADED.get(key)
+        if model is None:
+            files = _files_of(source)  # before they are read: a change meanwhile is then a change
+            model = _import(loader)(source, device=device, **dict(settings))
+            if isinstance(model, Loaded):
+                model.origin = _Origin(loader, source, device, settings, files)
+            _LOADED[key] = model
+    return model
+
+
+def _load_again(loader: str, source: str, device: str, settings: Settings) -> Any:
+    """What another process gets in place of a model that this one has loaded."""
+    # not parent_process(), which there is none of yet while a new process receives what it is to do
+    if multiprocessing.current_process().name != "MainProcess":
+        import torch
+
+        torch.set_num_threads(1)
+    return _load(loader, source, device, settings)
+
+
+def _files_of(source: str) -> tuple[tuple[str, int, int], ...]:
+    """The weights and settings in a model's folder; empty for a name on a hub."""
+    folder = Path(source)
+    names = _model_files(folder) if folder.is_dir() else []
+    status = [(name, (folder / name).stat()) for name in names if name.endswith((".safetensors", ".json"))]
+    return tuple((name, found.st_size, found.st_mtime_ns) for name, found in status)
 
 
 def link_snapshot(name: str, folder: Path, revision: str | None = None, **_settings: Any) -> None:
@@ -124,7 +182,11 @@ def turn() -> AbstractContextManager[object]:
 
 @cache
 def one_thread_in_forks() -> None:
-    """Let processes that fork from this one run torch on one thread: with more, `nlp.pipe(n_process=2)` hangs."""
+    """Let processes that fork from this one run torch on one thread: with more, `nlp.pipe(n_process=2)` hangs.
+
+    Those that are started in another way run on one thread as well, from when they load a model: they would not hang,
+    but together have as many threads for each core as there are processes.
+    """
     import torch
 
     if hasattr(os, "register_at_fork"):

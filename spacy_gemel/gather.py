@@ -1,8 +1,7 @@
 """The first stage: mentions and image features out of Docs, before anything else sees them."""
 
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,10 @@ from spacy.tokens import Doc, Span
 
 from spacy_gemel.context import context_of
 from spacy_gemel.settings import Settings
-from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY
+from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY, UNREADABLE_KEY, has_image
 from spacy_gemel.vision.features import FeatureReader, check_features
-from spacy_gemel.vision.image import ImageError, encode_png, read_image
+from spacy_gemel.vision.image import ImageError
+from spacy_gemel.vision.plain import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,17 @@ def read_features(docs: Sequence[Doc | None], reader: FeatureReader) -> list[NDA
     return [None if isinstance(result, ImageError) else result for result in results]
 
 
+def mark_unreadable(docs: Sequence[Doc], mentions: Iterable[Mention]) -> None:
+    """Note in the user_data of the mentions' docs which of them have an image that could not be used.
+
+    docs: the batch that the mentions are of. Scores tell such docs apart: theirs are those of the text alone.
+    """
+    for place, read in {mention.doc: mention.features is not None for mention in mentions}.items():
+        docs[place].user_data.pop(UNREADABLE_KEY, None)
+        if has_image(docs[place]) and not read:
+            docs[place].user_data[UNREADABLE_KEY] = True
+
+
 def describe(doc: Doc, place: int) -> str:
     """A doc in a message: its id if it has one, else its place in the batch, and how its text begins."""
     name = doc.user_data.get("id")
@@ -107,15 +118,12 @@ def describe(doc: Doc, place: int) -> str:
     return f"doc {name!r} ({text!r})" if name is not None else f"doc {place} of the batch ({text!r})"
 
 
-def encode_pil_images(docs: Sequence[Doc]) -> None:
-    """Replace each PIL image in user_data by its encoded bytes, since a Doc that holds one cannot be serialised."""
+def make_images_plain(docs: Iterable[Doc]) -> None:
+    """Replace each PIL image in user_data by its encoded bytes, and each path object by a str.
+
+    So a doc can be serialised from then on, also where nothing knows of these (see `vision.plain.install_encoder`).
+    """
     for doc in docs:
         source = doc.user_data.get(IMAGE_KEY)
-        if source is None or isinstance(source, (str, bytes, np.ndarray)):
-            continue
-        from PIL.Image import Image
-
-        if isinstance(source, Image):
-            # An image that is broken stays: the reader says what is wrong with it.
-            with suppress(ImageError):
-                doc.user_data[IMAGE_KEY] = encode_png(read_image(source))
+        if source is not None and not isinstance(source, (str, bytes, np.ndarray)):
+            doc.user_data[IMAGE_KEY] = plain(source)

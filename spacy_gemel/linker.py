@@ -90,7 +90,7 @@ def make_gemel_linker(
     image_features: str | None,
     scorer: Callable[..., Any] | None,
 ) -> GemelLinker:
-    """Make the pipe `gemel_linker`.
+    """Make the pipe `gemel_linker`: GEMEL (Shi et al. 2024, arXiv 2306.12725), and what its settings add.
 
     model: the mapper, the only part that is trained.
     language_model, vision_encoder: frozen models, named; see spacy_gemel.registry.

@@ -211,9 +211,9 @@ def _measured(metrics: dict[str, Any]) -> str:
         "| Mentions | n | Accuracy | 95 % interval |",
         "| --- | --- | --- | --- |",
     ]
-    for part in ("", *_PARTS):
-        row = metrics[part] if part else metrics
-        if row["n"]:
+    for part in ("", *_PARTS, "unreadable_image"):
+        row = metrics.get(part) if part else metrics  # metrics of before had no such last part
+        if row and row["n"]:
             between = "" if row.get("low") is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
             name = part.replace("_", " ") or "all"
             lines.append(f"| {name} | {row['n']:,} | {100 * row['accuracy']:.1f} | {between} |")

@@ -108,8 +108,8 @@ class LinkerParts:
             self._kb = kb
             return
         tokenizer = self._stages.language_model.tokenizer
-        kb.check_tokenizer(tokenizer.fingerprint, self.language_model.name)
         with turn():
+            kb.check_tokenizer(tokenizer.fingerprint, self.language_model.name)
             kept = [entity for entity in self.kb.added.entities if entity.kb_id not in kb]
             self.use_kb(kb.with_added(kept, tokenizer))
 

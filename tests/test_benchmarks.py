@@ -508,7 +508,8 @@ def test_the_plan_of_the_evidence() -> None:
     assert randoms == [{"@misc": "spacy_gemel.RandomRetriever.v1", "seed": seed} for seed in (1, 2)]
     assert plan[3].retriever == {"@misc": "spacy_gemel.BM25Retriever.v1"}
     assert plan[1].overrides == {"components.gemel_linker.n_demonstrations": 0}
-    assert all(training.overrides["training.max_steps"] == 8 for training in evidence_command.trainings(1, 8))
+    for setting in ("training.max_steps", "training.optimizer.learn_rate.total_steps"):
+        assert all(training.overrides[setting] == 8 for training in evidence_command.trainings(1, 8))
     measured = [name for training in plan for name in evidence_command.evaluations(training.name, text_only=True)]
     assert sorted(measured) == sorted(evidence_command.SETTINGS)
     later = evidence_command.evaluations("full", text_only=False)

@@ -1,6 +1,7 @@
 """Several threads with one pipeline, and several pipelines with the same frozen models."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,12 @@ from typing import Any
 import pytest
 from spacy.language import Language
 
-from tests.pipeline import COLOURS, make_doc, make_kb, make_pipeline, picture
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.language.causal_lm import CausalLM
+from spacy_gemel.language.tokenizer import NameTokenizer
+from spacy_gemel.prompt.sentence_encoder import SentenceEncoder
+from spacy_gemel.vision.encoder import VisionEncoder
+from tests.pipeline import COLOURS, example, make_doc, make_kb, make_pipeline, picture
 
 Answer = list[tuple[str, list[Any]]]
 
@@ -87,6 +93,103 @@ def test_entities_are_added_while_others_link(models: Path, kb: Path) -> None:
         thread.join(60)
     assert errors == []
     assert len(pipe.kb.added) == 20
+
+
+def test_no_entity_is_lost_where_several_threads_add(models: Path, kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe: Any = make_pipeline(models, kb).get_pipe("gemel_linker")
+    with_added = KnowledgeBase.with_added
+
+    def slow(kb: KnowledgeBase, *arguments: Any, **more: Any) -> KnowledgeBase:
+        made = with_added(kb, *arguments, **more)
+        time.sleep(0.002)  # the others run between what is read and what is written
+        return made
+
+    monkeypatch.setattr(KnowledgeBase, "with_added", slow)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda place: pipe.add_entity(f"new-{place}", f"Mercury number {place}"), range(60)))
+    assert {entity.kb_id for entity in pipe.kb.added.entities} == {f"new-{place}" for place in range(60)}
+    assert all(f"new-{place}" in pipe.kb for place in range(60))
+
+
+class Alone:
+    """Watches calls of the frozen models: stays in each for a moment, and notes where two threads do so together."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *calls: tuple[type, str]) -> None:
+        self.together: list[str] = []
+        self.seen: set[str] = set()
+        self._inside: set[int] = set()
+        for owner, name in calls:
+            self._watch(monkeypatch, owner, name)
+
+    def _watch(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        method = getattr(owner, name)
+
+        def watched(*arguments: Any, **more: Any) -> Any:
+            thread = threading.get_ident()
+            outermost = thread not in self._inside
+            self._inside.add(thread)
+            try:
+                if outermost:
+                    self.seen.add(owner.__name__)
+                    time.sleep(0.001)
+                    if self._inside - {thread}:
+                        self.together.append(f"{owner.__name__}.{name}")
+                return method(*arguments, **more)
+            finally:
+                if outermost:
+                    self._inside.discard(thread)
+
+        monkeypatch.setattr(owner, name, watched)
+
+
+def linked(nlp: Language, place: int) -> None:
+    # a mention of its own, so that the retriever's model is asked, and a picture of its own
+    doc = make_doc(nlp, f"A photo of Mercury{place} here.", f"Mercury{place}", image=picture("Mercury", place))
+    assert nlp(doc).ents[0].kb_id_
+
+
+def learned(nlp: Language, place: int) -> None:
+    nlp.update([example(nlp, f"A view{place} of Mercury.", "Mercury", "Mercury", picture("Mercury", 50 + place))])
+
+
+def shown(nlp: Language, place: int) -> None:
+    doc = make_doc(nlp, f"A view of Java{place}.", f"Java{place}", image=picture("Mercury", 100 + place))
+    assert len(nlp.get_pipe("gemel_linker").demonstrations_for(doc, doc.ents[0])) == 3
+
+
+def grown(nlp: Language, place: int) -> None:
+    nlp.get_pipe("gemel_linker").add_entity(f"more-{place}", f"Mercury number {place}")
+
+
+def taught(nlp: Language, place: int) -> None:
+    doc = make_doc(nlp, f"Lesson {place} on Mercury.", "Mercury", "Mercury", picture("Mercury", 150 + place))
+    assert nlp.get_pipe("gemel_linker").add_demonstrations([doc]) == 1
+
+
+def moved(nlp: Language, place: int) -> None:
+    path = nlp.get_pipe("gemel_linker").kb.path
+    nlp.get_pipe("gemel_linker").set_kb(lambda _: KnowledgeBase.open(path))
+
+
+def loaded(nlp: Language, place: int) -> None:
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    pipe.from_bytes(pipe.to_bytes(exclude=["vocab", "kb", "models"]), exclude=["vocab", "kb", "models"])
+
+
+@pytest.mark.parametrize("work", [linked, learned, shown, grown, taught, moved, loaded])
+def test_no_two_threads_are_in_the_models_together(
+    models: Path, kb: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[Language, int], None]
+) -> None:
+    """Whatever a pipe is asked for while others link; tokenizers and caches of the models stand only one thread."""
+    nlp = make_pipeline(models, kb)
+    calls = [(CausalLM, "embed"), (NameTokenizer, "encode"), (VisionEncoder, "encode"), (SentenceEncoder, "__call__")]
+    watch = Alone(monkeypatch, *calls)
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(work if place % 2 else linked, nlp, place) for place in range(16)]
+    for future in done:
+        future.result()
+    assert watch.together == []
+    assert watch.seen == {"CausalLM", "NameTokenizer", "VisionEncoder", "SentenceEncoder"}
 
 
 def test_processes_started_while_threads_link_do_not_hang(nlp: Language) -> None:

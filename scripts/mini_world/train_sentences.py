@@ -1,4 +1,4 @@
-"""Trains the sentence encoder for mentions the SimCSE way.
+"""Trains the sentence encoder for mentions the SimCSE way (Gao et al. 2021).
 
 A string is to be like itself seen through dropout, and like the other forms of the same name.
 """

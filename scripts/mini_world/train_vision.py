@@ -1,4 +1,4 @@
-"""Trains the small CLIP: an open_clip ViT and a text tower on generated pictures and captions of their kind."""
+"""Trains the small CLIP (Radford et al. 2021): an open_clip ViT and a text tower on generated pictures and captions."""
 
 from __future__ import annotations
 

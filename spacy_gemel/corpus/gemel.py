@@ -1,4 +1,4 @@
-"""GEMEL's own preprocessed form: JSON lines, one mention each, and the images' features in an HDF5 file.
+"""GEMEL's own preprocessed form (Shi et al. 2024): JSON lines, one mention each, and image features in an HDF5 file.
 
     {"text": "Ada in London", "mention": "Ada", "golden": "Ada Lovelace", "target": "Ada Lovelace",
      "img_url": "https://upload.../Ada.svg"}

@@ -1,4 +1,4 @@
-"""WikiMEL (Wikidata-MEL) and RichpediaMEL as MELBench ships them: an object by id.
+"""WikiMEL (Wikidata-MEL) and RichpediaMEL as MELBench ships them (Wang, Wu and Chen 2022): an object by id.
 
     {"17": {"id": "17", "sentence": "Ada with Charles", "mentions": ["Ada"], "entities": ["Ada Lovelace"],
             "answer": ["Q7259"]}}

@@ -1,4 +1,4 @@
-"""The cleaned form of WikiDiverse, WikiMEL and RichpediaMEL that MIMIC and KGMEL use: an array.
+"""The cleaned form of WikiDiverse, WikiMEL and RichpediaMEL that MIMIC (Luo et al. 2023) and KGMEL use: an array.
 
     [{"id": 0, "sentence": "Ada in London", "imgPath": "mention_0.jpg", "mention": ["Ada", "London"],
       "entity": ["Ada Lovelace", "London"], "answer": ["Q7259", "Q84"], "img-url": "https://upload.../Ada.svg"}]

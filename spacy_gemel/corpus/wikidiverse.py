@@ -1,4 +1,4 @@
-"""WikiDiverse as released, in either of its two forms.
+"""WikiDiverse as released (Wang et al. 2022), in either of its two forms.
 
 One list a sentence (the annotated data):
 

@@ -22,7 +22,7 @@ _Z = 1.959963984540054  # of the normal distribution's 97.5 %
 
 
 def accuracy_interval(correct: int, n: int, *, seed: int = SEED) -> tuple[float, float] | None:
-    """The 95 % interval of correct / n; None for no mention at all."""
+    """The 95 % interval of correct / n (percentile bootstrap, Efron 1979); None for no mention at all."""
     if not n:
         return None
     if correct in (0, n):
@@ -43,8 +43,8 @@ def paired_difference(
 ) -> tuple[float, float, float] | None:
     """Accuracy of `first` minus that of `second` on the same mentions, and its 95 % interval.
 
-    Mentions are resampled as pairs. Raises ValueError where the two are not of one length; None where they
-    are empty.
+    Mentions are resampled as pairs (percentile bootstrap, Efron 1979). Raises ValueError where the two are not of one
+    length; None where they are empty.
     """
     if len(first) != len(second):
         raise ValueError(f"{len(first)} and {len(second)} mentions cannot be paired")

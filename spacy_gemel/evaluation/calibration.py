@@ -112,6 +112,8 @@ def fit(cases: Cases, before: Decision) -> tuple[Decision, list[str]]:
 def fit_temperature(cases: Cases) -> tuple[float | None, str]:
     """The temperature of least log loss from COLDEST to HOTTEST, to six digits, and "".
 
+    Temperature scaling (Guo et al. 2017) with the loss that the module tells of, by golden section (Kiefer 1953).
+
     None, and why, where the cases say nothing about it; a word on it too where it lies at an end.
     """
     linked = cases.where(cases.linked)

@@ -135,7 +135,7 @@ def _log_probabilities(cases: Cases, temperature: float) -> tuple[FloatArray, Fl
 
 def reliability(confidences: FloatArray, right: BoolArray) -> list[dict[str, Any]]:
     """BINS of equal width, the upper end of each within: {"low", "high", "n", "confidence", "accuracy"}; the means are
-    None in an empty one. confidences, right: (n,).
+    None in an empty one. confidences, right: (n,). A reliability diagram's (Guo et al. 2017).
     """
     places = np.clip(np.ceil(confidences * BINS) - 1, 0, BINS - 1).astype(int)
     rows = []

@@ -11,7 +11,7 @@ from spacy_gemel.evaluation.mentions import MentionResult
 from spacy_gemel.evaluation.tail import TailSplit
 from spacy_gemel.golds import NIL, gold_row
 from spacy_gemel.pipelines import candidate_rows, probability_of
-from spacy_gemel.user_data import has_image
+from spacy_gemel.user_data import has_image, has_unreadable_image
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -65,10 +65,11 @@ class Judge:
             probability=None if predicted is None else probability_of(predicted, candidates),
             seen=gold_id in self.training_golds,
             tail=None if row is None else self.tail.is_tail(self.kb.count(row)),
-            image=has_image(doc),
+            image=has_image(doc) and not has_unreadable_image(doc),
             in_kb=row is not None,
             candidates=candidates,
             demonstrations=[{"text": d.text, "mention": d.mention, "name": d.name, "kb_id": d.kb_id} for d in shown],
             text=doc.text,
+            unreadable_image=has_unreadable_image(doc),
             image_path=image if isinstance(image := doc.user_data.get("image"), str) else None,
         )

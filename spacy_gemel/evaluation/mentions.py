@@ -17,7 +17,8 @@ class MentionResult:
     doc: the doc's id, or its number in the data. start, end: characters. gold: "" where not annotated.
     predicted: None where a NER did not find the mention. probability: of the prediction, None for NIL.
     seen: the gold entity occurs in the training set. tail: None for a gold that the KB never counted, or
-    does not hold. image: the doc has one. candidates: best first, with kb_id, name, score, probability.
+    does not hold. image: the doc has one, and no linker has tried to read it and failed. unreadable_image: it has one,
+    and a linker has: the prediction is of the text alone. candidates: best first, with kb_id, name, score, probability.
     demonstrations: as the prompt had them, the most similar last, with text, mention, name, kb_id.
     image_path: absolute; in a file, relative to the file's folder.
     """
@@ -37,6 +38,7 @@ class MentionResult:
     demonstrations: list[dict[str, str]] = field(default_factory=list)
     text: str = ""
     image_path: str | None = None
+    unreadable_image: bool = False
 
     @property
     def correct(self) -> bool:

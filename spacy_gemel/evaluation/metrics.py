@@ -18,12 +18,14 @@ def summarise(
     seconds: float,
     linked: int,
 ) -> dict[str, Any]:
-    """The metrics of one run.
+    """The metrics of one run; accuracy is the paper's, top-1 over golds that the KB holds, told by id.
 
     Accuracies are from 0 to 1, over the mentions whose gold entity is in the KB and that the pipeline saw,
     None where there are none; `low` and `high` bound the 95 % interval. NIL golds and golds outside the KB
     are counted apart, mentions without a gold are only counted. nil: the share of NIL golds that got NIL, and p, r, f
-    of the answer NIL over NIL golds and scored mentions; p is None where NIL was never answered. seconds: wall time of
+    of the answer NIL over NIL golds and scored mentions; p is None where NIL was never answered. unreadable_image:
+    mentions of docs whose image could not be read, which are in neither with_image nor without_image; `mentions` of it
+    are all, with those that do not count for accuracy. seconds: wall time of
     the pipeline; linked: the mentions that it linked.
     """
     annotated = [r for r in results if r.gold]
@@ -52,7 +54,11 @@ def summarise(
         "seen": part(lambda r: r.seen),
         "unseen": part(lambda r: not r.seen),
         "with_image": part(lambda r: r.image),
-        "without_image": part(lambda r: not r.image),
+        "without_image": part(lambda r: not r.image and not r.unreadable_image),
+        "unreadable_image": {
+            **part(lambda r: r.unreadable_image),
+            "mentions": sum(r.unreadable_image for r in results),
+        },
         "nil": {**accuracy(nil), **precision_recall_f(nil_right, predicted_nil, len(nil) - nil_right)},
         "not_in_kb": {"n": sum(not r.in_kb and r.gold != NIL for r in found)},
         "unannotated": {"n": len(results) - len(annotated)},

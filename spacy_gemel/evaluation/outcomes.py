@@ -24,13 +24,15 @@ class Outcomes:
     tail: BoolArray
     seen: BoolArray
     image: BoolArray
+    unreadable_image: BoolArray
 
     def part(self, name: str) -> BoolArray:
         """(mentions,): which belong to one of PARTS."""
         if name in ("common", "tail"):
             return self.common if name == "common" else self.tail
-        keep = self.seen if name in ("seen", "unseen") else self.image
-        return ~keep if name in ("unseen", "without_image") else keep
+        if name in ("seen", "unseen"):
+            return self.seen if name == "seen" else ~self.seen
+        return self.image if name == "with_image" else ~(self.image | self.unreadable_image)
 
 
 def outcomes(results: Iterable[MentionResult]) -> Outcomes:
@@ -43,4 +45,5 @@ def outcomes(results: Iterable[MentionResult]) -> Outcomes:
         tail=np.array([r.tail is True for r in counted], dtype=bool),
         seen=np.array([r.seen for r in counted], dtype=bool),
         image=np.array([r.image for r in counted], dtype=bool),
+        unreadable_image=np.array([r.unreadable_image for r in counted], dtype=bool),
     )

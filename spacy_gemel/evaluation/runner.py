@@ -19,6 +19,7 @@ from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
 from spacy_gemel.evaluation.judge import Judge, no_demonstrations
 from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, write_mentions
 from spacy_gemel.evaluation.metrics import behind_ner, summarise
+from spacy_gemel.evaluation.scorer import check_images_read
 from spacy_gemel.evaluation.tail import split_tail
 from spacy_gemel.paths import write_whole
 from spacy_gemel.pipelines import LinkerPipe, entity_pipes, linker_name, linker_of, overridden
@@ -55,7 +56,8 @@ def evaluate(
     the settings call it.
 
     Returns the metrics of the design and one result per gold mention. Raises ValueError where there is
-    nothing to read or no linker in the pipeline.
+    nothing to read or no linker in the pipeline, and where the linker could read none of the images; warns where it
+    could not read some.
     """
     pipe = linker_of(nlp)
     tail = split_tail(pipe.kb.counts, options.tail_share)
@@ -79,6 +81,9 @@ def evaluate(
         nullcontext() if options.predicted_ents else nlp.select_pipes(disable=setters),
     ):
         seconds = _predict(nlp, examples, options)
+        if pipe.settings.use_image:
+            judged = [example.predicted for example in examples if example.reference.ents]
+            check_images_read(judged, name=linker_name(nlp))
         linked = sum(len(example.predicted.ents) for example in examples)
         shows = options.demonstrations and pipe.settings.n_demonstrations > 0
         judge = Judge(pipe.kb, tail, pipe.training_golds, pipe.demonstrations_for if shows else no_demonstrations)

@@ -5,6 +5,7 @@ it said. Here such a mention is left out. As there, only mentions that stand in 
 are scored, and NIL for NIL is neither a hit nor a miss: how well NIL is told has scores of its own, nel_nil_*.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,12 +16,13 @@ from spacy.util import registry
 
 from spacy_gemel.evaluation.precision import precision_recall_f
 from spacy_gemel.golds import NIL
-from spacy_gemel.user_data import has_image
+from spacy_gemel.user_data import IMAGE_KEY, has_image, has_unreadable_image
 
 _INSTEAD = (
-    "`spacy evaluate`, `spacy benchmark accuracy` and every use of spacy.Corpus.v1 hand the linker the text alone. "
-    "Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, or with examples of the "
-    "reader spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true where no pipe sets "
+    "`spacy evaluate`, `spacy benchmark accuracy`, `spacy find-threshold` and every use of spacy.Corpus.v1 hand the "
+    "linker the text alone. Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, "
+    "find a threshold with `python -m spacy_gemel calibrate PIPELINE DEV.spacy`, or use examples of the reader "
+    "spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true where no pipe sets "
     "entities)."
 )
 
@@ -35,6 +37,7 @@ def make_linker_scorer() -> Callable[..., dict[str, Any]]:
 def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = str, **_: Any) -> dict[str, Any]:
     """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, nel_accuracy, and nel_nil_p/r/f.
 
+    The first four as spaCy's `Scorer.score_links` has them, but for mentions without a gold, which are left out.
     nel_accuracy is the share of right answers over the gold mentions with an entity: what METRICS.json
     calls accuracy, but golds that the KB does not hold count as wrong, as a scorer cannot see the KB. It is
     None where there is no such mention.
@@ -91,8 +94,8 @@ def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -
     """Refuse examples whose score would say nothing of the linker: a number that is wrong is worse than none.
 
     name: of the pipe, for the message. use_image: false where it is meant to link from the text alone.
-    Raises ValueError where docs have an image in the gold that the linker was not given, and where no pipe has set
-    entities on any doc, so that there was nothing to link.
+    Raises ValueError where docs have an image in the gold that the linker was not given, where it could read none of
+    the images, and where no pipe has set entities on any doc, so that there was nothing to link.
     """
     golds = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
     if use_image:
@@ -103,12 +106,38 @@ def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -
                 f"was not given (the first: {_start(dropped[0].reference)}). {_INSTEAD} To measure the text alone on "
                 "purpose: `--no-image` there, or use_image = false."
             )
+        check_images_read([example.predicted for example in golds], name=name)
     # no mark at all on the tokens: not even a pipe that looked for entities and found none
     if golds and not any(example.predicted.has_annotation("ENT_IOB") for example in golds):
         raise ValueError(
             f"{name}: not scored: not one of {len(golds)} docs with gold entities had entities to link (the first: "
             f"{_start(golds[0].reference)}). {_INSTEAD}"
         )
+
+
+def check_images_read(docs: Sequence[Doc], *, name: str) -> None:
+    """Refuse linked docs of which not one image could be read: their scores are those of the text alone.
+
+    docs: those that are scored; one without entities was not looked at, and says nothing. name: of the pipe.
+    A large dev set is not lost for some images that are broken: then a warning says how many. Raises ValueError.
+    """
+    tried = [doc for doc in docs if doc.ents and has_image(doc)]
+    unreadable = [doc for doc in tried if has_unreadable_image(doc)]
+    if not unreadable:
+        return
+    image = unreadable[0].user_data.get(IMAGE_KEY)
+    first = _start(unreadable[0]) + (f", image {image!r}" if isinstance(image, str) else "")
+    if len(unreadable) == len(tried):
+        raise ValueError(
+            f"{name}: not scored: of {len(tried)} docs with an image not one image could be read (the first: {first}). "
+            "Put the images where the docs have them: a path in a .spacy file is relative to its folder. To measure "
+            "the text alone on purpose: `python -m spacy_gemel evaluate --no-image`, or use_image = false."
+        )
+    warnings.warn(
+        f"{name}: of {len(tried)} docs with an image {len(unreadable)} have one that could not be read (the first: "
+        f"{first}): they are scored by what was linked from their text alone.",
+        stacklevel=2,
+    )
 
 
 def _start(doc: Doc) -> str:

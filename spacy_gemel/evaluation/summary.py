@@ -6,11 +6,20 @@ from typing import Any
 def summary(metrics: dict[str, Any]) -> str:
     """Accuracy, its parts and the speed, one per line."""
     tail = metrics["tail"]
-    lines = [_line("accuracy", metrics)]
+    lines = []
+    unreadable = metrics["unreadable_image"]
+    if unreadable["mentions"]:
+        lines.append(
+            f"WARNING: the image of {unreadable['mentions']} mentions could not be read. They were linked from the "
+            "text alone: they count in all figures but with_image and without_image"
+        )
+    lines.append(_line("accuracy", metrics))
     lines += [
         _line(name.replace("_", " "), metrics[name])
         for name in ("common", "tail", "seen", "unseen", "with_image", "without_image", "nil")
     ]
+    if unreadable["n"]:
+        lines.append(_line("unreadable", unreadable))
     nil = metrics["nil"]
     if nil["f"] is not None:
         lines.append(f"NIL: precision {_percent(nil['p'])}, recall {_percent(nil['r'])}, F1 {_percent(nil['f'])}")

@@ -31,7 +31,7 @@ class TailSplit:
 
 
 def split_tail(counts: NDArray[np.int64], share: float) -> TailSplit:
-    """Find the greatest threshold whose entities hold at most `share` of the total.
+    """Find the greatest threshold whose entities hold at most `share` of the total: the paper's tail, read as above.
 
     counts: (entities,) whole numbers, 0 for never counted. Raises ValueError for a share outside 0 to 1.
     """

@@ -11,6 +11,8 @@ from spacy_gemel.paths import write_whole
 
 NAMES_OF_MODELS = ("name", "encoder")
 """Settings that name a model, by folder or on a hub."""
+TOTAL_STEPS = "training.optimizer.learn_rate.total_steps"
+"""When a falling learning rate is at its end; no variable in a config, as spaCy resolves the optimizer by itself."""
 
 
 def read_config(path: Path) -> dict[str, Any]:

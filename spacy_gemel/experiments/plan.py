@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.experiments.claims import check_claims
-from spacy_gemel.experiments.configs import change, is_path, read_config, value_at
+from spacy_gemel.experiments.configs import TOTAL_STEPS, change, is_path, read_config, value_at
 from spacy_gemel.experiments.described import demonstrations_follow_the_seed, describe
 from spacy_gemel.experiments.grid import AXES, MODELS, PREDICTION, Grid, Row, Table
 from spacy_gemel.experiments.keeping import digest
@@ -121,7 +121,7 @@ class _Planner:
         ]
         config = copy.deepcopy(dict(self.config))
         try:
-            change(config, {**changes, **_short(self.steps)})
+            change(config, {**changes, **self._short()})
         except ValueError as error:
             name = "-".join([*words, str(self.grid.seeds[0])])
             raise ValueError(f"{self.grid.paths['config']}, for {name}: {error}") from None
@@ -135,7 +135,7 @@ class _Planner:
         for seed in self.grid.seeds[:1] if idle else self.grid.seeds:
             block = changes.get(f"components.{self.linker}.language_model")
             id = "-".join([*(words or ["full"]), str(seed)])
-            training = Training(id, seed, {**changes, **_short(self.steps)}, block)
+            training = Training(id, seed, {**changes, **self._short()}, block)
             found.append(Trial("-".join([id, *of_prediction]), training, options=options, setting=setting))
         return found
 
@@ -185,10 +185,17 @@ class _Planner:
     def _is_new(self, name: str, value: Any) -> bool:
         return bool(value_at(self.config, name) != value)
 
+    def _short(self) -> dict[str, Any]:
+        """Changes for so many training steps, evaluated at their end; none for the config's own.
 
-def _short(steps: int | None) -> dict[str, Any]:
-    """Changes for so many training steps, evaluated at their end; none for the config's own."""
-    return {} if steps is None else {"training.max_steps": steps, "training.eval_frequency": steps}
+        A learning rate that falls until the config's last step falls until the new one.
+        """
+        if self.steps is None:
+            return {}
+        changes = {"training.max_steps": self.steps, "training.eval_frequency": self.steps}
+        if value_at(self.config, TOTAL_STEPS) == value_at(self.config, "training.max_steps") is not None:
+            changes[TOTAL_STEPS] = self.steps
+        return changes
 
 
 def _word(axis: str, value: Any) -> str:

@@ -1,7 +1,8 @@
 """The names of all entities as a trie of tokens, in flat arrays that can be memory-mapped.
 
-A level-order compressed sparse row layout: in breadth-first order a child's node id is the index of the
-edge that leads to it, so ``tokens`` and ``offsets`` are the whole automaton. This module needs only numpy.
+A level-order compressed sparse row layout (the numbering of Jacobson 1989's trees, with offsets for his bits): in
+breadth-first order a child's node id is the index of the edge that leads to it, so ``tokens`` and ``offsets`` are the
+whole automaton. This module needs only numpy.
 """
 
 from __future__ import annotations

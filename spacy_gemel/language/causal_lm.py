@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from spacy_gemel.frozen import Loaded
 from spacy_gemel.language.attention import reach_of
 from spacy_gemel.language.continuations import Branches, Continuation, PlainRows
 from spacy_gemel.language.memory import is_out_of_memory
@@ -23,8 +24,8 @@ _AT_ONCE = 8192
 _CHECKING = threading.Lock()
 
 
-class CausalLM:
-    """A Hugging Face causal language model that never changes.
+class CausalLM(Loaded):
+    """A Hugging Face causal language model that never changes (paper sections 3.2 and 3.3).
 
     name: what messages call it.
     branch_limit: the longest prompt with its name, in tokens, whose beams may be query tokens of one sequence. Longer

@@ -13,11 +13,17 @@ _KEPT_BYTES = 256 * 2**20
 
 
 class PromptEmbedder:
-    """Embeds prompts; the texts that come again, those before the last one of each, are looked up once."""
+    """Embeds prompts; the texts that come again, those before the last one of each, are looked up once.
+
+    Another process gets it with nothing kept: a tensor that is sent takes shared memory and an open file.
+    """
 
     def __init__(self, model: CausalLM, kept_bytes: int = _KEPT_BYTES) -> None:
         self.model = model
         self._texts: BoundedCache[tuple[int, ...], Tensor] = BoundedCache(kept_bytes, _bytes_of)
+
+    def __reduce__(self) -> tuple[object, tuple[CausalLM, int]]:
+        return PromptEmbedder, (self.model, self._texts.limit)
 
     def embed(self, segments: Sequence[tuple[int, ...]], images: Sequence[int], prefixes: Tensor) -> Tensor:
         """One prompt, (tokens, width).

@@ -39,7 +39,8 @@ def quantized_dtype(setting: str) -> torch.dtype:
 def quantization_options(setting: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
     """What `from_pretrained` takes to quantize the linear layers while it loads them onto a device.
 
-    Embeddings, norms and the output layer keep dtype. 4 bits are NF4 with one scale for 64 weights.
+    Embeddings, norms and the output layer keep dtype. 8 bits are LLM.int8() (Dettmers et al. 2022), 4 bits are NF4
+    (Dettmers et al. 2023) with one scale for 64 weights.
     """
     from transformers import BitsAndBytesConfig
 

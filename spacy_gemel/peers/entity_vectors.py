@@ -27,7 +27,10 @@ def text_of(entity: "Entity") -> str:
 
 
 def projected_vectors(texts: Sequence[str], width: int, *, seed: int = SEED) -> NDArray[np.float32]:
-    """Unit vectors (texts, width), the same for the same texts and seed. Raises ValueError for a width below 1."""
+    """Unit vectors (texts, width) by random projection (Johnson and Lindenstrauss 1984).
+
+    They are the same for the same texts and seed. Raises ValueError for a width below 1.
+    """
     if width < 1:
         raise ValueError(f"the entity vectors' length is {width}: it must be 1 or more")
     vocabulary: dict[str, int] = {}

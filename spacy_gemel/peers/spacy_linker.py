@@ -78,7 +78,8 @@ def train_linker(
     """Train on the mentions of `train` whose gold is in the knowledge base.
 
     nlp: a blank pipeline, which gets the pipes. training: what `training_mentions` says of `train`. dev: docs to choose
-    the epoch on, None for all epochs. known: what `entities_with_vectors` gives, if it is there already.
+    the epoch on, None for all epochs. known: all entities and their vectors, (entities, width), as
+    `entities_with_vectors` gives them, if they are there already.
     Raises ValueError where one of them has nothing to learn from.
     """
     examples = [example for doc in train if (example := _example(nlp, kb, doc)) is not None]
@@ -162,7 +163,7 @@ def _example(nlp: Language, kb: "KnowledgeBase", doc: Doc) -> Example | None:
 
 
 def entities_with_vectors(kb: "KnowledgeBase", options: LinkerOptions) -> "tuple[list[Entity], NDArray[np.float32]]":
-    """All entities, and what `entity_vectors` gives for them."""
+    """All entities, and their vectors, (entities, width), as `entity_vectors` makes them."""
     entities = [kb.entity(row) for row in tqdm(range(len(kb)), "entities", disable=not options.progress)]
     return entities, entity_vectors(entities, options)
 

@@ -25,6 +25,8 @@ _KEPT = 65536
 class MentionPrior:
     """What mentions mean to those who wrote the training examples and the knowledge base.
 
+    It is what Milne and Witten (2008) call commonness, smoothed, with names and aliases for the links that are lacking.
+
     For an entity e and a mention m that occurs c(m) times in training, c(m, e) of them for e::
 
         P(e | m) = (c(m, e) + s(m) * share(e | m)) / (c(m) + s(m) + UNKNOWN)

@@ -51,7 +51,7 @@ class PromptTooLong(ValueError):
 
 
 class PromptBuilder:
-    """Builds prompts of at most max_tokens tokens; each demonstration is tokenised once.
+    """Builds prompts (paper section 3.2) of at most max_tokens tokens; each demonstration is tokenised once.
 
     prefix_length: soft tokens of a visual prefix.
     """

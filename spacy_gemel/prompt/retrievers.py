@@ -84,7 +84,7 @@ class NoRetriever:
 
 
 class RandomRetriever(NoRetriever):
-    """Shows demonstrations at random, always the same ones for the same mention in the same text."""
+    """Shows demonstrations at random (paper Table 6), always the same ones for the same mention in the same text."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -159,7 +159,7 @@ class MentionRetriever(SimilarityRetriever[str]):
 
 
 class BM25Retriever(MentionRetriever):
-    """BM25 over the words of the mentions (rank_bm25's BM25Okapi)."""
+    """BM25 over the words of the mentions (paper Table 6; Robertson and Zaragoza 2009, as rank_bm25's BM25Okapi)."""
 
     def index(self, mentions: Sequence[str], vectors: Vectors | None = None) -> None:
         """See Retriever."""
@@ -176,7 +176,7 @@ class BM25Retriever(MentionRetriever):
 
 
 class DenseRetriever(MentionRetriever):
-    """Cosine similarity of embedded mention strings (the paper's SimCSE).
+    """Cosine similarity of embedded mention strings (the paper's, Table 6, with SimCSE, Gao et al. 2021).
 
     frozen: the sentence encoder, mentions -> vectors (mentions, width).
     """

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spacy_gemel.frozen import Loaded
 from spacy_gemel.language.tokenizer import missing_model_message
 
 _BATCH = 64
@@ -16,8 +17,8 @@ _NOTHING = "?"  # read in place of a mention without a token, such as a blank: n
 _REMEDY = 'set pooling = "cls" or "mean" of the retriever, or name a model with a trained pooler, as SimCSE\'s.'
 
 
-class SentenceEncoder:
-    """A sentence-transformers model; embeds mention strings."""
+class SentenceEncoder(Loaded):
+    """A sentence-transformers model (Reimers and Gurevych 2019); embeds mention strings."""
 
     def __init__(self, model: Any) -> None:
         self.model = model.requires_grad_(False).eval()
@@ -30,8 +31,8 @@ class SentenceEncoder:
         return np.asarray(vectors, dtype=np.float32)
 
 
-class PoolerEncoder:
-    """A plain transformer whose pooler output is the vector, as in SimCSE's supervised models."""
+class PoolerEncoder(Loaded):
+    """A plain transformer whose pooler output is the vector, as in SimCSE's supervised models (Gao et al. 2021)."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model = model.requires_grad_(False).eval()

@@ -70,6 +70,7 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """The best names after each embedded prompt, best first; at most n_names, which is at most beam_size.
 
+    The paper's search (section 3.3), with the scores of `transformers.generate`.
     prompts: (tokens, width) each.
     A mention gets fewer names where fewer are allowed, and none where no allowed name ends in time.
     """

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spacy_gemel.frozen import Loaded
 from spacy_gemel.language.loading import dtype_argument, torch_dtype
 from spacy_gemel.language.tokenizer import missing_model_message
 from spacy_gemel.vision.image_tower import (
@@ -30,8 +31,8 @@ _BATCH = 32
 _UNUSED = "mask_token"
 
 
-class VisionEncoder:
-    """A frozen model that turns an image into a vector.
+class VisionEncoder(Loaded):
+    """A frozen model that turns an image into a vector (paper section 3.1).
 
     preprocess: a PIL image -> a tensor (channels, height, width).
     forward: a batch of those -> features (images, d_v).
@@ -70,7 +71,7 @@ class VisionEncoder:
 def load_open_clip(
     name: str, pretrained: str | None, *, projection: bool, device: str, dtype: str | None
 ) -> VisionEncoder:
-    """An open_clip model by name and tag, or a local folder with open_clip_config.json and its weights.
+    """A CLIP (Radford et al. 2021) of open_clip by name and tag, or a local folder with its config and weights.
 
     projection: give CLIP's joint embedding instead of the pooled hidden state before it (the paper's).
     Raises ValueError if the model cannot be loaded, if its activation is not the one of its weights, or if it has no

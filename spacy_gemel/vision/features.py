@@ -23,6 +23,7 @@ class FeatureReader:
 
     kept_bytes: of features that are kept, beyond which those not used for longest go.
     store: features of the same encoder that were written to disk; an image that is not there is encoded.
+    Another process gets it with nothing kept.
     """
 
     def __init__(
@@ -31,6 +32,9 @@ class FeatureReader:
         self.encoder = encoder
         self.store = store
         self._kept: BoundedCache[str, NDArray[np.float32]] = BoundedCache(kept_bytes, _bytes_of)
+
+    def __reduce__(self) -> tuple[object, tuple[VisionEncoder, int, FeatureStore | None]]:
+        return FeatureReader, (self.encoder, self._kept.limit, self.store)
 
     def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """For each source (None: no image) its features (d_v,), None, or the error that says what is wrong."""

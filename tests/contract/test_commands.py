@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import pytest
 import spacy
 from spacy.cli._util import app as spacy_app
+from spacy.tokens import DocBin
 from thinc.api import Config
 from typer.testing import CliRunner
 
@@ -172,6 +174,24 @@ def test_evaluate_and_benchmark_accuracy_never_score_the_text_alone(
     assert "108 of 108 docs have an image in the gold that the linker was not given" in done.output
     assert "python -m spacy_gemel evaluate" in done.output
     assert not (tmp_path / "metrics.json").exists()
+
+
+def test_find_threshold(best: Path, corpus: Path, tmp_path: Path) -> None:
+    """It works through the config where there are no images; where they would be lost it names what keeps them."""
+    nlp = spacy.load(best)
+    nlp.add_pipe("entity_ruler", before=LINKER).add_patterns([{"label": "ENT", "pattern": "Mercury"}])
+    nlp.to_disk(tmp_path / "ruled")
+    answers = [nlp(f"Number {number} is Mercury.") for number in range(6)]  # its own answers are the golds
+    DocBin(docs=answers).to_disk(tmp_path / "text.spacy")
+    words = [LINKER, "threshold", "nel_micro_r", "--n_trials", "3"]
+    done = call("find-threshold", tmp_path / "ruled", tmp_path / "text.spacy", *words)
+    assert done.code == 0, done.output
+    table = dict(re.findall(r"^([\d.]+) +([\d.]+)", done.output, re.MULTILINE))
+    assert list(table) == ["0.0", "0.5", "1.0"]
+    assert (table["0.0"], table["1.0"]) == ("1.0", "0.0")  # no candidate is certain
+    done = call("find-threshold", tmp_path / "ruled", corpus, *words)
+    assert done.code == 1
+    assert "python -m spacy_gemel calibrate" in done.output
 
 
 @pytest.mark.parametrize("program", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -1,4 +1,7 @@
-"""Every public class, function and method says what it is; with arrays, their shapes; with errors, that it raises."""
+"""Every public class, function and method says what it is; with arrays, their shapes; with errors, that it raises.
+
+What does something of the paper, or a method that others have found, says which: SOURCES.
+"""
 
 import ast
 import re
@@ -19,6 +22,65 @@ RAISES = re.compile(r"\b[Rr]aises?\b|\braised\b")
 COMMANDS = "spacy_gemel.commands."
 # What says how a command ends, or that a method is another class's to write
 NO_ERRORS = {"NotImplementedError", "Exit", "SystemExit", "KeyboardInterrupt", "StopIteration"}
+
+
+PAPER = r"[Pp]aper"
+# What it is for -> what its docstring names. Modules as well, and those of scripts that train the mini world's models.
+SOURCES = {
+    # the paper (Shi et al. 2024), in its own order
+    "spacy_gemel.linker.make_gemel_linker": r"Shi et al\. 2024, arXiv 2306\.12725",
+    "spacy_gemel.evaluation.paper": r"Shi et al\. 2024.*arXiv 2306\.12725",
+    "spacy_gemel.vision.encoder": PAPER + r" section 3\.1",
+    "spacy_gemel.vision.encoder.VisionEncoder": PAPER + r" section 3\.1",
+    "spacy_gemel.vision.encoder.load_open_clip": r"Radford et al\. 2021.*\(the paper's\)",
+    "spacy_gemel.vision.mapper.linear_mapper": PAPER + r" eq\. 1",
+    "spacy_gemel.prompt.template": PAPER + r" section 3\.2",
+    "spacy_gemel.prompt.template.query_text": PAPER + r" section 3\.2",
+    "spacy_gemel.prompt.template.demonstration_text": PAPER + r" section 3\.2",
+    "spacy_gemel.prompt.assemble": PAPER + r" section 3\.2",
+    "spacy_gemel.prompt.assemble.PromptBuilder": PAPER + r" section 3\.2",
+    "spacy_gemel.prompt.retrievers": "Table 6",
+    "spacy_gemel.prompt.retrievers.RandomRetriever": PAPER + r" Table 6",
+    "spacy_gemel.prompt.retrievers.BM25Retriever": PAPER + r" Table 6; Robertson and Zaragoza 2009",
+    "spacy_gemel.prompt.retrievers.DenseRetriever": r"the paper's, Table 6, with SimCSE, Gao et al\. 2021",
+    "spacy_gemel.language.causal_lm": PAPER + r" sections 3\.2 and 3\.3",
+    "spacy_gemel.language.causal_lm.CausalLM": PAPER + r" sections 3\.2 and 3\.3",
+    "spacy_gemel.language.causal_lm.CausalLM.name_loss": PAPER + r" eq\. 4",
+    "spacy_gemel.search.beam": PAPER + r" section 3\.3.*transformers\.generate",
+    "spacy_gemel.search.beam.beam_search": r"[Pp]aper's search \(section 3\.3\).*transformers\.generate",
+    "spacy_gemel.search.names.TrieNames": r"paper's \(section 3\.3\).*GENRE.*De Cao et al\. 2021",
+    "spacy_gemel.evaluation.metrics.summarise": "the paper's, top-1",
+    "spacy_gemel.evaluation.tail": PAPER,
+    "spacy_gemel.evaluation.tail.split_tail": PAPER,
+    # known methods
+    "spacy_gemel.prompt.sentence_encoder": "SimCSE",
+    "spacy_gemel.prompt.sentence_encoder.SentenceEncoder": "Reimers and Gurevych 2019",
+    "spacy_gemel.prompt.sentence_encoder.PoolerEncoder": r"SimCSE.*Gao et al\. 2021",
+    "spacy_gemel.language.quantization.quantization_options": r"Dettmers et al\. 2022.*Dettmers et al\. 2023",
+    "spacy_gemel.kb.trie": "Jacobson 1989",
+    "spacy_gemel.prior.mention_prior.MentionPrior": r"Milne and Witten \(2008\)",
+    "spacy_gemel.evaluation.bootstrap": "Efron 1979",
+    "spacy_gemel.evaluation.bootstrap.accuracy_interval": "Efron 1979",
+    "spacy_gemel.evaluation.bootstrap.paired_difference": "Efron 1979",
+    "spacy_gemel.evaluation.bootstrap.seeds_and_mentions_interval": "Owen 2007",
+    "spacy_gemel.evaluation.calibration.fit_temperature": r"Guo et al\. 2017.*Kiefer 1953",
+    "spacy_gemel.evaluation.confidence.reliability": r"Guo et al\. 2017",
+    "spacy_gemel.evaluation.confidence.expected_calibration_error": r"Guo et al\. 2017",
+    "spacy_gemel.evaluation.scorer.linker_score": r"spaCy's `Scorer\.score_links`",
+    "spacy_gemel.peers.entity_vectors": "Johnson and Lindenstrauss 1984",
+    "spacy_gemel.peers.entity_vectors.projected_vectors": "Johnson and Lindenstrauss 1984",
+    "spacy_gemel.peers.spacy_linker": "spaCy's own entity_linker",
+    "scripts.mini_world.train_lm.build_optimizers": r"Muon \(Jordan et al\. 2024\)",
+    "scripts.mini_world.train_sentences": r"SimCSE.*Gao et al\. 2021",
+    "scripts.mini_world.train_vision": r"CLIP \(Radford et al\. 2021\)",
+    # data sets
+    "spacy_gemel.corpus.gemel": r"Shi et al\. 2024",
+    "spacy_gemel.corpus.melbench": "Wang, Wu and Chen 2022",
+    "spacy_gemel.corpus.mimic": r"Luo et al\. 2023",
+    "spacy_gemel.corpus.wikidiverse": r"Wang et al\. 2022",
+}
+# "(Efron 1979)", "Guo et al. 2017", "Milne and Witten (2008)", "paper section 3.2"
+CITES = re.compile(r"[A-Z]\w+(?: et al\.)? \(?(?:19|20)\d\d\b|\bpaper(?:'s,)? (?:sections? \d|eq\. \d|Table \d)")
 
 
 class Public(NamedTuple):
@@ -75,6 +137,31 @@ def _raised(function: Function) -> set[str]:
 
 
 PUBLICS = list(publics())
+
+
+def docstrings() -> dict[str, str]:
+    """Of all public things and modules, and of the scripts' modules and functions; each in one line."""
+    found = {public.name: public.docstring for public in PUBLICS}
+    for folder in (PACKAGE, PACKAGE.parent / "scripts" / "mini_world"):
+        for path in folder.rglob("*.py"):
+            module = path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", ".")
+            tree = ast.parse(path.read_text(encoding="utf8"))
+            found[module] = ast.get_docstring(tree) or ""
+            if folder != PACKAGE:
+                found |= {public.name: public.docstring for public in _publics_in(tree, module)}
+    return {name: " ".join(docstring.split()) for name, docstring in found.items()}
+
+
+def test_what_others_have_found_names_them() -> None:
+    said = docstrings()
+    assert [name for name in SOURCES if name not in said] == [], "renamed or gone: SOURCES is to follow"
+    assert [name for name, source in SOURCES.items() if not re.search(source, said[name])] == []
+
+
+def test_what_names_a_source_stands_in_the_list() -> None:
+    citing = {name for name, docstring in docstrings().items() if CITES.search(docstring)}
+    assert len(citing) > 30
+    assert citing - set(SOURCES) == set()
 
 
 def test_the_package_was_read() -> None:

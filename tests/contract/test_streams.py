@@ -3,16 +3,19 @@
 import itertools
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from spacy.language import Language
-from spacy.tokens import Doc, Span
+from spacy.tokens import Doc, DocBin, Span
 
 from tests.contract.world import LINKER, assert_same, captions, is_linked
-from tests.pipeline import make_doc
+from tests.pipeline import make_doc, picture
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +70,26 @@ def test_two_processes(trained: Language, expected: list[Doc]) -> None:
         found = list(trained.pipe(pairs, as_tuples=True, n_process=2, batch_size=batch_size))
         assert [place for _, place in found] == list(range(7))
         assert_same([doc for doc, _ in found], expected)
+
+
+def test_every_form_of_an_image_goes_to_two_processes(trained: Language, tmp_path: Path) -> None:
+    """spaCy serialises docs before any pipe sees them, and cannot do so with a path object or a PIL image by itself."""
+    Image.fromarray(picture("Mercury", 3)).save(tmp_path / "picture.png")
+
+    def docs() -> list[Doc]:
+        path = tmp_path / "picture.png"
+        forms = [path, str(path), path.read_bytes(), Image.open(path), np.asarray(Image.open(path))]
+        return [make_doc(trained, "A photo of Mercury.", "Mercury", image=form) for form in forms]
+
+    alone = [trained(doc) for doc in docs()]
+    found = list(trained.pipe(docs(), n_process=2, batch_size=2))
+    assert_same(found, alone)
+    assert_same(found, alone[:1] * 5)
+    for one, other in zip(alone, found, strict=True):
+        assert type(one.user_data["image"]) is type(other.user_data["image"])
+        assert isinstance(one.user_data["image"], str | bytes | np.ndarray)
+    [stored] = DocBin(store_user_data=True, docs=docs()[3:4]).get_docs(trained.vocab)
+    assert_same([trained(stored)], alone[:1])
 
 
 def test_component_cfg(trained: Language, expected: list[Doc]) -> None:

@@ -1,10 +1,12 @@
 """docs/from-entity-linker.md: both configs train, the code runs, and the table has every setting."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import spacy
 
+from spacy_gemel.evaluation.scorer import linker_score
 from tests.docs.conftest import QIDS
 from tests.docs.reading import blocks, rows, run_command
 
@@ -37,6 +39,21 @@ def test_every_block_runs_in_order(here: Path) -> None:
     assert names["linker"].kb.path == here / "own_kb"
 
 
+def words(setting: str) -> set[str]:
+    """What tells a setting of a linker from others: not that it has a model, a size or a vector."""
+    return {word.removesuffix("s") for word in setting.split("_")} - {"use", "n", "model", "vector", "length", "size"}
+
+
+def test_every_name_in_the_table_is_a_setting_or_a_score() -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("gemel_linker")
+    ours = nlp.get_pipe_config("gemel_linker")
+    cells = " ".join(cell for row in rows(PAGE) for cell in row[1:])
+    named = {name for name in re.findall(r"`(\w+)`", cells) if "_" in name}
+    assert named <= {*ours, *linker_score([])}
+    assert "prior_weight" in named
+
+
 def test_the_table_has_every_setting() -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("entity_linker")
@@ -46,6 +63,9 @@ def test_the_table_has_every_setting() -> None:
     assert set(table) == set(theirs) - {"factory"}
     for name, counterpart in table.items():
         assert counterpart == "none" or counterpart in ours, name
+        # whoever looks for a setting by one of its words finds ours; where there is no such word there may be none
+        near = [setting for setting in ours if words(setting) & words(name)]
+        assert counterpart == name or counterpart in (near or ["none"]), f"{name}: {counterpart}, and we have {near}"
         assert (name in ours) == (counterpart == name), name
         if name in ours and name not in ("scorer", "model"):
             assert theirs[name] == ours[name], name

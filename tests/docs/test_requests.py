@@ -72,10 +72,11 @@ def test_every_line_runs(world: dict[str, Any]) -> None:
     assert [len(blank.ents) for blank in world["blanks"]] == [0] * 4
     assert not [need for need in world["needs"] if "==" in need.split(";")[0]]
     assert len(world["first_tokens"]) == 1  # all three names begin alike
+    assert "Mercury" in world["html"]
     assert world["loaded"].pipe_names == ["sentencizer", "ruler", "gemel_linker"]
 
 
 def test_every_request_is_there() -> None:
     text = " ".join(cells[0] for cells in rows(PAGE))
     assert [asked for asked in ASKED if asked not in text] == []
-    assert len(rows(PAGE)) == 13 + 4
+    assert len(rows(PAGE)) == 13 + 5

@@ -58,7 +58,7 @@ def test_the_numbers(data: Path) -> None:
     parts = {key: (metrics[key]["n"], metrics[key]["accuracy"]) for key in metrics if "_image" in key}
     assert (metrics["n"], metrics["accuracy"]) == (5, pytest.approx(4 / 5))
     assert metrics["low"] < 0.8 < metrics["high"]
-    assert parts == {"with_image": (3, pytest.approx(2 / 3)), "without_image": (2, 1.0)}
+    assert parts == {"with_image": (3, pytest.approx(2 / 3)), "without_image": (2, 1.0), "unreadable_image": (0, None)}
     for key, n, accuracy in [
         ("common", 2, 0.5),
         ("tail", 2, 1.0),

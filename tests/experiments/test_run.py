@@ -178,6 +178,7 @@ def test_a_try_has_a_folder_of_its_own(place: Path, pretender: Pretender) -> Non
     assert "Only a try: training steps 8, test docs 3" in (folder / "experiments.md").read_text()
     config = read_config(folder / "trainings" / "k-2-42" / "train.cfg")
     assert value_at(config, "training.max_steps") == 8
+    assert value_at(config, "training.optimizer.learn_rate.total_steps") == 8
     assert value_at(config, "components.gemel_linker.model.prefix_length") == 2
     job = json.loads((folder / "trainings" / "k-2-42" / "job.json").read_text())
     assert job["trials"][0]["options"]["limit"] == 3
