@@ -24,7 +24,8 @@ _UNPACKED: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[Path], Any]]:
-    """What `to_disk` calls for each part."""
+    """What `to_disk` calls for each part. Raises KBError where the knowledge base is not in its folder any more."""
+    _check_kb(pipe, exclude)
 
     def write_models(folder: Path) -> None:
         if not pipe.bundle_models:
@@ -62,7 +63,8 @@ def disk_readers(
 
 
 def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[], bytes]]:
-    """What `to_bytes` calls for each part."""
+    """What `to_bytes` calls for each part. Raises KBError where the knowledge base is not in its folder any more."""
+    _check_kb(pipe, exclude)
 
     def models() -> bytes:
         packed = {}
@@ -192,6 +194,12 @@ class _Saved:
             raise
         if self.weights is not None:
             pipe.model.from_bytes(self.weights)
+
+
+def _check_kb(pipe: "GemelLinker", exclude: tuple[str, ...]) -> None:
+    """Before anything is written: what is saved is what lies in the folder, which need not be what is open."""
+    if "kb" not in exclude:
+        pipe.kb.check_in_place()
 
 
 def _state(pipe: "GemelLinker") -> dict[str, Any]:

@@ -189,6 +189,25 @@ class KnowledgeBase:
         """Whether the search can say the name of a row's entity: it is in the trie. Raises KBError."""
         return row >= self.meta.entities or bool(self._named[row])
 
+    def check_in_place(self) -> None:
+        """Raise KBError where the folder no longer holds what is open: it was deleted, replaced or damaged since."""
+        advice = "Put it back, or link to one that is there (set_kb)"
+        try:
+            meta = read_meta(self.path)
+        except KBError as error:
+            raise KBError(
+                f"The knowledge base {self.path} cannot be saved: it was deleted or damaged since it was opened. "
+                f"{advice}"
+            ) from error
+        if meta.sha256 != self.meta.sha256:
+            raise KBError(
+                f"The knowledge base {self.path} cannot be saved: another one has taken its place since it was opened. "
+                f"{advice}, or load the pipeline again to have the new one"
+            )
+        problems = size_problems(self.path, meta)
+        if problems:
+            raise KBError(f"The knowledge base {self.path} cannot be saved: {problems[0]}. {advice}")
+
     def files(self) -> list[str]:
         """Names of the files in ``path`` that make the knowledge base."""
         return [META_FILE, *DATA_FILES]
