@@ -24,6 +24,7 @@ from spacy_gemel.vision.mapper import start_at_the_size_of_words
 
 if TYPE_CHECKING:
     from spacy_gemel.gather import Mention
+    from spacy_gemel.kb.entity import Entity
 
 _SCALE_SAMPLE = 1024
 
@@ -74,34 +75,52 @@ class GemelLinker(LinkerParts, TrainablePipe):
         count: its popularity, as in the knowledge base: entities of one name share its probability by their counts, so
             that one with 0 gets nothing beside one that has been counted.
         Raises ValueError for an id that is there already, for a name that the language model cannot be made to say,
-        and before the pipe is initialized.
+        and before the pipe is initialized. For many entities `add_entities` is far faster.
         """
-        entity = growth.make_entity(kb_id, name, aliases, description, count, self.NIL)
+        self.add_entities([growth.make_entity(kb_id, name, aliases, description, count, self.NIL)])
+
+    def add_entities(self, entities: "Iterable[Entity]") -> None:
+        """Let the pipe link to some entities more, all at once, or to none of them where one cannot be added.
+
+        entities: Entity of spacy_gemel.kb.entity; see add_entity. Raises ValueError, and leaves all as it was.
+        """
+        new = growth.check_entities(entities, self.NIL)
         with turn():
             tokenizer = self.stages.language_model.tokenizer
-            self.use_kb(self.kb.with_added([entity], tokenizer, max_tokens=self.settings.max_name_tokens))
+            self.use_kb(self.kb.with_added(new, tokenizer, max_tokens=self.settings.max_name_tokens))
 
     def add_demonstrations(self, docs: Iterable[Doc]) -> int:
         """Show the linked entities of some docs in prompts, from the next doc on, without training; says how many.
 
         docs: with an id of the knowledge base, or a name of it, on their entities, and an image as for linking; for
             TransformerRetriever read by the pipeline's transformer (nlp.select_pipes(enable="transformer")).
-        Raises ValueError where no entity of the docs can be used, and before the pipe is initialized.
+        One whose mention, text, entity and picture are there already is not added again, nor one without a picture
+        where there is one with any. One with a picture takes the place of one that is the same but for having none, and
+        counts.
+        Raises ValueError for what is no list of docs, where no entity of the docs can be used, and before the pipe is
+        initialized.
         """
         from spacy_gemel.gather import encode_pil_images
 
-        self.stages  # noqa: B018 (raises before the pipe is initialized)
+        stages = self.stages  # raises before the pipe is initialized
         assert self._reader is not None
-        docs = list(docs)
+        docs = growth.check_docs(docs, self.name)
         encode_pil_images(docs)
         with turn():
-            before, kb = self.store, self.kb
-            self.store = growth.more_demonstrations(
-                docs, before, kb, self._reader, self.settings, self.NIL, self.name, self.retriever.wants_vectors
+            store, number = growth.more_demonstrations(
+                docs,
+                self.store,
+                self.kb,
+                self._reader,
+                self.settings,
+                self.NIL,
+                self.name,
+                self.retriever.wants_vectors,
             )
-            if self.store is not before:
-                self.assemble(kb, self.stages.language_model)
-        return len(self.store) - len(before)
+            if number:
+                stages.use_store(store)
+                self.store = store
+        return number
 
     @property
     def training_golds(self) -> frozenset[str]:

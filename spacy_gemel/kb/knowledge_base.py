@@ -103,9 +103,8 @@ class KnowledgeBase:
             if entity.kb_id in self or entity.kb_id in known:
                 raise KBError(f"{entity.kb_id!r} cannot be added: the knowledge base has an entity of this id")
             known.add(entity.kb_id)
-        added = Additions.build(
-            self.meta.entities,
-            [*self.added.entities, *new],
+        added = self.added.with_more(
+            new,
             tokenizer,
             max_tokens=min(self.meta.max_name_tokens, max_tokens or self.meta.max_name_tokens),
             vocab_size=self.meta.vocab_size,
