@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from spacy_gemel.frozen import FrozenModel, one_thread_in_forks, turn
 from spacy_gemel.golds import NIL
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
-from spacy_gemel.settings import Settings
+from spacy_gemel.settings import SettingAttributes, Settings, without_effect
 
 if TYPE_CHECKING:
     from spacy_gemel.gather import Mention
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 KBLoader = Callable[[Vocab], Any]
 
 
-class LinkerParts:
-    """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before."""
+class LinkerParts(SettingAttributes):
+    """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before.
+
+    Warns of settings that have no effect.
+    """
 
     NIL = NIL
 
@@ -52,6 +56,9 @@ class LinkerParts:
         self.vision_encoder = vision_encoder
         self.retriever = retriever
         self.settings = settings
+        self.config_settings = replace(settings)  # as the config has them, whatever is set later
+        for told in without_effect(settings):
+            warnings.warn(f"{name}: {told}.", stacklevel=2)
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.store = DemonstrationStore()

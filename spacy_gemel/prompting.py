@@ -70,6 +70,7 @@ class Prompting:
         training: an item never sees itself, that is no demonstration of the same mention in the same text.
         """
         prompts: list[Prompt | None] = []
+        self.builder.max_tokens = self._prompt_limit()
         queries = [Query(mention.mention, mention.text, mention.vector) for mention in mentions]
         self.retriever.prepare(queries, self.settings.n_demonstrations)
         if training and not self._said_changed:

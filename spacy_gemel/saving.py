@@ -1,8 +1,10 @@
 """What of a pipe is saved, and how: in a folder or in bytes, never as a pickle."""
 
+import json
+import math
 import tempfile
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +14,7 @@ from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.paths import files_in, link_folder, pack_folder, unpack_folder, write_whole
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
+from spacy_gemel.settings import Settings, names
 
 if TYPE_CHECKING:
     from spacy_gemel.component import GemelLinker
@@ -35,7 +38,7 @@ def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Cal
 
     return {
         "vocab": lambda path: pipe.vocab.to_disk(path, exclude=exclude),
-        "cfg": lambda path: srsly.write_json(path, _state(pipe)),
+        "cfg": lambda path: _write(path, _state_as_json(pipe)),
         "model": lambda path: _write(path, pipe.model.to_bytes()),
         "demonstrations": lambda path: _write(path, srsly.msgpack_dumps(pipe.store.to_plain())),
         "kb": lambda path: link_folder(pipe.kb.path, path, pipe.kb.files()),
@@ -51,7 +54,7 @@ def disk_readers(
     saved = _Saved(pipe)
     readers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
-        "cfg": lambda path: saved.read_state(lambda: srsly.read_json(path)),
+        "cfg": lambda path: saved.read_state(path.read_bytes()),
         "model": lambda path: saved.read_model(path.read_bytes()),
         "demonstrations": lambda path: saved.read_store(path.read_bytes()),
         "kb": lambda path: saved.read_kb(path),
@@ -77,7 +80,7 @@ def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
 
     return {
         "vocab": lambda: pipe.vocab.to_bytes(exclude=exclude),
-        "cfg": lambda: srsly.json_dumps(_state(pipe)).encode("utf8"),
+        "cfg": lambda: _state_as_json(pipe),
         "model": pipe.model.to_bytes,
         "demonstrations": lambda: srsly.msgpack_dumps(pipe.store.to_plain()),
         "kb": lambda: srsly.msgpack_dumps(pack_folder(pipe.kb.path, pipe.kb.files())),
@@ -100,7 +103,7 @@ def bytes_readers(
 
     readers: dict[str, Callable[[bytes], Any]] = {
         "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),
-        "cfg": lambda data: saved.read_state(lambda: srsly.json_loads(data.decode("utf8"))),
+        "cfg": lambda data: saved.read_state(data),
         "model": lambda data: saved.read_model(data),
         "demonstrations": lambda data: saved.read_store(data),
         "kb": lambda data: saved.read_kb(unpack(data, "kb")),
@@ -115,34 +118,41 @@ class _Saved:
 
     def __init__(self, pipe: "GemelLinker") -> None:
         self.pipe = pipe
-        self.temperature = pipe.settings.temperature
+        self.settings = replace(pipe.settings)
         self.folders = dict(pipe.folders)
         self.store = pipe.store
         self.weights: bytes | None = None
         self.kb: KnowledgeBase | None = None
         self.added: list[Entity] | None = None
 
-    def read_state(self, read: Callable[[], Any]) -> None:
-        """Take the calibration, and where what was not saved was found. Raises ValueError."""
+    def read_state(self, data: bytes) -> None:
+        """Take the settings, and where what was not saved was found. Raises ValueError.
+
+        The config's value of a setting holds where it is not what it was when the pipe was saved.
+        """
         pipe = self.pipe
-        state = _parsed(pipe, "cfg", lambda: dict(read()))
+        state = _parsed(pipe, "cfg", lambda: dict(json.loads(data)))
         if state.get("format") != FORMAT:
             raise ValueError(
                 f"{pipe.name}: saved in format {state.get('format')!r}, this version of spacy-gemel reads {FORMAT}."
             )
-        names = {part: frozen.name for part, frozen in pipe.frozen_models.items()}
+        models = {part: frozen.name for part, frozen in pipe.frozen_models.items()}
         if pipe.image_features is not None:
-            names["image_features"] = pipe.image_features
-        self.temperature, self.folders = _parsed(
+            models["image_features"] = pipe.image_features
+        self.folders = _parsed(
             pipe,
             "cfg",
-            lambda: (
-                float(state["temperature"]),
-                {
-                    part: Path(place["folder"])
-                    for part, place in state["found"].items()
-                    if names.get(part) == place["name"] and Path(place["folder"]).is_dir()
-                },
+            lambda: {
+                part: Path(place["folder"])
+                for part, place in state["found"].items()
+                if models.get(part) == place["name"] and Path(place["folder"]).is_dir()
+            },
+        )
+        self.settings = _parsed(
+            pipe,
+            "cfg",
+            lambda: replace(
+                pipe.settings, temperature=state["temperature"], **_settings_to_take(pipe.config_settings, state)
             ),
         )
 
@@ -185,12 +195,14 @@ class _Saved:
         added = self.added
         if added is None:
             added = [*pipe.kb.added.entities] if pipe.has_kb else []
-        before = pipe.settings.temperature, pipe.folders, pipe.store
-        pipe.settings.temperature, pipe.folders, pipe.store = self.temperature, self.folders, self.store
+        before = replace(pipe.settings), pipe.folders, pipe.store
+        pipe.settings.take(self.settings)
+        pipe.folders, pipe.store = self.folders, self.store
         try:
             pipe.load_parts(kb.without_added(), added)
         except BaseException:
-            pipe.settings.temperature, pipe.folders, pipe.store = before
+            pipe.settings.take(before[0])
+            _, pipe.folders, pipe.store = before
             raise
         if self.weights is not None:
             pipe.model.from_bytes(self.weights)
@@ -203,7 +215,7 @@ def _check_kb(pipe: "GemelLinker", exclude: tuple[str, ...]) -> None:
 
 
 def _state(pipe: "GemelLinker") -> dict[str, Any]:
-    """What the config does not say: the calibration, and where what is not saved was found."""
+    """What the config does not say: settings that were changed, the calibration, where what is not saved was found."""
     found = {}
     for part, frozen in pipe.frozen_models.items():
         source = frozen.source(pipe.folders.get(part))
@@ -212,7 +224,37 @@ def _state(pipe: "GemelLinker") -> dict[str, Any]:
     # what is bundled is to be shipped: no folder of this machine goes with it
     if not pipe.bundle_models and pipe.image_features is not None and pipe.feature_folder is not None:
         found["image_features"] = {"name": pipe.image_features, "folder": str(pipe.feature_folder.resolve())}
-    return {"format": FORMAT, "temperature": pipe.settings.temperature, "found": found}
+    now, config = ({name: getattr(of, name) for name in names()} for of in (pipe.settings, pipe.config_settings))
+    return {
+        "format": FORMAT,
+        "temperature": pipe.settings.temperature,
+        "found": found,
+        "settings": now,
+        "config": {name: value for name, value in config.items() if value != now[name]},
+    }
+
+
+def _state_as_json(pipe: "GemelLinker") -> bytes:
+    # not by srsly, whose JSON does not give back every number as it was
+    return json.dumps(_state(pipe), indent=2, ensure_ascii=False).encode("utf8")
+
+
+def _settings_to_take(config: Settings, state: dict[str, Any]) -> dict[str, Any]:
+    """The saved settings, but for those of which the config says something else than it did when they were saved.
+
+    config: what it says now. Empty for a pipe that an earlier version saved. Raises ValueError for what is no setting.
+    """
+    saved = {name: value for name, value in state.get("settings", {}).items() if name in names()}
+    changed = {name: value for name, value in state.get("config", {}).items() if name in saved}
+    then = replace(config, **{**saved, **changed})
+    return {name: value for name, value in saved.items() if _is_same(getattr(then, name), getattr(config, name))}
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether a config that was written and read again has the same value: it rounds numbers."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return bool(one == other)
 
 
 def _added(pipe: "GemelLinker") -> bytes:

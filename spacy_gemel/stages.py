@@ -43,7 +43,8 @@ class Stages(Prompting):
         self._prior: PriorStage | None = None
         super().__init__(kb, language_model, store, retriever, settings, nil, mapper.attrs["prefix_length"])
         self.mapper = mapper
-        self.end_id = language_model.tokenizer.end_id(settings.name_end)
+        self._end_ids: dict[str, int] = {}
+        self.end_id  # noqa: B018 (raises where there is none)
         self.embedder = PromptEmbedder(language_model)
         # One each: a gradient takes several times the memory of a search.
         self._budget, self._training_budget = TokenBudget(), TokenBudget()
@@ -51,13 +52,20 @@ class Stages(Prompting):
     def use_kb(self, kb: KnowledgeBase) -> None:
         """Link to another knowledge base of the same tokenizer."""
         self.kb = kb
-        self.builder.max_tokens = self._prompt_limit()
         self._prior = None
 
     def use_store(self, store: DemonstrationStore) -> None:
         """See Prompting: what mentions usually mean may be something else then."""
         super().use_store(store)
         self._prior = None
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends a name. Raises ValueError where the tokenizer has no such one."""
+        name_end = self.settings.name_end
+        if name_end not in self._end_ids:
+            self._end_ids[name_end] = self.language_model.tokenizer.end_id(name_end)
+        return self._end_ids[name_end]
 
     @property
     def prior(self) -> PriorStage:
