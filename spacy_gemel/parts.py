@@ -10,6 +10,7 @@ from spacy.tokens import Span
 from spacy.vocab import Vocab
 from thinc.api import Model, get_torch_default_device
 
+from spacy_gemel.blocks import check_blocks
 from spacy_gemel.frozen import FrozenModel, one_thread_in_forks, turn
 from spacy_gemel.golds import NIL
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
@@ -31,7 +32,7 @@ KBLoader = Callable[[Vocab], Any]
 class LinkerParts(SettingAttributes):
     """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before.
 
-    Warns of settings that have no effect.
+    Warns of settings that have no effect. Raises ValueError for a part that is of another kind.
     """
 
     NIL = NIL
@@ -49,6 +50,7 @@ class LinkerParts(SettingAttributes):
         bundle_models: bool,
         image_features: str | None,
     ) -> None:
+        check_blocks(name, model, language_model, vision_encoder, retriever)
         self.vocab = vocab
         self.model = model
         self.name = name
