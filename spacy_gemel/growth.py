@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc
 
+from spacy_gemel.frozen import turn
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.rows import RowProblem, parse_row
+from spacy_gemel.parts import LinkerParts
 from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 
 if TYPE_CHECKING:
@@ -24,6 +26,66 @@ if TYPE_CHECKING:
 
 # How far, of their length, the features of one picture may lie apart: company in a batch changes them by rounding.
 _SAME_PICTURE = 0.005
+
+
+class GrowingParts(LinkerParts):
+    """The parts of a pipe, and what is added to them when it is trained."""
+
+    def add_entity(
+        self, kb_id: str, name: str, *, aliases: Iterable[str] = (), description: str | None = None, count: int = 0
+    ) -> None:
+        """Let the pipe link to one entity more, from the next doc on, without training.
+
+        It is kept in memory and saved with the pipe; the knowledge base's own files do not change.
+        count: its popularity, as in the knowledge base: entities of one name share its probability by their counts, so
+            that one with 0 gets nothing beside one that has been counted.
+        Raises ValueError for an id that is there already, for a name that the language model cannot be made to say,
+        and before the pipe is initialized. For many entities `add_entities` is far faster.
+        """
+        self.add_entities([make_entity(kb_id, name, aliases, description, count, self.NIL)])
+
+    def add_entities(self, entities: Iterable[Entity]) -> None:
+        """Let the pipe link to some entities more, all at once, or to none of them where one cannot be added.
+
+        entities: Entity of spacy_gemel.kb.entity; see add_entity. Raises ValueError, and leaves all as it was.
+        """
+        new = check_entities(entities, self.NIL)
+        with turn():
+            tokenizer = self.stages.language_model.tokenizer
+            self.use_kb(self.kb.with_added(new, tokenizer, max_tokens=self.settings.max_name_tokens))
+
+    def add_demonstrations(self, docs: Iterable[Doc]) -> int:
+        """Show the linked entities of some docs in prompts, from the next doc on, without training; says how many.
+
+        docs: with an id of the knowledge base, or a name of it, on their entities, and an image as for linking; for
+            TransformerRetriever read by the pipeline's transformer (nlp.select_pipes(enable="transformer")).
+        One whose mention, text, entity and picture are there already is not added again, nor one without a picture
+        where there is one with any. One with a picture takes the place of one that is the same but for having none, and
+        counts.
+        Raises ValueError for what is no list of docs, where no entity of the docs can be used, and before the pipe is
+        initialized.
+        """
+        from spacy_gemel.gather import encode_pil_images
+
+        stages = self.stages  # raises before the pipe is initialized
+        assert self._reader is not None
+        docs = check_docs(docs, self.name)
+        encode_pil_images(docs)
+        with turn():
+            store, number = more_demonstrations(
+                docs,
+                self.store,
+                self.kb,
+                self._reader,
+                self.settings,
+                self.NIL,
+                self.name,
+                self.retriever.wants_vectors,
+            )
+            if number:
+                stages.use_store(store)
+                self.store = store
+        return number
 
 
 def make_entity(kb_id: str, name: str, aliases: Iterable[str], description: str | None, count: int, nil: str) -> Entity:

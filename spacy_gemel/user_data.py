@@ -1,6 +1,6 @@
 """Where a doc's image stands in its user_data."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -13,3 +13,9 @@ IMAGE_KEYS = (IMAGE_KEY, FEATURES_KEY)
 def has_image(doc: "Doc") -> bool:
     """Whether the doc has an image, or the features of one; whether they can be read nobody has tried."""
     return any(doc.user_data.get(key) is not None for key in IMAGE_KEYS)
+
+
+def image_in(doc: "Doc", other: "Doc | None" = None) -> dict[str, Any]:
+    """A doc's image and features by their keys; those of another doc for a key that it does not have at all."""
+    found = {} if other is None else {key: other.user_data.get(key) for key in IMAGE_KEYS}
+    return found | {key: doc.user_data[key] for key in IMAGE_KEYS if key in doc.user_data}

@@ -311,7 +311,7 @@ def test_what_is_known_is_neither_embedded_nor_tokenised_again(nlp: Language, mo
     pipe.settings.n_demonstrations = 2
     here = make_doc(nlp, "Here stands Mercury.", "Mercury")
     nlp(here)
-    embedded = Calls(monkeypatch, pipe.retriever, "_embed")
+    embedded = Calls(monkeypatch, pipe.retriever._embed.model, "encode")
     tokenised = Calls(monkeypatch, pipe.stages.language_model.tokenizer, "encode")
     docs = [
         quirin(nlp, 1),
