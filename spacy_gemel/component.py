@@ -61,6 +61,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
             image_features=image_features,
         )
         self.scorer = scorer
+        self._told_missing: set[str] = set()  # golds that the training data's warning counts
         self._said_missing = False
         install_extension()
 
@@ -113,7 +114,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
         examples = list(get_examples())
         docs: Sequence[Doc] = [example.reference for example in examples]
         predicted = [example.predicted for example in examples]
-        golds = gold_rows(docs, kb, self.settings, self.NIL, self.name)
+        golds, missing = gold_rows(docs, kb, self.settings, self.NIL, self.name)
         vectors = training_vectors(examples, golds, nlp, self.name) if self.retriever.wants_vectors else None
         with turn():
             language_model, reader = self.load_models(kb, new=True)
@@ -126,6 +127,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
             self.model.initialize()
             sample = self.model.ops.asarray2f(cast(Floats2d, store.features[:_SCALE_SAMPLE]))
             start_at_the_size_of_words(self.model, sample, language_model.embedding_size)
+        self._told_missing = {*missing}
 
     # Training
 
@@ -142,7 +144,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
         drop: has no effect, as the mapper is one linear layer.
         losses: the sum of the mentions' losses (mean cross-entropy over a name and its end) is added under the
             pipe's name.
-        Warns, once, where golds are not in the knowledge base.
+        Warns, once, where golds are not in the knowledge base that `initialize` has not told of.
         """
         from spacy_gemel.training import say_missing, usable_mentions
 
@@ -155,7 +157,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
             mentions, rows, missing = usable_mentions(
                 examples, self.kb, self.NIL, self._image_reader(), self.settings, self.vector_reader
             )
-            if missing and not self._said_missing:
+            if not self._said_missing and not self._told_missing.issuperset(missing):
                 self._said_missing = True
                 say_missing(missing, len(mentions), self.name)
             if not mentions:

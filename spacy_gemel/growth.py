@@ -156,7 +156,7 @@ def more_demonstrations(
 
     if not any(doc.ents for doc in docs):
         raise ValueError(f"{name}: no entity to show: {len(docs)} docs were given, and none of them has entities.")
-    golds = gold_rows(docs, kb, settings, nil, name, what="what is to be shown")
+    golds, _ = gold_rows(docs, kb, settings, nil, name, what="what is to be shown")
     vectors = _vectors(docs, golds, name) if wants_vectors else None
     if vectors is not None:
         golds = {place: row for place, row in golds.items() if place in vectors}

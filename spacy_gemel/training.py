@@ -36,8 +36,8 @@ def gold_rows(
     name: str,
     *,
     what: str = "the training data",
-) -> dict[tuple[int, int], int]:
-    """The usable gold mentions as {(doc, first token): row in the knowledge base}.
+) -> tuple[dict[tuple[int, int], int], Counter[str]]:
+    """The usable gold mentions as {(doc, first token): row in the knowledge base}, and how often others are gold.
 
     what: what messages call the docs.
     Warns of golds that are not in the knowledge base. Raises ValueError if there is none, or none is left.
@@ -79,7 +79,7 @@ def gold_rows(
             f"such id, or no usable name for it ({', '.join(list(missing)[:3])}{' ...' if len(missing) > 3 else ''}).",
             stacklevel=2,
         )
-    return rows
+    return rows, missing
 
 
 def collect_demonstrations(

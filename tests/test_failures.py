@@ -172,6 +172,17 @@ def test_golds_that_the_knowledge_base_lacks_are_said_once_while_learning(nlp: L
     assert "(Nowhere, Nobody)" in told[0]
 
 
+def test_golds_that_initialize_has_told_of_are_not_said_again(nlp: Language) -> None:
+    data = [example(nlp, "A photo of Java.", "Java", "Nowhere"), *examples(nlp)]
+    with pytest.warns(UserWarning, match=r"1 of 19 mentions of the training data are skipped: .*\(Nowhere\)"):
+        nlp.initialize(lambda: data)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*gemel_linker")
+        nlp.update(data)
+    with pytest.warns(UserWarning, match="1 of 1 gold entities of these examples are not learned"):
+        nlp.update([example(nlp, "A photo of Java.", "Java", "Nobody")])
+
+
 # Loaded in part
 
 
