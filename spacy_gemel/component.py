@@ -13,10 +13,10 @@ from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from spacy_gemel import growth
 from spacy_gemel.candidates import Candidate, decide, install_extension, to_row, write_rows
 from spacy_gemel.frozen import FrozenModel, turn
-from spacy_gemel.parts import KBLoader, LinkerParts
+from spacy_gemel.growth import GrowingParts
+from spacy_gemel.parts import KBLoader
 from spacy_gemel.prompt.demonstrations import Demonstration
 from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.settings import Settings
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _SCALE_SAMPLE = 1024
 
 
-class GemelLinker(LinkerParts, TrainablePipe):
+class GemelLinker(GrowingParts, TrainablePipe):
     """Links `doc.ents` to a knowledge base from the text and from the image in `doc.user_data`.
 
     Writes `token.ent_kb_id_` and, for `span._.gemel_candidates`, `doc.user_data["gemel_candidates"]`.
@@ -64,48 +64,12 @@ class GemelLinker(LinkerParts, TrainablePipe):
         self.scorer = scorer
         # `spacy find-threshold` writes into it besides the config, and the config is what counts
         self.cfg: dict[str, Any] = {}
+        self._told_missing: set[str] = set()  # golds that the training data's warning counts
+        self._said_missing = False
         install_extension()
         install_encoder()
 
-    # What others may ask and set
-
-    def add_entity(
-        self, kb_id: str, name: str, *, aliases: Iterable[str] = (), description: str | None = None, count: int = 0
-    ) -> None:
-        """Let the pipe link to one entity more, from the next doc on, without training.
-
-        It is kept in memory and saved with the pipe; the knowledge base's own files do not change.
-        count: its popularity, as in the knowledge base: entities of one name share its probability by their counts, so
-            that one with 0 gets nothing beside one that has been counted.
-        Raises ValueError for an id that is there already, for a name that the language model cannot be made to say,
-        and before the pipe is initialized.
-        """
-        entity = growth.make_entity(kb_id, name, aliases, description, count, self.NIL)
-        with turn():
-            tokenizer = self.stages.language_model.tokenizer
-            self.use_kb(self.kb.with_added([entity], tokenizer, max_tokens=self.settings.max_name_tokens))
-
-    def add_demonstrations(self, docs: Iterable[Doc]) -> int:
-        """Show the linked entities of some docs in prompts, from the next doc on, without training; says how many.
-
-        docs: with an id of the knowledge base, or a name of it, on their entities, and an image as for linking; for
-            TransformerRetriever read by the pipeline's transformer (nlp.select_pipes(enable="transformer")).
-        Raises ValueError where no entity of the docs can be used, and before the pipe is initialized.
-        """
-        from spacy_gemel.gather import make_images_plain
-
-        self.stages  # noqa: B018 (raises before the pipe is initialized)
-        assert self._reader is not None
-        docs = list(docs)
-        make_images_plain(docs)
-        with turn():
-            before, kb = self.store, self.kb
-            self.store = growth.more_demonstrations(
-                docs, before, kb, self._reader, self.settings, self.NIL, self.name, self.retriever.wants_vectors
-            )
-            if self.store is not before:
-                self.assemble(kb, self.stages.language_model)
-        return len(self.store) - len(before)
+    # What others may ask
 
     @property
     def training_golds(self) -> frozenset[str]:
@@ -139,35 +103,35 @@ class GemelLinker(LinkerParts, TrainablePipe):
         """Load the knowledge base and the frozen models, and take the training examples as demonstrations.
 
         kb_loader: spacy_gemel.KBFromDisk.v1; not needed after set_kb.
-        Raises ValueError, before any long work, where the knowledge base, a model or a usable example is missing.
+        Raises ValueError, before any long work, where the knowledge base, a model or a usable example is missing; a
+        pipe that was trained before is then as it was.
         """
         from spacy_gemel.before import add_sentences, training_vectors
-        from spacy_gemel.training import collect_demonstrations, gold_docs, gold_rows
+        from spacy_gemel.training import collect_demonstrations, gold_rows
 
         validate_get_examples(get_examples, "GemelLinker.initialize")
-        if kb_loader is not None:
-            self._stages = None
-            self.set_kb(kb_loader)
-        self.validate_kb()
-        kb = self.kb
+        if kb_loader is None:
+            self.validate_kb()
+        kb = self.kb if kb_loader is None else self.load_kb(kb_loader)
         for frozen in self.frozen_models.values():
             frozen.source()  # raises for a folder that is not there
         examples = list(get_examples())
-        docs: Sequence[Doc] = gold_docs(examples)
-        golds = gold_rows(docs, kb, self.settings, self.NIL, self.name)
+        docs: Sequence[Doc] = [example.reference for example in examples]
+        predicted = [example.predicted for example in examples]
+        golds, missing = gold_rows(docs, kb, self.settings, self.NIL, self.name)
         vectors = training_vectors(examples, golds, nlp, self.name) if self.retriever.wants_vectors else None
         with turn():
-            language_model = self.load_models(kb, new=True)
-            assert self._reader is not None
+            language_model, reader = self.load_models(kb, new=True)
             if self.settings.context == "sentence":
                 docs = add_sentences(docs, nlp, self.name)
-            self.store = collect_demonstrations(docs, golds, kb, self._reader, self.settings, vectors)
-            self.model.set_dim("nI", self._reader.encoder.width)
+            store = collect_demonstrations(docs, golds, kb, reader, self.settings, vectors, predicted)
+            self.model.set_dim("nI", reader.encoder.width)
             self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
+            self.assemble(kb, language_model, reader, store)
             self.model.initialize()
-            sample = self.model.ops.asarray2f(cast(Floats2d, self.store.features[:_SCALE_SAMPLE]))
+            sample = self.model.ops.asarray2f(cast(Floats2d, store.features[:_SCALE_SAMPLE]))
             start_at_the_size_of_words(self.model, sample, language_model.embedding_size)
-            self.assemble(kb, language_model)
+        self._told_missing = {*missing}
 
     # Training
 
@@ -184,8 +148,9 @@ class GemelLinker(LinkerParts, TrainablePipe):
         drop: has no effect, as the mapper is one linear layer.
         losses: the sum of the mentions' losses (mean cross-entropy over a name and its end) is added under the
             pipe's name.
+        Warns, once, where golds are not in the knowledge base that `initialize` has not told of.
         """
-        from spacy_gemel.training import usable_mentions
+        from spacy_gemel.training import say_missing, usable_mentions
 
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
@@ -193,9 +158,12 @@ class GemelLinker(LinkerParts, TrainablePipe):
         validate_examples(examples, "GemelLinker.update")
         set_dropout_rate(self.model, drop)
         with turn():
-            mentions, rows = usable_mentions(
+            mentions, rows, missing = usable_mentions(
                 examples, self.kb, self.NIL, self._image_reader(), self.settings, self.vector_reader
             )
+            if not self._said_missing and not self._told_missing.issuperset(missing):
+                self._said_missing = True
+                say_missing(missing, len(mentions), self.name)
             if not mentions:
                 return losses
             values = self.stages.learn(mentions, rows)
@@ -303,28 +271,24 @@ class GemelLinker(LinkerParts, TrainablePipe):
         """
         from spacy_gemel import saving
 
-        util.to_disk(path, saving.disk_writers(self, tuple(exclude)), exclude)
+        saving.to_disk(self, path, tuple(exclude))
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "GemelLinker":
         """Load what `to_disk` saved, and the frozen models. Raises ValueError if a model is not there."""
         from spacy_gemel import saving
 
-        readers, load = saving.disk_readers(self, tuple(exclude))
-        util.from_disk(path, readers, exclude)
-        load()
+        saving.from_disk(self, path, tuple(exclude))
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
         """All that `to_disk` saves, as bytes."""
         from spacy_gemel import saving
 
-        return util.to_bytes(saving.bytes_writers(self, tuple(exclude)), exclude)
+        return saving.to_bytes(self, tuple(exclude))
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> "GemelLinker":
-        """Load what `to_bytes` gave, and the frozen models."""
+        """Load what `to_bytes` gave, and the frozen models. Raises ValueError for other bytes."""
         from spacy_gemel import saving
 
-        readers, load = saving.bytes_readers(self, tuple(exclude))
-        util.from_bytes(bytes_data, readers, exclude)
-        load()
+        saving.from_bytes(self, bytes_data, tuple(exclude))
         return self

@@ -52,9 +52,10 @@ class FrozenModel(Generic[ModelT]):
         if local.is_dir():
             return str(local)
         if self.name.startswith((".", "/", "~")) or self.name.count("/") > 1 or "\\" in self.name:
+            gone = "" if folder is None else f", and {folder}, from which it was loaded, is gone"
             raise ValueError(
                 f"The {self.what} {self.name!r} is not there: no folder {self.name!r} beside the config or in the "
-                "working folder. Correct `name` in the config, or make the folder (for the mini models: "
+                f"working folder{gone}. Correct `name` in the config, or make the folder (for the mini models: "
                 "`python -m spacy project run pretrain`)."
             )
         return self.name
@@ -74,15 +75,32 @@ class FrozenModel(Generic[ModelT]):
         return marker.is_file() and bool(json.loads(marker.read_text(encoding="utf8")) == self._marker)
 
     def bundle(self, target: Path, folder: Path | None = None) -> None:
-        """Write the model's files to a folder, hard-linked where they lie in one; nothing where they are there."""
+        """Write the model's files to a folder, hard-linked where they lie in one; nothing where they are there.
+
+        Raises ValueError where they are gone.
+        """
         source = Path(self.source(folder))
         if source.is_dir():  # each time, as the model may have been made again; what is there costs nothing
-            link_folder(source, target, _model_files(source), keep=(_BUNDLE,))
+            files = _model_files(source)
+            if not files:
+                raise ValueError(
+                    f"The {self.what} {self.name!r} cannot be saved: {source} holds no file of it (any more). Put the "
+                    "folder's files back, or load the pipeline again."
+                )
+            link_folder(source, target, files, keep=(_BUNDLE,))
         elif self.is_bundled(target):
             return
         else:
             target.mkdir(parents=True, exist_ok=True)
-            _import(self.bundler)(self.name, target, **dict(self.settings))
+            try:
+                _import(self.bundler)(self.name, target, **dict(self.settings))
+            except OSError as error:
+                if folder is None:
+                    raise
+                raise ValueError(
+                    f"The {self.what} {self.name!r} cannot be saved: {folder}, from which it was loaded, is gone, and "
+                    f"this machine has no other copy ({error})."
+                ) from error
         with write_whole(target / _BUNDLE) as partial:
             partial.write_text(json.dumps(self._marker), encoding="utf8")
 

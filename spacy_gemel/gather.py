@@ -11,7 +11,7 @@ from spacy.tokens import Doc, Span
 
 from spacy_gemel.context import context_of
 from spacy_gemel.settings import Settings
-from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY, UNREADABLE_KEY, has_image
+from spacy_gemel.user_data import FEATURES_KEY, IMAGE_KEY, UNREADABLE_KEY, has_image, image_in
 from spacy_gemel.vision.features import FeatureReader, check_features
 from spacy_gemel.vision.image import ImageError
 from spacy_gemel.vision.plain import plain
@@ -40,27 +40,27 @@ def gather_mentions(
     entities: Sequence[Sequence[Span]],
     reader: FeatureReader | None,
     settings: Settings,
-    sentences: Sequence[Doc] | None = None,
+    others: Sequence[Doc] | None = None,
     vectors: Sequence[Sequence[NDArray[np.float32] | None]] | None = None,
 ) -> list[Mention]:
     """The mentions of the entities of each doc of a batch, in order.
 
     reader: None where no image is wanted. Only images of docs with such entities are read.
-    sentences: for each doc one whose sentence boundaries serve where it has none itself.
+    others: for each doc one whose sentence boundaries, and whose image, serve where it has none itself.
     vectors: of each entity, (width,) each, where they are wanted.
     Raises ValueError where the context is to be sentences and there are none.
     """
     docs = [ents[0].doc if ents else None for ents in entities]
     features: list[NDArray[np.float32] | None] = [None] * len(docs)
     if reader is not None:
-        features = read_features(docs, reader)
+        features = read_features(docs, reader, others)
     return [
         Mention(
             place,
             ent.start,
             ent.end,
             ent.text,
-            context_of(ent, settings, sentences[place] if sentences else None),
+            context_of(ent, settings, others[place] if others else None),
             features[place],
             ent.kb_id_,
             vectors[place][number] if vectors else None,
@@ -70,23 +70,27 @@ def gather_mentions(
     ]
 
 
-def read_features(docs: Sequence[Doc | None], reader: FeatureReader) -> list[NDArray[np.float32] | None]:
+def read_features(
+    docs: Sequence[Doc | None], reader: FeatureReader, others: Sequence[Doc] | None = None
+) -> list[NDArray[np.float32] | None]:
     """The features of each doc's image, or None; a warning for each image that cannot be used.
 
-    docs: None, or one without entities, is passed over. Features are (d_v,) each, in fp32.
+    docs: None, or one without entities, is passed over. others: for each doc one whose image serves where it has none
+    itself. Features are (d_v,) each, in fp32.
     """
     sources: list[Any] = [None] * len(docs)
     results: list[NDArray[np.float32] | ImageError | None] = [None] * len(docs)
     for place, doc in enumerate(docs):
         if doc is None or not doc.ents:
             continue
-        if doc.user_data.get(FEATURES_KEY) is not None:
+        images = image_in(doc, others[place] if others else None)
+        if images.get(FEATURES_KEY) is not None:
             try:
-                results[place] = check_features(doc.user_data[FEATURES_KEY], reader.encoder.width)
+                results[place] = check_features(images[FEATURES_KEY], reader.encoder.width)
             except (ImageError, ValueError, TypeError) as error:
                 results[place] = ImageError(str(error))
         else:
-            sources[place] = doc.user_data.get(IMAGE_KEY)
+            sources[place] = images.get(IMAGE_KEY)
     for place, read in enumerate(reader.read(sources)):
         if read is not None:
             results[place] = read

@@ -1,15 +1,21 @@
 """What a trained pipe learns without training: entities and demonstrations that are added to it."""
 
 import json
+import operator
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from spacy.tokens import Doc
 
+from spacy_gemel.frozen import turn
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.rows import RowProblem, parse_row
+from spacy_gemel.parts import LinkerParts
 from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 
 if TYPE_CHECKING:
@@ -18,11 +24,76 @@ if TYPE_CHECKING:
     from spacy_gemel.settings import Settings
     from spacy_gemel.vision.features import FeatureReader
 
+# How far, of their length, the features of one picture may lie apart: company in a batch changes them by rounding.
+_SAME_PICTURE = 0.005
+
+
+class GrowingParts(LinkerParts):
+    """The parts of a pipe, and what is added to them when it is trained."""
+
+    def add_entity(
+        self, kb_id: str, name: str, *, aliases: Iterable[str] = (), description: str | None = None, count: int = 0
+    ) -> None:
+        """Let the pipe link to one entity more, from the next doc on, without training.
+
+        It is kept in memory and saved with the pipe; the knowledge base's own files do not change.
+        count: its popularity, as in the knowledge base: entities of one name share its probability by their counts, so
+            that one with 0 gets nothing beside one that has been counted.
+        Raises ValueError for an id that is there already, for a name that the language model cannot be made to say,
+        and before the pipe is initialized. For many entities `add_entities` is far faster.
+        """
+        self.add_entities([make_entity(kb_id, name, aliases, description, count, self.NIL)])
+
+    def add_entities(self, entities: Iterable[Entity]) -> None:
+        """Let the pipe link to some entities more, all at once, or to none of them where one cannot be added.
+
+        entities: Entity of spacy_gemel.kb.entity; see add_entity. Raises ValueError, and leaves all as it was.
+        """
+        new = check_entities(entities, self.NIL)
+        with turn():
+            tokenizer = self.stages.language_model.tokenizer
+            self.use_kb(self.kb.with_added(new, tokenizer, max_tokens=self.settings.max_name_tokens))
+
+    def add_demonstrations(self, docs: Iterable[Doc]) -> int:
+        """Show the linked entities of some docs in prompts, from the next doc on, without training; says how many.
+
+        docs: with an id of the knowledge base, or a name of it, on their entities, and an image as for linking; for
+            TransformerRetriever read by the pipeline's transformer (nlp.select_pipes(enable="transformer")).
+        One whose mention, text, entity and picture are there already is not added again, nor one without a picture
+        where there is one with any. One with a picture takes the place of one that is the same but for having none, and
+        counts.
+        Raises ValueError for what is no list of docs, where no entity of the docs can be used, and before the pipe is
+        initialized.
+        """
+        from spacy_gemel.gather import make_images_plain
+
+        stages = self.stages  # raises before the pipe is initialized
+        assert self._reader is not None
+        docs = check_docs(docs, self.name)
+        make_images_plain(docs)
+        with turn():
+            store, number = more_demonstrations(
+                docs,
+                self.store,
+                self.kb,
+                self._reader,
+                self.settings,
+                self.NIL,
+                self.name,
+                self.retriever.wants_vectors,
+            )
+            if number:
+                stages.use_store(store)
+                self.store = store
+        return number
+
 
 def make_entity(kb_id: str, name: str, aliases: Iterable[str], description: str | None, count: int, nil: str) -> Entity:
     """An entity with what `build-kb` asks of one. Raises ValueError that says what is wrong."""
     if isinstance(aliases, str):
         raise ValueError(f"aliases of {kb_id!r} must be a list of texts, not one text")
+    with suppress(TypeError):  # a whole number of any kind, such as NumPy's
+        count = operator.index(count)
     row = {"id": kb_id, "name": name, "aliases": list(aliases), "description": description, "count": count}
     try:
         content = json.dumps(row)
@@ -36,6 +107,33 @@ def make_entity(kb_id: str, name: str, aliases: Iterable[str], description: str 
     return entity
 
 
+def check_entities(entities: Iterable[Entity], nil: str) -> list[Entity]:
+    """Some entities with what `build-kb` asks of each. Raises ValueError that says what is wrong with the first."""
+    checked = []
+    for entity in entities:
+        if not isinstance(entity, Entity):
+            raise ValueError(
+                "entities are added as Entity of spacy_gemel.kb.entity, such as Entity(kb_id, name, count=3), not as "
+                f"{type(entity).__name__}"
+            )
+        checked.append(make_entity(entity.kb_id, entity.name, entity.aliases, entity.description, entity.count, nil))
+    return checked
+
+
+def check_docs(docs: Iterable[Doc], name: str) -> list[Doc]:
+    """The docs as a list. Raises ValueError for what is none, also for one doc in place of several."""
+    one: object = docs
+    if isinstance(one, Doc):
+        raise ValueError(f"{name}: add_demonstrations takes a list of docs, not one Doc: give [doc].")
+    given: list[Any] = list(docs)
+    for doc in given:
+        if not isinstance(doc, Doc):
+            raise ValueError(
+                f"{name}: add_demonstrations takes a list of docs, and there is {type(doc).__name__} in it."
+            )
+    return given
+
+
 def more_demonstrations(
     docs: Sequence[Doc],
     store: DemonstrationStore,
@@ -45,18 +143,20 @@ def more_demonstrations(
     nil: str,
     name: str,
     wants_vectors: bool = False,
-) -> DemonstrationStore:
-    """A store with the demonstrations of another, and after them the docs' linked entities that it lacks.
+) -> tuple[DemonstrationStore, int]:
+    """A store with the demonstrations of another and the docs' linked entities that it lacks, and how many these are.
 
+    One is known where mention, text, entity and picture are. One without a picture is known where there is one with
+    any; where only one without is there, one that has a picture takes its place. New ones stand after the others.
     wants_vectors: whether an entity is of use only with a vector, read from its doc.
-    Warns of ids that are not in the knowledge base, and of docs without vectors. Raises ValueError where no entity of
-    the docs can be used, and where their vectors are of another width than the store's.
+    Warns of ids that are not in the knowledge base, and of docs without vectors. Raises ValueError for what is no doc,
+    where no entity of the docs can be used, and where their vectors are of another width than the store's.
     """
     from spacy_gemel.training import collect_demonstrations, gold_rows
 
     if not any(doc.ents for doc in docs):
         raise ValueError(f"{name}: no entity to show: {len(docs)} docs were given, and none of them has entities.")
-    golds = gold_rows(docs, kb, settings, nil, name, what="what is to be shown")
+    golds, _ = gold_rows(docs, kb, settings, nil, name, what="what is to be shown")
     vectors = _vectors(docs, golds, name) if wants_vectors else None
     if vectors is not None:
         golds = {place: row for place, row in golds.items() if place in vectors}
@@ -65,24 +165,60 @@ def more_demonstrations(
     useless = np.zeros(len(store), dtype=bool)
     if wants_vectors:
         useless[:] = True if store.vectors is None else ~np.isfinite(store.vectors).all(axis=1)
-    known = {(shown.mention, shown.text, shown.kb_id) for shown, lacks in zip(store, useless, strict=True) if not lacks}
-    first = len(store.features)
-    fresh = [place for place, shown in enumerate(new) if (shown.mention, shown.text, shown.kb_id) not in known]
-    if not fresh:
-        return store
-    moved = [
-        Demonstration(
-            shown.text,
-            shown.mention,
-            shown.name,
-            shown.kb_id,
-            shown.image + first if shown.image != NO_IMAGE else NO_IMAGE,
-        )
-        for shown in (new[place] for place in fresh)
-    ]
-    features = np.concatenate([store.features, new.features]) if first else new.features
-    rows = None if new.vectors is None else new.vectors[fresh]
-    return DemonstrationStore([*store, *moved], features, _joined(store, rows, len(moved), name))
+    taken = _what_is_new(new, store, useless)
+    return _with_new(store, new, taken, name) if taken else store, len(taken)
+
+
+def _what_is_new(new: DemonstrationStore, store: DemonstrationStore, useless: NDArray[np.bool_]) -> dict[int, int]:
+    """Where in a store, or behind it, demonstrations of another are to stand: {place: their place in the other}.
+
+    useless: those of the store that do not count, (demonstrations,).
+    """
+    pictures: dict[tuple[str, str, str], dict[int, Vector | None]] = {}  # what is known: {its place: its picture}
+    for place, shown in enumerate(store):
+        if not useless[place]:
+            pictures.setdefault(_key(shown), {})[place] = store.picture(shown)
+    taken: dict[int, int] = {}
+    end = len(store)
+    for number, shown in enumerate(new):
+        known, picture = pictures.setdefault(_key(shown), {}), new.picture(shown)
+        if (known and picture is None) or any(_is_same_picture(picture, other) for other in known.values()):
+            continue
+        bare = [place for place, other in known.items() if other is None]
+        place = bare[0] if bare else end
+        end += place == end
+        known[place], taken[place] = picture, number
+    return taken
+
+
+def _with_new(
+    store: DemonstrationStore, new: DemonstrationStore, taken: Mapping[int, int], name: str
+) -> DemonstrationStore:
+    """A store with some demonstrations of another in their places, and their pictures. Raises ValueError."""
+    rows = [*store]
+    behind = [number for place, number in sorted(taken.items()) if place >= len(store)]
+    vectors = _joined(store, None if new.vectors is None else new.vectors[behind], len(behind), name)
+    images: dict[int, int] = {NO_IMAGE: NO_IMAGE}
+    for place, number in sorted(taken.items()):
+        shown = new[number]
+        image = images.setdefault(shown.image, len(store.features) + len(images) - 1)
+        rows[place : place + 1] = [replace(shown, image=image)]
+        if vectors is not None and new.vectors is not None:
+            vectors[place] = new.vectors[number]
+    features = new.features[[image for image in images if image != NO_IMAGE]]
+    return DemonstrationStore(
+        rows, np.concatenate([store.features, features]) if len(store.features) else features, vectors
+    )
+
+
+def _key(shown: Demonstration) -> tuple[str, str, str]:
+    return shown.mention, shown.text, shown.kb_id
+
+
+def _is_same_picture(one: "Vector | None", other: "Vector | None") -> bool:
+    if one is None or other is None:
+        return False
+    return bool(np.linalg.norm(one - other) <= _SAME_PICTURE * np.linalg.norm(other))
 
 
 def _vectors(docs: Sequence[Doc], golds: Mapping[tuple[int, int], int], name: str) -> "dict[tuple[int, int], Vector]":

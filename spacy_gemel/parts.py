@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,13 @@ from spacy.tokens import Span
 from spacy.vocab import Vocab
 from thinc.api import Model, get_torch_default_device
 
+from spacy_gemel.blocks import check_blocks
 from spacy_gemel.frozen import FrozenModel, one_thread_in_forks, turn
 from spacy_gemel.golds import NIL
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
-from spacy_gemel.settings import Settings
+from spacy_gemel.settings import SettingAttributes, Settings, without_effect
+from spacy_gemel.unpacked import owner_of
 
 if TYPE_CHECKING:
     from spacy_gemel.gather import Mention
@@ -27,8 +30,11 @@ if TYPE_CHECKING:
 KBLoader = Callable[[Vocab], Any]
 
 
-class LinkerParts:
-    """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before."""
+class LinkerParts(SettingAttributes):
+    """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before.
+
+    Warns of settings that have no effect. Raises ValueError for a part that is of another kind.
+    """
 
     NIL = NIL
 
@@ -45,6 +51,7 @@ class LinkerParts:
         bundle_models: bool,
         image_features: str | None,
     ) -> None:
+        check_blocks(name, model, language_model, vision_encoder, retriever)
         self.vocab = vocab
         self.model = model
         self.name = name
@@ -52,6 +59,9 @@ class LinkerParts:
         self.vision_encoder = vision_encoder
         self.retriever = retriever
         self.settings = settings
+        self.config_settings = replace(settings)  # as the config has them, whatever is set later
+        for told in without_effect(settings):
+            warnings.warn(f"{name}: {told}.", stacklevel=2)
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.store = DemonstrationStore()
@@ -59,8 +69,17 @@ class LinkerParts:
         self._stages: Stages | None = None
         self._reader: FeatureReader | None = None
         self._vector_reader: VectorReader | None = None
-        # Where the frozen models and the image features lay, if the pipe was loaded from disk: {part: folder}.
-        self.folders: dict[str, Path] = {}
+        self.folders = {}
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """Where the frozen models and the image features lay, if the pipe was loaded: {part: folder}."""
+        return self._folders
+
+    @folders.setter
+    def folders(self, folders: dict[str, Path]) -> None:
+        self._folders = folders
+        self._unpacked = [owner_of(folder) for folder in folders.values()]  # kept: they may be temporary ones
 
     @property
     def kb(self) -> "KnowledgeBase":
@@ -97,13 +116,7 @@ class LinkerParts:
         Raises KBError where it was built for another tokenizer than the language model's, ValueError for what is no
         such function, and for one that gives another kind of knowledge base.
         """
-        if not callable(kb_loader):
-            raise ValueError(
-                f"{self.name}: set_kb takes a function of the vocab that gives a knowledge base, such as "
-                f"lambda vocab: KnowledgeBase.open(folder), not {type(kb_loader).__name__}."
-            )
-        kb = kb_loader(self.vocab)
-        self._check_kind(kb)
+        kb = self.load_kb(kb_loader)
         if self._stages is None:
             self._kb = kb
             return
@@ -113,15 +126,23 @@ class LinkerParts:
             kept = [entity for entity in self.kb.added.entities if entity.kb_id not in kb]
             self.use_kb(kb.with_added(kept, tokenizer))
 
-    def _check_kind(self, kb: object) -> None:
+    def load_kb(self, kb_loader: KBLoader) -> "KnowledgeBase":
+        """What a loader gives for the pipe's vocab. Raises ValueError for what is no loader or gives something else."""
         from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
+        if not callable(kb_loader):
+            raise ValueError(
+                f"{self.name}: set_kb takes a function of the vocab that gives a knowledge base, such as "
+                f"lambda vocab: KnowledgeBase.open(folder), not {type(kb_loader).__name__}."
+            )
+        kb = kb_loader(self.vocab)
         if not isinstance(kb, KnowledgeBase):
             raise ValueError(
                 f"{self.name}: the kb_loader gave {type(kb).__name__}, not a KnowledgeBase of spacy_gemel. Use "
                 "spacy_gemel.KBFromDisk.v1; an InMemoryLookupKB, saved with its to_disk, is converted by "
                 "spacy_gemel.KBFromLookupKB.v1."
             )
+        return kb
 
     def validate_kb(self) -> None:
         """Raise ValueError where there is no knowledge base: an empty one cannot be built."""
@@ -132,9 +153,10 @@ class LinkerParts:
                 "wrote, or call set_kb."
             )
 
-    def load_models(self, kb: "KnowledgeBase", *, new: bool = False) -> Any:
-        """Load the frozen models; returns the language model, whose tokenizer must be the knowledge base's.
+    def load_models(self, kb: "KnowledgeBase", *, new: bool = False) -> "tuple[Any, FeatureReader]":
+        """Load the frozen models: the language model, whose tokenizer must be the KB's, and what reads images.
 
+        What the pipe works with stays as it was, until `assemble`.
         new: the pipe is being trained, so that image features that cannot be used are an error, not a warning.
         """
         from spacy_gemel.vision.features import FeatureReader
@@ -150,21 +172,22 @@ class LinkerParts:
         language_model = self.language_model.load(device, self.folders.get("language_model"))
         kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
         language_model.tokenizer.end_id(self.settings.name_end)  # raises: before the training images are encoded
-        self._reader = FeatureReader(encoder, store=store)
-        return language_model
+        return language_model, FeatureReader(encoder, store=store)
 
-    def assemble(self, kb: "KnowledgeBase", language_model: Any) -> None:
-        """Put the loaded parts together as stages."""
+    def assemble(
+        self, kb: "KnowledgeBase", language_model: Any, reader: "FeatureReader", store: DemonstrationStore
+    ) -> None:
+        """Put the loaded parts together as stages, and work with them from now on."""
         from spacy_gemel.stages import Stages
 
-        if self.retriever.wants_vectors and len(self.store) and self.store.vectors is None:
+        if self.retriever.wants_vectors and len(store) and store.vectors is None:
             warnings.warn(
                 f"{self.name}: no demonstrations are shown: the pipe was trained with another retriever, and kept no "
                 "vectors of their mentions. Train it again, or give it demonstrations by add_demonstrations.",
                 stacklevel=2,
             )
-        self._kb = kb
-        self._stages = Stages(self.model, kb, language_model, self.store, self.retriever, self.settings, self.NIL)
+        stages = Stages(self.model, kb, language_model, store, self.retriever, self.settings, self.NIL)
+        self._kb, self._stages, self._reader, self.store = kb, stages, reader, store
 
     def use_kb(self, kb: "KnowledgeBase") -> None:
         """Link to this knowledge base; all else stays as it is."""
@@ -177,9 +200,9 @@ class LinkerParts:
         added: entities that were added to the knowledge base when the pipe was saved.
         """
         with turn():
-            language_model = self.load_models(kb)
+            language_model, reader = self.load_models(kb)
             entities = [entity for entity in added if entity.kb_id not in kb]
-            self.assemble(kb.with_added(entities, language_model.tokenizer), language_model)
+            self.assemble(kb.with_added(entities, language_model.tokenizer), language_model, reader, self.store)
 
     def _image_reader(self) -> "FeatureReader | None":
         return self._reader if self.settings.use_image else None

@@ -53,7 +53,11 @@ def link_folder(source: Path, target: Path, names: Sequence[str], keep: Sequence
     """Make target hold exactly the named files (paths relative to source), hard-linked where possible.
 
     keep: files of the target that stay. Nothing is done where source and target are one folder.
+    Raises FileNotFoundError, before anything is done, for a file that is not in source.
     """
+    for name in names:
+        if not (source / name).is_file():
+            raise FileNotFoundError(f"{target} cannot be written: {source / name} is not there (any more)")
     if source.resolve() == target.resolve():
         return
     target.mkdir(parents=True, exist_ok=True)

@@ -1,30 +1,26 @@
 """What of a pipe is saved, and how: in a folder or in bytes, never as a pickle."""
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import srsly
+from spacy import util
 
-from spacy_gemel.kb.entity import Entity
-from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.paths import files_in, link_folder, pack_folder, unpack_folder, write_whole
-from spacy_gemel.prompt.demonstrations import DemonstrationStore
+from spacy_gemel.saved import FORMAT, Saved, parsed
+from spacy_gemel.settings import names
+from spacy_gemel.unpacked import UnpackedFolder
 
 if TYPE_CHECKING:
     from spacy_gemel.component import GemelLinker
 
-FORMAT = 1
-Part = TypeVar("Part")
 
-# Folders of pipes that were loaded from bytes: they live as long as the process.
-_UNPACKED: list[tempfile.TemporaryDirectory[str]] = []
-
-
-def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[Path], Any]]:
-    """What `to_disk` calls for each part."""
+def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
+    """Write a folder. Raises KBError, before that, where the knowledge base is not in its folder any more."""
 
     def write_models(folder: Path) -> None:
         if not pipe.bundle_models:
@@ -32,25 +28,25 @@ def disk_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Cal
         for part, frozen in pipe.frozen_models.items():
             frozen.bundle(folder / part, pipe.folders.get(part))
 
-    return {
+    _check_kb(pipe, exclude)
+    writers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.to_disk(path, exclude=exclude),
-        "cfg": lambda path: srsly.write_json(path, _state(pipe)),
+        "cfg": lambda path: _write(path, _state(pipe)),
         "model": lambda path: _write(path, pipe.model.to_bytes()),
         "demonstrations": lambda path: _write(path, srsly.msgpack_dumps(pipe.store.to_plain())),
         "kb": lambda path: link_folder(pipe.kb.path, path, pipe.kb.files()),
         "added": lambda path: _write(path, _added(pipe)),
         "models": write_models,
     }
+    util.to_disk(path, writers, exclude)
 
 
-def disk_readers(
-    pipe: "GemelLinker", exclude: tuple[str, ...]
-) -> tuple[dict[str, Callable[[Path], Any]], Callable[[], None]]:
-    """What `from_disk` calls for each part that is not excluded, and then in any case, to load what was read."""
-    saved = _Saved(pipe)
+def from_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
+    """Load what `to_disk` wrote. Raises ValueError and OSError, and leaves the pipe as it was but for its vocab."""
+    saved = Saved(pipe)
     readers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
-        "cfg": lambda path: saved.read_state(lambda: srsly.read_json(path)),
+        "cfg": lambda path: saved.read_state(path.read_bytes()),
         "model": lambda path: saved.read_model(path.read_bytes()),
         "demonstrations": lambda path: saved.read_store(path.read_bytes()),
         "kb": lambda path: saved.read_kb(path),
@@ -58,11 +54,12 @@ def disk_readers(
         "added": lambda path: saved.read_added(path.read_bytes() if path.is_file() else srsly.msgpack_dumps([])),
         "models": lambda path: saved.read_models(path),
     }
-    return readers, saved.load
+    util.from_disk(path, readers, exclude)
+    saved.load()
 
 
-def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Callable[[], bytes]]:
-    """What `to_bytes` calls for each part."""
+def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
+    """All of it as bytes. Raises KBError where the knowledge base is not in its folder any more."""
 
     def models() -> bytes:
         packed = {}
@@ -73,129 +70,67 @@ def bytes_writers(pipe: "GemelLinker", exclude: tuple[str, ...]) -> dict[str, Ca
                 packed = pack_folder(Path(name), files_in(Path(name)))
         return bytes(srsly.msgpack_dumps(packed))
 
-    return {
+    _check_kb(pipe, exclude)
+    writers: dict[str, Callable[[], bytes]] = {
         "vocab": lambda: pipe.vocab.to_bytes(exclude=exclude),
-        "cfg": lambda: srsly.json_dumps(_state(pipe)).encode("utf8"),
+        "cfg": lambda: _state(pipe),
         "model": pipe.model.to_bytes,
         "demonstrations": lambda: srsly.msgpack_dumps(pipe.store.to_plain()),
         "kb": lambda: srsly.msgpack_dumps(pack_folder(pipe.kb.path, pipe.kb.files())),
         "added": lambda: _added(pipe),
         "models": models,
     }
+    return util.to_bytes(writers, exclude)
 
 
-def bytes_readers(
-    pipe: "GemelLinker", exclude: tuple[str, ...]
-) -> tuple[dict[str, Callable[[bytes], Any]], Callable[[], None]]:
-    """What `from_bytes` calls for each part that is not excluded, and then in any case, to load what was read."""
-    unpacked = tempfile.TemporaryDirectory(prefix="gemel_linker-")
-    _UNPACKED.append(unpacked)
-    folder = Path(unpacked.name)
-    saved = _Saved(pipe)
+def from_bytes(pipe: "GemelLinker", data: bytes, exclude: tuple[str, ...]) -> None:
+    """Load what `to_bytes` gave. Raises ValueError, and leaves the pipe as it was but for its vocab.
+
+    Knowledge base and bundled models are unpacked into a temporary folder, which goes when nothing uses it any more.
+    """
+    saved, unpacked = Saved(pipe), UnpackedFolder()
 
     def unpack(data: bytes, part: str) -> Path:
-        return _parsed(pipe, part, lambda: unpack_folder(srsly.msgpack_loads(data), folder / part))
+        return parsed(pipe, part, lambda: unpack_folder(srsly.msgpack_loads(data), unpacked.path / part))
 
     readers: dict[str, Callable[[bytes], Any]] = {
         "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),
-        "cfg": lambda data: saved.read_state(lambda: srsly.json_loads(data.decode("utf8"))),
+        "cfg": lambda data: saved.read_state(data),
         "model": lambda data: saved.read_model(data),
         "demonstrations": lambda data: saved.read_store(data),
         "kb": lambda data: saved.read_kb(unpack(data, "kb")),
         "added": lambda data: saved.read_added(data),
         "models": lambda data: saved.read_models(unpack(data, "models")),
     }
-    return readers, saved.load
+    try:
+        util.from_dict(_parts_in(pipe, data, {*readers} - {"vocab"}), readers, exclude)
+        saved.load()
+    except BaseException:
+        unpacked.remove()
+        raise
 
 
-class _Saved:
-    """What has been read of a saved pipe. The pipe itself changes in `load` alone, and there wholly or not at all."""
-
-    def __init__(self, pipe: "GemelLinker") -> None:
-        self.pipe = pipe
-        self.temperature = pipe.settings.temperature
-        self.folders = dict(pipe.folders)
-        self.store = pipe.store
-        self.weights: bytes | None = None
-        self.kb: KnowledgeBase | None = None
-        self.added: list[Entity] | None = None
-
-    def read_state(self, read: Callable[[], Any]) -> None:
-        """Take the calibration, and where what was not saved was found. Raises ValueError."""
-        pipe = self.pipe
-        state = _parsed(pipe, "cfg", lambda: dict(read()))
-        if state.get("format") != FORMAT:
-            raise ValueError(
-                f"{pipe.name}: saved in format {state.get('format')!r}, this version of spacy-gemel reads {FORMAT}."
-            )
-        names = {part: frozen.name for part, frozen in pipe.frozen_models.items()}
-        if pipe.image_features is not None:
-            names["image_features"] = pipe.image_features
-        self.temperature, self.folders = _parsed(
-            pipe,
-            "cfg",
-            lambda: (
-                float(state["temperature"]),
-                {
-                    part: Path(place["folder"])
-                    for part, place in state["found"].items()
-                    if names.get(part) == place["name"] and Path(place["folder"]).is_dir()
-                },
-            ),
-        )
-
-    def read_model(self, data: bytes) -> None:
-        """Take the mapper's weights. Raises ValueError for what is none."""
-        _parsed(self.pipe, "model", lambda: self.pipe.model.copy().from_bytes(data))
-        self.weights = data
-
-    def read_store(self, data: bytes) -> None:
-        """Take the demonstrations. Raises ValueError for what is none."""
-        self.store = _parsed(
-            self.pipe, "demonstrations", lambda: DemonstrationStore.from_plain(srsly.msgpack_loads(data))
-        )
-
-    def read_kb(self, folder: Path) -> None:
-        """Take the knowledge base. Raises KBError."""
-        self.kb = KnowledgeBase.open(folder)
-
-    def read_added(self, data: bytes) -> None:
-        """Take the entities that were added to the knowledge base. Raises ValueError for what is none."""
-        self.added = _parsed(
-            self.pipe,
-            "added",
-            lambda: [
-                Entity(kb_id, name, count, tuple(aliases), about)
-                for kb_id, name, count, aliases, about in srsly.msgpack_loads(data)
-            ],
-        )
-
-    def read_models(self, folder: Path) -> None:
-        """Take the frozen models that are bundled in a folder."""
-        for part, frozen in self.pipe.frozen_models.items():
-            if frozen.is_bundled(folder / part):
-                self.folders[part] = folder / part
-
-    def load(self) -> None:
-        """Make all of it the pipe's own, with the frozen models. Raises ValueError, and leaves the pipe as it was."""
-        pipe = self.pipe
-        kb = pipe.kb if self.kb is None else self.kb  # raises where there is none at all
-        added = self.added
-        if added is None:
-            added = [*pipe.kb.added.entities] if pipe.has_kb else []
-        before = pipe.settings.temperature, pipe.folders, pipe.store
-        pipe.settings.temperature, pipe.folders, pipe.store = self.temperature, self.folders, self.store
-        try:
-            pipe.load_parts(kb.without_added(), added)
-        except BaseException:
-            pipe.settings.temperature, pipe.folders, pipe.store = before
-            raise
-        if self.weights is not None:
-            pipe.model.from_bytes(self.weights)
+def _parts_in(pipe: "GemelLinker", data: bytes, known: set[str]) -> dict[str, bytes]:
+    """What is packed in some bytes. Raises ValueError where they are no saved pipe."""
+    told = f"{pipe.name}: these bytes are not what to_bytes of a linker gave, or are damaged"
+    try:
+        parts = srsly.msgpack_loads(data)
+    except Exception as error:  # msgpack has many
+        raise ValueError(f"{told} ({error}).") from error
+    if not isinstance(parts, dict) or not known & {*parts}:
+        what = f"has {', '.join(map(str, parts))}" if isinstance(parts, dict) else f"is {type(parts).__name__}"
+        raise ValueError(f"{told}: what is packed in them {what}, and none of {', '.join(sorted(known))}.")
+    return parts
 
 
-def _state(pipe: "GemelLinker") -> dict[str, Any]:
-    """What the config does not say: the calibration, and where what is not saved was found."""
+def _check_kb(pipe: "GemelLinker", exclude: tuple[str, ...]) -> None:
+    """Before anything is written: what is saved is what lies in the folder, which need not be what is open."""
+    if "kb" not in exclude:
+        pipe.kb.check_in_place()
+
+
+def _state(pipe: "GemelLinker") -> bytes:
+    """What the config does not say: settings that were changed, the calibration, where what is not saved was found."""
     found = {}
     for part, frozen in pipe.frozen_models.items():
         source = frozen.source(pipe.folders.get(part))
@@ -204,24 +139,21 @@ def _state(pipe: "GemelLinker") -> dict[str, Any]:
     # what is bundled is to be shipped: no folder of this machine goes with it
     if not pipe.bundle_models and pipe.image_features is not None and pipe.feature_folder is not None:
         found["image_features"] = {"name": pipe.image_features, "folder": str(pipe.feature_folder.resolve())}
-    return {"format": FORMAT, "temperature": pipe.settings.temperature, "found": found}
+    now, config = ({name: getattr(of, name) for name in names()} for of in (pipe.settings, pipe.config_settings))
+    state = {
+        "format": FORMAT,
+        "temperature": pipe.settings.temperature,
+        "found": found,
+        "settings": now,
+        "config": {name: value for name, value in config.items() if value != now[name]},
+    }
+    # not by srsly, whose JSON does not give back every number as it was
+    return json.dumps(state, indent=2, ensure_ascii=False).encode("utf8")
 
 
 def _added(pipe: "GemelLinker") -> bytes:
     rows = [[*astuple(entity)] for entity in pipe.kb.added.entities]
     return bytes(srsly.msgpack_dumps(rows))
-
-
-def _parsed(pipe: "GemelLinker", part: str, read: Callable[[], Part]) -> Part:
-    """What `read` gives. Raises ValueError, naming the part, for what cannot be read."""
-    try:
-        return read()
-    except OSError:
-        raise  # names the file
-    except Exception as error:  # msgpack, JSON, thinc and NumPy have one each for bytes that are not theirs
-        raise ValueError(
-            f"{pipe.name}: {part!r} of the saved pipe cannot be read ({error}): it is damaged. Copy the pipeline again."
-        ) from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -16,18 +16,18 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.language.causal_lm import CausalLM
 from spacy_gemel.language.embedding import PromptEmbedder
 from spacy_gemel.language.memory import TokenBudget
-from spacy_gemel.mention_vectors import say_changed
 from spacy_gemel.prior.stage import PriorStage
-from spacy_gemel.prompt.assemble import Prompt, PromptBuilder, PromptTooLong, gather_features
+from spacy_gemel.prompt.assemble import Prompt, gather_features
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
-from spacy_gemel.prompt.retrievers import Query, Retriever, Vectors
+from spacy_gemel.prompt.retrievers import Retriever
+from spacy_gemel.prompting import Prompting
 from spacy_gemel.search.beam import search_after
 from spacy_gemel.search.finished import Hypothesis
 from spacy_gemel.search.names import AllowedNames, AnyName, JointNames, TrieNames
 from spacy_gemel.settings import Settings
 
 
-class Stages:
+class Stages(Prompting):
     """The loaded parts of a linker, and the ways through them."""
 
     def __init__(
@@ -40,38 +40,32 @@ class Stages:
         settings: Settings,
         nil: str,
     ) -> None:
+        self._prior: PriorStage | None = None
+        super().__init__(kb, language_model, store, retriever, settings, nil, mapper.attrs["prefix_length"])
         self.mapper = mapper
-        self.kb = kb
-        self.language_model = language_model
-        self.store = store
-        self.retriever = retriever
-        self.settings = settings
-        self.nil = nil
-        self.end_id = language_model.tokenizer.end_id(settings.name_end)
-        self.prefix_length: int = mapper.attrs["prefix_length"]
-        retriever.index([demonstration.mention for demonstration in store], store.vectors)
+        self._end_ids: dict[str, int] = {}
+        self.end_id  # noqa: B018 (raises where there is none)
         self.embedder = PromptEmbedder(language_model)
         # One each: a gradient takes several times the memory of a search.
         self._budget, self._training_budget = TokenBudget(), TokenBudget()
-        self.builder = PromptBuilder(
-            language_model.tokenizer,
-            store,
-            prefix_length=self.prefix_length,
-            max_tokens=self._prompt_limit(),
-            bos=language_model.bos,
-        )
-        self._same: dict[tuple[str, str], set[int]] = {}
-        for place, shown in enumerate(store):
-            self._same.setdefault((shown.mention, shown.text), set()).add(place)
-        self._said_dropped = False
-        self._said_changed = False
-        self._prior: PriorStage | None = None
 
     def use_kb(self, kb: KnowledgeBase) -> None:
         """Link to another knowledge base of the same tokenizer."""
         self.kb = kb
-        self.builder.max_tokens = self._prompt_limit()
         self._prior = None
+
+    def use_store(self, store: DemonstrationStore) -> None:
+        """See Prompting: what mentions usually mean may be something else then."""
+        super().use_store(store)
+        self._prior = None
+
+    @property
+    def end_id(self) -> int:
+        """The token that ends a name. Raises ValueError where the tokenizer has no such one."""
+        name_end = self.settings.name_end
+        if name_end not in self._end_ids:
+            self._end_ids[name_end] = self.language_model.tokenizer.end_id(name_end)
+        return self._end_ids[name_end]
 
     @property
     def prior(self) -> PriorStage:
@@ -79,60 +73,6 @@ class Stages:
         if self._prior is None:
             self._prior = PriorStage(self.store, self.kb, self.language_model.tokenizer)
         return self._prior
-
-    def _prompt_limit(self) -> int:
-        """Tokens of the longest prompt that leaves room for a name and its end."""
-        longest = max(self.settings.max_name_tokens, self.kb.meta.max_name_tokens)
-        return self.language_model.max_length - longest - 1
-
-    def prompts(self, mentions: Sequence[Mention], *, training: bool = False) -> list[Prompt | None]:
-        """A prompt for each mention; None, with a warning, for a text that is too long for the language model.
-
-        training: an item never sees itself, that is no demonstration of the same mention in the same text.
-        """
-        prompts: list[Prompt | None] = []
-        queries = [Query(mention.mention, mention.text, mention.vector) for mention in mentions]
-        self.retriever.prepare(queries, self.settings.n_demonstrations)
-        if training and not self._said_changed:
-            self._said_changed = say_changed(mentions, self.store.vectors, self._same)
-        for mention in mentions:
-            ranked = self.demonstrations(mention.mention, mention.text, vector=mention.vector, training=training)
-            try:
-                prompt = self.builder.build(
-                    mention.text, mention.mention, mention.features, ranked, use_image=self.settings.use_image
-                )
-            except PromptTooLong as error:
-                warnings.warn(
-                    f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is "
-                    f"{'skipped' if training else f'linked to {self.nil!r}'}: {error}. "
-                    'Set context = "window" or "sentence", or split the document.',
-                    stacklevel=2,
-                )
-                prompts.append(None)
-                continue
-            if prompt.dropped and not self._said_dropped:
-                self._said_dropped = True
-                warnings.warn(
-                    f"gemel_linker: prompts are longer than the {self.builder.max_tokens} tokens that the language "
-                    "model takes: their least similar demonstrations are dropped (said once; first for "
-                    f"{mention.mention!r}: {prompt.dropped} of {len(ranked)}).",
-                    stacklevel=2,
-                )
-            prompts.append(prompt)
-        return prompts
-
-    def demonstrations(
-        self, mention: str, text: str, *, vector: Vectors | None = None, training: bool = False
-    ) -> list[int]:
-        """The places in the store of what a mention is shown, most similar first."""
-        wanted = self.settings.n_demonstrations
-        if training and self.settings.n_training_demonstrations is not None:
-            wanted = min(wanted, self.settings.n_training_demonstrations)
-        itself = self._same.get((mention, text), set()) if training else set()
-        if wanted < 1:
-            return []
-        ranked = self.retriever.rank(Query(mention, text, vector), wanted + len(itself))
-        return [place for place in ranked if place not in itself][:wanted]
 
     def link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
         """The candidates of each mention, best first.

@@ -18,7 +18,6 @@ from spacy_gemel.golds import linkable_row
 from spacy_gemel.mention_vectors import Vector, VectorReader
 from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 from spacy_gemel.settings import Settings
-from spacy_gemel.user_data import IMAGE_KEYS
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -29,18 +28,6 @@ logger = logging.getLogger("spacy_gemel")
 _DOCS_AT_ONCE = 64
 
 
-def gold_docs(examples: Sequence[Example]) -> list[Doc]:
-    """The examples' reference docs, with the image of the predicted doc where the reference has none."""
-    docs = []
-    for example in examples:
-        reference, predicted = example.reference, example.predicted
-        for key in IMAGE_KEYS:
-            if key not in reference.user_data and predicted.user_data.get(key) is not None:
-                reference.user_data[key] = predicted.user_data[key]
-        docs.append(reference)
-    return docs
-
-
 def gold_rows(
     docs: Sequence[Doc],
     kb: "KnowledgeBase",
@@ -49,8 +36,8 @@ def gold_rows(
     name: str,
     *,
     what: str = "the training data",
-) -> dict[tuple[int, int], int]:
-    """The usable gold mentions as {(doc, first token): row in the knowledge base}.
+) -> tuple[dict[tuple[int, int], int], Counter[str]]:
+    """The usable gold mentions as {(doc, first token): row in the knowledge base}, and how often others are gold.
 
     what: what messages call the docs.
     Warns of golds that are not in the knowledge base. Raises ValueError if there is none, or none is left.
@@ -92,7 +79,7 @@ def gold_rows(
             f"such id, or no usable name for it ({', '.join(list(missing)[:3])}{' ...' if len(missing) > 3 else ''}).",
             stacklevel=2,
         )
-    return rows
+    return rows, missing
 
 
 def collect_demonstrations(
@@ -102,10 +89,12 @@ def collect_demonstrations(
     reader: "FeatureReader",
     settings: Settings,
     vectors: Mapping[tuple[int, int], Vector] | None = None,
+    predicted: Sequence[Doc] | None = None,
 ) -> DemonstrationStore:
     """Every usable gold mention as a demonstration, with the text around it and the features of its image.
 
     golds: what `gold_rows` found. vectors: of those of the golds that have one; None where they are not wanted.
+    predicted: for each doc one whose image serves where it has none itself.
     Raises ValueError where the context is to be sentences and there are none.
     """
     demonstrations: list[Demonstration] = []
@@ -114,7 +103,9 @@ def collect_demonstrations(
     chunks = range(0, len(docs), _DOCS_AT_ONCE)
     for start in tqdm(chunks, desc="Encoding the training images", unit="batch", leave=False):
         chunk = docs[start : start + _DOCS_AT_ONCE]
-        for place, (doc, row_features) in enumerate(zip(chunk, read_features(chunk, reader), strict=True), start):
+        others = predicted[start : start + _DOCS_AT_ONCE] if predicted else None
+        encoded = read_features(chunk, reader, others)
+        for place, (doc, row_features) in enumerate(zip(chunk, encoded, strict=True), start):
             image = NO_IMAGE
             for ent in doc.ents:
                 row = golds.get((place, ent.start))
@@ -148,25 +139,29 @@ def usable_mentions(
     reader: "FeatureReader | None",
     settings: Settings,
     vectors: VectorReader | None = None,
-) -> tuple[list[Mention], list[int]]:
-    """The gold mentions of some examples whose entity is in the knowledge base, and its row there.
+) -> tuple[list[Mention], list[int], list[str]]:
+    """The gold mentions of some examples whose entity is in the knowledge base, its row there, and the other golds.
 
-    Those of labels_discard are left out, and without use_gold_ents those that the predicted doc does not have.
+    Those of labels_discard are left out, and without use_gold_ents those that the predicted doc does not have. Where a
+    gold doc has no image or no sentences, those of the predicted doc serve.
     vectors: reads them from the predicted docs; None where they are not wanted.
     Raises ValueError where the context is to be sentences and there are none.
     """
     entities: list[list[Span]] = []
     rows: list[int] = []
-    for doc, example in zip(gold_docs(examples), examples, strict=True):
+    missing: list[str] = []
+    for example in examples:
         known = {(ent.start_char, ent.end_char) for ent in example.predicted.ents}
         usable = []
-        for ent in doc.ents:
+        for ent in example.reference.ents:
             if ent.kb_id_ in ("", nil) or ent.label_ in settings.labels_discard:
                 continue
             if not settings.use_gold_ents and (ent.start_char, ent.end_char) not in known:
                 continue
             row = linkable_row(kb, ent.kb_id_)
-            if row is not None:
+            if row is None:
+                missing.append(ent.kb_id_)
+            else:
                 usable.append(ent)
                 rows.append(row)
         entities.append(usable)
@@ -179,4 +174,15 @@ def usable_mentions(
                 for example, ents in zip(examples, entities, strict=True)
             ]
         )
-    return gather_mentions(entities, reader, settings, predicted, found), rows
+    return gather_mentions(entities, reader, settings, predicted, found), rows, missing
+
+
+def say_missing(golds: Sequence[str], others: int, name: str) -> None:
+    """Warn of gold entities that nothing can be learned from. others: how many there are beside them."""
+    some = [*dict.fromkeys(golds)]
+    warnings.warn(
+        f"{name}: {len(golds)} of {len(golds) + others} gold entities of these examples are not learned: the knowledge "
+        f"base has no such id, or no usable name for it ({', '.join(some[:3])}{' ...' if len(some) > 3 else ''}). Said "
+        "once.",
+        stacklevel=3,
+    )

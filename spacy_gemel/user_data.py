@@ -1,6 +1,6 @@
 """Where a doc's image stands in its user_data, and what a linker that could not read it leaves there."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -19,3 +19,9 @@ def has_image(doc: "Doc") -> bool:
 def has_unreadable_image(doc: "Doc") -> bool:
     """Whether a linker that wanted the doc's image could not use it, and so linked its mentions from the text alone."""
     return bool(doc.user_data.get(UNREADABLE_KEY))
+
+
+def image_in(doc: "Doc", other: "Doc | None" = None) -> dict[str, Any]:
+    """A doc's image and features by their keys; those of another doc for a key that it does not have at all."""
+    found = {} if other is None else {key: other.user_data.get(key) for key in IMAGE_KEYS}
+    return found | {key: doc.user_data[key] for key in IMAGE_KEYS if key in doc.user_data}

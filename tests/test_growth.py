@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import spacy
 from spacy.language import Language
 from spacy.tokens import Doc
+from spacy.training import Example
 
 from spacy_gemel.component import GemelLinker
 from spacy_gemel.golds import gold_row
+from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
-from tests.pipeline import make_doc, make_kb, make_pipeline, picture
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from tests.calls import Calls
+from tests.pipeline import examples, make_doc, make_kb, make_pipeline, picture
 from tests.sending import Sent
 
 NEW = "Mercury (god)"
@@ -108,6 +114,54 @@ def test_what_cannot_be_added_is_said_and_changes_nothing(
     assert len(linker(nlp).kb) == size
 
 
+def test_many_entities_at_once(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = linker(nlp)
+    before = candidates(nlp)
+    pipe.add_entity("first", "Mercury (boat)")
+    tokenised = Calls(monkeypatch, pipe.stages.language_model.tokenizer, "encode")
+    new = (Entity("mercury-god", NEW, np.int64(5), ("Mercurius",), "A god."), Entity("late", "Mercury (train)"))  # type: ignore[arg-type]
+    pipe.add_entities(entity for entity in new)
+    pipe.add_entities([])
+    assert tokenised.seen == [[NEW, "Mercury (train)"]]  # those that were there are not tokenised again
+    assert set(candidates(nlp)) == {*before, "first", "mercury-god", "late"}
+    row = pipe.kb.row("mercury-god")
+    assert row is not None
+    assert pipe.kb.entity(row) == Entity("mercury-god", NEW, 5, ("Mercurius",), "A god.")
+    alone = KnowledgeBase.open(pipe.kb.path).with_added(pipe.kb.added.entities, pipe.stages.language_model.tokenizer)
+    for edge in range(alone.added.trie.n_edges):  # type: ignore[union-attr]
+        ours, others = (kb.added.trie.tokens[edge] for kb in (pipe.kb, alone))  # type: ignore[union-attr]
+        assert ours == others
+    assert pipe.kb.added.trie.all_rows().tolist() == alone.added.trie.all_rows().tolist()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (Entity("Mercury", "Another"), "'Mercury' cannot be added: the knowledge base has an entity of"),
+        (Entity("good", "Twice"), "'good' cannot be added"),
+        (Entity("x", "long " * 100), "tokens, the limit is"),
+        (Entity("x", "X", count=4.5), '"count" of'),  # type: ignore[arg-type]
+        ({"id": "x", "name": "X"}, "entities are added as Entity of .*not as dict"),
+    ],
+)
+def test_one_that_cannot_be_added_keeps_out_all(nlp: Language, wrong: Any, message: str) -> None:
+    pipe = linker(nlp)
+    kb = pipe.kb
+    with pytest.raises(ValueError, match=message):
+        pipe.add_entities([Entity("good", "Mercury (boat)"), wrong])
+    assert pipe.kb is kb
+    assert "good" not in candidates(nlp)
+
+
+def test_a_count_of_numpy(nlp: Language) -> None:
+    pipe = linker(nlp)
+    pipe.add_entity("x", "Mercury (boat)", count=np.int64(4))  # type: ignore[arg-type]
+    row = pipe.kb.row("x")
+    assert row is not None
+    assert pipe.kb.count(row) == 4
+    pipe.to_bytes()
+
+
 def test_an_id_cannot_be_added_twice(nlp: Language) -> None:
     linker(nlp).add_entity("x", "Mercury (god)")
     with pytest.raises(KBError, match="'x' cannot be added"):
@@ -188,6 +242,99 @@ def test_what_is_shown_already_is_not_shown_twice(nlp: Language) -> None:
     before = list(linker(nlp).store)
     assert linker(nlp).add_demonstrations([doc]) == 0
     assert list(linker(nlp).store) == before
+
+
+def quirin(nlp: Language, seed: int | None, kb_id: str = "Mercury_(planet)") -> Doc:
+    """The same caption every time, with one of several pictures or none."""
+    image = None if seed is None else picture("Mercury (planet)", seed)
+    return make_doc(nlp, "A statue of Quirin.", "Quirin", kb_id, image)
+
+
+def images_of(pipe: GemelLinker, docs: int) -> list[int]:
+    """Which row of features each of the last demonstrations has, counted from what training left, -1 for none."""
+    first = len(pipe.store) - docs
+    return [max(shown.image - 18, -1) for shown in list(pipe.store)[first:]]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one call", "in a call each"])
+@pytest.mark.parametrize(
+    ("seeds", "pictures"),
+    [
+        ([1, 2], [0, 1]),  # one caption of two pictures
+        ([1, 1, 1], [0]),
+        ([None, None], [-1]),
+        ([None, 1], [0]),  # the picture comes later
+        ([1, None], [0]),  # and is never lost
+        ([None, 1, 2, None, 1], [0, 1]),
+    ],
+)
+def test_a_demonstration_is_its_words_and_its_picture(
+    nlp: Language, seeds: list[int | None], pictures: list[int], together: bool
+) -> None:
+    pipe = linker(nlp)
+    before = list(pipe.store)
+    docs = [quirin(nlp, seed) for seed in seeds]
+    calls = [docs] if together else [[doc] for doc in docs]
+    added = [pipe.add_demonstrations(call) for call in calls]
+    assert list(pipe.store)[: len(before)] == before
+    assert images_of(pipe, len(pictures)) == pictures
+    assert len(pipe.store) == len(before) + len(pictures)
+    assert len(pipe.store.features) == 18 + sum(place >= 0 for place in pictures)
+    if together:
+        assert added == [len(pictures)]
+    for seed, place in zip([seed for seed in dict.fromkeys(seeds) if seed is not None], pictures, strict=False):
+        own = pipe._reader.read([picture("Mercury (planet)", seed)])[0]
+        assert pipe.store.features[18 + place] == pytest.approx(own, abs=1e-5)
+
+
+def test_the_picture_of_a_training_example_comes_later(models: Path, kb: Path) -> None:
+    nlp = make_pipeline(models, kb)
+    nlp.initialize(lambda: [Example(quirin(nlp, None), quirin(nlp, None)), *examples(nlp)])
+    pipe = linker(nlp)
+    size = len(pipe.store)
+    assert pipe.add_demonstrations([quirin(nlp, 1), quirin(nlp, None, "Mercury")]) == 2  # and another entity is another
+    assert len(pipe.store) == size + 1
+    assert pipe.store.features[pipe.store[0].image] == pytest.approx(
+        pipe._reader.read([picture("Mercury (planet)", 1)])[0], abs=1e-5
+    )
+    doc = make_doc(nlp, "A statue of Quirin.", "Quirin")
+    pipe.settings.n_demonstrations = 1
+    [shown] = pipe.demonstrations_for(doc, doc.ents[0])
+    assert shown == pipe.store[0]
+    with_picture = nlp(doc.copy()).ents[0]._.gemel_candidates
+    pipe.settings.use_image = False
+    assert nlp(doc.copy()).ents[0]._.gemel_candidates != with_picture  # it is in the prompt
+
+
+def test_what_is_known_is_neither_embedded_nor_tokenised_again(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = linker(nlp)
+    pipe.settings.n_demonstrations = 2
+    here = make_doc(nlp, "Here stands Mercury.", "Mercury")
+    nlp(here)
+    embedded = Calls(monkeypatch, pipe.retriever._embed.model, "encode")
+    tokenised = Calls(monkeypatch, pipe.stages.language_model.tokenizer, "encode")
+    docs = [
+        quirin(nlp, 1),
+        make_doc(nlp, "Old Quirin sleeps.", "Quirin", "Mercury"),
+        make_doc(nlp, "The god Mercury sleeps.", "Mercury", "Mercury"),
+    ]
+    assert pipe.add_demonstrations(docs) == 3
+    assert embedded.seen == [["Quirin"]]
+    assert pipe.add_demonstrations([quirin(nlp, 2)]) == 1
+    assert embedded.seen == [["Quirin"]]
+    nlp(make_doc(nlp, "Here stands Mercury.", "Mercury"))
+    assert embedded.seen == [["Quirin"], ["Mercury"]]  # the query: its ranks are others now
+    assert [text for texts in tokenised.seen for text in texts if not text.endswith("[Answer]")] == []
+    again = spacy.blank("en", config=nlp.config).from_bytes(nlp.to_bytes())
+    doc = make_doc(nlp, "A statue of Quirin.", "Quirin")
+    pipe.settings.n_demonstrations = linker(again).settings.n_demonstrations = 10
+    assert linker(again).demonstrations_for(doc, doc.ents[0]) == pipe.demonstrations_for(doc, doc.ents[0])
+
+
+@pytest.mark.parametrize("what", [lambda doc: doc, lambda doc: [doc[0]], lambda doc: [doc, "A text."]])
+def test_what_is_no_list_of_docs(nlp: Language, what: Callable[[Doc], Any]) -> None:
+    with pytest.raises(ValueError, match="add_demonstrations takes a list of docs"):
+        linker(nlp).add_demonstrations(what(quirin(nlp, None)))
 
 
 @pytest.mark.parametrize("docs", [[], [spacy.blank("en")("Nothing here.")]], ids=["no doc", "no entity"])

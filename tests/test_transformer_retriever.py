@@ -440,6 +440,24 @@ def test_added_demonstrations_bring_their_vectors(nlp: Language, kind: str, tmp_
     assert np.array_equal(again, pipe.store.vectors)
 
 
+def test_a_picture_that_comes_later_keeps_the_vector(made: Make) -> None:
+    nlp = made()
+    pipe, transformer = linker(nlp), nlp.get_pipe("transformer")
+    size = len(pipe.store)
+    docs = [
+        transformer(make_doc(nlp, text, "Java", "Java", image))  # type: ignore[operator]
+        for text in ("A new text about Java.", "Another text about Java.")
+        for image in (None, picture("Java"))
+    ]
+    assert [pipe.add_demonstrations([doc]) for doc in docs] == [1, 1, 1, 1]
+    assert len(pipe.store) == size + 2
+    assert pipe.store.vectors is not None
+    for place, doc in ((size, docs[1]), (size + 1, docs[3])):
+        assert pipe.store[place].text == doc.text
+        assert pipe.store[place].image != -1
+        np.testing.assert_allclose(pipe.store.vectors[place], vector_of(nlp, doc.text, "Java"), atol=1e-4)
+
+
 def test_damaged_vectors_are_named(made: Make, tmp_path: Path) -> None:
     nlp = made()
     nlp.to_disk(tmp_path)

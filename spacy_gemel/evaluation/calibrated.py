@@ -62,6 +62,7 @@ def save_changed(nlp: "Language", changes: dict[str, Any], target: Path) -> None
     pipe: Any = nlp.get_pipe(name)
     for setting, value in changes.items():
         setattr(pipe.settings, setting, value)
+        setattr(pipe.config_settings, setting, value)
         nlp.get_pipe_config(name)[setting] = value
     source = cast(Path, nlp.path)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.imports.importer import import_kb
 from spacy_gemel.imports.options import ImportOptions
+from spacy_gemel.imports.report import ImportReport
+from spacy_gemel.imports.source_note import SourceNote
 from spacy_gemel.imports.spacy_kb import source_files
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.kb.meta import META_FILE, sha256_of
+from spacy_gemel.kb.meta import KBMeta, sha256_of
 from spacy_gemel.kb.rows import REASONS
-from spacy_gemel.paths import resolve, write_whole
+from spacy_gemel.paths import resolve
 
 if TYPE_CHECKING:
     from spacy_gemel.language.tokenizer import NameTokenizer
@@ -81,7 +83,7 @@ def open_lookup_kb(source: LookupSource, folder: str | Path, *, progress: bool =
 
     Changes of the source are told by the content of its files, of the file of names, and by the tokenizer; what was
     built from is noted in `FOLDER.source.json`. The folder is written whole or not at all, and an interrupted build
-    goes on. What is left out, and how many entities share a name, is warned of when it is built.
+    goes on. What is not as the source has it, and how many entities share a name, is warned of when it is built.
     progress: show bars on stderr.
 
     Raises ValueError (KBError) where the source, the names or the tokenizer are not what they should be, where the
@@ -90,40 +92,46 @@ def open_lookup_kb(source: LookupSource, folder: str | Path, *, progress: bool =
     target = resolve(folder)
     tokenizer = source.load_tokenizer()
     made_from = source.fingerprint(tokenizer)
-    note = target.with_name(f"{target.name}.source.json")
-    kb = _kept(target, note, made_from)
+    note = SourceNote(target)
+    kb = _kept(note, made_from)
     if kb is not None:
         return kb
-    if (target / META_FILE).exists() and not note.exists():
-        raise KBError(
-            f"{_ME}: {target} holds a knowledge base that was not built from an InMemoryLookupKB, and would be "
-            "replaced: give another folder (to link to that one: spacy_gemel.KBFromDisk.v1)"
-        )
+    note.check()
+
+    def announce(built: KBMeta, report: ImportReport) -> None:
+        note.announce(made_from, built, report.to_dict())
+
     try:
-        _write_note(note, {"made_from": made_from, "kb": None})  # the folder is ours, also after an interrupt
-        report = _build(source, target, tokenizer, progress)
+        report = _build(source, target, tokenizer, progress, announce)
+        kb = KnowledgeBase.open(target)
+        note.write(made_from, kb.meta, report)
     except OSError as error:
         raise KBError(f"{_ME}: {target} cannot be built: {error}") from error
-    kb = KnowledgeBase.open(target)
-    _write_note(note, {"made_from": made_from, "kb": kb.meta.sha256, "import": report})
     _warn(kb, report, source)
     return kb
 
 
-def _kept(target: Path, note: Path, made_from: dict[str, Any]) -> KnowledgeBase | None:
+def _kept(note: SourceNote, made_from: dict[str, Any]) -> KnowledgeBase | None:
     """The knowledge base that is there, if it is the one that would be built."""
+    state = note.read()
     try:
-        state = json.loads(note.read_text(encoding="utf8"))
-        kb = KnowledgeBase.open(target)
+        kb = KnowledgeBase.open(note.folder)
     except (OSError, ValueError):
         return None
-    if not isinstance(state, dict) or state.get("made_from") != made_from or state.get("kb") != kb.meta.sha256:
-        return None
-    return kb
+    return kb if state.get("made_from") == made_from and state.get("kb") == kb.meta.sha256 else None
 
 
-def _build(source: LookupSource, target: Path, tokenizer: NameTokenizer, progress: bool) -> dict[str, Any]:
-    """Import and build; what was imported and left out, as plain data. Raises ValueError, OSError."""
+def _build(
+    source: LookupSource,
+    target: Path,
+    tokenizer: NameTokenizer,
+    progress: bool,
+    announce: Callable[[KBMeta, ImportReport], None],
+) -> dict[str, Any]:
+    """Import and build; what was imported and left out, as plain data. Raises ValueError, OSError.
+
+    announce: hears of the new knowledge base just before it is put into its folder.
+    """
     from spacy_gemel.kb.builder import build_kb
 
     names = source.names_file()
@@ -133,19 +141,28 @@ def _build(source: LookupSource, target: Path, tokenizer: NameTokenizer, progres
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.import-") as work:
         entities = Path(work) / "entities.jsonl"
         report = import_kb("spacy", [source.resolved()], entities, options, progress=progress)
-        built = build_kb(entities, target, tokenizer, max_name_tokens=source.max_name_tokens, progress=progress)
+        built = build_kb(
+            entities,
+            target,
+            tokenizer,
+            max_name_tokens=source.max_name_tokens,
+            progress=progress,
+            before_replacing=lambda meta: announce(meta, report),
+        )
     for line in (*report.summary().splitlines(), *built.lines()):
         logger.info("%s: %s", _ME, line)
     return report.to_dict()
 
 
 def _warn(kb: KnowledgeBase, report: dict[str, Any], source: LookupSource) -> None:
-    """Say once what was left out, and that entities of one name cannot be told apart."""
+    """Say once what is not as the source has it, and that entities of one name cannot be told apart."""
     lost = {reason: dropped["count"] for reason, dropped in report["dropped"].items()}
     lost.update({REASONS[reason]: skipped.count for reason, skipped in kb.meta.skipped.items()})
     if lost:
         what = ", ".join(f"{count} {reason}" for reason, count in lost.items())
-        warnings.warn(f"{_ME}: left out of {source.path}: {what}", stacklevel=3)
+        warnings.warn(
+            f"{_ME}: not all of {source.path} is in the knowledge base as it stands there: {what}", stacklevel=3
+        )
     sharing = kb.meta.names - kb.meta.distinct_names
     if sharing:
         warnings.warn(
@@ -154,8 +171,3 @@ def _warn(kb: KnowledgeBase, report: dict[str, Any], source: LookupSource) -> No
             "frequent is taken. Give names = a CSV file with id and name, one name for each entity.",
             stacklevel=3,
         )
-
-
-def _write_note(note: Path, state: dict[str, Any]) -> None:
-    with write_whole(note) as partial:
-        partial.write_text(json.dumps(state, indent=2, ensure_ascii=False) + "\n", encoding="utf8")

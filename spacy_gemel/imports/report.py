@@ -13,7 +13,7 @@ EXAMPLES = 5
 
 @dataclass(slots=True)
 class ImportReport:
-    """Counts of what was read and kept, what was left out by reason, and notes on the whole.
+    """Counts of what was read and kept, what was left out or not taken as it stands by reason, notes on the whole.
 
     examples: the first places of each reason, as "file:line: content". disk_mb: the most disk that the temporary tables
     took, in MB of a million bytes.
@@ -58,7 +58,7 @@ class ImportReport:
         """Some lines for a person."""
         lines = ["read: " + _listed(self.read), "kept: " + _listed(self.kept)]
         if self.dropped:
-            lines.append("left out:")
+            lines.append("left out, or not taken as it stands:")
         for reason, number in sorted(self.dropped.items()):
             lines.append(f"  {number:,} x {reason}, such as {self.examples[reason][0]}")
         lines += self.notes

@@ -25,6 +25,7 @@ CONTENTS, STRINGS = "contents", "strings.json"
 _ENTRY = np.dtype([("hash", "<u8"), ("frequency", "<f4"), ("vector", "<i4")])
 _CANDIDATE = np.dtype([("entry", "<i8"), ("prior", "<f4")])
 _LONGEST_LINE = 2**24
+_NAMES_ADVICE = "a file of names begins with id,name (tabs between them where it is called .tsv)"
 _FRACTIONS = 10**9
 
 
@@ -212,7 +213,7 @@ def _names(given: str | None, work: Work) -> bool:
 
 def _named_in(path: Path, work: Work) -> Iterator[tuple[str, str]]:
     if ".jsonl" not in path.suffixes:
-        for _, entity in read_table([path], ImportOptions(), work):
+        for _, entity in read_table([path], ImportOptions(), work, advice=_NAMES_ADVICE):
             yield entity.kb_id.strip(), entity.name.strip()
         return
     with work.read(path) as archive:

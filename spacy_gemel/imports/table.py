@@ -13,6 +13,7 @@ from spacy_gemel.kb.entity import Entity
 
 FIELDS = ("id", "name", "description", "count", "aliases")
 _NEEDED = ("id", "name")
+_ADVICE = "name it with --column {field}=COLUMN, or the delimiter with --delimiter"
 _LONGEST_LINE = 2**20
 _LONGEST_ROW = 100
 """Lines that one row may have: a quotation mark that is not closed must not take the rest of the file with it."""
@@ -21,9 +22,12 @@ _TABS = frozenset({".tsv", ".tab"})
 _PACKED = frozenset({".gz", ".bz2", ".xz"})
 
 
-def read_table(sources: Sequence[Path], options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
+def read_table(
+    sources: Sequence[Path], options: ImportOptions, work: Work, *, advice: str = _ADVICE
+) -> Iterator[tuple[str, Entity]]:
     """The rows of some files, in their order. The header names the columns: id, name and as wanted description, count,
     aliases (between alias_separator); `column` says "field=column" where one is named otherwise.
+    advice: what to do about a header that lacks a column, with {field} for what it should hold.
 
     Raises ValueError where the header lacks a column that is needed or named, or a file is no UTF-8 at all.
     """
@@ -37,7 +41,7 @@ def read_table(sources: Sequence[Path], options: ImportOptions, work: Work) -> I
         with work.read(source) as archive:
             rows = iter(_Rows(archive, delimiter or delimiter_of(source), work))
             number, header = next(rows, (1, []))
-            places = _places(source, number, header, named)
+            places = _places(source, number, header, named, advice)
             for number, row in rows:
                 work.report.read["rows"] += 1
                 where = f"{source.name}:{number}"
@@ -66,7 +70,7 @@ def _named(columns: Sequence[str]) -> dict[str, str]:
     return named
 
 
-def _places(source: Path, line: int, header: Sequence[str], named: dict[str, str]) -> dict[str, int]:
+def _places(source: Path, line: int, header: Sequence[str], named: dict[str, str], advice: str) -> dict[str, int]:
     """The place of each field in a row."""
     titles = [title.strip() for title in header]
     places = {}
@@ -76,8 +80,8 @@ def _places(source: Path, line: int, header: Sequence[str], named: dict[str, str
             places[field] = titles.index(title)
         elif field in named or field in _NEEDED:
             raise ValueError(
-                f"{source}:{line}: no column {title!r} in the header, but {', '.join(titles) or 'nothing'}: name it "
-                f"with --column {field}=COLUMN, or the delimiter with --delimiter"
+                f"{source}:{line}: no column {title!r} in the header, but {', '.join(titles) or 'nothing'}: "
+                + advice.format(field=field)
             )
     return places
 

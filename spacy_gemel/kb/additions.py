@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.names import NameTokenizer, tokenise_names
 from spacy_gemel.kb.surfaces import surface_key
-from spacy_gemel.kb.trie import NameTrie
+from spacy_gemel.kb.trie import NameTrie, TokenArray
 from spacy_gemel.kb.trie_builder import build_trie
 
 
@@ -20,31 +21,36 @@ from spacy_gemel.kb.trie_builder import build_trie
 class Additions:
     """Some entities, whose rows go on after those of a knowledge base.
 
-    first: the row of the first. trie: of their names; None where there is none.
+    first: the row of the first. trie: of their names; None where there is none. tokens, lengths: of the names,
+        one after the other and (entities,), as TokenisedNames has them.
     """
 
     first: int
     entities: tuple[Entity, ...] = ()
     trie: NameTrie | None = None
+    tokens: TokenArray = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False, repr=False)
+    lengths: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False, repr=False)
 
-    @classmethod
-    def build(
-        cls, first: int, entities: Sequence[Entity], tokenizer: NameTokenizer, *, max_tokens: int, vocab_size: int
+    def with_more(
+        self, entities: Sequence[Entity], tokenizer: NameTokenizer, *, max_tokens: int, vocab_size: int
     ) -> Additions:
-        """Make the trie of some entities' names.
+        """These entities and some more, with a trie of all their names; only the new names are tokenised.
 
         max_tokens: the longest name, in tokens. vocab_size: of the knowledge base's trie.
         Raises KBError for a name that the language model cannot be made to say.
         """
         if not entities:
-            return cls(first)
+            return self
         names = tokenise_names([entity.name for entity in entities], tokenizer, max_tokens)
         for place, problem in names.problems:
             raise KBError(f"{entities[place].kb_id!r} cannot be added: {problem.message}")
-        rows = np.arange(first, first + len(entities), dtype=np.int32)
-        counts = np.array([entity.count for entity in entities], dtype=np.int64)
-        arrays = build_trie(names.tokens, names.lengths, rows, counts, vocab_size)
-        return cls(first, tuple(entities), NameTrie(arrays, vocab_size, first + len(entities)))
+        both = (*self.entities, *entities)
+        tokens = np.concatenate([self.tokens, names.tokens]).astype(names.tokens.dtype, copy=False)
+        lengths = np.concatenate([self.lengths, names.lengths])
+        rows = np.arange(self.first, self.first + len(both), dtype=np.int32)
+        counts = np.array([entity.count for entity in both], dtype=np.int64)
+        arrays = build_trie(tokens, lengths, rows, counts, vocab_size)
+        return Additions(self.first, both, NameTrie(arrays, vocab_size, self.first + len(both)), tokens, lengths)
 
     def __len__(self) -> int:
         return len(self.entities)

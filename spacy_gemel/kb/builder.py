@@ -68,6 +68,7 @@ def build_kb(
     *,
     max_name_tokens: int = 32,
     progress: bool = True,
+    before_replacing: Callable[[KBMeta], object] | None = None,
 ) -> BuildReport:
     """Build a knowledge base folder from JSON lines.
 
@@ -75,7 +76,8 @@ def build_kb(
     so that gold ids resolve. Both are counted by reason in the report and in meta.json. The file is read
     twice (first for its checksum and ids that repeat), so that memory is bounded by the trie. An existing
     knowledge base in ``out_dir`` is replaced once the new one is complete and on the disk; a symbolic link keeps
-    pointing to where it does. ``progress`` shows bars on stderr.
+    pointing to where it does. ``progress`` shows bars on stderr. ``before_replacing`` hears of the new one just before
+    it takes its place, and may raise KBError to leave all as it was.
 
     Tokenising is the long step: each finished batch is kept in a work folder beside ``out_dir`` until the knowledge
     base is complete, and a build of the same file, tokenizer and settings goes on from there.
@@ -98,6 +100,8 @@ def build_kb(
             build = _Build(source, scan, tokenizer, max_name_tokens, store, progress)
             with replacement.written(work) as folder:
                 meta = build.run(folder)
+                if before_replacing is not None:
+                    before_replacing(meta)
     except OSError as error:
         what = "is in place, but the disk did not confirm it" if replacement.done else "could not be built"
         state = _state(replacement)

@@ -19,6 +19,7 @@ from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
 from spacy_gemel.kb.names import NameTokenizer
 from spacy_gemel.kb.surfaces import SURFACE_HASH_FILE, SURFACE_ROW_FILE, SurfaceIndex, surface_key
 from spacy_gemel.kb.trie import NameTrie, TrieArrays
+from spacy_gemel.unpacked import owner_of
 
 COUNTS_FILE = "counts.npy"
 DATA_FILES = (
@@ -51,6 +52,7 @@ class KnowledgeBase:
         added: Additions | None = None,
     ) -> None:
         self.path = path
+        self._unpacked = owner_of(path)  # kept: the folder may be a temporary one
         self.meta = meta
         self.trie = trie
         self._counts = counts
@@ -103,9 +105,8 @@ class KnowledgeBase:
             if entity.kb_id in self or entity.kb_id in known:
                 raise KBError(f"{entity.kb_id!r} cannot be added: the knowledge base has an entity of this id")
             known.add(entity.kb_id)
-        added = Additions.build(
-            self.meta.entities,
-            [*self.added.entities, *new],
+        added = self.added.with_more(
+            new,
             tokenizer,
             max_tokens=min(self.meta.max_name_tokens, max_tokens or self.meta.max_name_tokens),
             vocab_size=self.meta.vocab_size,
@@ -188,6 +189,25 @@ class KnowledgeBase:
     def is_linkable(self, row: int) -> bool:
         """Whether the search can say the name of a row's entity: it is in the trie. Raises KBError."""
         return row >= self.meta.entities or bool(self._named[row])
+
+    def check_in_place(self) -> None:
+        """Raise KBError where the folder no longer holds what is open: it was deleted, replaced or damaged since."""
+        advice = "Put it back, or link to one that is there (set_kb)"
+        try:
+            meta = read_meta(self.path)
+        except KBError as error:
+            raise KBError(
+                f"The knowledge base {self.path} cannot be saved: it was deleted or damaged since it was opened. "
+                f"{advice}"
+            ) from error
+        if meta.sha256 != self.meta.sha256:
+            raise KBError(
+                f"The knowledge base {self.path} cannot be saved: another one has taken its place since it was opened. "
+                f"{advice}, or load the pipeline again to have the new one"
+            )
+        problems = size_problems(self.path, meta)
+        if problems:
+            raise KBError(f"The knowledge base {self.path} cannot be saved: {problems[0]}. {advice}")
 
     def files(self) -> list[str]:
         """Names of the files in ``path`` that make the knowledge base."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.bounded import BoundedCache
 from spacy_gemel.language.tokenizer import NameTokenizer
-from spacy_gemel.prompt.demonstrations import NO_IMAGE, DemonstrationStore
+from spacy_gemel.prompt.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 from spacy_gemel.prompt.template import demonstration_text, query_text
 
 QUERY_IMAGE = -2
@@ -53,7 +53,7 @@ class PromptTooLong(ValueError):
 class PromptBuilder:
     """Builds prompts (paper section 3.2) of at most max_tokens tokens; each demonstration is tokenised once.
 
-    prefix_length: soft tokens of a visual prefix.
+    store: may be exchanged for one that has more. prefix_length: soft tokens of a visual prefix.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PromptBuilder:
         self.prefix_length = prefix_length
         self.max_tokens = max_tokens
         self.start: tuple[int, ...] = (tokenizer.tokenizer.bos_token_id,) if bos else ()
-        self._segments: BoundedCache[int, Segment] = BoundedCache(_KEPT_DEMONSTRATIONS)
+        self._segments: BoundedCache[Demonstration, Segment] = BoundedCache(_KEPT_DEMONSTRATIONS)
 
     def build(
         self,
@@ -100,7 +100,7 @@ class PromptBuilder:
         segments = [query]
         shown = 0
         for place in ranked:
-            segment = self._demonstration(place, use_image)
+            segment = self._demonstration(self.store[place], use_image)
             if length + self._length(segment) > self.max_tokens:
                 break
             segments.insert(0, segment)
@@ -119,13 +119,12 @@ class PromptBuilder:
     def _length(self, segment: Segment) -> int:
         return len(segment.ids) + (self.prefix_length if segment.image != NO_IMAGE else 0)
 
-    def _demonstration(self, place: int, use_image: bool) -> Segment:
-        segment = self._segments.get(place)
+    def _demonstration(self, shown: Demonstration, use_image: bool) -> Segment:
+        segment = self._segments.get(shown)
         if segment is None:
-            shown = self.store[place]
             text = demonstration_text(shown.text, shown.mention, shown.name)
             ids = tuple(self.tokenizer.encode([text])[0])
-            segment = self._segments.put(place, Segment(shown.image, ids))
+            segment = self._segments.put(shown, Segment(shown.image, ids))
         return segment if use_image else Segment(NO_IMAGE, segment.ids)
 
 

@@ -52,6 +52,10 @@ class DemonstrationStore:
     def __iter__(self) -> Iterator[Demonstration]:
         return iter(self.demonstrations)
 
+    def picture(self, shown: Demonstration) -> NDArray[np.float32] | None:
+        """The features of a demonstration's image, (d_v,), or None."""
+        return None if shown.image == NO_IMAGE else self.features[shown.image]
+
     def to_plain(self) -> dict[str, Any]:
         """Plain data for msgpack: columns of strings and numbers; bytes and shape of the features and the vectors."""
         columns = {

@@ -44,7 +44,7 @@ class Retriever(Protocol):
     wants_vectors: bool
 
     def load(self, device: str, folder: Path | None = None) -> None:
-        """Load the frozen model behind it, if there is one."""
+        """Load the frozen model behind it, if there is one, for the next `index`."""
         ...
 
     def index(self, mentions: Sequence[str], vectors: Vectors | None = None) -> None:
@@ -184,24 +184,39 @@ class DenseRetriever(MentionRetriever):
     def __init__(self, frozen: FrozenModel[Any]) -> None:
         super().__init__()
         self.frozen = frozen
+        self._embed: Embed | None = None
+        self._loaded: Embed | None = None  # what the next index is made by
+        self._vectors = np.zeros((0, 0), dtype=np.float32)  # (distinct mentions, width)
+        self._places: dict[str, int] = {}  # of each distinct mention its row there
 
     def load(self, device: str, folder: Path | None = None) -> None:
         """See Retriever."""
         assert self.frozen is not None
-        self._embed: Embed = self.frozen.load(device, folder)
+        self._loaded = self.frozen.load(device, folder)
+        if self._embed is None:
+            self._embed = self._loaded
 
     def index(self, mentions: Sequence[str], vectors: Vectors | None = None) -> None:
-        """See Retriever."""
-        self._ranks.clear()
+        """See Retriever. Embeds those mentions alone that it did not have before."""
+        assert self._loaded is not None
+        known = self._places if self._loaded is self._embed else {}
+        distinct = dict.fromkeys(mentions)
+        kept = [mention for mention in distinct if mention in known]
+        new = [mention for mention in distinct if mention not in known]
+        rows = [self._vectors[[known[mention] for mention in kept]]] if kept else []
+        if new:
+            rows.append(_unit(self._loaded(new)))
+        if rows:
+            self._vectors = np.concatenate(rows)
+        self._embed = self._loaded
+        self._places = {mention: row for row, mention in enumerate([*kept, *new])}
+        self._distinct_of = np.array([self._places[mention] for mention in mentions], dtype=np.int64)
         self.size = len(mentions)
-        distinct = list(dict.fromkeys(mentions))
-        place = {mention: row for row, mention in enumerate(distinct)}
-        self._distinct_of = np.array([place[mention] for mention in mentions], dtype=np.int64)
-        if distinct:
-            self._vectors = _unit(self._embed(distinct))  # (distinct mentions, width)
+        self._ranks.clear()
 
     def scores(self, keys: Sequence[str]) -> NDArray[np.floating]:
         """See SimilarityRetriever."""
+        assert self._embed is not None
         similarity = _unit(self._embed(keys)) @ self._vectors.T  # (mentions, distinct mentions)
         return similarity[:, self._distinct_of]
 

@@ -15,6 +15,8 @@ from spacy.vocab import Vocab
 
 from spacy_gemel.imports import lookup_kb
 from spacy_gemel.imports.lookup_kb import LookupSource, open_lookup_kb
+from spacy_gemel.imports.source_note import SourceNote
+from spacy_gemel.kb import builder
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.paths import files_in
@@ -78,7 +80,11 @@ def test_ids_and_files_as_names(lookup: Path, tmp_path: Path, tokenizer: str) ->
     assert named(load(lookup, tmp_path / "ids", tokenizer, names="id"))["Q925"] == "Q925"
     table = tmp_path / "names.csv"
     table.write_text("id,name\nQ308,Mercury (planet)\nQ925,Mercury (element)\n")
-    with pytest.warns(UserWarning, match=r"left out of .*lookup: 1 entities that .*names\.csv does not name"):
+    told = (
+        r"not all of .*lookup is in the knowledge base as it stands there: "
+        r"1 entities that .*names\.csv does not name \(the id is the name\)"
+    )
+    with pytest.warns(UserWarning, match=told):
         kb = load(lookup, tmp_path / "files", tokenizer, names=str(table))
     assert named(kb) == {"Q308": "Mercury (planet)", "Q925": "Mercury (element)", "Q251": "Q251"}
 
@@ -136,9 +142,6 @@ def test_an_interrupted_build_is_made_good(
     old = load(lookup, tmp_path / "kb", tokenizer)
     save(lookup, {**FREQUENCIES, "Q111": 5})
 
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
         patch.setattr("spacy_gemel.kb.builder.build_trie", interrupt)
         with pytest.raises(KeyboardInterrupt):
@@ -170,6 +173,129 @@ def test_entities_that_share_their_name_are_told(lookup: Path, tmp_path: Path, t
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said when it is built, not each time
         load(lookup, tmp_path / "kb", tokenizer, names=str(table))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files_in(folder)}
+
+
+def fail(*_: object, **__: object) -> None:
+    raise OSError("the disk is full")
+
+
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_was_built_by_hand_after_a_build_that_failed(
+    lookup: Path, models: Path, tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("spacy_gemel.kb.builder.build_trie", fail)
+        with pytest.raises(KBError, match="the disk is full"):
+            load(lookup, tmp_path / "kb", tokenizer)
+    own = make_kb(tmp_path, models)
+    before = content(own)
+    with pytest.raises(KBError, match="holds a knowledge base that was not built from an InMemoryLookupKB"):
+        load(lookup, own, tokenizer)
+    assert content(own) == before
+
+
+def test_what_was_built_by_hand_after_one_that_was_interrupted_by_an_older_version(
+    lookup: Path, models: Path, tmp_path: Path, tokenizer: str
+) -> None:
+    """They noted a folder before they had built what is in it, so that nobody knows whose it is."""
+    made_from = LookupSource(str(lookup), tokenizer).fingerprint(LookupSource("", tokenizer).load_tokenizer())
+    (tmp_path / "kb.source.json").write_text(json.dumps({"made_from": made_from, "kb": None}))
+    own = make_kb(tmp_path, models)
+    before = content(own)
+    with pytest.raises(KBError, match="was not built from an InMemoryLookupKB"):
+        load(lookup, own, tokenizer)
+    assert content(own) == before
+    shutil.rmtree(own)  # as the message has it
+    assert len(load(lookup, own, tokenizer)) == 3
+
+
+def test_what_was_built_by_hand_in_its_place(
+    lookup: Path, models: Path, tmp_path: Path, tokenizer: str, builds: list[Any]
+) -> None:
+    load(lookup, tmp_path / "kb", tokenizer)
+    own = make_kb(tmp_path, models)
+    before = content(own)
+    for frequencies in (FREQUENCIES, {**FREQUENCIES, "Q111": 5}):  # whether the source has changed as well or not
+        save(lookup, frequencies)
+        with pytest.raises(KBError, match=r"is not the one that kb\.source\.json tells of"):
+            load(lookup, own, tokenizer)
+    (own / "meta.json").write_text("{")  # one that says nothing, if only it is there
+    with pytest.raises(KBError, match=r"is not the one that kb\.source\.json tells of"):
+        load(lookup, own, tokenizer)
+    assert {**content(own), "meta.json": b""} == {**before, "meta.json": b""}
+    assert len(builds) == 1  # said before the long work
+
+
+def test_what_came_while_it_was_built(
+    lookup: Path, models: Path, tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = make_kb(tmp_path / "other", models)
+    build_trie = builder.build_trie
+
+    def late(*args: Any, **kwargs: Any) -> Any:
+        if not (tmp_path / "kb").exists():
+            shutil.copytree(other, tmp_path / "kb")
+        return build_trie(*args, **kwargs)
+
+    monkeypatch.setattr(builder, "build_trie", late)
+    with pytest.raises(KBError, match="was not built from an InMemoryLookupKB"):
+        load(lookup, tmp_path / "kb", tokenizer)
+    assert content(tmp_path / "kb") == content(other)
+
+
+@pytest.mark.parametrize("moment", ["before it is in place", "in place, not yet noted"])
+@pytest.mark.parametrize("old", [False, True], ids=["the first", "in place of an older one"])
+def test_an_interrupt_at_the_last_moment(
+    lookup: Path, tmp_path: Path, tokenizer: str, monkeypatch: pytest.MonkeyPatch, moment: str, old: bool
+) -> None:
+    if old:
+        load(lookup, tmp_path / "kb", tokenizer)
+        save(lookup, {**FREQUENCIES, "Q111": 5})
+    with monkeypatch.context() as patch:
+        if moment == "before it is in place":
+            patch.setattr("spacy_gemel.kb.folder._sync", interrupt)
+        else:
+            patch.setattr(SourceNote, "write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            load(lookup, tmp_path / "kb", tokenizer)
+    assert (tmp_path / "kb").exists() == (old or moment != "before it is in place")
+    kb = load(lookup, tmp_path / "kb", tokenizer)
+    assert len(kb) == (4 if old else 3)
+    assert KnowledgeBase.open(tmp_path / "kb", verify=True).meta == kb.meta
+    save(lookup, {**FREQUENCIES, "Q111": 5, "Q222": 6})  # and it goes on being ours
+    assert len(load(lookup, tmp_path / "kb", tokenizer)) == 5
+
+
+def test_a_part_of_a_folder_is_made_good(lookup: Path, tmp_path: Path, tokenizer: str) -> None:
+    whole = load(lookup, tmp_path / "kb", tokenizer)
+    (tmp_path / "kb" / "meta.json").unlink()
+    assert load(lookup, tmp_path / "kb", tokenizer).meta == whole.meta
+
+
+def test_one_of_an_older_format_is_built_again(lookup: Path, tmp_path: Path, tokenizer: str) -> None:
+    whole = load(lookup, tmp_path / "kb", tokenizer)
+    meta = json.loads((tmp_path / "kb" / "meta.json").read_text())
+    (tmp_path / "kb" / "meta.json").write_text(json.dumps({**meta, "version": meta["version"] - 1}))
+    assert load(lookup, tmp_path / "kb", tokenizer).meta == whole.meta
+
+
+def test_a_wrong_header_of_names_is_told_without_options_of_another_command(
+    lookup: Path, tmp_path: Path, tokenizer: str
+) -> None:
+    table = tmp_path / "names.csv"
+    table.write_text("qid,title\nQ308,Mercury (planet)\n")
+    with pytest.raises(ValueError, match=r"names\.csv:1: no column 'id' in the header, but qid, title") as raised:
+        load(lookup, tmp_path / "kb", tokenizer, names=str(table))
+    assert "begins with id,name" in str(raised.value)
+    assert "--" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,39 @@ def test_mentions_that_are_prepared_are_embedded_together(models: Path, monkeypa
     assert len(embedded.seen) == 2
 
 
+@pytest.mark.parametrize("later", [[*MENTIONS, "Nile", "Java"], ["Nile", *MENTIONS[3:]], ["Nile"], [], MENTIONS])
+def test_an_index_that_changes_embeds_what_is_new_alone(
+    models: Path, monkeypatch: pytest.MonkeyPatch, later: list[str]
+) -> None:
+    changed, fresh = (sentence_transformer_retriever(str(models / "sentence_encoder")) for _ in range(2))
+    for retriever in (changed, fresh):
+        retriever.load("cpu")
+    changed.index(MENTIONS)
+    changed.rank(Query("Hawthorn F.C."), 8)
+    encoded = Calls(monkeypatch, changed._embed.model, "encode")
+    changed.index(later)
+    assert encoded.seen == ([["Nile"]] if "Nile" in later else [])
+    fresh.index(later)
+    for query in ("Hawthorn F.C.", "Java", "York"):
+        assert changed.rank(Query(query), 10) == fresh.rank(Query(query), 10)
+
+
+def test_another_model_counts_from_the_next_index_on(models: Path) -> None:
+    retriever, other = (
+        sentence_transformer_retriever(str(models / f"sentence_encoder{end}")) for end in ("", "-plain")
+    )
+    for one in (retriever, other):
+        one.load("cpu")
+        one.index(MENTIONS)
+    queries = [Query(mention) for mention in ("Hawthorn F.C.", "York", "Hawk")]
+    before, expected = ([one.scores([query.mention]) for query in queries] for one in (retriever, other))
+    assert not np.allclose(before, expected, atol=1e-3)
+    retriever.load("cpu", models / "sentence_encoder-plain")
+    np.testing.assert_allclose([retriever.scores([query.mention]) for query in queries], before, atol=1e-5)
+    retriever.index(MENTIONS)
+    np.testing.assert_allclose([retriever.scores([query.mention]) for query in queries], expected, atol=1e-5)
+
+
 def test_what_needs_no_preparation(models: Path) -> None:
     for retriever in (no_retriever(), random_retriever(), bm25_retriever()):
         for corpus in ([], MENTIONS):
