@@ -21,8 +21,10 @@ PEERS = {
     "shortcut": ("shortcut", PeerOptions()),
     "shortcut_any_case": ("shortcut", PeerOptions(ignore_case=True)),
     "alias": ("alias", PeerOptions()),
-    "entity_linker": ("entity_linker", PeerOptions()),
+    "entity_linker": ("entity_linker", PeerOptions(held_out=0.1)),  # which choose its epoch
 }
+# What a peer's own metrics say of it, beside its answers.
+TOLD = ("seconds_to_prepare", "epoch", "prior_alone", "gold_among_candidates")
 
 
 class Answers:
@@ -85,13 +87,13 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     answers = Answers(crossed.golds, groups)
     for way in WAYS:
         answers.add(way, crossed.correct(way), crossed.golds)
-    learned = {}
+    told: dict[str, dict[str, Any]] = {}
     for name, (kind, options) in PEERS.items():
         say(f"peer: {name}")
         metrics, results = evaluate_peer(kind, train, val, kb, options)
         in_kb = [result for result in results if result.in_kb]
         answers.add(name, [result.correct for result in in_kb], [result.gold for result in in_kb])
-        learned[name] = metrics["settings"]["seconds_to_prepare"]
+        told[name] = {key: metrics["settings"][key] for key in TOLD if key in metrics["settings"]}
     found = sum(case.gold in {c.kb_id for c in case.candidates if c.searched} for case in cases)
     return {
         **{way: answers.figures(way) for way in (*PEERS, *WAYS)},
@@ -112,7 +114,7 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
         "prior_weights": crossed.weights,
         "accuracy_by_weight": curve(cases),
         "gold_among_the_models_candidates": found / len(cases),
-        "peers_seconds_to_prepare": learned,
+        "peers": told,
         "settings": {"n_demonstrations": DEMONSTRATIONS, "beam_size": BEAMS, "use_image": False},
     }
 
