@@ -1,5 +1,6 @@
 """The text and the training of benchmarks/wikidiverse, and how it counts; its data lie outside the repo."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,16 @@ def test_ways_are_paired_or_refused() -> None:
     assert (difference["difference"], difference["new_texts"]["difference"]) == (0.5, 0.5)
     with pytest.raises(RuntimeError, match="shortcut was asked about 3 mentions"):
         answers.add("shortcut", [True] * 3, ["Q1", "Q2", "Q3"])
+
+
+def test_what_is_kept_is_what_was_asked_for() -> None:
+    found = json.loads((Path(__file__).parents[1] / "benchmarks" / "results" / "wikidiverse-val.json").read_text())
+    for way in ("shortcut", "entity_linker", "model", "prior", "both", "backoff"):
+        for figures in (found[way], found[way]["seen"], found[way]["unseen"], found[way]["new_texts"]):
+            low, high = figures["interval"]
+            assert 0 <= low < figures["accuracy"] < high <= 1
+        assert found[way]["seen"]["n"] + found[way]["unseen"]["n"] == found[way]["n"] == found["val"]["mentions"]["kept"]
+    for first, second in (("both", "prior"), ("both", "backoff"), ("model", "shortcut")):
+        told = found["differences"][f"{first} - {second}"]
+        assert told["difference"] == pytest.approx(found[first]["accuracy"] - found[second]["accuracy"])
+        assert told["interval"][0] > 0
