@@ -20,6 +20,7 @@ from spacy_gemel.parts import KBLoader
 from spacy_gemel.prompt.demonstrations import Demonstration
 from spacy_gemel.prompt.retrievers import Retriever
 from spacy_gemel.settings import Settings
+from spacy_gemel.user_data import UNREADABLE_KEY
 from spacy_gemel.vision.mapper import start_at_the_size_of_words
 from spacy_gemel.vision.plain import install_encoder
 
@@ -219,6 +220,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
         from spacy_gemel.gather import make_images_plain, mark_unreadable
 
         docs = list(docs)
+        self._forget_unreadable(docs)
         found: list[list[tuple[int, int, list[Candidate]]]] = [[] for _ in docs]
         if not any(doc.ents for doc in docs):
             return found
@@ -239,6 +241,17 @@ class GemelLinker(GrowingParts, TrainablePipe):
         return self.gather(
             [[ent for ent in doc.ents if self._is_open(ent) and not self._is_discarded(ent)] for doc in docs]
         )
+
+    def _forget_unreadable(self, docs: Iterable[Doc]) -> None:
+        """Take away the mark of an unreadable image from docs that get all their answers anew, or have none.
+
+        The mark is the answers', not the image's: it stays where overwrite = False, here or in a second linker, leaves
+        a doc some of what was linked from its text alone, and goes with the last such answer, also where this run
+        wants no image.
+        """
+        for doc in docs:  # most have no mark: those without entities must cost next to nothing
+            if UNREADABLE_KEY in doc.user_data and all(map(self._is_open, doc.ents)):
+                del doc.user_data[UNREADABLE_KEY]
 
     def _is_open(self, ent: Span) -> bool:
         return self.settings.overwrite or not ent.kb_id_

@@ -107,10 +107,10 @@ def read_features(
 def mark_unreadable(docs: Sequence[Doc], mentions: Iterable[Mention]) -> None:
     """Note in the user_data of the mentions' docs which of them have an image that could not be used.
 
-    docs: the batch that the mentions are of. Scores tell such docs apart: theirs are those of the text alone.
+    docs: the batch that the mentions are of. Scores tell such docs apart: theirs are those of the text alone. A mark
+    that is there already stays: it is of answers that a doc has kept (see `GemelLinker._forget_unreadable`).
     """
     for place, read in {mention.doc: mention.features is not None for mention in mentions}.items():
-        docs[place].user_data.pop(UNREADABLE_KEY, None)
         if has_image(docs[place]) and not read:
             docs[place].user_data[UNREADABLE_KEY] = True
 

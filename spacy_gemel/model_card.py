@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any, cast
 
 from spacy_gemel.paths import files_in
-from spacy_gemel.pipelines import entity_pipes, linker_of
+from spacy_gemel.pipelines import entity_pipes, linker_of, measured_settings
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from spacy_gemel.frozen import FrozenModel
 
 _PARTS = ("common", "tail", "seen", "unseen", "with_image", "without_image")
-_SETTINGS = ("use_image", "constrained", "n_demonstrations")
+# What may be another than when it was measured: no answer depends on what training alone heeds, or on how much is
+# worked on at once; and models may be named by another path for the package (see machine_paths).
+_NOT_COMPARED = {"n_training_demonstrations", "use_gold_ents", "batch_tokens", "language_model", "vision_encoder"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ def make_meta(nlp: "Language", given: Given, metrics: dict[str, Any] | None = No
     """The meta.json of a loaded pipeline with a linker, filled in: description, sources, scores, notes.
 
     metrics: what `evaluate` measured with the pipeline's own settings.
-    Raises ValueError where there is no linker, or where the metrics are those of an ablation.
+    Raises ValueError where there is no linker, or where the metrics are those of a peer, or of other settings than the
+    pipeline has, as far as they tell.
     """
     pipe = cast("GemelLinker", linker_of(nlp))
     meta: dict[str, Any] = dict(nlp.meta)
@@ -74,7 +77,7 @@ def make_meta(nlp: "Language", given: Given, metrics: dict[str, Any] | None = No
     package = meta["name"] if meta["name"].startswith(f"{meta['lang']}_") else f"{meta['lang']}_{meta['name']}"
     notes = [_use(nlp, package), _training(pipe), _models(frozen)]
     if metrics is not None:
-        _check_settings(pipe, metrics["settings"])
+        _check_settings(nlp, metrics["settings"])
         scores |= _scores(metrics)
         notes.append(_measured(metrics))
     meta["performance"] = scores
@@ -153,14 +156,27 @@ def _source(text: str) -> dict[str, str]:
     return {"name": match[1] or match[2], "url": match[2]} if match else {"name": text.strip()}
 
 
-def _check_settings(pipe: "GemelLinker", measured: dict[str, Any]) -> None:
-    """Raise ValueError where the metrics are not of the pipeline as it stands."""
-    for key in _SETTINGS:
-        own = getattr(pipe.settings, key)
-        if measured.get(key, own) != own:
+def _check_settings(nlp: "Language", measured: dict[str, Any]) -> None:
+    """Raise ValueError where the metrics are not of the pipeline as it stands.
+
+    Compared is what they record: those that an earlier version wrote tell less.
+    """
+    if "peer" in measured:
+        raise ValueError(f"these metrics are those of a peer, {measured['peer']}: evaluate the pipeline itself")
+    own = measured_settings(nlp)
+    unheeded = {
+        *_NOT_COMPARED,
+        *([] if own["context"] == "sentence" else ["n_sents"]),
+        *([] if own["context"] == "window" else ["window"]),
+        # without a threshold it changes probabilities, but no answer
+        *(["temperature"] if own["threshold"] is None else []),
+        *([] if own["n_demonstrations"] else ["retriever"]),
+    }
+    for key, value in own.items():
+        if key not in unheeded and measured.get(key, value) != value:
             raise ValueError(
                 f"these metrics were measured with {key} = {json.dumps(measured[key])}, the pipeline has "
-                f"{json.dumps(own)}: evaluate it as it is"
+                f"{json.dumps(value)}: evaluate it as it is"
             )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -65,6 +66,27 @@ def entity_pipes(nlp: "Language") -> list[str]:
     """The pipes that set doc.ents, by their own account: a NER, an entity ruler and the like."""
     sets = {"doc.ents", "token.ent_iob", "token.ent_type"}
     return [name for name in nlp.pipe_names if sets & set(nlp.get_pipe_meta(name).assigns)]
+
+
+def measured_settings(nlp: "Language") -> dict[str, Any]:
+    """The linker's settings as they are in force, and what it is made of: what figures are of, as JSON has it.
+
+    None for a part that the pipeline's config does not name. ValueError where it has no linker.
+    """
+    settings = asdict(linker_of(nlp).settings)
+    config: dict[str, Any] = nlp.config["components"].get(linker_name(nlp), {})
+
+    def of(block: str, key: str) -> Any:
+        return (config.get(block) or {}).get(key)
+
+    return {
+        **settings,
+        "labels_discard": list(settings["labels_discard"]),
+        "retriever": of("retriever", "@misc"),
+        "language_model": of("language_model", "name"),
+        "vision_encoder": of("vision_encoder", "name"),
+        "prefix_length": of("model", "prefix_length"),
+    }
 
 
 @contextmanager

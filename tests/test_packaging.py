@@ -19,10 +19,13 @@ from PIL import Image
 from spacy.cli.package import generate_readme
 from spacy.language import Language
 from spacy.schemas import ModelMetaSchema, validate
+from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
 from spacy_gemel.cli import app
+from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate, write_evaluation
 from spacy_gemel.model_card import Given, machine_paths, make_meta, missing_models, read_metrics
+from spacy_gemel.settings import names
 from tests.pipeline import examples, make_doc, make_kb, make_pipeline, picture
 
 ROOT = Path(__file__).parent.parent
@@ -131,10 +134,70 @@ def test_what_was_said_before_stays_and_what_is_said_now_counts(nlp: Language) -
     assert meta["performance"]["nel_micro_f"] == 0.5
 
 
-@pytest.mark.parametrize("ablation", [{"use_image": False}, {"constrained": False}, {"n_demonstrations": 0}])
+@pytest.mark.parametrize(
+    "ablation",
+    [
+        {"use_image": False},
+        {"constrained": False},
+        {"n_demonstrations": 0},
+        {"threshold": 0.5},
+        {"prior_weight": 0.25},
+        {"context": "sentence"},
+        {"max_name_tokens": 4},
+        {"beam_size": 1},
+        {"labels_discard": ["DATE"]},
+        {"prefix_length": 9},
+        {"retriever": "spacy_gemel.BM25Retriever.v1"},
+    ],
+)
 def test_scores_of_an_ablation_are_refused(nlp: Language, ablation: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"measured with {next(iter(ablation))} = "):
         make_meta(nlp, Given(), metrics(**ablation))
+
+
+def test_scores_of_a_calibrated_pipeline_and_of_another_temperature(
+    nlp: Language, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_meta(nlp, Given(), metrics(temperature=0.5))  # without a threshold no answer depends on it
+    settings: Any = nlp.get_pipe("gemel_linker").settings  # type: ignore[attr-defined]
+    monkeypatch.setattr(settings, "threshold", 0.25)
+    with pytest.raises(ValueError, match=r"measured with threshold = null, the pipeline has 0\.25"):
+        make_meta(nlp, Given(), metrics(threshold=None))
+    make_meta(nlp, Given(), metrics(threshold=0.25, temperature=1.0))
+    with pytest.raises(ValueError, match=r"measured with temperature = 0\.5, the pipeline has 1\.0"):
+        make_meta(nlp, Given(), metrics(threshold=0.25, temperature=0.5))
+
+
+def test_what_changes_no_answer_may_be_another(nlp: Language) -> None:
+    for told in ({"batch_tokens": 1}, {"window": 3}, {"n_training_demonstrations": 1}, {"language_model": "/moved"}):
+        make_meta(nlp, Given(), metrics(**told))
+
+
+def test_scores_of_a_peer_are_refused(nlp: Language) -> None:
+    with pytest.raises(ValueError, match="those of a peer, shortcut"):
+        make_meta(nlp, Given(), metrics(peer="shortcut", use_image=True))
+
+
+def test_what_evaluate_writes_of_a_pipeline_is_taken(
+    nlp: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all of its settings, and with those that a run was given for its time."""
+    settings: Any = nlp.get_pipe("gemel_linker").settings  # type: ignore[attr-defined]
+    monkeypatch.setattr(settings, "labels_discard", ("DATE",))
+    monkeypatch.setattr(settings, "temperature", 0.3)
+    monkeypatch.setattr(settings, "threshold", 0.1)
+    DocBin(docs=[eg.reference for eg in examples(nlp)[:2]], store_user_data=True).to_disk(tmp_path / "dev.spacy")
+    for options in (EvaluateOptions(progress=False), EvaluateOptions(progress=False, n_demonstrations=1)):
+        written, results = evaluate(nlp, tmp_path / "dev.spacy", options)
+        write_evaluation(written, results, tmp_path / f"{options.n_demonstrations}.json")
+    measured = read_metrics(tmp_path / "None.json")
+    assert {*names(), "temperature"} <= set(measured["settings"])
+    assert "test_accuracy" in make_meta(nlp, Given(), measured)["performance"]
+    with pytest.raises(ValueError, match="measured with n_demonstrations = 1, the pipeline has 3"):
+        make_meta(nlp, Given(), read_metrics(tmp_path / "1.json"))
+    monkeypatch.setattr(settings, "prior_weight", 0.2)
+    with pytest.raises(ValueError, match=r"measured with prior_weight = 0\.0, the pipeline has 0\.2"):
+        make_meta(nlp, Given(), measured)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"accuracy": 1}', '"n"'])

@@ -39,7 +39,10 @@ def link(
             typer.echo(str(problem), err=True)
         if len(report.problems) > 5:
             typer.echo(f"... and {len(report.problems) - 5} more", err=True)
-        typer.echo(f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL")
+        said = f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL"
+        if report.unreadable_image:
+            said += f"; the image of {report.unreadable_image} docs could not be read: linked from the text alone"
+        typer.echo(said)
 
 
 def evaluate(

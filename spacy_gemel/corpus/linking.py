@@ -21,17 +21,22 @@ from spacy_gemel.corpus.records import Problem
 from spacy_gemel.golds import NIL
 from spacy_gemel.paths import write_whole
 from spacy_gemel.pipelines import candidate_rows, entity_pipes, linker_of, probability_of
+from spacy_gemel.user_data import has_unreadable_image
 
 _ONLY_URL = "it is a URL: fetch-images downloads it, convert with --images makes a .spacy file that link takes"
 
 
 @dataclass(slots=True)
 class LinkReport:
-    """How many docs and mentions were linked, and what was left out."""
+    """How many docs and mentions were linked, and what was left out.
+
+    unreadable_image: docs whose image could not be read, so that their mentions were linked from the text alone.
+    """
 
     docs: int = 0
     mentions: int = 0
     nil: int = 0
+    unreadable_image: int = 0
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -54,8 +59,10 @@ def link_file(
 
     source: JSON lines, a .spacy file or a folder of .spacy files. A doc that comes with mentions is linked at those,
     also where they overlap; for one that does not, the pipeline's own NER is asked. Lines that cannot be read are left
-    out and reported. Raises ValueError where there is no linker in the pipeline or no doc in the source, OSError where
-    a file is not there.
+    out and reported. A doc whose image could not be read is linked from its text, and its line says
+    "unreadable_image": true.
+    Raises ValueError where there is no linker in the pipeline or no doc in the source, OSError where a file is not
+    there.
     """
     linker_of(nlp)
     if not source.exists():
@@ -75,6 +82,7 @@ def link_file(
             report.docs += 1
             report.mentions += len(row["mentions"])
             report.nil += sum(mention["kb_id"] == NIL for mention in row["mentions"])
+            report.unreadable_image += row.get("unreadable_image", False)
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             bar.update()
         if not report.docs:
@@ -121,6 +129,8 @@ def _rows(nlp: Language, items: Iterator[_Item], size: int) -> Iterator[dict[str
             if item.further and last is not None:
                 mentions = [*last["mentions"], *row["mentions"]]
                 last["mentions"] = sorted(mentions, key=lambda mention: (mention["start"], mention["end"]))
+                if row.get("unreadable_image"):  # labels_discard may leave the first part none to link
+                    last["unreadable_image"] = True
                 continue
             if last is not None:
                 yield last
@@ -148,6 +158,8 @@ def _row_of(doc: Doc, item: _Item) -> dict[str, Any]:
         row = {"id": doc.user_data["id"], **row}
     if item.image is not None:
         row["image"] = item.image
+    if has_unreadable_image(doc):
+        row["unreadable_image"] = True
     for ent in doc.ents:
         found = candidates.get((ent.start_char, ent.end_char), [])
         kb_id = ent.kb_id_ or NIL

@@ -9,9 +9,12 @@ from tqdm import tqdm
 
 from spacy_gemel.corpus.reader import make_example, read_docs
 from spacy_gemel.evaluation.prior_weight import PriorCandidate, PriorCase
+from spacy_gemel.evaluation.scorer import check_images_read
 from spacy_gemel.frozen import turn
+from spacy_gemel.gather import mark_unreadable
 from spacy_gemel.golds import NIL, gold_row
 from spacy_gemel.pipelines import entity_pipes, linker_name
+from spacy_gemel.user_data import has_unreadable_image
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -30,7 +33,8 @@ def collect_cases(
     """Link the gold mentions of a .spacy file, or a folder of them, once, whatever prior_weight the pipe has.
 
     Mentions whose gold is NIL, not annotated or not in the knowledge base are left out. limit: docs, 0 for all.
-    Raises ValueError where there is no linker in the pipeline, or no mention that can be used.
+    Raises ValueError where there is no linker in the pipeline, no mention that can be used, and where the linker could
+    read none of the images, as its scores would be those of the text alone; warns where it could not read some.
     """
     name = linker_name(nlp)
     pipe: Any = nlp.get_pipe(name)
@@ -38,6 +42,7 @@ def collect_cases(
     # A NER would overwrite the gold mentions; of the others before it the linker may need sentences, or vectors.
     off = [*entity_pipes(nlp), *nlp.pipe_names[nlp.pipe_names.index(name) :]]
     cases: list[PriorCase] = []
+    judged: list[Doc] = []
     with (
         nlp.select_pipes(disable=off),
         tqdm(total=len(examples), desc="link", unit=" docs", disable=not progress) as bar,
@@ -45,10 +50,16 @@ def collect_cases(
         docs = nlp.pipe((example.predicted for example in examples), batch_size=batch_size)
         for first in range(0, len(examples), batch_size):
             references = [example.reference for example in examples[first : first + batch_size]]
-            cases += cases_of(pipe, references, list(islice(docs, len(references))), first)
+            linked = list(islice(docs, len(references)))
+            for doc, own in zip(linked, _cases_by_doc(pipe, references, linked, first), strict=True):
+                cases += own
+                if any(case.candidates for case in own):  # what nobody answered says nothing of its image
+                    judged.append(doc)
             bar.update(len(references))
     if not cases:
         raise ValueError(f"{data}: not one mention with a gold entity of the knowledge base in {len(examples)} docs")
+    if pipe.settings.use_image:
+        check_images_read(judged, name=name)
     return cases
 
 
@@ -58,9 +69,15 @@ def cases_of(pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[D
     first: the number of the first, as docs without user_data["id"] are told by their number. A mention that the pipe
     does not link is answered by nobody.
     """
+    return [case for own in _cases_by_doc(pipe, references, docs, first) for case in own]
+
+
+def _cases_by_doc(
+    pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int
+) -> list[list[PriorCase]]:
     with turn():
         found = _found(pipe, docs)
-    cases = []
+    cases: list[list[PriorCase]] = [[] for _ in references]
     for place, reference in enumerate(references):
         for gold in reference.ents:
             row = gold_row(pipe.kb, gold.kb_id_)
@@ -68,13 +85,17 @@ def cases_of(pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[D
                 continue
             candidates, answer, shown = found.get((place, gold.start_char, gold.end_char), ([], NIL, False))
             doc = str(reference.user_data.get("id", first + place))
-            cases.append(PriorCase(doc, pipe.kb.entity(row).kb_id, candidates, answer, shown))
+            unreadable = has_unreadable_image(docs[place])
+            cases[place].append(PriorCase(doc, pipe.kb.entity(row).kb_id, candidates, answer, shown, unreadable))
     return cases
 
 
 def _found(pipe: "GemelLinker", docs: "Sequence[Doc]") -> dict[_Place, _Found]:
-    """What there is of each mention that the pipe links."""
+    """What there is of each mention that the pipe links; its docs are marked as `predict` marks them."""
+    pipe._forget_unreadable(docs)
     mentions = pipe._mentions(docs)
+    if pipe.settings.use_image:
+        mark_unreadable(docs, mentions)
     demonstrations = {(shown.mention, shown.text) for shown in pipe.store}
     found: dict[_Place, _Found] = {}
     for mention, names in zip(mentions, pipe.stages.find(mentions, with_known=True), strict=True):

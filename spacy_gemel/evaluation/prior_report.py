@@ -33,6 +33,12 @@ def fitted(cases: Sequence[PriorCase], settings: "Settings", *, folds: int) -> d
             "of training data do: the prior has counted what they mean, so its weight may be too large and the figures "
             "too good. Fit it on dev data."
         )
+    unreadable = sum(case.unreadable_image for case in cases)
+    if unreadable:
+        notes.append(
+            f"The image of {unreadable} of the {len(cases)} mentions could not be read. They count, in the figures "
+            "and in the weight, with what was linked from their text alone."
+        )
     docs = len({case.doc for case in cases})
     crossed = cross_validate(cases, folds=folds).to_json() if docs > 1 else None
     if crossed is None:
@@ -52,6 +58,7 @@ def fitted(cases: Sequence[PriorCase], settings: "Settings", *, folds: int) -> d
         "docs": docs,
         "with_evidence": with_evidence,
         "demonstrations": shown,
+        "unreadable_image": unreadable,
         "cross_validated": crossed,
         "on_all": curve(cases),
         "constants": {

@@ -37,7 +37,8 @@ class PriorCase:
 
     doc: what tells its doc from others. candidates: of equal scores the first is answered. prior_answer: what the prior
     alone answers, NIL where it has no evidence. shown: whether the same mention of the same text is a demonstration of
-    the pipe, so that the prior has counted it.
+    the pipe, so that the prior has counted it. unreadable_image: its doc has an image that the pipe could not read, so
+    that the scores are those of the text alone.
     """
 
     doc: str
@@ -45,6 +46,7 @@ class PriorCase:
     candidates: Sequence[PriorCandidate]
     prior_answer: str
     shown: bool = False
+    unreadable_image: bool = False
 
     def has_evidence(self) -> bool:
         """Whether the prior knows anything of the mention."""

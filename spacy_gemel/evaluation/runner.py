@@ -22,7 +22,7 @@ from spacy_gemel.evaluation.metrics import behind_ner, summarise
 from spacy_gemel.evaluation.scorer import check_images_read
 from spacy_gemel.evaluation.tail import split_tail
 from spacy_gemel.paths import write_whole
-from spacy_gemel.pipelines import LinkerPipe, entity_pipes, linker_name, linker_of, overridden
+from spacy_gemel.pipelines import entity_pipes, linker_name, linker_of, measured_settings, overridden
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def evaluate(
             for number, example in enumerate(tqdm(examples, "collect", disable=not options.progress))
             for result in judge.results_of(example, number)
         ]
-        settings = {**_settings(nlp, pipe, options), "pipeline": pipeline, "data": data.as_posix()}
+        settings = {**_settings(nlp, options), "pipeline": pipeline, "data": data.as_posix()}
     if not options.predicted_ents and any(r.predicted is None for r in results):
         lost = next(r for r in results if r.predicted is None)
         raise ValueError(
@@ -122,22 +122,10 @@ def _predict(nlp: Language, examples: Sequence[Example], options: EvaluateOption
     return time.perf_counter() - start
 
 
-def _settings(nlp: Language, pipe: LinkerPipe, options: EvaluateOptions) -> dict[str, Any]:
+def _settings(nlp: Language, options: EvaluateOptions) -> dict[str, Any]:
     """What a reader must know to run it again. Read while the overrides are in force."""
-    config: dict[str, Any] = nlp.config["components"].get(linker_name(nlp), {})
-
-    def of(block: str, key: str) -> Any:
-        return (config.get(block) or {}).get(key)
-
     return {
-        "use_image": pipe.settings.use_image,
-        "constrained": pipe.settings.constrained,
-        "n_demonstrations": pipe.settings.n_demonstrations,
-        "retriever": of("retriever", "@misc"),
-        "language_model": of("language_model", "name"),
-        "vision_encoder": of("vision_encoder", "name"),
-        "prefix_length": of("model", "prefix_length"),
-        "beam_size": pipe.settings.beam_size,
+        **measured_settings(nlp),
         "predicted_ents": options.predicted_ents,
         "tail_share": options.tail_share,
         "limit": options.limit,

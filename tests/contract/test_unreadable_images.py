@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from spacy.language import Language
+from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from typer.testing import CliRunner, Result
 
@@ -15,6 +17,7 @@ from spacy_gemel.cli import app
 from spacy_gemel.corpus.reader import multimodal_corpus
 from spacy_gemel.evaluation.mentions import read_mentions
 from spacy_gemel.evaluation.outcomes import outcomes
+from spacy_gemel.evaluation.prior_cases import collect_cases
 from spacy_gemel.pipelines import overridden
 from tests.contract.world import linker
 from tests.pipeline import make_doc, picture
@@ -36,6 +39,10 @@ def lose(corpus: Path, number: int) -> None:
 
 def evaluate(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--quiet", "--n-demonstrations", "1"])
+
+
+def fit_prior(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["fit-prior", *map(str, arguments), "--quiet"])
 
 
 def data_of(nlp: Language, corpus: Path, limit: int) -> list[Example]:
@@ -110,3 +117,117 @@ def test_the_doc_says_whether_its_image_was_read(trained: Language) -> None:
     [one, *_] = docs
     one.user_data["image"] = picture("Mercury")
     assert MARK not in trained(one).user_data
+
+
+@pytest.mark.filterwarnings("ignore:gemel_linker. no image")
+def test_fit_prior_refuses_where_not_one_is_there(saved: Path, own_corpus: Path, tmp_path: Path) -> None:
+    lose(own_corpus, 18)  # those of the first 18 docs
+    done = fit_prior(saved, own_corpus, tmp_path / "fitted", "--limit", 18)
+    assert done.exit_code == 1
+    assert "of 18 docs with an image not one image could be read" in done.stderr
+    assert not (tmp_path / "fitted").exists()
+    assert not (tmp_path / "fitted.json").exists()
+
+
+@pytest.mark.filterwarnings("ignore:gemel_linker. no image")
+def test_fit_prior_says_of_how_many_it_is_not_there(saved: Path, own_corpus: Path, tmp_path: Path) -> None:
+    assert fit_prior(saved, own_corpus, tmp_path / "all", "--limit", 18).exit_code == 0
+    lose(own_corpus, 5)
+    with pytest.warns(UserWarning, match="of 18 docs with an image 5 have one that could not be read"):
+        done = fit_prior(saved, own_corpus, tmp_path / "fitted", "--limit", 18)
+    assert done.exit_code == 0, done.output
+    said = "The image of 5 of the 18 mentions could not be read."
+    for name, number in (("all", 0), ("fitted", 5)):
+        report = json.loads((tmp_path / f"{name}.json").read_text())
+        assert report["unreadable_image"] == number
+        assert [note.startswith(said) for note in report["notes"]].count(True) == bool(number)
+    assert said in done.stdout
+
+
+@pytest.mark.filterwarnings("ignore:gemel_linker. no image")
+def test_fit_prior_does_not_count_images_that_nobody_looked_at(
+    trained: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mentions of a discarded label are answered unseen: their images cannot make up for the others."""
+    docs = [make_doc(trained, f"A photo of Mercury, {n}.", "Mercury", "Mercury", "gone.png") for n in range(3)]
+    docs[2].set_ents([Span(docs[2], ent.start, ent.end, label="DATE", kb_id="Mercury") for ent in docs[2].ents])
+    DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "dev.spacy")
+    pipe = linker(trained)
+    monkeypatch.setattr(pipe.settings, "labels_discard", ("DATE",))
+    with pytest.raises(ValueError, match="of 2 docs with an image not one"):
+        collect_cases(trained, tmp_path / "dev.spacy", progress=False)
+    with overridden(pipe, use_image=False):  # on purpose
+        cases = collect_cases(trained, tmp_path / "dev.spacy", progress=False)
+    assert [case.unreadable_image for case in cases] == [False] * 3
+
+
+@pytest.mark.filterwarnings("ignore:gemel_linker. no image")
+def test_link_says_which_answers_are_of_the_text_alone(saved: Path, tmp_path: Path) -> None:
+    Image.fromarray(picture("Mercury")).save(tmp_path / "there.png")
+    whole, parts = [{"start": 11, "end": 18}], [{"start": 2, "end": 18}, {"start": 11, "end": 18}]
+    rows = [
+        {"text": "A photo of Mercury.", "image": "gone.png", "mentions": parts},  # overlapping ones are two docs
+        {"text": "A photo of Mercury.", "image": "there.png", "mentions": whole},
+        {"text": "A photo of Mercury.", "image": "gone.png", "mentions": whole},
+        {"text": "A photo of Mercury.", "mentions": whole},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = CliRunner().invoke(app, ["link", str(saved), str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"), "-q"])
+    assert done.exit_code == 0, done.output
+    linked = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    assert [row.get("unreadable_image") for row in linked] == [True, None, True, None]
+    assert [len(row["mentions"]) for row in linked] == [2, 1, 1, 1]
+    assert "4 docs, 5 mentions linked" in done.stdout
+    assert done.stdout.endswith("; the image of 2 docs could not be read: linked from the text alone\n")
+    (tmp_path / "in.jsonl").write_text(json.dumps(rows[1]))
+    done = CliRunner().invoke(app, ["link", str(saved), str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"), "-q"])
+    assert "could not be read" not in done.stdout
+
+
+def marked(nlp: Language, text: str = "A photo of Mercury.") -> Doc:
+    """A doc that was linked from its text alone; its image can be read from now on."""
+    doc = nlp(make_doc(nlp, text, "Mercury", image="gone.png"))
+    assert doc.user_data[MARK] is True
+    doc.user_data["image"] = picture("Mercury")
+    return doc
+
+
+@pytest.mark.filterwarnings("ignore:gemel_linker. no image")
+@pytest.mark.parametrize("beside", [0, 2])
+def test_the_mark_goes_with_the_answers_that_it_is_of(trained: Language, beside: int) -> None:
+    """Whoever shares the batch; and what was then linked from the text on purpose is scored."""
+    pipe: Any = linker(trained)
+
+    def again(doc: Doc) -> bool:
+        others = [make_doc(trained, "A photo of Mercury.", "Mercury") for _ in range(beside)]
+        list(trained.pipe([doc, *others]))
+        return MARK in doc.user_data
+
+    assert not again(marked(trained))
+    no_entities = marked(trained)
+    no_entities.set_ents([])
+    assert not again(no_entities)
+    text_alone = marked(trained)
+    text_alone.user_data["image"] = "gone.png"
+    with overridden(pipe, use_image=False):
+        assert not again(text_alone)
+    gold = make_doc(trained, text_alone.text, "Mercury", "Mercury", image="gone.png")
+    assert pipe.score([Example(text_alone, gold)])["nel_accuracy"] is not None
+
+
+@pytest.mark.filterwarnings("ignore:gemel_linker. no image")
+def test_the_mark_stays_with_the_answers_that_are_kept(trained: Language, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = linker(trained)
+    monkeypatch.setattr(pipe.settings, "overwrite", False)
+    doc = marked(trained, "A photo of Mercury and Java.")
+    before = doc.ents[0]._.gemel_candidates
+    assert trained(doc).user_data[MARK] is True
+    with overridden(pipe, use_image=False):  # as a second linker may have it
+        assert trained(doc).user_data[MARK] is True
+    doc.set_ents([*doc.ents, Span(doc, 5, 6, label="ENT")])
+    assert trained(doc).user_data[MARK] is True  # one of its two answers
+    assert doc.ents[0]._.gemel_candidates == before
+    assert doc.ents[1].kb_id_
+    doc.set_ents([Span(doc, 3, 4, label="ENT")])
+    assert MARK not in trained(doc).user_data
+    assert doc.ents[0]._.gemel_candidates != before

@@ -12,6 +12,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from spacy_gemel.kb.entity import Entity
+from spacy_gemel.settings import Settings
 
 COUNTS = {"Mercury (planet)": 60, "Mercury (element)": 30, "Jaguar Cars": 8, "Jaguar": 2, "Java": 0}
 
@@ -41,8 +42,19 @@ class TableLinker:
     answers: Mapping[str, Sequence[str]]
     without_image: Mapping[str, Sequence[str]] = field(default_factory=dict)
     training_golds: frozenset[str] = frozenset({"Mercury (planet)", "Jaguar"})
-    settings: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(use_image=True, constrained=True, n_demonstrations=2, beam_size=5)
+    settings: Settings = field(
+        default_factory=lambda: Settings(
+            beam_size=5,
+            n_candidates=5,
+            max_name_tokens=32,
+            name_end="newline",
+            n_demonstrations=2,
+            n_training_demonstrations=None,
+            threshold=None,
+            use_image=True,
+            constrained=True,
+            batch_tokens=4096,
+        )
     )
     kb: TableKB = field(default_factory=TableKB)
 
