@@ -39,7 +39,7 @@ def size(
         int | None, typer.Option(help="Of the training set; default: with as many mentions each as there.", min=1)
     ] = None,
     dev_mentions: Annotated[int, typer.Option(help="Of the dev data; default: WikiDiverse's.", min=1)] = 1_617,
-    epochs: Annotated[int, typer.Option(help="Where the config limits neither them nor steps.", min=1)] = 5,
+    epochs: Annotated[int, typer.Option(help="Where they do not follow from the config.", min=1)] = 5,
     text_tokens: Annotated[
         int, typer.Option(help="Tokens of a demonstration: text, question, answer; no visual prefix.", min=1)
     ] = 48,

@@ -33,7 +33,7 @@ KNOWN = {
     "no-demonstrations": Known("Without demonstrations", REPORTED["no-demonstrations"].figures),
     "random": Known("Random demonstrations", REPORTED["random"].figures),
     "bm25": Known("BM25 demonstrations", REPORTED["bm25"].figures),
-    "dense": Known("Dense (SimCSE) demonstrations", REPORTED["simcse"].figures),
+    "dense": Known("Dense demonstrations", REPORTED["simcse"].figures),
     "unconstrained": Known("Without the trie"),
 }
 """By the stem of METRICS.json, in the table's order; after them the peers, in theirs."""

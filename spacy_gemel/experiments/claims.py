@@ -16,7 +16,8 @@ _PARTS = re.compile(r"[,;:+()]|\bwith\b|\band\b")
 def check_claims(row: Row, setting: Mapping[str, Any], blocks: Mapping[str, Any], models: Models, where: str) -> None:
     """Raises ValueError for a row that is told to be what it is not.
 
-    setting: what is measured, {} for a peer. blocks: axis -> the block that the row has. models: those of the grid.
+    setting: what is measured; of a peer only its encoder, as the retriever.
+    blocks: axis -> the block that the row has. models: those of the grid.
     """
     for paper in row.paper.values():
         wrong = REPORTED[paper].contradicts(setting)

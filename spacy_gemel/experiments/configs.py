@@ -25,6 +25,14 @@ def read_config(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not a training config ({error})") from error
 
 
+def interpolated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """With its variables resolved; as it is where one is not there, which is told when it is trained."""
+    try:
+        return dict(Config(config).interpolate())
+    except Exception:  # thinc's errors have no common base
+        return dict(config)
+
+
 def value_at(config: Mapping[str, Any], name: str) -> Any:
     """The value of a dotted setting, None where there is none."""
     found: Any = config

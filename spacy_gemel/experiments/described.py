@@ -7,7 +7,8 @@ from typing import Any
 
 from thinc.api import Config
 
-from spacy_gemel.evaluation.paper import TRAINING
+from spacy_gemel.evaluation.paper import training_on
+from spacy_gemel.experiments.configs import interpolated
 
 _AXES = {"n_demonstrations", "use_image", "constrained", "name_end"}
 _BLOCKS = {"model", "language_model", "vision_encoder", "retriever"}
@@ -15,7 +16,7 @@ _NO_EFFECT = {"factory", "batch_tokens", "bundle_models", "image_features", "sco
 _NO_EFFECT_IN_BLOCK = {"name", "pretrained", "device", "dtype", "revision"}
 """name, pretrained: told apart. dtype: what rounding does. revision: the same model, held fast."""
 
-_NO_EFFECT_IN_TRAINING = {"seed", "gpu_allocator", "logger", "accumulate_gradient", "train_corpus", "dev_corpus"}
+_NO_EFFECT_IN_TRAINING = {"seed", "gpu_allocator", "logger", "train_corpus", "dev_corpus"}
 _LOADERS = {
     "model": {"spacy_gemel.LinearMapper.v1"},
     "language_model": {"spacy_gemel.CausalLM.v1"},
@@ -24,9 +25,12 @@ _LOADERS = {
 _SEED = re.compile(r"\$\{(system|training)[.:]seed\}")
 
 
-def describe(config: Mapping[str, Any], linker: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A setting with the keys of `paper.SETTING`. config: as it is trained with; options: those of EvaluateOptions."""
-    whole = _interpolated(config)
+def describe(config: Mapping[str, Any], linker: str, options: Mapping[str, Any], dataset: str = "") -> dict[str, Any]:
+    """A setting with the keys of `paper.SETTING`. config: as it is trained with; options: those of EvaluateOptions.
+
+    dataset: what it is trained on, one of `paper.DATA_SETS` or another.
+    """
+    whole = interpolated(config)
     component = _component(whole, linker)
 
     def block(name: str) -> Mapping[str, Any]:
@@ -34,7 +38,7 @@ def describe(config: Mapping[str, Any], linker: str, options: Mapping[str, Any])
         return found if isinstance(found, Mapping) else {}
 
     encoder = [block("vision_encoder").get(key) for key in ("name", "pretrained")]
-    others = {**_others_of(component), **_others_of_training(whole)}
+    others = {**_others_of(component), **_others_of_training(whole, dataset)}
     if options.get("n_demonstrations") is not None:
         others["n_demonstrations at prediction"] = options["n_demonstrations"]
     return {
@@ -69,13 +73,6 @@ def _component(config: Mapping[str, Any], linker: str) -> dict[str, Any]:
     return dict(Config(DEFAULT_CONFIG).merge(Config(config["components"][linker])))
 
 
-def _interpolated(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        return Config(config).interpolate()
-    except Exception:  # thinc's errors have no common base; a variable that is not there is told when it is trained
-        return config
-
-
 def _others_of(component: Mapping[str, Any]) -> dict[str, Any]:
     """What of the linker differs from its defaults, which are the paper's."""
     from spacy_gemel.linker import DEFAULT_CONFIG
@@ -100,13 +97,13 @@ def _others_of(component: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _others_of_training(config: Mapping[str, Any]) -> dict[str, Any]:
+def _others_of_training(config: Mapping[str, Any], dataset: str) -> dict[str, Any]:
     """What of the training differs from the paper's, and what keeps docs from it."""
     from spacy.language import DEFAULT_CONFIG
 
     default = DEFAULT_CONFIG["training"]
     given = _flat(_filled(dict(Config(default).merge(Config(config.get("training") or {})))))
-    papers = _flat(_filled({**default, **TRAINING}))
+    papers = _flat(_filled({**default, **training_on(dataset)}))
     found = {f"training.{name}": value for name, value in _unlike(given, papers) if _counts(name)}
     corpora = config.get("corpora") or {}
     for split in ("train", "dev"):

@@ -72,8 +72,7 @@ def _images(path: Path) -> list[Path]:
 
 
 def models_sum(digests: Digests, config: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Digests of the files and folders that a config names, but for its [paths]: models that are not on a hub."""
+    """Digests of the files and folders that a config names: models that are not on a hub."""
     from spacy_gemel.experiments.configs import files_named
 
-    sections = {name: section for name, section in config.items() if name != "paths"}
-    return {name: digests.tree(path) for name, path in files_named(sections, folder)}
+    return {name: digests.tree(path) for name, path in files_named(config, folder)}

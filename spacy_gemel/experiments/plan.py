@@ -16,6 +16,9 @@ from spacy_gemel.experiments.keeping import digest
 from spacy_gemel.peers.kinds import KINDS
 from spacy_gemel.pipelines import FACTORY
 
+_SWITCHES = (("image", "use_image", "no-image"), ("constrained", "constrained", "unconstrained"))
+"""axis, option of EvaluateOptions, word for a row without it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -103,7 +106,9 @@ class _Planner:
         what it is not.
         """
         if row.peer:
-            check_claims(row, {}, {}, self.grid.models, where)
+            # the only model of a peer's is what entity_linker may have sentences' vectors from
+            encoder = {"retriever": row.peer_options["encoder"]} if "encoder" in row.peer_options else {}
+            check_claims(row, encoder, {}, self.grid.models, where)
             return self._peers(row)
         for name in row.changes.get("set", {}):
             if f"components.{self.linker}" == name:
@@ -125,9 +130,9 @@ class _Planner:
         except ValueError as error:
             name = "-".join([*words, str(self.grid.seeds[0])])
             raise ValueError(f"{self.grid.paths['config']}, for {name}: {error}") from None
-        idle = row.changes.get("image") is False and not demonstrations_follow_the_seed(config, self.linker)
-        options, of_prediction = self._prediction(row, config)
-        setting = describe(config, self.linker, options)
+        options, of_prediction = self._prediction(row, config, where)
+        setting = describe(config, self.linker, options, self.grid.dataset)
+        idle = not setting["image"] and not demonstrations_follow_the_seed(config, self.linker)
         blocks = {axis: value_at(config, f"components.{self.linker}.{axis}") for axis in MODELS.values()}
         moved = {axis: {name: self._moved(b) for name, b in of.items()} for axis, of in self.grid.models.items()}
         check_claims(row, setting, blocks, moved, where)
@@ -150,18 +155,28 @@ class _Planner:
             for seed in self.grid.seeds
         ]
 
-    def _prediction(self, row: Row, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """The options of the evaluation that differ from how the pipeline was trained, and words for them."""
+    def _prediction(self, row: Row, config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
+        """The options of the evaluation that differ from how the pipeline was trained, and words for them.
+
+        Raises ValueError for a row that asks for images which the pipeline is trained without.
+        """
         options: dict[str, Any] = {}
         words = []
+        own = describe(config, self.linker, {})
         n = row.changes.get("n_at_prediction")
-        if n is not None and n != describe(config, self.linker, {})["n"]:
+        if n is not None and n != own["n"]:
             options["n_demonstrations"] = n
             words.append(f"shown-{n}")
-        for axis, option, word in (("image", "use_image", "no-image"), ("constrained", "constrained", "unconstrained")):
-            if row.changes.get(axis) is False:
-                options[option] = False
-                words.append(word)
+        for axis, option, negated in _SWITCHES:
+            wanted = row.changes.get(axis)
+            if wanted is not None and wanted != own[axis]:
+                options[option] = wanted
+                words.append(axis if wanted else negated)
+        if options.get("use_image"):
+            raise ValueError(
+                f"{where}: image is true, but {self.grid.paths['config']} has use_image = false, so that its mapper is "
+                "never shown an image: set it to true there, or leave image out"
+            )
         return options, words
 
     def _settings(self, axis: str, value: Any) -> list[tuple[str, Any]]:

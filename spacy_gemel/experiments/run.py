@@ -10,9 +10,11 @@ from spacy_gemel.evaluation.mentions import mentions_path
 from spacy_gemel.experiments.grid import Grid, Table
 from spacy_gemel.experiments.keeping import STATE, read_object, seconds_in
 from spacy_gemel.experiments.output import check_data, check_folder, note_data
+from spacy_gemel.experiments.page import DEV_IS_TEST
 from spacy_gemel.experiments.plan import Training, Trial, groups, make_plan
 from spacy_gemel.experiments.processes import Progress, say
 from spacy_gemel.experiments.tables import Results, fill
+from spacy_gemel.experiments.trained import WHY_NOT
 from spacy_gemel.experiments.trials import Lab
 from spacy_gemel.locks import held
 
@@ -118,6 +120,10 @@ def run_grid(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> dict[
         except KeyboardInterrupt:
             interrupted = True
         results = results_of(lab, failed)
+        for id in results["failed"].keys() - failed.keys():
+            say(f"no result: {id}: {results['failed'][id]}")
+        if results["dev_is_test"]:
+            say(DEV_IS_TEST)
         lab.digests.save()
         return {**results, "interrupted": interrupted}
 
@@ -125,16 +131,18 @@ def run_grid(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> dict[
 def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
     """All tables, with what is kept. failed: trial's id -> what went wrong in this run."""
     grid = lab.grid
+    kept = {id: found for id, trial in lab.plan.trials.items() if (found := lab.found(trial)) is not None}
+    failed = {**_untrained(lab, kept), **failed}
     read = Results(lab, failed)
-    trials = {id: found for id in lab.plan.trials if (found := read.metrics(id)) is not None}
-    spent = {id: found["trial"] for id, found in trials.items()}
-    tail: Mapping[str, Any] = next((found["tail"] for found in trials.values() if "tail" in found), {})
+    spent = {id: found["trial"] for id, found in kept.items()}
+    tail: Mapping[str, Any] = next((found["tail"] for found in kept.values() if "tail" in found), {})
     return {
         "dataset": grid.dataset,
         "note": grid.note,
         "grid": grid.path.as_posix(),
         "config": grid.paths["config"].as_posix(),
         "seeds": list(grid.seeds),
+        "dev_is_test": lab.digests.corpus(grid.paths["dev"]) == lab.digests.corpus(grid.paths["test"]),
         "tail_share": grid.tail_share,
         "tail": {name: tail[name] for name in ("threshold", "share_held", "entities", "counted") if name in tail},
         "steps": lab.steps,
@@ -144,6 +152,14 @@ def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
         "trials": spent,
         "seconds": round(sum(_train_seconds(spent)) + sum(trial["seconds"] for trial in spent.values()), 1),
     }
+
+
+def _untrained(lab: Lab, kept: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """{trial's id: why it is no result}: those with images of a training that led nowhere, but for a mere try."""
+    if lab.steps is not None:
+        return {}
+    nowhere = [id for id, found in kept.items() if found["trial"].get("untrained")]
+    return {id: WHY_NOT for id in nowhere if lab.plan.trials[id].setting.get("image")}
 
 
 def describe(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.evaluation.runner import EvaluateOptions
-from spacy_gemel.experiments.configs import change, is_path, value_at, write_config
+from spacy_gemel.experiments.configs import change, interpolated, is_path, value_at, write_config
 from spacy_gemel.experiments.failures import Failures
 from spacy_gemel.experiments.grid import Grid
 from spacy_gemel.experiments.inputs import Digests, models_sum
@@ -19,11 +19,13 @@ from spacy_gemel.experiments.keeping import digest, kept_folder, make_folder, re
 from spacy_gemel.experiments.measured import adopt, read_measured
 from spacy_gemel.experiments.plan import Plan, Training, Trial
 from spacy_gemel.experiments.processes import CommandFailed, run
+from spacy_gemel.experiments.trained import is_untrained
 from spacy_gemel.experiments.worker import AT, ERRORS
 from spacy_gemel.kb.meta import META_FILE
 from spacy_gemel.peers.kinds import KINDS
 
 PIPELINE = "model-best"
+LOG = "training.log"
 NEEDED = ("train", "dev", "test", "kb")
 _HINTS = {"kb": "make it with `python -m spacy_gemel build-kb`"}
 
@@ -110,12 +112,17 @@ class Lab:
         """
         if training.id in self._keys:
             return self._keys[training.id]
-        config = self.config(training)
+        config = self._as_read(training)
         models = models_sum(self.digests, config, self.grid.paths["config"].parent)
-        config.pop("paths", None)
         data = [self.digests.corpus(self.grid.paths[split]) for split in ("train", "dev")]
         key = self._keys[training.id] = digest(config, models, data, self.kb_key(training))
         return key
+
+    def _as_read(self, training: Training) -> dict[str, Any]:
+        """The config with its variables resolved, but for the paths that the grid gives: their files are counted."""
+        config = self.config(training)
+        config["paths"] = {**(config.get("paths") or {}), **dict.fromkeys(("train", "dev", "kb"))}
+        return {name: section for name, section in interpolated(config).items() if name != "paths"}
 
     def key(self, trial: Trial) -> str:
         """Changes with all that the trial's figures depend on; see `training_key`."""
@@ -160,11 +167,12 @@ class Lab:
         goes on with the rest.
         """
         folder = self.folder(training)
+        untrained = is_untrained(folder / LOG, folder / PIPELINE, self.plan.linker)
         left, failed = list(trials), dict[str, str]()
         turn = 0
         while left:
             turn += 1
-            self._write_job(folder, training, left, seconds)
+            self._write_job(folder, training, left, {"train_seconds": seconds, "untrained": untrained})
             log = folder / ("measuring.log" if turn == 1 else f"measuring-{turn}.log")
             why = ""
             try:
@@ -180,7 +188,9 @@ class Lab:
             left = [trial for trial in left if trial.id not in failed]
         return failed
 
-    def _write_job(self, folder: Path, training: Training, trials: Sequence[Trial], seconds: float) -> None:
+    def _write_job(
+        self, folder: Path, training: Training, trials: Sequence[Trial], trained: Mapping[str, float]
+    ) -> None:
         job = {
             "pipeline": self._told(folder / PIPELINE),
             "data": self._told(self.grid.paths["test"]),
@@ -194,7 +204,7 @@ class Lab:
                         "id": trial.id,
                         "training": training.id,
                         "seed": training.seed,
-                        "train_seconds": seconds,
+                        **trained,
                     },
                 }
                 for trial in trials
@@ -214,7 +224,7 @@ class Lab:
         paths = {split: self.grid.paths[split] for split in ("train", "dev")} | {"kb": self._kb(training)}
         told = [word for name, path in paths.items() for word in (f"--paths.{name}", self._told(path))]
         told += ["--output", self._told(partial), "--gpu-id", str(self.gpu_id)]
-        self._run(partial / "training.log", "spacy", "train", self._told(target), *told)
+        self._run(partial / LOG, "spacy", "train", self._told(target), *told)
         shutil.rmtree(partial / "model-last", ignore_errors=True)
 
     def kb_folder(self, training: Training) -> Path:

@@ -69,7 +69,7 @@ class Estimate:
     cache: of linking, the keys and values of a batch. activations: of training, what the passes take beside weights.
     prompt, training_prompt: tokens. rows, training_rows: prompts at once. trie: on disk and mapped, not on the GPU.
     training_hours: without the evaluations on dev data. evaluation_hours: of one of them. evaluations: how many there
-    are while training; None where the config does not tell.
+    are while training; None where the config does not tell. epochs_follow: from the config; else they are assumed.
     """
 
     parameters: int
@@ -93,6 +93,7 @@ class Estimate:
     evaluation_hours: float
     evaluations: int | None
     epochs: float
+    epochs_follow: bool
     mentions_per_second: float
 
 
@@ -151,7 +152,8 @@ def estimate(plan: Plan, gpu: Gpu, data: Data | None = None, model_config: Path 
         optimizer=3 * mapper,
         cache=cache,
         activations=learning,
-        training=always + 3 * mapper + max(learning, looking),
+        # the gradient and Adam are held while dev data are linked as well
+        training=always + 3 * mapper + max(learning, looking, searching),
         linking=always + max(searching, looking),
         trie=trie_bytes(data.entities, config.get_text_config().vocab_size),
         prompt=prompt,
@@ -164,6 +166,7 @@ def estimate(plan: Plan, gpu: Gpu, data: Data | None = None, model_config: Path 
         evaluation_hours=data.dev_mentions / speed / 3600,
         evaluations=plan.training.evaluations(data.docs, data.epochs),
         epochs=epochs,
+        epochs_follow=plan.training.tells_passes,
         mentions_per_second=speed,
     )
 

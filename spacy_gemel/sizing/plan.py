@@ -1,6 +1,7 @@
 """What a config says that decides sizes."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,9 @@ class Training:
         """
         limits = [] if self.steps is None else [self.steps + 1]
         epochs_told = self.epochs or (epochs if self.steps is None else None)
-        if epochs_told and self.batch:
+        if epochs_told:
+            if self.batch is None:
+                return None
             limits.append(epochs_told * math.ceil(docs / self.batch))
         return min(limits, default=None)
 
@@ -42,6 +45,11 @@ class Training:
             return told
         seen = updates * self.batch / docs
         return min(seen, self.epochs) if self.epochs else seen
+
+    @property
+    def tells_passes(self) -> bool:
+        """Whether the epochs follow: not from max_steps alone where the batcher does not count docs."""
+        return self.epochs is not None or (self.steps is not None and self.batch is not None)
 
     def evaluations(self, docs: int, epochs: int) -> int | None:
         """Evaluations on dev data, the one after the first update counted; None where their number does not follow."""
@@ -92,6 +100,7 @@ def read_plan(config: Path, component: str | None = None) -> Plan:
     Raises ValueError where there is no such file or linker.
     """
     from spacy import util
+    from spacy.language import DEFAULT_CONFIG as SPACYS
     from thinc.api import Config
 
     file = config / "config.cfg" if config.is_dir() else config
@@ -110,17 +119,18 @@ def read_plan(config: Path, component: str | None = None) -> Plan:
     block = linkers[component or next(iter(linkers))]
     # merged one by one: a block of another registered name has none of the default's settings
     filled = Config({"linker": DEFAULT_CONFIG}).merge({"linker": {k: v for k, v in block.items() if k != "factory"}})
-    return Plan(dict(filled["linker"]), file.parent, _training(read.get("training", {})))
+    training = Config(SPACYS["training"]).merge(Config(read.get("training", {})))
+    return Plan(dict(filled["linker"]), file.parent, _training(training))
 
 
-def _training(block: dict[str, Any]) -> Training:
-    batcher = block.get("batcher", {})
+def _training(block: Mapping[str, Any]) -> Training:
+    batcher = block["batcher"]
     size = batcher.get("size") if batcher.get("@batchers") == "spacy.batch_by_sequence.v1" else None
-    epochs = block.get("max_epochs") or None
+    epochs = block["max_epochs"] or None
     return Training(
         # -1 streams the docs, without an end
         epochs if epochs is None or epochs > 0 else None,
-        block.get("max_steps") or None,
+        block["max_steps"] or None,
         size if isinstance(size, int) else None,
-        block.get("eval_frequency") or None,
+        block["eval_frequency"] or None,
     )

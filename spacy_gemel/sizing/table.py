@@ -22,7 +22,8 @@ def lines(found: Estimate, gpu: Gpu, data: Data) -> list[str]:
             f"{_operations(found.operations_mention)}, {_operations(found.operations_step)}",
         ),
         (
-            f"training, {data.mentions:,} mentions x {found.epochs:.2g} epochs",
+            f"training, {data.mentions:,} mentions x {found.epochs:.2g} epochs"
+            + ("" if found.epochs_follow else " (assumed)"),
             f"{found.training_hours:.1f} hours ({gpu.name})",
         ),
         _evaluations(found, gpu, data),

@@ -22,6 +22,8 @@ from spacy_gemel.experiments.processes import CommandFailed
 
 ROOT = Path(__file__).parents[2]
 N = 40
+CONSOLE = """E    #       LOSS GEMEL...  NEL_MICRO_F  SCORE
+---  ------  -------------  -----------  ------"""
 
 
 def write_corpus(path: Path, colour: int, n: int = 2) -> None:
@@ -72,12 +74,13 @@ class Pretender:
     """In place of the commands. right: trial's id -> how many of N mentions it gets right, 30 where it is not there.
 
     broken: words; a command that has one of them fails. killed: ids of trials at which the process is killed, or
-    "loading". counted: whether the golds are common or tail. calls: what was asked for, in a few words. told: the words
-    of the peers' commands.
+    "loading". learns_nothing: ids of trainings whose first checkpoint is the best. counted: whether the golds are
+    common or tail. calls: what was asked for, in a few words. told: the words of the peers' commands.
     """
 
     def __init__(self) -> None:
         self.killed: set[str] = set()
+        self.learns_nothing: set[str] = set()
         self.counted = True
         self.told: list[list[str]] = []
         self.calls: list[str] = []
@@ -108,6 +111,13 @@ class Pretender:
         self.calls.append(f"train {out.name.removesuffix('.partial')}")
         for name in ("model-best", "model-last"):
             (out / name).mkdir()
+        losses = [1.284, 1324.05, 729.27]
+        rows = [
+            f"{place:>3}  {640 * place:>6}  {loss:>13.2f}  {50:>11.2f}    0.50" for place, loss in enumerate(losses)
+        ]
+        (out / "training.log").write_text("\n".join([CONSOLE, *rows, "✔ Saved pipeline to output directory"]))
+        best = losses[0 if out.name.removesuffix(".partial") in self.learns_nothing else -1]
+        write_json(out / "model-best" / "meta.json", {"performance": {"nel_micro_f": 0.5, "gemel_linker_loss": best}})
 
     def _gemel(self, root: Path, words: list[str]) -> None:
         if words[0] == "build-kb":

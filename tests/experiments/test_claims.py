@@ -16,6 +16,7 @@ from tests.experiments.test_page import cells
 
 LINKER = "components.gemel_linker"
 COPY = {"name": "mirror/opt-6.7b"}
+SIMCSE = "princeton-nlp/sup-simcse-roberta-large"
 MODELS = {
     "language_models": {"OPT": {"name": "org/opt"}, "Llama-2-7B": {"name": "../weights/llm"}, "copy": COPY},
     "vision_encoders": {"BEiT": {"@misc": "spacy_gemel.HuggingFaceVision.v1", "name": "org/beit"}},
@@ -57,6 +58,7 @@ def test_a_row_that_is_not_what_it_says_is_refused(place: Path, row: dict[str, A
         {"name": "OPT, BEiT", "language_model": "OPT", "vision_encoder": "BEiT"},
         {"name": "Options", "paper": "full"},
         {"name": "none", "n": 0, "paper": "no-demonstrations"},
+        {"name": "entity_linker, SimCSE", "peer": {"kind": "entity_linker", "encoder": SIMCSE}},
         {"name": "without examples at prediction", "n_at_prediction": 0, "paper": "no-demonstrations"},
     ],
 )
@@ -106,6 +108,7 @@ def test_every_row_of_the_papers_grid_is_in_the_papers_setting() -> None:
         {"training.max_epochs": 1},
         {"training.batcher.size": 4},
         {"training.optimizer.L2": 0.0},
+        {"training.accumulate_gradient": 4},
         {"corpora.train.limit": 100},
     ],
 )
@@ -125,7 +128,6 @@ def test_what_changes_results_is_another_setting(place: Path, setting: dict[str,
         {f"{LINKER}.language_model.dtype": "float16"},
         {f"{LINKER}.retriever.pooling": None},
         {"training.optimizer.learn_rate": 0.01},
-        {"training.accumulate_gradient": 4},
     ],
 )
 def test_what_does_not_is_the_papers(place: Path, setting: dict[str, Any]) -> None:
@@ -182,6 +184,21 @@ def test_models_go_by_their_whole_names(place: Path, section: str, block: dict[s
     beit = {"@misc": "spacy_gemel.HuggingFaceVision.v1", "name": "microsoft/beit-large-finetuned-ade-640-640"}
     fine = papers_plan(place, {"vision_encoder": "x"}, vision_encoders={"x": beit})
     assert not REPORTED["beit-large"].is_setting(fine.trials[fine.rows["t", 0][0]].setting)
+
+
+def test_an_update_is_as_large_as_the_data_set_has_it(place: Path) -> None:
+    """spaCy's batchers count docs: how many hold 16 mentions is another number on WikiMEL."""
+    size = {"training.batcher.size": 14}
+    diverse = papers_plan(place, {}, {"set": size}, dataset="WikiDiverse")
+    mel = papers_plan(place, {}, {"set": size}, dataset="WikiMEL")
+    assert [is_full(plan, row) for plan in (diverse, mel) for row in (0, 1)] == [True, False, False, True]
+
+
+def test_fewer_demonstrations_to_choose_from_are_another_setting_without_images_too(place: Path) -> None:
+    rows = [{"image": False, "set": {f"corpora.{split}.limit": 100}} for split in ("train", "dev")]
+    plan = papers_plan(place, *rows)
+    settings = [plan.trials[plan.rows["t", number][0]].setting for number in (0, 1)]
+    assert [REPORTED["no-image"].is_setting(setting) for setting in settings] == [False, True]
 
 
 def test_demonstrations_at_prediction_alone_are_not_those_of_the_training(place: Path) -> None:

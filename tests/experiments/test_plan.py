@@ -98,6 +98,23 @@ def test_seeds_play_a_part_without_an_image_where_they_choose_the_demonstrations
     assert [len(row) for row in ids(plan_of(place, text, seeds=[1, 2, 3]))] == [3], "the config's own retriever"
 
 
+def test_what_a_row_says_is_what_is_measured_whatever_the_config_says(place: Path) -> None:
+    """Where the config goes without the trie, or without images, a row that asks for them is not measured so."""
+    file = place / "configs" / "mini.cfg"
+    plain, factory = file.read_text(), 'factory = "gemel_linker"\n'
+    file.write_text(plain.replace(factory, f"{factory}constrained = false\n"))
+    plan = plan_of(place, {"constrained": True}, {"constrained": False}, {})
+    assert ids(plan) == [["full-42-constrained"], ["full-42"], ["full-42"]]
+    assert [trial.options for trial in plan.trials.values()] == [{"constrained": True}, {}]
+    assert [trial.setting["constrained"] for trial in plan.trials.values()] == [True, False]
+    file.write_text(plain.replace(factory, f"{factory}use_image = false\n"))
+    with pytest.raises(ValueError, match=r"image is true, but .*mini\.cfg has use_image = false, so that its mapper"):
+        plan_of(place, {"image": True})
+    plan = plan_of(place, {"image": False}, {})
+    assert ids(plan) == [["full-42"]] * 2
+    assert [trial.options for trial in plan.trials.values()] == [{}]
+
+
 def test_peers_with_options_and_seeds(place: Path) -> None:
     """A peer that is trained is trained once per seed of the grid, unless it is told one."""
     linker = {"kind": "entity_linker", "epochs": 3}

@@ -2,12 +2,14 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from thinc.api import Config
 from typer.testing import CliRunner
 
 from spacy_gemel.cli import app
@@ -86,7 +88,7 @@ def test_only_what_has_changed_runs_again(place: Path, pretender: Pretender, cha
     elif changed == "mentions":
         (place / "out/trials/full-42-no-image.mentions.jsonl").unlink()
     else:
-        (place / "out/trainings/k-2-42/model-best").rmdir()
+        shutil.rmtree(place / "out/trainings/k-2-42/model-best")
         (place / "out/trials/k-2-42.json").unlink()
     assert call(place).exit_code == 0
     assert pretender.calls == expected
@@ -110,6 +112,33 @@ def test_one_failure_ends_no_other_and_is_tried_again(place: Path, pretender: Pr
     pretender.broken, pretender.calls = {}, []
     assert call(place).exit_code == 0
     assert pretender.calls == [ALL[2], *ALL[3:5]]
+
+
+def test_a_mapper_that_did_not_learn_is_no_result(place: Path, pretender: Pretender) -> None:
+    """Its figures would be those of an untrained one; what is told without an image does not need it."""
+    grid_of(place, TABLES)
+    pretender.learns_nothing = {"full-42"}
+    for again in (False, True):
+        done = call(place)
+        assert done.exit_code == 1
+        assert "no result: full-42: no update after the first made it better on dev data" in done.stderr
+        rows = {row["name"]: row for row in results(place)["tables"][0]["rows"]}
+        told = {name: row["status"] for name, row in rows.items()}
+        assert told == {"full": "failed", "text": "run", "k": "run"}
+        assert "accuracy" not in rows["full"]
+        assert "failed (no update after the first" in (place / "out" / "experiments.md").read_text()
+        assert pretender.calls == ([] if again else ALL)
+        pretender.calls.clear()
+    done = call(place, "--steps", 20)
+    assert done.exit_code == 0, done.output
+
+
+def test_dev_data_that_are_the_test_data_are_told(place: Path, pretender: Pretender) -> None:
+    grid_of(place, TABLES)
+    assert "dev docs are the test docs" not in call(place).stderr + (place / "out" / "experiments.md").read_text()
+    done = call(place, "--dev", "test.spacy", "--output", "other")
+    for text in (done.stderr, *((place / "other" / f"experiments.{kind}").read_text() for kind in ("md", "html"))):
+        assert "The dev docs are the test docs" in text
 
 
 @pytest.mark.parametrize("at", ["k-2-42.partial/train.cfg", "k-2-42/job.json", "peer"])
@@ -430,6 +459,28 @@ def test_a_model_folder_without_a_slash(place: Path, pretender: Pretender) -> No
         (place / "configs" / name / "config.json").write_text('{"other": 1}')
         assert call(place).exit_code == 0
         assert "train language-mine-retriever-mine-42" in pretender.calls
+
+
+def test_a_model_that_a_variable_names_counts_by_its_name_and_its_files(place: Path, pretender: Pretender) -> None:
+    config = read_config(place / "configs" / "mini.cfg")
+    config["paths"]["language_model"] = "../assets/mini/language_model"
+    config["components"]["gemel_linker"]["language_model"]["name"] = "${paths.language_model}"
+    Config(config).to_disk(place / "configs" / "mini.cfg", interpolate=False)
+    grid_of(place, {"t": {"rows": [{"name": "full"}]}})
+    expected = ["train full-42", "measure full-42"]
+    assert call(place).exit_code == 0
+    assert pretender.calls == expected
+    pretender.calls.clear()
+    assert call(place).exit_code == 0
+    assert pretender.calls == []
+    (place / "assets" / "mini" / "language_model" / "config.json").write_text('{"other": 1}')
+    assert call(place).exit_code == 0
+    assert pretender.calls == expected
+    pretender.calls.clear()
+    config["paths"]["language_model"] = "org/another"
+    Config(config).to_disk(place / "configs" / "mini.cfg", interpolate=False)
+    assert call(place).exit_code == 0
+    assert pretender.calls == expected
 
 
 def test_another_language_model_gets_a_knowledge_base_of_its_own(place: Path, pretender: Pretender) -> None:

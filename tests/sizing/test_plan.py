@@ -67,3 +67,7 @@ def test_what_a_config_does_not_say_is_not_made_up() -> None:
     assert Training().evaluations(50, 3) is None
     assert Training(steps=30, eval_frequency=10).evaluations(50, 3) == 4
     assert Training(steps=30, eval_frequency=10).passes(50, 3) == 3
+    # it may end with its fifth epoch, whenever that is
+    assert Training(epochs=5, steps=30, eval_frequency=10).evaluations(50, 3) is None
+    told = [Training(epochs=5), Training(steps=30, batch=4), Training(steps=30), Training(batch=4), Training()]
+    assert [training.tells_passes for training in told] == [True, True, False, False, False]

@@ -312,7 +312,9 @@ def test_a_quantization_that_is_none(tmp_path: Path, models: Path) -> None:
 
 def test_the_evaluations_are_told(tmp_path: Path, models: Path) -> None:
     """With their number where the config tells it, and what one takes where it does not."""
-    told = call(write(tmp_path, models), "--dev-mentions", 3600).stdout
+    by_words = "[training]\nmax_epochs = 5\nmax_steps = 0"
+    told = call(write(tmp_path, models, training=by_words), "--dev-mentions", 3600).stdout
+    assert "mentions x 5 epochs  " in told
     each = re.search(r"each evaluation, 3,600 mentions +([\d.]+) hours", told)
     speed = re.search(r"linking +([\d.]+) mentions per second", told)
     assert each
@@ -336,6 +338,16 @@ def test_the_evaluations_are_told(tmp_path: Path, models: Path) -> None:
     assert one.evaluations == 10
     assert one.evaluation_hours == pytest.approx(10 / one.mentions_per_second)
     assert float(all_of_them[1]) == pytest.approx(10 * one.evaluation_hours, abs=0.06)
+
+
+def test_what_the_config_leaves_out_is_what_spacy_trains_with(tmp_path: Path, models: Path) -> None:
+    """max_steps alone, or nothing at all: spaCy's batcher counts words, so that no epochs follow."""
+    told = call(write(tmp_path, models), "--epochs", 3).stdout
+    assert "x 3 epochs (assumed)" in told
+    assert "101 evaluations" in told  # of its 20,000 updates
+    told = call(write(tmp_path, models, training="[training]\nmax_steps = 1000")).stdout
+    assert "x 5 epochs (assumed)" in told
+    assert "6 evaluations" in told
 
 
 def test_docs_follow_the_mentions(tmp_path: Path, models: Path) -> None:
