@@ -109,6 +109,18 @@ class LinkerParts(SettingAttributes):
             models["retriever"] = self.retriever.frozen
         return models
 
+    @property
+    def loaded_models(self) -> dict[str, object]:
+        """What the frozen models are in memory, by their part; without what is not loaded, or is not told."""
+        if self._stages is None or self._reader is None:
+            return {}
+        models: dict[str, object] = {
+            "language_model": self._stages.language_model,
+            "vision_encoder": self._reader.encoder,
+        }
+        encoder = getattr(self.retriever, "loaded", None)  # anybody may register a retriever
+        return models if encoder is None else {**models, "retriever": encoder}
+
     def set_kb(self, kb_loader: KBLoader) -> None:
         """Link to another knowledge base from now on; mapper, demonstrations and added entities stay as they are.
 

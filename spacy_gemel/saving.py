@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import srsly
 from spacy import util
 
+from spacy_gemel.frozen import FrozenModel
 from spacy_gemel.paths import files_in, link_folder, pack_folder, unpack_folder, write_whole
 from spacy_gemel.saved import FORMAT, Saved, parsed
 from spacy_gemel.settings import names
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 
 def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
-    """Write a folder. Raises KBError, before that, where the knowledge base is not in its folder any more."""
+    """Write a folder.
+
+    Raises KBError and ValueError, before that, where the knowledge base or a model to be bundled is no longer in its
+    folder as it was loaded.
+    """
 
     def write_models(folder: Path) -> None:
         if not pipe.bundle_models:
@@ -28,7 +33,7 @@ def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> 
         for part, frozen in pipe.frozen_models.items():
             frozen.bundle(folder / part, pipe.folders.get(part))
 
-    _check_kb(pipe, exclude)
+    _check_in_place(pipe, exclude)
     writers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.to_disk(path, exclude=exclude),
         "cfg": lambda path: _write(path, _state(pipe)),
@@ -59,7 +64,7 @@ def from_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -
 
 
 def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
-    """All of it as bytes. Raises KBError where the knowledge base is not in its folder any more."""
+    """All of it as bytes. Raises KBError and ValueError as `to_disk` does."""
 
     def models() -> bytes:
         packed = {}
@@ -70,7 +75,7 @@ def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
                 packed = pack_folder(Path(name), files_in(Path(name)))
         return bytes(srsly.msgpack_dumps(packed))
 
-    _check_kb(pipe, exclude)
+    _check_in_place(pipe, exclude)
     writers: dict[str, Callable[[], bytes]] = {
         "vocab": lambda: pipe.vocab.to_bytes(exclude=exclude),
         "cfg": lambda: _state(pipe),
@@ -123,10 +128,14 @@ def _parts_in(pipe: "GemelLinker", data: bytes, known: set[str]) -> dict[str, by
     return parts
 
 
-def _check_kb(pipe: "GemelLinker", exclude: tuple[str, ...]) -> None:
-    """Before anything is written: what is saved is what lies in the folder, which need not be what is open."""
+def _check_in_place(pipe: "GemelLinker", exclude: tuple[str, ...]) -> None:
+    """Before anything is written: what is saved is what lies in the folders, which need not be what is open."""
     if "kb" not in exclude:
         pipe.kb.check_in_place()
+    if pipe.bundle_models and "models" not in exclude:
+        for part, frozen in pipe.frozen_models.items():
+            if isinstance(frozen, FrozenModel):  # one of another kind says so itself when it bundles
+                frozen.check_in_place(pipe.loaded_models.get(part), pipe.folders.get(part))
 
 
 def _state(pipe: "GemelLinker") -> bytes:
