@@ -1,8 +1,10 @@
 """What of a pipe is saved, and how: in a folder or in bytes, never as a pickle."""
 
+import gc
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,16 @@ from spacy_gemel.unpacked import UnpackedFolder
 
 if TYPE_CHECKING:
     from spacy_gemel.component import GemelLinker
+
+
+@contextmanager
+def _collector_as_it_was() -> Iterator[None]:
+    """Leave the garbage collector on or off: srsly switches it off to read, and on only where that ends well."""
+    collects = gc.isenabled()
+    try:
+        yield
+    finally:
+        (gc.enable if collects else gc.disable)()
 
 
 def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
@@ -46,6 +58,7 @@ def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> 
     util.to_disk(path, writers, exclude)
 
 
+@_collector_as_it_was()
 def from_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
     """Load what `to_disk` wrote. Raises ValueError and OSError, and leaves the pipe as it was but for its vocab."""
     saved = Saved(pipe)
@@ -88,6 +101,7 @@ def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
     return util.to_bytes(writers, exclude)
 
 
+@_collector_as_it_was()
 def from_bytes(pipe: "GemelLinker", data: bytes, exclude: tuple[str, ...]) -> None:
     """Load what `to_bytes` gave. Raises ValueError, and leaves the pipe as it was but for its vocab.
 

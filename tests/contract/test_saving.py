@@ -1,6 +1,9 @@
 """What is saved comes back the same, in a folder and in bytes, and each part can be left out."""
 
+import gc
 import shutil
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +180,34 @@ def test_training_goes_on_after_loading(saved: Path) -> None:
     before = pipe_of(nlp).model.get_param("W").copy()
     assert train(nlp, 1)[0] > 0
     assert not np.array_equal(pipe_of(nlp).model.get_param("W"), before)
+
+
+@pytest.mark.parametrize("form", ["disk", "bytes"])
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(
+    trained: Language, models: Path, tmp_path: Path, collects: bool, form: str
+) -> None:
+    """srsly switches it off while it reads, and on only where that ends well."""
+    nlp = blank(models)
+    pipe_of(trained).to_disk(tmp_path / "pipe")
+    content = srsly.msgpack_loads(pipe_of(trained).to_bytes())
+    was_on = gc.isenabled()
+    try:
+        for part in ("demonstrations", "added", "model", None):
+            (gc.enable if collects else gc.disable)()
+            if form == "disk":
+                shutil.copytree(tmp_path / "pipe", tmp_path / str(part))
+                if part is not None:
+                    (tmp_path / part / part).write_bytes(b"\xc1 no msgpack")
+                load = partial(pipe_of(nlp).from_disk, tmp_path / str(part))
+            else:
+                packed = content if part is None else {**content, part: b"\xc1 no msgpack"}
+                load = partial(pipe_of(nlp).from_bytes, srsly.msgpack_dumps(packed))
+            with nullcontext() if part is None else pytest.raises(ValueError, match=part):
+                load()
+            assert gc.isenabled() == collects
+        with pytest.raises(ValueError):
+            pipe_of(nlp).from_bytes(b"\xc1 no msgpack")
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if was_on else gc.disable)()
