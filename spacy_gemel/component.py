@@ -88,7 +88,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
                 with turn():
                     [mention] = self.gather([[ent]])
                     [prompt] = self.stages.prompts([mention])
-                return [self.store[place] for place in prompt.demonstrations] if prompt else []
+                    return [self.store[place] for place in prompt.demonstrations] if prompt else []
         raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
 
     # Loading

@@ -129,11 +129,11 @@ class LinkerParts(SettingAttributes):
         such function, and for one that gives another kind of knowledge base.
         """
         kb = self.load_kb(kb_loader)
-        if self._stages is None:
-            self._kb = kb
-            return
-        tokenizer = self._stages.language_model.tokenizer
-        with turn():
+        with turn():  # the stages too, which may be others by the time that it comes
+            if self._stages is None:
+                self._kb = kb
+                return
+            tokenizer = self._stages.language_model.tokenizer
             kb.check_tokenizer(tokenizer.fingerprint, self.language_model.name)
             kept = [entity for entity in self.kb.added.entities if entity.kb_id not in kb]
             self.use_kb(kb.with_added(kept, tokenizer))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import srsly
 
+from spacy_gemel.frozen import turn
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
@@ -22,13 +23,16 @@ Part = TypeVar("Part")
 
 
 class Saved:
-    """What has been read of a saved pipe. The pipe itself changes in `load` alone, and there wholly or not at all."""
+    """What has been read of a saved pipe. The pipe itself changes in `load` alone, and there wholly or not at all.
+
+    What was not read is None: it stays as the pipe has it when it is loaded, not as it had it when reading began.
+    """
 
     def __init__(self, pipe: "GemelLinker") -> None:
         self.pipe = pipe
-        self.settings = replace(pipe.settings)
+        self.settings: Settings | None = None
         self.folders = dict(pipe.folders)
-        self.store = pipe.store
+        self.store: DemonstrationStore | None = None
         self.weights: bytes | None = None
         self.kb: KnowledgeBase | None = None
         self.added: list[Entity] | None = None
@@ -60,7 +64,9 @@ class Saved:
             pipe,
             "cfg",
             lambda: replace(
-                pipe.settings, temperature=state["temperature"], **_settings_to_take(pipe.config_settings, state)
+                pipe.settings,
+                temperature=state["temperature"],
+                **_settings_to_take(pipe.config_settings, state),
             ),
         )
 
@@ -98,6 +104,10 @@ class Saved:
 
     def load(self) -> None:
         """Make all of it the pipe's own, with the frozen models. Raises ValueError, and leaves the pipe as it was."""
+        with turn():  # all of it: who links meanwhile has the pipe as it was, or as it will be
+            self._load()
+
+    def _load(self) -> None:
         pipe = self.pipe
         if self.kb is None and not pipe.has_kb:
             raise ValueError(
@@ -110,8 +120,11 @@ class Saved:
         if added is None:
             added = [*pipe.kb.added.entities] if pipe.has_kb else []
         before = replace(pipe.settings), pipe.folders, pipe.store
-        pipe.settings.take(self.settings)
-        pipe.folders, pipe.store = self.folders, self.store
+        pipe.folders = self.folders
+        if self.settings is not None:
+            pipe.settings.take(self.settings)
+        if self.store is not None:
+            pipe.store = self.store
         try:
             pipe.load_parts(kb.without_added(), added)
         except BaseException:
