@@ -206,15 +206,45 @@ class LinkerParts(SettingAttributes):
         self._kb = kb
         self.stages.use_kb(kb)
 
-    def load_parts(self, kb: "KnowledgeBase", added: Iterable["Entity"] = ()) -> None:
+    def load_parts(
+        self, kb: "KnowledgeBase", added: Iterable["Entity"] = (), mapper: Model[Any, Any] | None = None
+    ) -> None:
         """Load the frozen models and make the stages; the last step of loading a saved pipe.
 
-        added: entities that were added to the knowledge base when the pipe was saved.
+        added: entities that were added to the knowledge base when the pipe was saved. mapper: as it was saved;
+        None for the one there is.
+        Raises ValueError where mapper or demonstrations do not fit the models or the prefix_length that the config
+        names.
         """
         with turn():
             language_model, reader = self.load_models(kb)
+            self._check_fit(self.model if mapper is None else mapper, language_model, reader, self.store)
             entities = [entity for entity in added if entity.kb_id not in kb]
             self.assemble(kb.with_added(entities, language_model.tokenizer), language_model, reader, self.store)
+
+    def _check_fit(
+        self, mapper: Model[Any, Any], language_model: Any, reader: "FeatureReader", store: DemonstrationStore
+    ) -> None:
+        """Raise ValueError where mapper and demonstrations, as they were trained, do not fit what the config names."""
+        trained, wanted = mapper.attrs["prefix_length"], self.model.attrs["prefix_length"]
+        if trained != wanted:
+            raise self._unfit("model.prefix_length", f"prefix_length = {trained}, and the config says {wanted}")
+        width = reader.encoder.width
+        seen = {mapper.get_dim("nI")} if mapper.has_dim("nI") else set()
+        if len(store.features):
+            seen.add(store.features.shape[1])
+        if seen - {width}:
+            numbers = " and ".join(map(str, sorted(seen)))
+            raise self._unfit("vision_encoder", f"images of {numbers} numbers each, and the one named gives {width}")
+        if mapper.has_dim("nO") and mapper.get_dim("nO") != wanted * language_model.width:
+            sizes = f"{mapper.get_dim('nO') / wanted:g} numbers, and the one named has {language_model.width}"
+            raise self._unfit("language_model", f"embeddings of {sizes}")
+
+    def _unfit(self, setting: str, problem: str) -> ValueError:
+        return ValueError(
+            f"{self.name}: what is loaded was trained with {problem}: leave components.{self.name}.{setting} as it was "
+            "then, or train the pipe anew."
+        )
 
     def _image_reader(self) -> "FeatureReader | None":
         return self._reader if self.settings.use_image else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import srsly
+from thinc.api import Model
 
 from spacy_gemel.frozen import turn
 from spacy_gemel.kb.entity import Entity
@@ -33,6 +34,7 @@ class Saved:
         self.settings: Settings | None = None
         self.folders = dict(pipe.folders)
         self.store: DemonstrationStore | None = None
+        self.mapper: Model[Any, Any] | None = None
         self.weights: bytes | None = None
         self.kb: KnowledgeBase | None = None
         self.added: list[Entity] | None = None
@@ -72,7 +74,7 @@ class Saved:
 
     def read_model(self, data: bytes) -> None:
         """Take the mapper's weights. Raises ValueError for what is none."""
-        parsed(self.pipe, "model", lambda: self.pipe.model.copy().from_bytes(data))
+        self.mapper = parsed(self.pipe, "model", lambda: self.pipe.model.copy().from_bytes(data))
         self.weights = data
 
     def read_store(self, data: bytes) -> None:
@@ -126,7 +128,7 @@ class Saved:
         if self.store is not None:
             pipe.store = self.store
         try:
-            pipe.load_parts(kb.without_added(), added)
+            pipe.load_parts(kb.without_added(), added, self.mapper)
         except BaseException:
             pipe.settings.take(before[0])
             _, pipe.folders, pipe.store = before
