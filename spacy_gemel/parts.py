@@ -33,7 +33,7 @@ KBLoader = Callable[[Vocab], Any]
 class LinkerParts(SettingAttributes):
     """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before.
 
-    Warns of settings that have no effect. Raises ValueError for a part that is of another kind.
+    Raises ValueError for a part that is of another kind.
     """
 
     NIL = NIL
@@ -58,10 +58,8 @@ class LinkerParts(SettingAttributes):
         self.language_model = language_model
         self.vision_encoder = vision_encoder
         self.retriever = retriever
-        self.settings = settings
+        self._settings = settings
         self.config_settings = replace(settings)  # as the config has them, whatever is set later
-        for told in without_effect(settings):
-            warnings.warn(f"{name}: {told}.", stacklevel=2)
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.store = DemonstrationStore()
@@ -70,6 +68,11 @@ class LinkerParts(SettingAttributes):
         self._reader: FeatureReader | None = None
         self._vector_reader: VectorReader | None = None
         self.folders = {}
+
+    def say_without_effect(self) -> None:
+        """Warn of settings that have no effect: of those that hold by now, not of those that the config began with."""
+        for told in without_effect(self.settings).values():
+            warnings.warn(f"{self.name}: {told}.", stacklevel=3)
 
     @property
     def folders(self) -> dict[str, Path]:

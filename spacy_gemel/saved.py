@@ -66,7 +66,7 @@ class Saved:
             pipe,
             "cfg",
             lambda: replace(
-                pipe.settings,
+                pipe.config_settings,  # not pipe.settings, which may have been changed since
                 temperature=state["temperature"],
                 **_settings_to_take(pipe.config_settings, state),
             ),
@@ -105,9 +105,13 @@ class Saved:
                 self.folders[part] = folder / part
 
     def load(self) -> None:
-        """Make all of it the pipe's own, with the frozen models. Raises ValueError, and leaves the pipe as it was."""
+        """Make all of it the pipe's own, with the frozen models. Raises ValueError, and leaves the pipe as it was.
+
+        Warns of settings that have no effect.
+        """
         with turn():  # all of it: who links meanwhile has the pipe as it was, or as it will be
             self._load()
+        self.pipe.say_without_effect()
 
     def _load(self) -> None:
         pipe = self.pipe
