@@ -63,7 +63,10 @@ class FrozenModel(Generic[ModelT]):
         return self.name
 
     def load(self, device: str, folder: Path | None = None) -> ModelT:
-        """The model; the same object for the same source, settings and device. See `source` for folder."""
+        """The model; the same object for the same source, settings and device while its files are the same.
+
+        See `source` for folder.
+        """
         return cast(ModelT, _load(self.loader, self.source(folder), self.device or device, self.settings))
 
     @property
@@ -91,8 +94,8 @@ class FrozenModel(Generic[ModelT]):
             raise ValueError(
                 f"The {self.what} {self.name!r} cannot be saved: {source} no longer holds what was loaded, which the "
                 "pipe works with: weights, settings or words of the tokenizer have changed since, or are gone. Put the "
-                "files back as they were, or train again, in a new process. To save the pipe without its models, set "
-                "its bundle_models = False."
+                "files back as they were, or train again. To save the pipe without its models, set its bundle_models = "
+                "False."
             )
 
     def _files_to_bundle(self, source: Path) -> list[str]:
@@ -166,9 +169,9 @@ class Loaded:
 def _load(loader: str, source: str, device: str, settings: Settings) -> Any:
     key = (loader, source, settings, device)
     with _TURN:
+        files = _files_of(source)  # before they are read: a change meanwhile is then a change
         model = _LOADED.get(key)
-        if model is None:
-            files = _files_of(source)  # before they are read: a change meanwhile is then a change
+        if model is None or (isinstance(model, Loaded) and model.origin is not None and model.origin.files != files):
             model = _import(loader)(source, device=device, **dict(settings))
             if isinstance(model, Loaded):
                 model.origin = _Origin(loader, source, device, settings, files)
