@@ -89,7 +89,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
                 with turn():
                     [mention] = self.gather([[ent]])
                     [prompt] = self.stages.prompts([mention])
-                return [self.store[place] for place in prompt.demonstrations] if prompt else []
+                    return [self.store[place] for place in prompt.demonstrations] if prompt else []
         raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
 
     # Loading
@@ -106,11 +106,13 @@ class GemelLinker(GrowingParts, TrainablePipe):
         kb_loader: spacy_gemel.KBFromDisk.v1; not needed after set_kb.
         Raises ValueError, before any long work, where the knowledge base, a model or a usable example is missing; a
         pipe that was trained before is then as it was.
+        Warns of settings that have no effect.
         """
         from spacy_gemel.before import add_sentences, training_vectors
         from spacy_gemel.training import collect_demonstrations, gold_rows
 
         validate_get_examples(get_examples, "GemelLinker.initialize")
+        self.say_without_effect()
         if kb_loader is None:
             self.validate_kb()
         kb = self.kb if kb_loader is None else self.load_kb(kb_loader)

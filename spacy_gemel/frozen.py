@@ -21,6 +21,8 @@ Settings = tuple[tuple[str, Any], ...]
 _LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 _TURN = threading.RLock()
 _BUNDLE = "bundle.json"
+_WHAT_IT_IS = (".safetensors", ".json", ".txt", ".model")
+"""Endings of the files that decide what a model is; others, such as a README, may change."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ class FrozenModel(Generic[ModelT]):
         return self.name
 
     def load(self, device: str, folder: Path | None = None) -> ModelT:
-        """The model; the same object for the same source, settings and device. See `source` for folder."""
+        """The model; the same object for the same source, settings and device while its files are the same.
+
+        See `source` for folder.
+        """
         return cast(ModelT, _load(self.loader, self.source(folder), self.device or device, self.settings))
 
     @property
@@ -74,20 +79,43 @@ class FrozenModel(Generic[ModelT]):
         marker = folder / _BUNDLE
         return marker.is_file() and bool(json.loads(marker.read_text(encoding="utf8")) == self._marker)
 
+    def check_in_place(self, model: object, folder: Path | None = None) -> None:
+        """Raise ValueError where a bundle would not be the model that was loaded: its files are gone or have changed.
+
+        model: what `load` gave; of one that is no `Loaded`, only that there are files is checked. A model of a hub is
+        not judged: whether this machine still has it, bundling it tells.
+        """
+        source = self.source(folder)
+        if not Path(source).is_dir():
+            return
+        self._files_to_bundle(Path(source))
+        origin = model.origin if isinstance(model, Loaded) else None
+        if origin is not None and _files_of(source) != origin.files:
+            raise ValueError(
+                f"The {self.what} {self.name!r} cannot be saved: {source} no longer holds what was loaded, which the "
+                "pipe works with: weights, settings or words of the tokenizer have changed since, or are gone. Put the "
+                "files back as they were, or train again. To save the pipe without its models, set its bundle_models = "
+                "False."
+            )
+
+    def _files_to_bundle(self, source: Path) -> list[str]:
+        files = _model_files(source)
+        if not files:
+            raise ValueError(
+                f"The {self.what} {self.name!r} cannot be saved: {source} holds no file of it (any more). Put the "
+                "folder's files back, or load the pipeline again."
+            )
+        return files
+
     def bundle(self, target: Path, folder: Path | None = None) -> None:
         """Write the model's files to a folder, hard-linked where they lie in one; nothing where they are there.
 
-        Raises ValueError where they are gone.
+        What is no longer in the model's folder goes from the target too: `check_in_place` comes first. Raises
+        ValueError where the files are gone.
         """
         source = Path(self.source(folder))
-        if source.is_dir():  # each time, as the model may have been made again; what is there costs nothing
-            files = _model_files(source)
-            if not files:
-                raise ValueError(
-                    f"The {self.what} {self.name!r} cannot be saved: {source} holds no file of it (any more). Put the "
-                    "folder's files back, or load the pipeline again."
-                )
-            link_folder(source, target, files, keep=(_BUNDLE,))
+        if source.is_dir():  # each time, as another pipe may have saved its own there; what is there costs nothing
+            link_folder(source, target, self._files_to_bundle(source), keep=(_BUNDLE,))
         elif self.is_bundled(target):
             return
         else:
@@ -107,7 +135,7 @@ class FrozenModel(Generic[ModelT]):
 
 @dataclass(frozen=True)
 class _Origin:
-    """How a model was loaded, and what lay in its folder then: (file, bytes, time) of weights and settings."""
+    """How a model was loaded, and what lay in its folder then: (file, bytes, time) of what decides it."""
 
     loader: str
     source: str
@@ -141,9 +169,9 @@ class Loaded:
 def _load(loader: str, source: str, device: str, settings: Settings) -> Any:
     key = (loader, source, settings, device)
     with _TURN:
+        files = _files_of(source)  # before they are read: a change meanwhile is then a change
         model = _LOADED.get(key)
-        if model is None:
-            files = _files_of(source)  # before they are read: a change meanwhile is then a change
+        if model is None or (isinstance(model, Loaded) and model.origin is not None and model.origin.files != files):
             model = _import(loader)(source, device=device, **dict(settings))
             if isinstance(model, Loaded):
                 model.origin = _Origin(loader, source, device, settings, files)
@@ -162,10 +190,10 @@ def _load_again(loader: str, source: str, device: str, settings: Settings) -> An
 
 
 def _files_of(source: str) -> tuple[tuple[str, int, int], ...]:
-    """The weights and settings in a model's folder; empty for a name on a hub."""
+    """The weights, settings and tokenizer in a model's folder; empty for a name on a hub."""
     folder = Path(source)
     names = _model_files(folder) if folder.is_dir() else []
-    status = [(name, (folder / name).stat()) for name in names if name.endswith((".safetensors", ".json"))]
+    status = [(name, (folder / name).stat()) for name in names if name.endswith(_WHAT_IT_IS)]
     return tuple((name, found.st_size, found.st_mtime_ns) for name, found in status)
 
 

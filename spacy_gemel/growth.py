@@ -67,11 +67,12 @@ class GrowingParts(LinkerParts):
         """
         from spacy_gemel.gather import make_images_plain
 
-        stages = self.stages  # raises before the pipe is initialized
-        assert self._reader is not None
+        self.stages  # noqa: B018 (raises before the pipe is initialized)
         docs = check_docs(docs, self.name)
         make_images_plain(docs)
         with turn():
+            stages = self.stages  # only now: another thread may just have loaded the pipe anew
+            assert self._reader is not None
             store, number = more_demonstrations(
                 docs,
                 self.store,

@@ -33,7 +33,7 @@ KBLoader = Callable[[Vocab], Any]
 class LinkerParts(SettingAttributes):
     """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before.
 
-    Warns of settings that have no effect. Raises ValueError for a part that is of another kind.
+    Raises ValueError for a part that is of another kind.
     """
 
     NIL = NIL
@@ -58,10 +58,8 @@ class LinkerParts(SettingAttributes):
         self.language_model = language_model
         self.vision_encoder = vision_encoder
         self.retriever = retriever
-        self.settings = settings
+        self._settings = settings
         self.config_settings = replace(settings)  # as the config has them, whatever is set later
-        for told in without_effect(settings):
-            warnings.warn(f"{name}: {told}.", stacklevel=2)
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.store = DemonstrationStore()
@@ -70,6 +68,11 @@ class LinkerParts(SettingAttributes):
         self._reader: FeatureReader | None = None
         self._vector_reader: VectorReader | None = None
         self.folders = {}
+
+    def say_without_effect(self) -> None:
+        """Warn of settings that have no effect: of those that hold by now, not of those that the config began with."""
+        for told in without_effect(self.settings).values():
+            warnings.warn(f"{self.name}: {told}.", stacklevel=3)
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -109,6 +112,18 @@ class LinkerParts(SettingAttributes):
             models["retriever"] = self.retriever.frozen
         return models
 
+    @property
+    def loaded_models(self) -> dict[str, object]:
+        """What the frozen models are in memory, by their part; without what is not loaded, or is not told."""
+        if self._stages is None or self._reader is None:
+            return {}
+        models: dict[str, object] = {
+            "language_model": self._stages.language_model,
+            "vision_encoder": self._reader.encoder,
+        }
+        encoder = getattr(self.retriever, "loaded", None)  # anybody may register a retriever
+        return models if encoder is None else {**models, "retriever": encoder}
+
     def set_kb(self, kb_loader: KBLoader) -> None:
         """Link to another knowledge base from now on; mapper, demonstrations and added entities stay as they are.
 
@@ -117,11 +132,11 @@ class LinkerParts(SettingAttributes):
         such function, and for one that gives another kind of knowledge base.
         """
         kb = self.load_kb(kb_loader)
-        if self._stages is None:
-            self._kb = kb
-            return
-        tokenizer = self._stages.language_model.tokenizer
-        with turn():
+        with turn():  # the stages too, which may be others by the time that it comes
+            if self._stages is None:
+                self._kb = kb
+                return
+            tokenizer = self._stages.language_model.tokenizer
             kb.check_tokenizer(tokenizer.fingerprint, self.language_model.name)
             kept = [entity for entity in self.kb.added.entities if entity.kb_id not in kb]
             self.use_kb(kb.with_added(kept, tokenizer))
@@ -194,15 +209,45 @@ class LinkerParts(SettingAttributes):
         self._kb = kb
         self.stages.use_kb(kb)
 
-    def load_parts(self, kb: "KnowledgeBase", added: Iterable["Entity"] = ()) -> None:
+    def load_parts(
+        self, kb: "KnowledgeBase", added: Iterable["Entity"] = (), mapper: Model[Any, Any] | None = None
+    ) -> None:
         """Load the frozen models and make the stages; the last step of loading a saved pipe.
 
-        added: entities that were added to the knowledge base when the pipe was saved.
+        added: entities that were added to the knowledge base when the pipe was saved. mapper: as it was saved;
+        None for the one there is.
+        Raises ValueError where mapper or demonstrations do not fit the models or the prefix_length that the config
+        names.
         """
         with turn():
             language_model, reader = self.load_models(kb)
+            self._check_fit(self.model if mapper is None else mapper, language_model, reader, self.store)
             entities = [entity for entity in added if entity.kb_id not in kb]
             self.assemble(kb.with_added(entities, language_model.tokenizer), language_model, reader, self.store)
+
+    def _check_fit(
+        self, mapper: Model[Any, Any], language_model: Any, reader: "FeatureReader", store: DemonstrationStore
+    ) -> None:
+        """Raise ValueError where mapper and demonstrations, as they were trained, do not fit what the config names."""
+        trained, wanted = mapper.attrs["prefix_length"], self.model.attrs["prefix_length"]
+        if trained != wanted:
+            raise self._unfit("model.prefix_length", f"prefix_length = {trained}, and the config says {wanted}")
+        width = reader.encoder.width
+        seen = {mapper.get_dim("nI")} if mapper.has_dim("nI") else set()
+        if len(store.features):
+            seen.add(store.features.shape[1])
+        if seen - {width}:
+            numbers = " and ".join(map(str, sorted(seen)))
+            raise self._unfit("vision_encoder", f"images of {numbers} numbers each, and the one named gives {width}")
+        if mapper.has_dim("nO") and mapper.get_dim("nO") != wanted * language_model.width:
+            sizes = f"{mapper.get_dim('nO') / wanted:g} numbers, and the one named has {language_model.width}"
+            raise self._unfit("language_model", f"embeddings of {sizes}")
+
+    def _unfit(self, setting: str, problem: str) -> ValueError:
+        return ValueError(
+            f"{self.name}: what is loaded was trained with {problem}: leave components.{self.name}.{setting} as it was "
+            "then, or train the pipe anew."
+        )
 
     def _image_reader(self) -> "FeatureReader | None":
         return self._reader if self.settings.use_image else None

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import srsly
+from thinc.api import Model
 
+from spacy_gemel.frozen import turn
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
@@ -22,13 +24,17 @@ Part = TypeVar("Part")
 
 
 class Saved:
-    """What has been read of a saved pipe. The pipe itself changes in `load` alone, and there wholly or not at all."""
+    """What has been read of a saved pipe. The pipe itself changes in `load` alone, and there wholly or not at all.
+
+    What was not read is None: it stays as the pipe has it when it is loaded, not as it had it when reading began.
+    """
 
     def __init__(self, pipe: "GemelLinker") -> None:
         self.pipe = pipe
-        self.settings = replace(pipe.settings)
+        self.settings: Settings | None = None
         self.folders = dict(pipe.folders)
-        self.store = pipe.store
+        self.store: DemonstrationStore | None = None
+        self.mapper: Model[Any, Any] | None = None
         self.weights: bytes | None = None
         self.kb: KnowledgeBase | None = None
         self.added: list[Entity] | None = None
@@ -60,13 +66,15 @@ class Saved:
             pipe,
             "cfg",
             lambda: replace(
-                pipe.settings, temperature=state["temperature"], **_settings_to_take(pipe.config_settings, state)
+                pipe.config_settings,  # not pipe.settings, which may have been changed since
+                temperature=state["temperature"],
+                **_settings_to_take(pipe.config_settings, state),
             ),
         )
 
     def read_model(self, data: bytes) -> None:
         """Take the mapper's weights. Raises ValueError for what is none."""
-        parsed(self.pipe, "model", lambda: self.pipe.model.copy().from_bytes(data))
+        self.mapper = parsed(self.pipe, "model", lambda: self.pipe.model.copy().from_bytes(data))
         self.weights = data
 
     def read_store(self, data: bytes) -> None:
@@ -97,7 +105,15 @@ class Saved:
                 self.folders[part] = folder / part
 
     def load(self) -> None:
-        """Make all of it the pipe's own, with the frozen models. Raises ValueError, and leaves the pipe as it was."""
+        """Make all of it the pipe's own, with the frozen models. Raises ValueError, and leaves the pipe as it was.
+
+        Warns of settings that have no effect.
+        """
+        with turn():  # all of it: who links meanwhile has the pipe as it was, or as it will be
+            self._load()
+        self.pipe.say_without_effect()
+
+    def _load(self) -> None:
         pipe = self.pipe
         if self.kb is None and not pipe.has_kb:
             raise ValueError(
@@ -110,10 +126,13 @@ class Saved:
         if added is None:
             added = [*pipe.kb.added.entities] if pipe.has_kb else []
         before = replace(pipe.settings), pipe.folders, pipe.store
-        pipe.settings.take(self.settings)
-        pipe.folders, pipe.store = self.folders, self.store
+        pipe.folders = self.folders
+        if self.settings is not None:
+            pipe.settings.take(self.settings)
+        if self.store is not None:
+            pipe.store = self.store
         try:
-            pipe.load_parts(kb.without_added(), added)
+            pipe.load_parts(kb.without_added(), added, self.mapper)
         except BaseException:
             pipe.settings.take(before[0])
             _, pipe.folders, pipe.store = before

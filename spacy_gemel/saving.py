@@ -1,8 +1,10 @@
 """What of a pipe is saved, and how: in a folder or in bytes, never as a pickle."""
 
+import gc
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import srsly
 from spacy import util
 
+from spacy_gemel.frozen import FrozenModel
 from spacy_gemel.paths import files_in, link_folder, pack_folder, unpack_folder, write_whole
 from spacy_gemel.saved import FORMAT, Saved, parsed
 from spacy_gemel.settings import names
@@ -19,8 +22,22 @@ if TYPE_CHECKING:
     from spacy_gemel.component import GemelLinker
 
 
+@contextmanager
+def _collector_as_it_was() -> Iterator[None]:
+    """Leave the garbage collector on or off: srsly switches it off to read, and on only where that ends well."""
+    collects = gc.isenabled()
+    try:
+        yield
+    finally:
+        (gc.enable if collects else gc.disable)()
+
+
 def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
-    """Write a folder. Raises KBError, before that, where the knowledge base is not in its folder any more."""
+    """Write a folder.
+
+    Raises KBError and ValueError, before that, where the knowledge base or a model to be bundled is no longer in its
+    folder as it was loaded.
+    """
 
     def write_models(folder: Path) -> None:
         if not pipe.bundle_models:
@@ -28,7 +45,7 @@ def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> 
         for part, frozen in pipe.frozen_models.items():
             frozen.bundle(folder / part, pipe.folders.get(part))
 
-    _check_kb(pipe, exclude)
+    _check_in_place(pipe, exclude)
     writers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.to_disk(path, exclude=exclude),
         "cfg": lambda path: _write(path, _state(pipe)),
@@ -41,6 +58,7 @@ def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> 
     util.to_disk(path, writers, exclude)
 
 
+@_collector_as_it_was()
 def from_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
     """Load what `to_disk` wrote. Raises ValueError and OSError, and leaves the pipe as it was but for its vocab."""
     saved = Saved(pipe)
@@ -59,7 +77,7 @@ def from_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -
 
 
 def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
-    """All of it as bytes. Raises KBError where the knowledge base is not in its folder any more."""
+    """All of it as bytes. Raises KBError and ValueError as `to_disk` does."""
 
     def models() -> bytes:
         packed = {}
@@ -70,7 +88,7 @@ def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
                 packed = pack_folder(Path(name), files_in(Path(name)))
         return bytes(srsly.msgpack_dumps(packed))
 
-    _check_kb(pipe, exclude)
+    _check_in_place(pipe, exclude)
     writers: dict[str, Callable[[], bytes]] = {
         "vocab": lambda: pipe.vocab.to_bytes(exclude=exclude),
         "cfg": lambda: _state(pipe),
@@ -83,6 +101,7 @@ def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
     return util.to_bytes(writers, exclude)
 
 
+@_collector_as_it_was()
 def from_bytes(pipe: "GemelLinker", data: bytes, exclude: tuple[str, ...]) -> None:
     """Load what `to_bytes` gave. Raises ValueError, and leaves the pipe as it was but for its vocab.
 
@@ -123,10 +142,14 @@ def _parts_in(pipe: "GemelLinker", data: bytes, known: set[str]) -> dict[str, by
     return parts
 
 
-def _check_kb(pipe: "GemelLinker", exclude: tuple[str, ...]) -> None:
-    """Before anything is written: what is saved is what lies in the folder, which need not be what is open."""
+def _check_in_place(pipe: "GemelLinker", exclude: tuple[str, ...]) -> None:
+    """Before anything is written: what is saved is what lies in the folders, which need not be what is open."""
     if "kb" not in exclude:
         pipe.kb.check_in_place()
+    if pipe.bundle_models and "models" not in exclude:
+        for part, frozen in pipe.frozen_models.items():
+            if isinstance(frozen, FrozenModel):  # one of another kind says so itself when it bundles
+                frozen.check_in_place(pipe.loaded_models.get(part), pipe.folders.get(part))
 
 
 def _state(pipe: "GemelLinker") -> bytes:

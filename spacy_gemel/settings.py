@@ -2,6 +2,7 @@
 
 import math
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from numbers import Real
@@ -16,6 +17,7 @@ class Settings:
     says something else than it did when the pipe was saved (an override of `spacy.load`, an edited config.cfg), the
     config's value holds.
 
+    Setting `n_sents`, `window` or `n_candidates` to what has no effect warns.
     temperature: of the candidates' probabilities; 1 until calibrated. No config says it.
     Raises ValueError for a value that makes no sense, AttributeError for a name that is no setting's.
     """
@@ -43,12 +45,14 @@ class Settings:
         check = _CHECKS.get(name)
         if check is None:
             raise AttributeError(f"gemel_linker: there is no setting {name!r}, only {', '.join(_CHECKS)}.")
+        made = name in vars(self)
         super().__setattr__(name, check(name, value))
+        if made and (told := without_effect(self).get(name)):
+            warnings.warn(f"gemel_linker: {told}.", stacklevel=2)
 
     def take(self, other: "Settings") -> None:
-        """Be as another, in place."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(other, field.name))
+        """Be as another, in place: all at once, and without a word on what has no effect."""
+        vars(self).update(vars(other))  # which has been checked
 
 
 def names() -> list[str]:
@@ -56,19 +60,19 @@ def names() -> list[str]:
     return [field.name for field in fields(Settings) if field.name != "temperature"]
 
 
-def without_effect(settings: Settings) -> list[str]:
-    """What was asked for and will not be, in words, with what to set."""
-    told = []
+def without_effect(settings: Settings) -> dict[str, str]:
+    """The settings that ask for what will not be: {name: in words, with what to set}."""
+    told = {}
     for name, context in (("n_sents", "sentence"), ("window", "window")):
         value = getattr(settings, name)
         if settings.context != context and value != getattr(Settings, name):
-            told.append(
+            told[name] = (
                 f'{name} = {value} has no effect with context = "{settings.context}": set context = "{context}", or '
                 f"leave {name} out"
             )
     # the default is no wish: whoever sets fewer beams has said so
     if settings.n_candidates > settings.beam_size and settings.n_candidates != _USUAL_CANDIDATES:
-        told.append(
+        told["n_candidates"] = (
             f"n_candidates = {settings.n_candidates} names cannot be found by beam_size = {settings.beam_size} beams: "
             f"there will be {settings.beam_size} at most. Set beam_size = {settings.n_candidates}, or fewer candidates"
         )
@@ -88,7 +92,23 @@ def _attribute(name: str, meaning: str) -> Any:
 class SettingAttributes:
     """Those settings that spaCy's EntityLinker has as attributes of the pipe."""
 
-    settings: Settings
+    _settings: Settings
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that hold. They take over what is assigned, as other parts of the pipe have them too.
+
+        Raises ValueError where that is no Settings, and warns of what has no effect.
+        """
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Settings) -> None:
+        if not isinstance(settings, Settings):
+            raise ValueError(f"gemel_linker: settings must be Settings of spacy_gemel.settings, not {settings!r}.")
+        self._settings.take(settings)
+        for told in without_effect(settings).values():
+            warnings.warn(f"gemel_linker: {told}.", stacklevel=2)
 
     threshold = _attribute("threshold", "The least probability of an answer that is not NIL.")
     labels_discard = _attribute("labels_discard", "The labels whose entities are NIL unseen.")

@@ -377,7 +377,12 @@ def test_a_rebuilt_model_is_bundled_anew(models: Path, kb: Path, tmp_path: Path)
     nlp.to_disk(tmp_path / "pipeline")
     shutil.rmtree(tmp_path / "models" / "language_model")
     tiny.make_language_model(tmp_path / "models" / "language_model", seed=5)
-    nlp.to_disk(tmp_path / "pipeline")
+    with pytest.raises(ValueError, match="no longer holds what was loaded"):
+        nlp.to_disk(tmp_path / "pipeline")  # its mapper was trained on the old one
+    anew = make_pipeline(tmp_path / "models", kb, bundle_models=True)
+    models_of = [pipeline.get_pipe("gemel_linker").stages.language_model for pipeline in (nlp, anew)]
+    assert models_of[0] is not models_of[1]
+    anew.to_disk(tmp_path / "pipeline")
     places = [tmp_path / "models", tmp_path / "pipeline" / "gemel_linker" / "models"]
     assert len({(place / "language_model" / "model.safetensors").read_bytes() for place in places}) == 1
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import spacy
+from safetensors.torch import load_file, save_file
 from spacy.language import Language
 
 from spacy_gemel.frozen import FrozenModel
@@ -87,6 +88,54 @@ def test_a_bundled_model_was_deleted(models: Path, kb: Path, tmp_path: Path) -> 
     shutil.rmtree(bundled)
     with pytest.raises(ValueError, match=r"is not there.*saved/gemel_linker/models/language_model, from which it was"):
         loaded.to_disk(tmp_path / "saved")
+
+
+def weights_in(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("model", ["language_model", "vision_encoder", "sentence_encoder"])
+def test_weights_that_were_not_loaded_are_never_bundled(
+    models: Path, kb: Path, tmp_path: Path, model: str, way: str
+) -> None:
+    """The mapper was trained on others: made again in place, or of another size, they would not fit it."""
+    copy = shutil.copytree(models, tmp_path / "models")
+    nlp = make_pipeline(copy, kb, bundle_models=True)
+    [file] = weights_in(copy / model)
+    changed = {name: value * 0.5 for name, value in load_file(file).items()}
+    file.unlink()
+    save_file(changed, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"cannot be saved: .* no longer holds what was loaded"):
+        WAYS[way](nlp, tmp_path / "saved")
+    for folder in ("saved", "other"):  # spaCy's own part may be there, nothing of the linker's
+        assert files_in(tmp_path / folder / "gemel_linker") == []
+    pipe_of(nlp).to_bytes(exclude=["models"])
+    pipe_of(nlp).bundle_models = False
+    WAYS[way](nlp, tmp_path / "saved")
+
+
+def test_saving_over_a_bundle_never_takes_its_weights_away(models: Path, kb: Path, tmp_path: Path) -> None:
+    """They may be the last copy: a bundle's files are those of the model's folder, hard-linked."""
+    copy = shutil.copytree(models, tmp_path / "models")
+    nlp = make_pipeline(copy, kb, bundle_models=True)
+    nlp.to_disk(tmp_path / "saved")
+    before = files_in(tmp_path / "saved" / "gemel_linker" / "models")
+    for file in weights_in(copy):  # config.json and the tokenizer stay
+        file.unlink()
+    with pytest.raises(ValueError, match=r"The language model .* no longer holds what was loaded"):
+        nlp.to_disk(tmp_path / "saved")
+    assert files_in(tmp_path / "saved" / "gemel_linker" / "models") == before
+    assert any(name.endswith(".safetensors") for name in before)
+    assert spacy.load(tmp_path / "saved").pipe_names == ["gemel_linker"]
+
+
+def test_what_does_not_decide_a_model_may_change(models: Path, kb: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(models, tmp_path / "models")
+    nlp = make_pipeline(copy, kb, bundle_models=True)
+    (copy / "language_model" / "README.md").write_text("A small model.")
+    nlp.to_disk(tmp_path / "saved")
+    assert (tmp_path / "saved/gemel_linker/models/language_model/README.md").is_file()
 
 
 def test_a_bundled_model_of_a_hub_was_deleted(tmp_path: Path) -> None:

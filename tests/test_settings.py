@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from thinc.api import Config
 from spacy_gemel.component import GemelLinker
 from spacy_gemel.evaluation.calibrated import save_calibrated
 from spacy_gemel.evaluation.calibration import Decision
-from spacy_gemel.settings import Settings
-from tests.pipeline import make_config, make_doc, make_kb, make_pipeline
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.settings import Settings, without_effect
+from tests.pipeline import examples, make_config, make_doc, make_kb, make_pipeline
 
 CHANGED: dict[str, Any] = {
     "beam_size": 4,
@@ -38,6 +40,11 @@ CHANGED: dict[str, Any] = {
     "window": 4,
     "temperature": 2.0,
 }
+
+
+@pytest.fixture(scope="module")
+def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_kb(tmp_path_factory.mktemp("kb"), models)
 
 
 def some(**changes: Any) -> Settings:
@@ -113,6 +120,14 @@ def test_numbers_and_lists_of_any_kind() -> None:
     assert (type(settings.beam_size), type(settings.threshold)) == (int, float)
 
 
+def said(name: str, do: Callable[[], object]) -> list[str]:
+    """What the pipe of a name warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        do()
+    return [str(warning.message) for warning in caught if f"{name}: " in str(warning.message)]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -127,21 +142,39 @@ def test_numbers_and_lists_of_any_kind() -> None:
         ({"n_candidates": 9, "beam_size": 9}, None),
     ],
 )
-def test_what_has_no_effect_is_said(models: Path, changes: dict[str, Any], message: str | None) -> None:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        spacy.blank("en").add_pipe("gemel_linker", "mine", config=make_config(models, **changes))
-    told = [str(warning.message) for warning in caught if "mine: " in str(warning.message)]
+def test_what_has_no_effect_is_said(models: Path, kb: Path, changes: dict[str, Any], message: str | None) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    nlp.add_pipe("gemel_linker", "mine", config=make_config(models, **changes))
+    pipe = nlp.get_pipe("mine")
+    assert isinstance(pipe, GemelLinker)
+    pipe.set_kb(lambda vocab: KnowledgeBase.open(kb))
+    told = said("mine", lambda: nlp.initialize(lambda: examples(nlp)))
     assert len(told) == (message is not None)
     assert message is None or message in told[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_sents", 2, 'n_sents = 2 has no effect with context = "doc": set context = "sentence"'),
+        ("window", 2, 'window = 2 has no effect with context = "doc": set context = "window"'),
+        ("n_candidates", 9, "n_candidates = 9 names cannot be found by beam_size = 5 beams: there will be 5 at most"),
+        ("n_candidates", 4, None),
+        ("n_sents", 0, None),
+        ("beam_size", 3, None),
+    ],
+)
+def test_what_has_no_effect_is_said_when_it_is_set(name: str, value: int, message: str | None) -> None:
+    settings = some()
+    told = said("gemel_linker", lambda: setattr(settings, name, value))
+    assert len(told) == (message is not None)
+    assert message is None or message in told[0]
+    assert said("gemel_linker", lambda: setattr(settings, "threshold", 0.5)) == []  # of what is set, and nothing else
+    assert said("gemel_linker", lambda: some().take(settings)) == []
+
+
 # A change is saved
-
-
-@pytest.fixture(scope="module")
-def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_kb(tmp_path_factory.mktemp("kb"), models)
 
 
 @pytest.fixture(scope="module")
@@ -280,3 +313,47 @@ def test_attributes_as_of_spacys_entity_linker(nlp: Language) -> None:
         pipe.threshold = 1.5
     pipe.threshold, pipe.labels_discard = 1.0, ["ENT"]
     assert answer(nlp) == ("NIL", [])
+
+
+def test_the_config_holds_over_what_a_pipe_in_use_was_changed_to(models: Path, kb: Path, tmp_path: Path) -> None:
+    make_pipeline(models, kb, n_demonstrations=3).to_disk(tmp_path / "saved")
+    cfg = tmp_path / "saved" / "gemel_linker" / "cfg"
+    pipe = pipe_of(make_pipeline(models, kb, n_demonstrations=2))
+    pipe.settings.n_demonstrations = 1
+    pipe.from_disk(tmp_path / "saved" / "gemel_linker", exclude=["vocab"])
+    assert pipe.settings.n_demonstrations == 2
+    pipe.settings.n_demonstrations = 1
+    state = json.loads(cfg.read_text())
+    cfg.write_text(json.dumps({name: state[name] for name in ("format", "temperature", "found")}))  # of before
+    pipe.from_disk(tmp_path / "saved" / "gemel_linker", exclude=["vocab"])
+    assert pipe.settings.n_demonstrations == 2
+    pipe.settings.n_demonstrations = 1
+    pipe.from_disk(tmp_path / "saved" / "gemel_linker", exclude=["vocab", "cfg"])
+    assert pipe.settings.n_demonstrations == 1
+
+
+def test_settings_that_are_assigned_as_a_whole_are_heeded_and_saved(nlp: Language, tmp_path: Path) -> None:
+    pipe = pipe_of(nlp)
+    pipe.settings = replace(pipe.settings, beam_size=1, n_candidates=1)
+    _, candidates = answer(nlp)
+    assert len(candidates) == 1
+    assert pipe_of(from_disk(nlp, tmp_path)).settings == pipe.settings
+    given = replace(pipe.settings)
+    pipe.settings = given
+    given.threshold = 1.0  # what was given stays the giver's
+    assert pipe.settings.threshold is None
+    with pytest.raises(ValueError, match="settings must be Settings of "):
+        pipe.settings = {"beam_size": 2}  # type: ignore[assignment]
+    told = said("gemel_linker", lambda: setattr(pipe, "settings", replace(pipe.settings, n_sents=2)))
+    assert told == [f"gemel_linker: {text}." for text in without_effect(pipe.settings).values()] != []
+
+
+def test_what_has_no_effect_is_judged_by_what_holds_when_it_is_loaded(models: Path, kb: Path, tmp_path: Path) -> None:
+    nlp = make_pipeline(models, kb, n_sents=1)  # in vain, with context = "doc"
+    pipe_of(nlp).settings.context = "sentence"
+    nlp.to_disk(tmp_path / "saved")
+    assert said("gemel_linker", lambda: spacy.load(tmp_path / "saved")) == []
+    pipe_of(nlp).settings.context = "window"
+    nlp.to_disk(tmp_path / "saved")
+    [told] = said("gemel_linker", lambda: spacy.load(tmp_path / "saved"))
+    assert 'n_sents = 1 has no effect with context = "window"' in told

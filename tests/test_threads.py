@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from spacy.language import Language
 
+from spacy_gemel.frozen import turn
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.language.causal_lm import CausalLM
 from spacy_gemel.language.tokenizer import NameTokenizer
 from spacy_gemel.prompt.sentence_encoder import SentenceEncoder
+from spacy_gemel.settings import Settings
 from spacy_gemel.vision.encoder import VisionEncoder
 from tests.pipeline import COLOURS, example, make_doc, make_kb, make_pipeline, picture
 
@@ -231,3 +233,68 @@ def test_loading_and_training_hold_the_models(
     nlp.get_pipe("gemel_linker").to_disk(tmp_path)
     nlp.get_pipe("gemel_linker").from_disk(tmp_path)
     assert held == [True, True]
+
+
+def test_a_pipe_is_loaded_in_one_turn(nlp: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who links meanwhile never has the new demonstrations with the mapper, the settings or the folders of before."""
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    pipe.to_disk(tmp_path)
+    pipe.threshold = 0.5
+    mapper = pipe.model.get_param("W")
+    pipe.model.set_param("W", mapper * 0)
+    seen: list[tuple[Any, ...]] = []
+    stop = threading.Event()
+
+    def state() -> tuple[Any, ...]:
+        return (pipe.threshold, float(abs(pipe.model.get_param("W")).sum()), id(pipe.store), id(pipe.stages.store))
+
+    def watch() -> None:
+        while not stop.is_set():
+            with turn():
+                seen.append(state())
+            time.sleep(0.001)
+
+    before = state()
+    load = type(pipe.model).from_bytes
+    held: list[bool] = []
+
+    def slow(model: Any, data: bytes) -> Any:
+        if model is pipe.model:  # not the copy that tells whether the bytes are sound
+            held.append(True)
+            time.sleep(0.05)
+        return load(model, data)
+
+    monkeypatch.setattr(type(pipe.model), "from_bytes", slow)
+    take = Settings.take
+
+    def slow_take(settings: Settings, other: Settings) -> None:
+        take(settings, other)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(Settings, "take", slow_take)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        pipe.from_disk(tmp_path)
+    finally:
+        stop.set()
+        thread.join(60)
+    after = state()
+    assert held == [True]
+    assert after[:2] != before[:2]
+    assert {*seen} <= {before, after}
+
+
+def test_demonstrations_go_to_the_pipe_that_was_loaded_meanwhile(models: Path, kb: Path, tmp_path: Path) -> None:
+    nlp = make_pipeline(models, kb)
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    pipe.to_disk(tmp_path)
+    doc = make_doc(nlp, "A lesson on Mercury.", "Mercury", "Mercury", picture("Mercury", 150))
+    with ThreadPoolExecutor(1) as pool:
+        with turn():
+            adding = pool.submit(pipe.add_demonstrations, [doc])
+            time.sleep(0.2)  # it waits for its turn
+            pipe.from_disk(tmp_path)
+        assert adding.result() == 1
+    assert pipe.stages.store is pipe.store
+    assert [shown.text for shown in pipe.store][-1] == "A lesson on Mercury."

@@ -117,7 +117,8 @@ class KnowledgeBase:
         return KnowledgeBase(self.path, self.meta, self.trie, self.table, self.ids, self.surfaces, self._counts, added)
 
     def __reduce__(self) -> tuple[object, tuple[Path, str, Additions]]:
-        # another process maps the same files; it does not get a copy of them
+        # another process maps the same files; it does not get a copy of them, nor can it say what is wrong with them
+        self.check_in_place("sent to another process, or copied")
         return _reopen, (self.path, self.meta.sha256, self.added)
 
     def __len__(self) -> int:
@@ -190,24 +191,27 @@ class KnowledgeBase:
         """Whether the search can say the name of a row's entity: it is in the trie. Raises KBError."""
         return row >= self.meta.entities or bool(self._named[row])
 
-    def check_in_place(self) -> None:
-        """Raise KBError where the folder no longer holds what is open: it was deleted, replaced or damaged since."""
+    def check_in_place(self, what: str = "saved") -> None:
+        """Raise KBError where the folder no longer holds what is open: it was deleted, replaced or damaged since.
+
+        what: what it cannot be then, in the message.
+        """
         advice = "Put it back, or link to one that is there (set_kb)"
         try:
             meta = read_meta(self.path)
         except KBError as error:
             raise KBError(
-                f"The knowledge base {self.path} cannot be saved: it was deleted or damaged since it was opened. "
+                f"The knowledge base {self.path} cannot be {what}: it was deleted or damaged since it was opened. "
                 f"{advice}"
             ) from error
         if meta.sha256 != self.meta.sha256:
             raise KBError(
-                f"The knowledge base {self.path} cannot be saved: another one has taken its place since it was opened. "
-                f"{advice}, or load the pipeline again to have the new one"
+                f"The knowledge base {self.path} cannot be {what}: another one has taken its place since it was "
+                f"opened. {advice}, or load the pipeline again to have the new one"
             )
         problems = size_problems(self.path, meta)
         if problems:
-            raise KBError(f"The knowledge base {self.path} cannot be saved: {problems[0]}. {advice}")
+            raise KBError(f"The knowledge base {self.path} cannot be {what}: {problems[0]}. {advice}")
 
     def files(self) -> list[str]:
         """Names of the files in ``path`` that make the knowledge base."""

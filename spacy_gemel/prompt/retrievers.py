@@ -196,6 +196,11 @@ class DenseRetriever(MentionRetriever):
         if self._embed is None:
             self._embed = self._loaded
 
+    @property
+    def loaded(self) -> Embed | None:
+        """The sentence encoder that made the vectors; None before it is loaded."""
+        return self._embed
+
     def index(self, mentions: Sequence[str], vectors: Vectors | None = None) -> None:
         """See Retriever. Embeds those mentions alone that it did not have before."""
         assert self._loaded is not None

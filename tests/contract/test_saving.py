@@ -1,6 +1,9 @@
 """What is saved comes back the same, in a folder and in bytes, and each part can be left out."""
 
+import gc
 import shutil
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from spacy.language import Language
 
 from tests.contract.world import LINKER, assert_same, captions, train
 from tests.pipeline import make_config, make_pipeline
+from tests.tiny import make_language_model
 
 PARTS = ["vocab", "cfg", "model", "demonstrations", "kb", "added", "models"]
 
@@ -177,3 +181,82 @@ def test_training_goes_on_after_loading(saved: Path) -> None:
     before = pipe_of(nlp).model.get_param("W").copy()
     assert train(nlp, 1)[0] > 0
     assert not np.array_equal(pipe_of(nlp).model.get_param("W"), before)
+
+
+@pytest.mark.parametrize("form", ["disk", "bytes"])
+@pytest.mark.parametrize("collects", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(
+    trained: Language, models: Path, tmp_path: Path, collects: bool, form: str
+) -> None:
+    """srsly switches it off while it reads, and on only where that ends well."""
+    nlp = blank(models)
+    pipe_of(trained).to_disk(tmp_path / "pipe")
+    content = srsly.msgpack_loads(pipe_of(trained).to_bytes())
+    was_on = gc.isenabled()
+    try:
+        for part in ("demonstrations", "added", "model", None):
+            (gc.enable if collects else gc.disable)()
+            if form == "disk":
+                shutil.copytree(tmp_path / "pipe", tmp_path / str(part))
+                if part is not None:
+                    (tmp_path / part / part).write_bytes(b"\xc1 no msgpack")
+                load = partial(pipe_of(nlp).from_disk, tmp_path / str(part))
+            else:
+                packed = content if part is None else {**content, part: b"\xc1 no msgpack"}
+                load = partial(pipe_of(nlp).from_bytes, srsly.msgpack_dumps(packed))
+            with nullcontext() if part is None else pytest.raises(ValueError, match=part):
+                load()
+            assert gc.isenabled() == collects
+        with pytest.raises(ValueError):
+            pipe_of(nlp).from_bytes(b"\xc1 no msgpack")
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if was_on else gc.disable)()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"model": {"@architectures": "spacy_gemel.LinearMapper.v1", "prefix_length": 3}},
+            r"trained with prefix_length = 2, and the config says 3: leave components\.gemel_linker\.model\.prefix_len",
+        ),
+        (
+            {"vision_encoder": {"@misc": "spacy_gemel.OpenCLIP.v1", "name": "wide/vision_encoder", "projection": True}},
+            r"images of 24 numbers each, and the one named gives 16: leave components\.gemel_linker\.vision_encoder",
+        ),
+        (
+            {"language_model": {"@misc": "spacy_gemel.CausalLM.v1", "name": "wide/language_model"}},
+            r"embeddings of 32 numbers, and the one named has 64: leave components\.gemel_linker\.language_model",
+        ),
+    ],
+    ids=["prefix_length", "vision_encoder", "language_model"],
+)
+@pytest.mark.parametrize("form", ["disk", "bytes", "bytes, mapper left out", "bytes, demonstrations left out"])
+def test_an_override_that_the_mapper_does_not_fit_is_refused_when_it_is_loaded(
+    trained: Language,
+    saved: Path,
+    models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    message: str,
+    form: str,
+) -> None:
+    """Not by the first doc with an image."""
+    make_language_model(tmp_path / "wide" / "language_model", hidden_size=64)
+    (tmp_path / "wide" / "vision_encoder").symlink_to(models / "vision_encoder")
+    monkeypatch.chdir(tmp_path)
+    if form == "disk":
+        overrides = {f"components.{LINKER}.{name}": value for name, value in changes.items()}
+        with pytest.raises(ValueError, match=message):
+            spacy.load(saved, config=overrides)
+        return
+    exclude = {"bytes": [], "bytes, mapper left out": ["model"]}.get(form, ["demonstrations"])
+    if exclude == ["model"] and "vision_encoder" not in changes:
+        pytest.skip("the demonstrations have no prefix")
+    nlp = blank(models, **changes)
+    with pytest.raises(ValueError, match=message):
+        pipe_of(nlp).from_bytes(pipe_of(trained).to_bytes(), exclude=exclude)
+    assert not pipe_of(nlp).has_kb
+    assert pipe_of(nlp).model.has_dim("nO") is None

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -111,6 +112,20 @@ def test_another_process_does_not_get_another_kb(tmp_path: Path, build: Build, p
     build(tmp_path, [{**planets[0], "description": "new"}, *planets[1:]])
     with pytest.raises(KBError, match="has been built again since it was opened"):
         sent.receive()
+
+
+@pytest.mark.parametrize("gone", [True, False], ids=["deleted", "built again"])
+def test_what_another_process_could_not_open_is_not_sent(
+    tmp_path: Path, build: Build, planets: list[Any], gone: bool
+) -> None:
+    """There it would die before it can say why."""
+    kb = KnowledgeBase.open(build(tmp_path, planets).path)
+    if gone:
+        shutil.rmtree(kb.path)
+    else:
+        build(tmp_path, planets[:3])
+    with pytest.raises(KBError, match=r"cannot be sent to another process, or copied: .* since it was opened"):
+        Sent(kb)
 
 
 def test_colliding_hashes(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,15 @@ def nlp(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Language:
 
 
 @pytest.fixture
-def pipe(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> GemelLinker:
+def pipe(nlp: Language) -> Iterator[GemelLinker]:
     """Few beams, and settings that each test may change."""
     pipe = nlp.get_pipe("gemel_linker")
     assert isinstance(pipe, GemelLinker)
-    settings = Settings(**{**vars(pipe.settings), "beam_size": 2, "n_candidates": 2})
-    monkeypatch.setattr(pipe, "settings", settings)
+    before = Settings(**vars(pipe.settings))
+    pipe.settings = Settings(**{**vars(before), "beam_size": 2, "n_candidates": 2})
     pipe.load_parts(pipe.kb)
-    return pipe
+    yield pipe
+    pipe.settings = before
 
 
 def docs(nlp: Language, *mentions: str) -> list[Doc]:
