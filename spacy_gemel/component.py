@@ -192,7 +192,8 @@ class GemelLinker(GrowingParts, TrainablePipe):
         if self.scorer is None:
             return {}
         examples = list(examples)
-        check_scorable(examples, name=self.name, use_image=self.settings.use_image)
+        own = self.settings
+        check_scorable(examples, name=self.name, use_image=own.use_image, labels_discard=own.labels_discard)
 
         def resolve(gold: str) -> str:
             row = gold_row(self.kb, gold)

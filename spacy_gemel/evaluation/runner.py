@@ -83,7 +83,7 @@ def evaluate(
         seconds = _predict(nlp, examples, options)
         if pipe.settings.use_image:
             judged = [example.predicted for example in examples if example.reference.ents]
-            check_images_read(judged, name=linker_name(nlp))
+            check_images_read(judged, name=linker_name(nlp), labels_discard=pipe.settings.labels_discard)
         linked = sum(len(example.predicted.ents) for example in examples)
         shows = options.demonstrations and pipe.settings.n_demonstrations > 0
         judge = Judge(pipe.kb, tail, pipe.training_golds, pipe.demonstrations_for if shows else no_demonstrations)

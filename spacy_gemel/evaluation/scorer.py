@@ -6,7 +6,7 @@ are scored, and NIL for NIL is neither a hit nor a miss: how well NIL is told ha
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from spacy.scorer import PRFScore
@@ -90,10 +90,13 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
     }
 
 
-def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -> None:
+def check_scorable(
+    examples: Sequence[Example], *, name: str, use_image: bool, labels_discard: Container[str] = ()
+) -> None:
     """Refuse examples whose score would say nothing of the linker: a number that is wrong is worse than none.
 
-    name: of the pipe, for the message. use_image: false where it is meant to link from the text alone.
+    name: of the pipe, for the message. use_image: false where it is meant to link from the text alone. labels_discard:
+    as the pipe has them.
     Raises ValueError where docs have an image in the gold that the linker was not given, where it could read none of
     the images, and where no pipe has set entities on any doc, so that there was nothing to link.
     """
@@ -106,7 +109,7 @@ def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -
                 f"was not given (the first: {_start(dropped[0].reference)}). {_INSTEAD} To measure the text alone on "
                 "purpose: `--no-image` there, or use_image = false."
             )
-        check_images_read([example.predicted for example in golds], name=name)
+        check_images_read([example.predicted for example in golds], name=name, labels_discard=labels_discard)
     # no mark at all on the tokens: not even a pipe that looked for entities and found none
     if golds and not any(example.predicted.has_annotation("ENT_IOB") for example in golds):
         raise ValueError(
@@ -115,13 +118,14 @@ def check_scorable(examples: Sequence[Example], *, name: str, use_image: bool) -
         )
 
 
-def check_images_read(docs: Sequence[Doc], *, name: str) -> None:
+def check_images_read(docs: Sequence[Doc], *, name: str, labels_discard: Container[str] = ()) -> None:
     """Refuse linked docs of which not one image could be read: their scores are those of the text alone.
 
-    docs: those that are scored; one without entities was not looked at, and says nothing. name: of the pipe.
+    docs: those that are scored; one without entities, or with those of `labels_discard` alone, was not looked at, and
+    says nothing. name: of the pipe.
     A large dev set is not lost for some images that are broken: then a warning says how many. Raises ValueError.
     """
-    tried = [doc for doc in docs if doc.ents and has_image(doc)]
+    tried = [doc for doc in docs if has_image(doc) and any(ent.label_ not in labels_discard for ent in doc.ents)]
     unreadable = [doc for doc in tried if has_unreadable_image(doc)]
     if not unreadable:
         return

@@ -103,6 +103,21 @@ def test_scores_in_training_are_refused_for_all_and_said_for_some(trained: Langu
 
 
 @pytest.mark.filterwarnings("ignore:gemel_linker. no image")
+def test_scores_do_not_count_images_that_nobody_looked_at(
+    trained: Language, own_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One doc whose mentions are of a discarded label cannot make up for all the others."""
+    data = data_of(trained, own_corpus, 4)
+    for example in data:
+        example.predicted.user_data["image"] = "gone.png"
+    [ent] = data[0].predicted.ents
+    data[0].predicted.set_ents([Span(data[0].predicted, ent.start, ent.end, label="DATE")])
+    monkeypatch.setattr(linker(trained).settings, "labels_discard", ("DATE",))
+    with pytest.raises(ValueError, match="not scored: of 3 docs with an image not one image could be read"):
+        trained.evaluate(data)
+
+
+@pytest.mark.filterwarnings("ignore:gemel_linker. no image")
 def test_the_doc_says_whether_its_image_was_read(trained: Language) -> None:
     def doc(**user_data: Any) -> Any:
         made = make_doc(trained, "A photo of Mercury.", "Mercury")
