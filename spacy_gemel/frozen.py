@@ -90,13 +90,19 @@ class FrozenModel(Generic[ModelT]):
             return
         self._files_to_bundle(Path(source))
         origin = model.origin if isinstance(model, Loaded) else None
-        if origin is not None and _files_of(source) != origin.files:
-            raise ValueError(
-                f"The {self.what} {self.name!r} cannot be saved: {source} no longer holds what was loaded, which the "
-                "pipe works with: weights, settings or words of the tokenizer have changed since, or are gone. Put the "
-                "files back as they were, or train again. To save the pipe without its models, set its bundle_models = "
-                "False."
-            )
+        if origin is None or origin.is_in(source):
+            return
+        problem = (
+            f"{source} no longer holds what was loaded, which the pipe works with: weights, settings or words of the "
+            "tokenizer have changed since, or are gone. Put the files back as they were, or train again"
+            if source == origin.source
+            else f"{origin.source}, which it was loaded from, is gone, and {source} need not hold the same. Put the "
+            "folder back, or load the pipeline again"
+        )
+        raise ValueError(
+            f"The {self.what} {self.name!r} cannot be saved: {problem}. To save the pipe without its models, set its "
+            "bundle_models = False."
+        )
 
     def _files_to_bundle(self, source: Path) -> list[str]:
         files = _model_files(source)
@@ -143,6 +149,10 @@ class _Origin:
     settings: Settings
     files: tuple[tuple[str, int, int], ...]
 
+    def is_in(self, source: str) -> bool:
+        """Whether a folder has all of these files as they were. What has come since, such as a log, was not loaded."""
+        return set(self.files) <= set(_files_of(source))
+
 
 class Loaded:
     """A frozen model in memory. Another process loads it again by its name: no weights are sent, nor what cannot be.
@@ -157,7 +167,7 @@ class Loaded:
         origin = self.origin
         if origin is None:
             return super().__reduce_ex__(protocol)
-        if origin.files and _files_of(origin.source) != origin.files:
+        if not origin.is_in(origin.source):
             raise ValueError(
                 f"The model in {origin.source!r} has changed since it was loaded, or is gone: another process cannot "
                 "load the same one (nlp.pipe with n_process does so where processes are not forked). Load the pipeline "
@@ -169,9 +179,9 @@ class Loaded:
 def _load(loader: str, source: str, device: str, settings: Settings) -> Any:
     key = (loader, source, settings, device)
     with _TURN:
-        files = _files_of(source)  # before they are read: a change meanwhile is then a change
         model = _LOADED.get(key)
-        if model is None or (isinstance(model, Loaded) and model.origin is not None and model.origin.files != files):
+        if model is None or (isinstance(model, Loaded) and model.origin is not None and not model.origin.is_in(source)):
+            files = _files_of(source)  # before they are read: a change meanwhile is then a change
             model = _import(loader)(source, device=device, **dict(settings))
             if isinstance(model, Loaded):
                 model.origin = _Origin(loader, source, device, settings, files)

@@ -228,7 +228,12 @@ class LinkerParts(SettingAttributes):
     def _check_fit(
         self, mapper: Model[Any, Any], language_model: Any, reader: "FeatureReader", store: DemonstrationStore
     ) -> None:
-        """Raise ValueError where mapper and demonstrations, as they were trained, do not fit what the config names."""
+        """Raise ValueError where mapper and demonstrations, as they were trained, do not fit what the config names.
+
+        For text alone neither is used.
+        """
+        if not self.settings.use_image:
+            return
         trained, wanted = mapper.attrs["prefix_length"], self.model.attrs["prefix_length"]
         if trained != wanted:
             raise self._unfit("model.prefix_length", f"prefix_length = {trained}, and the config says {wanted}")

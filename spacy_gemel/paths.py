@@ -45,7 +45,7 @@ def link_file(source: Path, target: Path) -> None:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without hard links
         partial = target.with_name(target.name + ".partial")
-        shutil.copyfile(source, partial)
+        shutil.copy2(source, partial)  # with its time, by which a model's files are known
         partial.replace(target)
 
 

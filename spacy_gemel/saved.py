@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import srsly
-from thinc.api import Model
+from thinc.api import Model, get_torch_default_device
 
 from spacy_gemel.frozen import turn
 from spacy_gemel.kb.entity import Entity
@@ -32,7 +33,8 @@ class Saved:
     def __init__(self, pipe: "GemelLinker") -> None:
         self.pipe = pipe
         self.settings: Settings | None = None
-        self.folders = dict(pipe.folders)
+        self.folders: dict[str, Path] | None = None
+        self.bundled: dict[str, Path] = {}
         self.store: DemonstrationStore | None = None
         self.mapper: Model[Any, Any] | None = None
         self.weights: bytes | None = None
@@ -102,7 +104,7 @@ class Saved:
         """Take the frozen models that are bundled in a folder."""
         for part, frozen in self.pipe.frozen_models.items():
             if frozen.is_bundled(folder / part):
-                self.folders[part] = folder / part
+                self.bundled[part] = folder / part
 
     def load(self) -> None:
         """Make all of it the pipe's own, with the frozen models. Raises ValueError, and leaves the pipe as it was.
@@ -126,7 +128,7 @@ class Saved:
         if added is None:
             added = [*pipe.kb.added.entities] if pipe.has_kb else []
         before = replace(pipe.settings), pipe.folders, pipe.store
-        pipe.folders = self.folders
+        pipe.folders = {**(pipe.folders if self.folders is None else self.folders), **self.bundled}
         if self.settings is not None:
             pipe.settings.take(self.settings)
         if self.store is not None:
@@ -136,6 +138,8 @@ class Saved:
         except BaseException:
             pipe.settings.take(before[0])
             _, pipe.folders, pipe.store = before
+            with suppress(Exception):  # back to the encoder that made its vectors; it is in memory
+                pipe.retriever.load(str(get_torch_default_device()), pipe.folders.get("retriever"))
             raise
         if self.weights is not None:
             pipe.model.from_bytes(self.weights)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import srsly
 from spacy import util
 
-from spacy_gemel.frozen import FrozenModel
+from spacy_gemel.frozen import FrozenModel, turn
 from spacy_gemel.paths import files_in, link_folder, pack_folder, unpack_folder, write_whole
 from spacy_gemel.saved import FORMAT, Saved, parsed
 from spacy_gemel.settings import names
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def _collector_as_it_was() -> Iterator[None]:
-    """Leave the garbage collector on or off: srsly switches it off to read, and on only where that ends well."""
+def _collector_stays_on() -> Iterator[None]:
+    """Leave the garbage collector on: srsly switches it off to read, and on again only where that ends well."""
     collects = gc.isenabled()
     try:
         yield
     finally:
-        (gc.enable if collects else gc.disable)()
+        if collects:  # never off: another thread may just have been reading when this one began
+            gc.enable()
 
 
 def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
@@ -45,7 +46,6 @@ def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> 
         for part, frozen in pipe.frozen_models.items():
             frozen.bundle(folder / part, pipe.folders.get(part))
 
-    _check_in_place(pipe, exclude)
     writers: dict[str, Callable[[Path], Any]] = {
         "vocab": lambda path: pipe.vocab.to_disk(path, exclude=exclude),
         "cfg": lambda path: _write(path, _state(pipe)),
@@ -55,10 +55,12 @@ def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> 
         "added": lambda path: _write(path, _added(pipe)),
         "models": write_models,
     }
-    util.to_disk(path, writers, exclude)
+    with turn():  # what another thread loads or adds meanwhile is saved wholly or not at all
+        _check_in_place(pipe, exclude)
+        util.to_disk(path, writers, exclude)
 
 
-@_collector_as_it_was()
+@_collector_stays_on()
 def from_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
     """Load what `to_disk` wrote. Raises ValueError and OSError, and leaves the pipe as it was but for its vocab."""
     saved = Saved(pipe)
@@ -88,7 +90,6 @@ def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
                 packed = pack_folder(Path(name), files_in(Path(name)))
         return bytes(srsly.msgpack_dumps(packed))
 
-    _check_in_place(pipe, exclude)
     writers: dict[str, Callable[[], bytes]] = {
         "vocab": lambda: pipe.vocab.to_bytes(exclude=exclude),
         "cfg": lambda: _state(pipe),
@@ -98,10 +99,12 @@ def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
         "added": lambda: _added(pipe),
         "models": models,
     }
-    return util.to_bytes(writers, exclude)
+    with turn():
+        _check_in_place(pipe, exclude)
+        return util.to_bytes(writers, exclude)
 
 
-@_collector_as_it_was()
+@_collector_stays_on()
 def from_bytes(pipe: "GemelLinker", data: bytes, exclude: tuple[str, ...]) -> None:
     """Load what `to_bytes` gave. Raises ValueError, and leaves the pipe as it was but for its vocab.
 

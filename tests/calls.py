@@ -1,5 +1,6 @@
 """What a method is called with, told from outside."""
 
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,4 +17,7 @@ class Calls:
             self.seen.append(first)
             return method(first, *args, **kwargs)
 
-        monkeypatch.setattr(owner, name, counted)
+        if isinstance(owner, type | ModuleType):
+            monkeypatch.setattr(owner, name, counted)
+        else:  # setattr would leave the method in the object, where nobody sees that its class is watched later
+            monkeypatch.setitem(vars(owner), name, counted)

@@ -1,5 +1,7 @@
 """What a pipe was loaded from has gone or changed when it is saved: said, never saved in part or wrongly."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -131,11 +133,41 @@ def test_saving_over_a_bundle_never_takes_its_weights_away(models: Path, kb: Pat
 
 
 def test_what_does_not_decide_a_model_may_change(models: Path, kb: Path, tmp_path: Path) -> None:
+    """Nor what comes beside it, such as another run's log."""
     copy = shutil.copytree(models, tmp_path / "models")
     nlp = make_pipeline(copy, kb, bundle_models=True)
-    (copy / "language_model" / "README.md").write_text("A small model.")
+    for name in ("README.md", "log.txt", "run-1/metrics.json"):
+        (copy / "language_model" / name).parent.mkdir(exist_ok=True)
+        (copy / "language_model" / name).write_text("{}")
     nlp.to_disk(tmp_path / "saved")
     assert (tmp_path / "saved/gemel_linker/models/language_model/README.md").is_file()
+
+
+def test_a_bundle_saved_over_without_hard_links_is_the_same_to_whom_has_loaded_it(
+    models: Path, kb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another disk than the models: what is copied again is no other model."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    monkeypatch.setattr(os, "link", refuse)
+    nlp = make_pipeline(models, kb, bundle_models=True)
+    nlp.to_disk(tmp_path / "saved")
+    loaded = spacy.load(tmp_path / "saved")
+    nlp.to_disk(tmp_path / "saved")
+    loaded.to_disk(tmp_path / "other")
+    again = spacy.load(tmp_path / "saved")
+    assert pipe_of(again).stages.language_model is pipe_of(loaded).stages.language_model
+
+
+def test_a_model_that_would_be_taken_from_elsewhere_is_not_bundled(models: Path, kb: Path, tmp_path: Path) -> None:
+    make_pipeline(models, kb, bundle_models=True).to_disk(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "saved", copy_function=shutil.copyfile)
+    loaded = spacy.load(tmp_path / "saved")
+    shutil.rmtree(tmp_path / "saved" / "gemel_linker" / "models")
+    with pytest.raises(ValueError, match=r"saved/gemel_linker/models/.*, which it was loaded from, is gone, and"):
+        loaded.to_disk(tmp_path / "other")
 
 
 def test_a_bundled_model_of_a_hub_was_deleted(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from spacy_gemel.experiments.page import DEV_IS_TEST
 from spacy_gemel.experiments.plan import Training, Trial, groups, make_plan
 from spacy_gemel.experiments.processes import Progress, say
 from spacy_gemel.experiments.tables import Results, fill
-from spacy_gemel.experiments.trained import WHY_NOT
 from spacy_gemel.experiments.trials import Lab
 from spacy_gemel.locks import held
 
@@ -132,7 +131,7 @@ def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
     """All tables, with what is kept. failed: trial's id -> what went wrong in this run."""
     grid = lab.grid
     kept = {id: found for id, trial in lab.plan.trials.items() if (found := lab.found(trial)) is not None}
-    failed = {**_untrained(lab, kept), **failed}
+    failed = {**_no_results(lab, kept), **failed}
     read = Results(lab, failed)
     spent = {id: found["trial"] for id, found in kept.items()}
     tail: Mapping[str, Any] = next((found["tail"] for found in kept.values() if "tail" in found), {})
@@ -154,12 +153,12 @@ def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _untrained(lab: Lab, kept: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _no_results(lab: Lab, kept: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """{trial's id: why it is no result}: those with images of a training that led nowhere, but for a mere try."""
     if lab.steps is not None:
         return {}
-    nowhere = [id for id, found in kept.items() if found["trial"].get("untrained")]
-    return {id: WHY_NOT for id in nowhere if lab.plan.trials[id].setting.get("image")}
+    nowhere = {id: found["trial"].get("led_nowhere") for id, found in kept.items()}
+    return {id: str(why) for id, why in nowhere.items() if why and lab.plan.trials[id].setting.get("image")}
 
 
 def describe(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> list[str]:

@@ -19,7 +19,7 @@ from spacy_gemel.experiments.keeping import digest, kept_folder, make_folder, re
 from spacy_gemel.experiments.measured import adopt, read_measured
 from spacy_gemel.experiments.plan import Plan, Training, Trial
 from spacy_gemel.experiments.processes import CommandFailed, run
-from spacy_gemel.experiments.trained import is_untrained
+from spacy_gemel.experiments.trained import led_nowhere
 from spacy_gemel.experiments.worker import AT, ERRORS
 from spacy_gemel.kb.meta import META_FILE
 from spacy_gemel.peers.kinds import KINDS
@@ -167,12 +167,15 @@ class Lab:
         goes on with the rest.
         """
         folder = self.folder(training)
-        untrained = is_untrained(folder / LOG, folder / PIPELINE, self.plan.linker)
+        told = {
+            "train_seconds": seconds,
+            "led_nowhere": led_nowhere(folder / LOG, folder / PIPELINE, self.plan.linker),
+        }
         left, failed = list(trials), dict[str, str]()
         turn = 0
         while left:
             turn += 1
-            self._write_job(folder, training, left, {"train_seconds": seconds, "untrained": untrained})
+            self._write_job(folder, training, left, told)
             log = folder / ("measuring.log" if turn == 1 else f"measuring-{turn}.log")
             why = ""
             try:
@@ -189,7 +192,7 @@ class Lab:
         return failed
 
     def _write_job(
-        self, folder: Path, training: Training, trials: Sequence[Trial], trained: Mapping[str, float]
+        self, folder: Path, training: Training, trials: Sequence[Trial], trained: Mapping[str, object]
     ) -> None:
         job = {
             "pipeline": self._told(folder / PIPELINE),

@@ -114,14 +114,15 @@ def _build(block: str, name: str, folder: Path, reads: str) -> torch.nn.Module:
 
     config = read_model_config(name, folder, block)
     wrong = f"{block}: {name!r} (model_type {config.model_type!r}) is no model that reads {reads}"
-    try:
-        model = transformers.AutoModel.from_config(config)
-    except ValueError as error:
-        raise ValueError(wrong) from error
+    # Asked of the class: not every one can be made without data, nor does every part of a model tell what it reads.
+    kind = transformers.MODEL_MAPPING.get(type(config), None)
+    kind = kind[0] if isinstance(kind, tuple) else kind
+    sees = reads == "pixel_values" and hasattr(kind, "get_image_features")
+    if kind is None or not (sees or kind.main_input_name == reads):
+        raise ValueError(wrong)
+    model = transformers.AutoModel.from_config(config)
     if reads == "pixel_values" and hasattr(model, "vision_model"):  # of a whole CLIP or SigLIP, as vision.encoder
         model = model.vision_model
-    if model.main_input_name != reads:
-        raise ValueError(wrong)
     return cast(torch.nn.Module, model)
 
 

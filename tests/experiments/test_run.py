@@ -133,6 +133,16 @@ def test_a_mapper_that_did_not_learn_is_no_result(place: Path, pretender: Preten
     assert done.exit_code == 0, done.output
 
 
+def test_one_look_at_dev_tells_nothing(place: Path, pretender: Pretender) -> None:
+    """With fewer steps than from one evaluation to the next there is none after the first update's."""
+    grid_of(place, {"t": {"rows": [{"name": "full"}]}})
+    pretender.looks = 1
+    done = call(place)
+    assert done.exit_code == 1
+    assert "no result: full-42: it was evaluated on dev data once" in done.stderr
+    assert "smaller eval_frequency" in done.stderr
+
+
 def test_dev_data_that_are_the_test_data_are_told(place: Path, pretender: Pretender) -> None:
     grid_of(place, TABLES)
     assert "dev docs are the test docs" not in call(place).stderr + (place / "out" / "experiments.md").read_text()

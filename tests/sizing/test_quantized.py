@@ -83,9 +83,10 @@ def test_eight_bits_keep_what_goes_into_a_layer(tmp_path: Path) -> None:
             training_memory(computed(tmp_path, setting, torch.float16), PROMPT, ROWS, NAME)
             for setting in ("4bit", "8bit")
         )
-    # Of each layer and token: what the two norms give, and what goes into the last matrix.
-    kept = 2 * 3 * ROWS * (PROMPT + NAME - 1) * (2 * 128 + 344)
-    assert eight - before == pytest.approx(kept, rel=0.05)
+    # Of each layer and token: what the two norms give, and what goes into the last matrix; with older versions what
+    # the attention gives, too, of which they keep no other copy that could serve.
+    numbers = (eight - before) / (2 * 3 * ROWS * (PROMPT + NAME - 1))
+    assert any(numbers == pytest.approx(kept, rel=0.05) for kept in (2 * 128 + 344, 3 * 128 + 344))
     assert four < eight
 
 
