@@ -9,6 +9,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from tests import tiny
 
@@ -16,6 +17,12 @@ from tests import tiny
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the slow tests as well")
     parser.addoption("--gpu", action="store_true", help="run the tests that need a CUDA device")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Generated cases are the same in every run, so that one that fails was failed by the change; --slow draws anew."""
+    settings.register_profile("spacy-gemel", derandomize=not config.getoption("--slow"))
+    settings.load_profile("spacy-gemel")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

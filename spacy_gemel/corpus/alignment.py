@@ -3,8 +3,8 @@
 A mention that is there as whole words is always found there; one that is not, by the rules of `corpus/tolerant.py`, as
 part of a longer word ("Iceland" in "Icelandic") where no strict one of these fits, or it is reported. No two mentions
 get the same span: the k-th mention of a string gets the k-th of its places, and none that has a place as whole words
-gets a further one inside another word. Spans overlap only where the data set wants it so, as with "Quist" and "Lena
-Quist" in "Otto and Lena Quist".
+gets a further one inside another word. Those of whole words overlap only where the data set wants it so, as with
+"Quist" and "Lena Quist" in "Otto and Lena Quist"; one inside a word takes what is left, and may overlap them.
 """
 
 from collections.abc import Iterator, Sequence
