@@ -433,7 +433,8 @@ def test_added_demonstrations_bring_their_vectors(nlp: Language, kind: str, tmp_
     assert pipe.store.vectors is not None
     np.testing.assert_allclose(pipe.store.vectors[-1], vector_of(nlp, docs[0].text, "Java"), atol=1e-4)
     doc = nlp(make_doc(nlp, docs[0].text, "Java"))
-    assert pipe.demonstrations_for(doc, doc.ents[0])[-1] == pipe.store[len(before)]
+    [ent] = [ent for ent in doc.ents if ent.text == "Java"]  # the NER may see others
+    assert pipe.demonstrations_for(doc, ent)[-1] == pipe.store[len(before)]
     nlp.to_disk(tmp_path / "more")
     again = linker(spacy.load(tmp_path / "more")).store.vectors
     assert again is not None
