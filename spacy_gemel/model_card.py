@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from spacy_gemel.paths import files_in
 from spacy_gemel.pipelines import entity_pipes, linker_of, measured_settings
+from spacy_gemel.settings import CONTEXT_OF
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -166,8 +167,7 @@ def _check_settings(nlp: "Language", measured: dict[str, Any]) -> None:
     own = measured_settings(nlp)
     unheeded = {
         *_NOT_COMPARED,
-        *([] if own["context"] == "sentence" else ["n_sents"]),
-        *([] if own["context"] == "window" else ["window"]),
+        *(name for name, context in CONTEXT_OF.items() if own["context"] != context),
         # without a threshold it changes probabilities, but no answer
         *(["temperature"] if own["threshold"] is None else []),
         *([] if own["n_demonstrations"] else ["retriever"]),

@@ -15,7 +15,7 @@ from spacy_gemel.frozen import FrozenModel, one_thread_in_forks, turn
 from spacy_gemel.golds import NIL
 from spacy_gemel.prompt.demonstrations import DemonstrationStore
 from spacy_gemel.prompt.retrievers import Retriever
-from spacy_gemel.settings import SettingAttributes, Settings, without_effect
+from spacy_gemel.settings import SettingAttributes, Settings
 from spacy_gemel.unpacked import owner_of
 
 if TYPE_CHECKING:
@@ -68,11 +68,6 @@ class LinkerParts(SettingAttributes):
         self._reader: FeatureReader | None = None
         self._vector_reader: VectorReader | None = None
         self.folders = {}
-
-    def say_without_effect(self) -> None:
-        """Warn of settings that have no effect: of those that hold by now, not of those that the config began with."""
-        for told in without_effect(self.settings).values():
-            warnings.warn(f"{self.name}: {told}.", stacklevel=3)
 
     @property
     def folders(self) -> dict[str, Path]:

@@ -63,7 +63,7 @@ def names() -> list[str]:
 def without_effect(settings: Settings) -> dict[str, str]:
     """The settings that ask for what will not be: {name: in words, with what to set}."""
     told = {}
-    for name, context in (("n_sents", "sentence"), ("window", "window")):
+    for name, context in CONTEXT_OF.items():
         value = getattr(settings, name)
         if settings.context != context and value != getattr(Settings, name):
             told[name] = (
@@ -92,6 +92,7 @@ def _attribute(name: str, meaning: str) -> Any:
 class SettingAttributes:
     """Those settings that spaCy's EntityLinker has as attributes of the pipe."""
 
+    name: str
     _settings: Settings
 
     @property
@@ -107,8 +108,12 @@ class SettingAttributes:
         if not isinstance(settings, Settings):
             raise ValueError(f"gemel_linker: settings must be Settings of spacy_gemel.settings, not {settings!r}.")
         self._settings.take(settings)
-        for told in without_effect(settings).values():
-            warnings.warn(f"gemel_linker: {told}.", stacklevel=2)
+        self.say_without_effect()
+
+    def say_without_effect(self) -> None:
+        """Warn of settings that have no effect: of those that hold by now, not of those that the config began with."""
+        for told in without_effect(self.settings).values():
+            warnings.warn(f"{self.name}: {told}.", stacklevel=3)
 
     threshold = _attribute("threshold", "The least probability of an answer that is not NIL.")
     labels_discard = _attribute("labels_discard", "The labels whose entities are NIL unseen.")
@@ -116,6 +121,9 @@ class SettingAttributes:
     use_gold_ents = _attribute("use_gold_ents", "Whether all gold entities are trained on.")
     overwrite = _attribute("overwrite", "Whether an id that is there already is replaced.")
 
+
+CONTEXT_OF = {"n_sents": "sentence", "window": "window"}
+"""The one context in which a setting is heeded."""
 
 _USUAL_CANDIDATES = 5
 

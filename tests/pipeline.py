@@ -16,6 +16,28 @@ from tests.tiny import NAMES
 
 COLOURS = {"Mercury (planet)": (200, 40, 40), "Mercury (element)": (90, 90, 220), "Mercury": (20, 160, 20)}
 
+CHANGED: dict[str, Any] = {
+    "beam_size": 4,
+    "n_candidates": 3,
+    "max_name_tokens": 20,
+    "name_end": "eos",
+    "n_demonstrations": 2,
+    "n_training_demonstrations": 1,
+    "threshold": 0.25,
+    "use_image": False,
+    "constrained": False,
+    "prior_weight": 0.5,
+    "batch_tokens": 900,
+    "labels_discard": ("DATE",),
+    "use_gold_ents": False,
+    "overwrite": False,
+    "context": "window",
+    "n_sents": 1,
+    "window": 4,
+    "temperature": 2.0,
+}
+"""A value for each of a linker's settings that is not its default."""
+
 
 def entity_id(name: str) -> str:
     return name.replace(" ", "_")

@@ -18,28 +18,7 @@ from spacy_gemel.evaluation.calibrated import save_calibrated
 from spacy_gemel.evaluation.calibration import Decision
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.settings import Settings, without_effect
-from tests.pipeline import examples, make_config, make_doc, make_kb, make_pipeline
-
-CHANGED: dict[str, Any] = {
-    "beam_size": 4,
-    "n_candidates": 3,
-    "max_name_tokens": 20,
-    "name_end": "eos",
-    "n_demonstrations": 2,
-    "n_training_demonstrations": 1,
-    "threshold": 0.25,
-    "use_image": False,
-    "constrained": False,
-    "prior_weight": 0.5,
-    "batch_tokens": 900,
-    "labels_discard": ("DATE",),
-    "use_gold_ents": False,
-    "overwrite": False,
-    "context": "window",
-    "n_sents": 1,
-    "window": 4,
-    "temperature": 2.0,
-}
+from tests.pipeline import CHANGED, examples, make_config, make_doc, make_kb, make_pipeline
 
 
 @pytest.fixture(scope="module")

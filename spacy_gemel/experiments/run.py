@@ -130,9 +130,9 @@ def run_grid(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> dict[
 def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
     """All tables, with what is kept. failed: trial's id -> what went wrong in this run."""
     grid = lab.grid
-    kept = {id: found for id, trial in lab.plan.trials.items() if (found := lab.found(trial)) is not None}
-    failed = {**_no_results(lab, kept), **failed}
     read = Results(lab, failed)
+    kept = {id: found for id in lab.plan.trials if (found := read.metrics(id)) is not None}
+    failed = {**{id: why for id in kept if (why := read.no_result(id))}, **failed}
     spent = {id: found["trial"] for id, found in kept.items()}
     tail: Mapping[str, Any] = next((found["tail"] for found in kept.values() if "tail" in found), {})
     return {
@@ -151,14 +151,6 @@ def results_of(lab: Lab, failed: Mapping[str, str]) -> dict[str, Any]:
         "trials": spent,
         "seconds": round(sum(_train_seconds(spent)) + sum(trial["seconds"] for trial in spent.values()), 1),
     }
-
-
-def _no_results(lab: Lab, kept: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """{trial's id: why it is no result}: those with images of a training that led nowhere, but for a mere try."""
-    if lab.steps is not None:
-        return {}
-    nowhere = {id: found["trial"].get("led_nowhere") for id, found in kept.items()}
-    return {id: str(why) for id, why in nowhere.items() if why and lab.plan.trials[id].setting.get("image")}
 
 
 def describe(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> list[str]:

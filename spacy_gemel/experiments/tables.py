@@ -30,12 +30,21 @@ class Results:
         return self._metrics[id]
 
     def reason(self, id: str) -> str | None:
-        """Why a trial failed, in this run or when it was last tried with what it reads now; None where it did not."""
+        """Why a trial failed, in this run or when it was last tried with what it reads now, or has figures that are no
+        result; None where neither.
+        """
         if id in self._failed:
             return self._failed[id]
         if self.metrics(id) is not None:
-            return None
+            return self.no_result(id)
         return self.lab.failures.reason(id, self.lab.key(self.lab.plan.trials[id]))
+
+    def no_result(self, id: str) -> str | None:
+        """Why a measured trial's figures are no result: it has images, its training led nowhere, and it is no try."""
+        found, setting = self.metrics(id), self.lab.plan.trials[id].setting
+        if found is None or self.lab.steps is not None or not setting.get("image"):
+            return None
+        return found["trial"].get("led_nowhere") or None
 
     def of(self, ids: Sequence[str]) -> list[Outcomes] | None:
         """One per trial; None where one is not there, or not of the same mentions as the others."""

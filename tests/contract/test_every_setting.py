@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from spacy_gemel.cli import app
 from spacy_gemel.linker import DEFAULT_CONFIG, make_gemel_linker
 from tests.contract.world import LINKER, assert_same, captions
-from tests.pipeline import entity_id, examples
+from tests.pipeline import CHANGED, entity_id, examples
 
 # What no answer shows where images are not looked at, or nearly all is NIL
 AS_IN_USE = {"use_image": True, "constrained": True, "threshold": None}
@@ -24,25 +24,10 @@ AS_IN_USE = {"use_image": True, "constrained": True, "threshold": None}
 def settings_of(models: Path, features: Path) -> dict[str, Any]:
     """A value for each setting that is not its default."""
     return {
-        "beam_size": 4,
-        "n_candidates": 3,
-        "max_name_tokens": 20,
-        "name_end": "eos",
-        "n_demonstrations": 2,
-        "n_training_demonstrations": 1,
-        "threshold": 0.25,
-        "use_image": False,
-        "constrained": False,
-        "prior_weight": 0.5,
-        "batch_tokens": 900,
+        **{name: value for name, value in CHANGED.items() if name != "temperature"},  # which no config says
+        "labels_discard": list(CHANGED["labels_discard"]),
         "bundle_models": True,
         "image_features": str(features),
-        "labels_discard": ["DATE"],
-        "use_gold_ents": False,
-        "overwrite": False,
-        "context": "window",
-        "n_sents": 1,
-        "window": 4,
         "model": {"@architectures": "spacy_gemel.LinearMapper.v1", "prefix_length": 3},
         "language_model": {
             "@misc": "spacy_gemel.CausalLM.v1",
