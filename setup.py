@@ -5,8 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ENTRY_POINTS = {
-    "spacy_factories": ["gemel_linker = spacy_gemel.linker:make_gemel_linker"],
-    "spacy_architectures": ["spacy_gemel.LinearMapper.v1 = spacy_gemel.vision.mapper:linear_mapper"],
+    "spacy_factories": ["gemel_linker = spacy_gemel.pipeline.linker:make_gemel_linker"],
+    "spacy_architectures": ["spacy_gemel.LinearMapper.v1 = spacy_gemel.models.mapper:linear_mapper"],
     "spacy_misc": [
         "spacy_gemel.CausalLM.v1 = spacy_gemel.registry:causal_lm",
         "spacy_gemel.OpenCLIP.v1 = spacy_gemel.registry:open_clip_encoder",
@@ -19,9 +19,9 @@ ENTRY_POINTS = {
         "spacy_gemel.KBFromDisk.v1 = spacy_gemel.registry:kb_from_disk",
         "spacy_gemel.KBFromLookupKB.v1 = spacy_gemel.registry:kb_from_lookup_kb",
     ],
-    "spacy_readers": ["spacy_gemel.MultimodalCorpus.v1 = spacy_gemel.corpus.reader:multimodal_corpus"],
-    "spacy_scorers": ["spacy_gemel.linker_scorer.v1 = spacy_gemel.evaluation.scorer:make_linker_scorer"],
-    "console_scripts": ["spacy-gemel = spacy_gemel.cli:main"],
+    "spacy_readers": ["spacy_gemel.MultimodalCorpus.v1 = spacy_gemel.data.reader:multimodal_corpus"],
+    "spacy_scorers": ["spacy_gemel.linker_scorer.v1 = spacy_gemel.pipeline.scorer:make_linker_scorer"],
+    "console_scripts": ["spacy-gemel = spacy_gemel.__main__:main"],
 }
 
 setup(
@@ -33,7 +33,7 @@ setup(
     license="MIT",
     python_requires=">=3.11",
     packages=find_packages(include=["spacy_gemel", "spacy_gemel.*"]),
-    package_data={"spacy_gemel": ["py.typed", "evaluation/*.html", "experiments/*.html"]},
+    package_data={"spacy_gemel": ["py.typed", "evaluation/*.html"]},
     install_requires=[
         "spacy>=3.8,<4.0",
         "srsly>=2.4.5,<3.0",

@@ -23,17 +23,17 @@ from benchmarks.machine import describe_machine
 from benchmarks.running import say
 from benchmarks.subject import linker_in
 from benchmarks.worlds import MODELS, ROOT
-from spacy_gemel.corpus.converters import convert
-from spacy_gemel.evaluation.calibrated import decision_of, save_calibrated
+from spacy_gemel.data.datasets.converters import convert
 from spacy_gemel.evaluation.calibration import Decision, calibrate
 from spacy_gemel.evaluation.confidence import Cases, cases_of, confidence, expected_calibration_error, figures
 from spacy_gemel.evaluation.confidence import reliability as reliability_of
-from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.results import MentionResult
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.kb.builder import build_kb
-from spacy_gemel.language.tokenizer import load_tokenizer
-from spacy_gemel.pipelines import load_pipeline
-from spacy_gemel.prompt.demonstrations import DemonstrationStore
+from spacy_gemel.linking.demonstrations import DemonstrationStore
+from spacy_gemel.models.tokenizer import load_tokenizer
+from spacy_gemel.pipeline.calibrated import decision_of, save_calibrated
+from spacy_gemel.pipeline.loaded import load_pipeline
 
 DRAWS = 3
 SHARE = 0.2
@@ -49,17 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "mini")
     parser.add_argument("--draws", type=int, default=DRAWS)
     parser.add_argument("--share", type=float, default=SHARE)
-    told = parser.parse_args(arguments)
-    for path in (told.pipeline / "config.cfg", told.data / "test.jsonl"):
+    message = parser.parse_args(arguments)
+    for path in (message.pipeline / "config.cfg", message.data / "test.jsonl"):
         if not path.is_file():
             parser.error(f"{path}: not there; `python -m spacy project run all` makes the pipeline and its data")
     draws = []
-    for seed in range(told.draws):
+    for seed in range(message.draws):
         with tempfile.TemporaryDirectory() as folder:
-            draws.append(measure(told.pipeline, told.data, Path(folder), told.share, seed))
+            draws.append(measure(message.pipeline, message.data, Path(folder), message.share, seed))
         say(f"draw {seed}: " + json.dumps({when: draws[-1]["test"][when]["nil_f"] for when in ("before", "after")}))
     result = {
-        "share_left_out": told.share,
+        "share_left_out": message.share,
         "mean_on_test": {
             when: {key: _mean([draw["test"][when][key] for draw in draws]) for key in MEANS}
             for when in ("before", "after")
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "draws": draws,
         "machine": describe_machine(),
     }
-    if (told.draws, told.share) == (DRAWS, SHARE):
+    if (message.draws, message.share) == (DRAWS, SHARE):
         write_json(ROOT / "benchmarks" / "results" / "calibration.json", result)
     print(json.dumps(result))
 
@@ -116,7 +116,7 @@ def draw(data: Path, share: float, seed: int) -> set[str]:
         {mention["kb_id"] for split in SPLITS for row in rows_of(data, split) for mention in row["mentions"]}
     )
     chosen = np.random.default_rng(seed).permutation(len(golds))[: round(share * len(golds))]
-    return {golds[place] for place in chosen}
+    return {golds[index] for index in chosen}
 
 
 def rows_of(data: Path, split: str) -> list[dict[str, Any]]:
@@ -156,9 +156,11 @@ def judged(results: Sequence[MentionResult], metrics: dict[str, Any], decision: 
     cases, _ = cases_of(results)
     confidences = confidence(cases, decision.temperature)
     found = figures(cases, confidences, decision.accepts(confidences))
-    told = {key: metrics["nil"][key] for key in "prf"}
-    if told != {key: found["nil"][key] for key in "prf"} or metrics["accuracy"] != found["accuracy"]:
-        raise RuntimeError(f"the pipeline decided otherwise than it was calibrated to: {told} against {found['nil']}")
+    message = {key: metrics["nil"][key] for key in "prf"}
+    if message != {key: found["nil"][key] for key in "prf"} or metrics["accuracy"] != found["accuracy"]:
+        raise RuntimeError(
+            f"the pipeline decided otherwise than it was calibrated to: {message} against {found['nil']}"
+        )
     return {**brief(found), "reliability": found["reliability"]}
 
 
@@ -186,10 +188,10 @@ def gold_likelihood_temperature(results: Sequence[MentionResult]) -> float:
     """The temperature that is usual, for comparison: most likely golds among the names found, others left out."""
     rows = []
     for result in results:
-        places = [place for place, found in enumerate(result.candidates) if found["kb_id"] == result.gold]
-        if places:  # every name of the mini world has one entity
+        indices = [index for index, found in enumerate(result.candidates) if found["kb_id"] == result.gold]
+        if indices:  # every name of the mini world has one entity
             scores = np.array([found["score"] for found in result.candidates])
-            rows.append((scores, places[0]))
+            rows.append((scores, indices[0]))
 
     def surprise(temperature: float) -> float:
         return float(

@@ -18,7 +18,7 @@ from spacy_gemel.kb.trie_builder import build_trie
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spacy_gemel.language.causal_lm import CausalLM
+    from spacy_gemel.models.causal_lm import CausalLM
 
 
 def trie_on_disk(names: int, folder: Path) -> NameTrie:
@@ -63,15 +63,15 @@ def measure_constraint(
     model: "CausalLM", prompts: Sequence["Tensor"], trie: NameTrie, end_id: int, repeats: int
 ) -> dict[str, Any]:
     """constraint_overhead: the share of the search's time that is spent outside the language model's passes."""
-    from spacy_gemel.search.beam import beam_search
-    from spacy_gemel.search.names import TrieNames
+    from spacy_gemel.decoding.beam_search import beam_search
+    from spacy_gemel.decoding.constraints import TrieConstraint
 
     shares, wholes = [], []
     for _ in range(repeats):
         clock = ForwardClock()
         start = time.perf_counter()
         with clock.on(model):
-            found = beam_search(model, prompts, TrieNames(trie, end_id, len(LENGTHS)), beam_size=5, n_names=5)
+            found = beam_search(model, prompts, TrieConstraint(trie, end_id, len(LENGTHS)), beam_size=5, n_names=5)
         whole = time.perf_counter() - start
         assert all(len(names) == 5 for names in found), "a search in millions of names must find five"
         shares.append(1 - clock.seconds / whole)

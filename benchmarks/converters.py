@@ -24,9 +24,9 @@ from spacy.vocab import Vocab
 
 from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
-from spacy_gemel.corpus.alignment import PART_OF_WORD, VERBATIM, Aligned, Unaligned, align
-from spacy_gemel.corpus.converters import convert, report_path
-from spacy_gemel.corpus.fields import as_list
+from spacy_gemel.data.datasets.alignment import PART_OF_WORD, VERBATIM, Aligned, Unaligned, align
+from spacy_gemel.data.datasets.converters import convert, report_path
+from spacy_gemel.data.fields import as_list
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         sets = {key: measure(kind, options.data / file, Path(name)) for key, (kind, file) in FILES.items()}
-    tolerant = sets["wikimel"]["not_verbatim"]
+    fuzzy_alignment = sets["wikimel"]["not_verbatim"]
     holds = {
         "every_row_read": all(figures["rows"]["read"] == figures["rows_in_file"] for figures in sets.values()),
         "every_row_kept": all(figures["rows"]["kept"] == figures["rows_in_file"] for figures in sets.values()),
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
             figures["verbatim"] == figures["verbatim_aligned"] == figures["verbatim_in_docs"]
             for figures in sets.values()
         ),
-        "wikimel_tolerant_share": tolerant["share"] >= LEAST_TOLERANT,
+        "wikimel_tolerant_share": fuzzy_alignment["share"] >= LEAST_TOLERANT,
         "wikimel_seconds": sets["wikimel"]["seconds"] < MOST_SECONDS,
     }
     result = {"command": "python -m benchmarks.converters --data DATA", "sets": sets, "holds": holds}
@@ -96,7 +96,7 @@ def measure(kind: str, source: Path, folder: Path) -> dict[str, Any]:
     # beyond the times a string occurs in its sentence a mention has no place there, verbatim or otherwise
     verbatim, not_verbatim, beyond = count_mentions(rows)
     alignment = report["alignment"]
-    tolerant = sum(alignment["tolerant"].values())
+    fuzzy_alignment = sum(alignment["tolerant"].values())
     return {
         "rows_in_file": len(rows),
         "rows": report["rows"],
@@ -109,8 +109,8 @@ def measure(kind: str, source: Path, folder: Path) -> dict[str, Any]:
         "of_these_inside_a_longer_word": alignment["part_of_a_longer_word"],
         "not_verbatim": {
             "mentions": not_verbatim,
-            "aligned": tolerant,
-            "share": round(tolerant / not_verbatim, 4) if not_verbatim else 1.0,
+            "aligned": fuzzy_alignment,
+            "share": round(fuzzy_alignment / not_verbatim, 4) if not_verbatim else 1.0,
             "by_rule": alignment["tolerant"],
         },
         "listed_more_often_than_they_occur": {
@@ -148,14 +148,14 @@ def count_mentions(rows: Sequence[Row]) -> tuple[int, int, int]:
 
 def occurrences(sentence: str, mention: str) -> int:
     """How often a string stands in a sentence: as whole words, or, where it never does, at all."""
-    places = [place for place in range(len(sentence)) if sentence.startswith(mention, place)]
-    whole = [place for place in places if not (cuts(sentence, place) or cuts(sentence, place + len(mention)))]
-    return len(whole or places)
+    indices = [index for index in range(len(sentence)) if sentence.startswith(mention, index)]
+    whole = [index for index in indices if not (cuts(sentence, index) or cuts(sentence, index + len(mention)))]
+    return len(whole or indices)
 
 
-def cuts(sentence: str, place: int) -> bool:
+def cuts(sentence: str, index: int) -> bool:
     """Whether letters or digits stand on both sides of a place."""
-    return sentence[max(0, place - 1) : place].isalnum() and sentence[place : place + 1].isalnum()
+    return sentence[max(0, index - 1) : index].isalnum() and sentence[index : index + 1].isalnum()
 
 
 def verbatim_in_docs(out: Path, rows: Sequence[Row]) -> int:
@@ -185,12 +185,12 @@ def draw_sample(data: Path, size: int, seed: int, out: Path) -> None:
     missing: list[dict[str, str]] = []
     for source_row in rows_of(data / FILES["wikimel"][1]):
         sentence = source_row.sentence
-        for mention, place in zip(source_row.mentions, align(sentence, source_row.mentions), strict=True):
+        for mention, index in zip(source_row.mentions, align(sentence, source_row.mentions), strict=True):
             row = {"sentence": sentence, "mention": mention}
-            if isinstance(place, Unaligned):
-                missing.append({**row, "reason": place.reason})
-            elif isinstance(place, Aligned) and place.rule not in (VERBATIM, PART_OF_WORD):
-                found.append({**row, "found": sentence[place.start : place.end], "rule": place.rule})
+            if isinstance(index, Unaligned):
+                missing.append({**row, "reason": index.reason})
+            elif isinstance(index, Aligned) and index.rule not in (VERBATIM, PART_OF_WORD):
+                found.append({**row, "found": sentence[index.start : index.end], "rule": index.rule})
     drawn = random.Random(seed).sample(found, min(size, len(found)))
     out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in drawn + missing), encoding="utf8")
     print(f"{out}: {len(drawn)} of {len(found)} tolerant alignments, and all {len(missing)} that are not found")

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from research.paper import REPORTED
 from spacy_gemel.evaluation.bootstrap import Term, seeds_and_mentions_interval
 from spacy_gemel.evaluation.outcomes import BoolArray, Outcomes, outcomes
-from spacy_gemel.evaluation.paper import REPORTED
 
 __all__ = ["Evidence", "Outcomes", "effects", "figures", "line_up", "markdown", "outcomes"]
 
@@ -160,12 +160,12 @@ def markdown(rows: Mapping[str, Mapping[str, Any]], gates: Sequence[Mapping[str,
             difference, low, high = (f"{100 * row[key]:+.1f}" for key in ("difference", "low", "high"))
             here = f"{difference} ({low} to {high})"
         paper, note = row["paper"], row.get("paper_note", "")
-        told = note
+        message = note
         if paper is not None:
             sign = "" if row["rule"] == ENOUGH else "+"
-            told = " / ".join(f"{paper[name]:{sign}.1f}" for name in ("WikiDiverse", "WikiMEL"))
-            told += f" ({note})" if note else ""
-        lines.append(f"| {row['effect']} | {here} | {row['rule']} | {_yes(row)} | {told} |")
+            message = " / ".join(f"{paper[name]:{sign}.1f}" for name in ("WikiDiverse", "WikiMEL"))
+            message += f" ({note})" if note else ""
+        lines.append(f"| {row['effect']} | {here} | {row['rule']} | {_yes(row)} | {message} |")
     if gates:
         lines += ["", "| gate of the language model | accuracy (prompts) | holds if | holds |", "|---|---|---|---|"]
         lines += [

@@ -22,14 +22,14 @@ from benchmarks.machine import describe_machine
 from benchmarks.running import run, say
 from benchmarks.timing import seconds_of, spread
 from benchmarks.worlds import MODELS, ROOT
-from spacy_gemel.corpus.converters import convert
-from spacy_gemel.corpus.encoding import EncodeReport, corpus_images, encode_images
-from spacy_gemel.corpus.reader import read_docs
-from spacy_gemel.gather import read_features
-from spacy_gemel.vision.encoder import VisionEncoder, load_open_clip
-from spacy_gemel.vision.feature_store import FeatureStore
-from spacy_gemel.vision.features import FeatureReader
-from spacy_gemel.vision.identity import identify
+from spacy_gemel.bulk.encode_images import EncodeReport, corpus_images, encode_images
+from spacy_gemel.data.datasets.converters import convert
+from spacy_gemel.data.reader import read_docs
+from spacy_gemel.images.feature_store import FeatureStore
+from spacy_gemel.images.features import FeatureReader
+from spacy_gemel.images.identity import identify
+from spacy_gemel.models.vision_encoder import VisionEncoder, load_open_clip
+from spacy_gemel.pipeline.mentions import read_features
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc

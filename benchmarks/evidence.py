@@ -37,12 +37,12 @@ from benchmarks.worlds import (
     world_seed,
     world_sources,
 )
-from spacy_gemel.evaluation.mentions import mentions_path, read_mentions
+from research.grid.processes import Progress
+from spacy_gemel.evaluation.results import mentions_path, read_mentions
 from spacy_gemel.evaluation.runner import EvaluateOptions, write_evaluation
-from spacy_gemel.experiments.processes import Progress
 from spacy_gemel.kb.meta import sha256_of
-from spacy_gemel.paths import write_whole
-from spacy_gemel.pipelines import load_pipeline
+from spacy_gemel.pipeline.loaded import load_pipeline
+from spacy_gemel.utils.files import write_whole
 
 SEEDS = (1, 2, 3)
 SETTINGS = ("full", "no-image", "unconstrained", "none", "random", "bm25")
@@ -154,8 +154,8 @@ def run_trial(ready: Ready, training: Training, test: str, progress: Progress, *
     ]
     with alone(wanted[0][0], wait=wait):
         missing = [trial for trial in wanted if kept(trial[0], trial[2], mentions_path(trial[0])) is None]
-        told = f"{len(missing)} to measure" if missing else "kept"
-        progress.say(f"{training.name}, seed {training.seed}: {told}")
+        message = f"{len(missing)} to measure" if missing else "kept"
+        progress.say(f"{training.name}, seed {training.seed}: {message}")
         if missing:
             measure_all(ready, training, missing)
             progress.ran.append(time.perf_counter() - start)

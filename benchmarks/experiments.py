@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
-from spacy_gemel.paths import write_whole
+from spacy_gemel.utils.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = "metrics/experiments"

@@ -88,7 +88,7 @@ def sum_of_counts(folder: Path) -> int:
 
 def one_import(folder: Path) -> dict[str, Any]:
     """Import the dumps of a folder in this process."""
-    from spacy_gemel.imports.importer import import_kb
+    from spacy_gemel.data.knowledge_bases.importer import import_kb
 
     begin, processor = time.perf_counter(), time.process_time()
     report = import_kb("wikipedia", sorted(folder.glob("*.sql.gz")), folder / "out" / "entities.jsonl")

@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from benchmarks.running import say
-from spacy_gemel.experiments.keeping import digest, kept, write_json
+from research.grid.keeping import digest, kept, write_json
 
 __all__ = ["alone", "digest", "kept", "write_json"]
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc
 
-    from spacy_gemel.gather import Mention
-    from spacy_gemel.stages import Stages
+    from spacy_gemel.linking.model import LinkingModel
+    from spacy_gemel.pipeline.mentions import Mention
 
 WORLD = World(name="linking", test=200)
 
@@ -85,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--names", type=int, default=default.names, help="names of the trie of constraint_overhead")
     parser.add_argument("--tiny", action="store_true", help="all sizes as small as they go: does it run?")
     options = parser.parse_args(arguments)
-    told = replace(default, mentions=options.mentions, repeats=options.repeats, names=options.names)
-    sizes = replace(TINY if options.tiny else told, profile=options.profile)
+    message = replace(default, mentions=options.mentions, repeats=options.repeats, names=options.names)
+    sizes = replace(TINY if options.tiny else message, profile=options.profile)
     prepare(WORLD)
     models = ROOT / MODELS
     parts = Parts(models / "language_model", models / "vision_encoder", models / "sentence_encoder", WORLD.kb)
@@ -164,8 +164,8 @@ def measure_beside(
     reference.link(mentions[0], ranked[0])
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": [], "reference": []}
     expected: list[Answer] = []
-    for turn in range(sizes.repeats):
-        say(f"linking {len(asked)} mentions, and the same with transformers.generate, one at a time: {turn + 1}")
+    for model_lock in range(sizes.repeats):
+        say(f"linking {len(asked)} mentions, and the same with transformers.generate, one at a time: {model_lock + 1}")
         second, answers = time_ours(nlp, asked)
         seconds["fp32"].append(second)
         begin = time.perf_counter()
@@ -200,7 +200,7 @@ def measure_beside(
 
 
 def check_prompts(
-    stages: "Stages", reference: Official, mentions: "Sequence[Mention]", shown: Sequence[list[int]]
+    stages: "LinkingModel", reference: Official, mentions: "Sequence[Mention]", shown: Sequence[list[int]]
 ) -> list[int]:
     """The prompts' lengths in tokens. Raises RuntimeError where both ways would not read the same prompt."""
     lengths = []
@@ -250,7 +250,7 @@ def profile(nlp: "Language", captions: Sequence[Caption]) -> dict[str, dict[str,
 
 def mentions_of(nlp: "Language", captions: Sequence[Caption]) -> "list[Mention]":
     """The captions' mentions as the stages take them, the features of their pictures read."""
-    from spacy_gemel.gather import gather_mentions
+    from spacy_gemel.pipeline.mentions import gather_mentions
 
     return gather_mentions(
         [doc.ents for doc in docs_of(nlp, captions)], linker_in(nlp)._reader, linker_in(nlp).settings

@@ -54,9 +54,9 @@ def make_names(n: int, seed: int = 0) -> MadeNames:
     order = random.permutation(n)
     lengths, sources = lengths[order], sources[order]
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    places = np.repeat(sources - ends[:-1], lengths) + np.arange(ends[-1])
+    indices = np.repeat(sources - ends[:-1], lengths) + np.arange(ends[-1])
     counts = (1 / (1 - random.random(n))).astype(np.int64)
-    return MadeNames(tokens[places], ends, counts)
+    return MadeNames(tokens[indices], ends, counts)
 
 
 def write_entities(names: MadeNames, path: Path) -> None:

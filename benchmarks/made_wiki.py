@@ -125,14 +125,14 @@ def _links(
         last = min(first + ROWS_PER_INSERT, articles)
         sources = np.repeat(np.arange(first, last), LINKS)
         pairs = np.unique(sources * targets + (targets * random.random(len(sources)) ** SKEW).astype(np.int64))
-        sources, places = pairs // targets, pairs % targets
-        numbers = places * _STRIDE % targets
+        sources, indices = pairs // targets, pairs % targets
+        numbers = indices * _STRIDE % targets
         to_redirects = numbers[(numbers >= articles) & (numbers < articles + redirects)] - articles
         counted[0] += len(pairs)
         counted[1] += int(np.count_nonzero(numbers < articles) + np.count_nonzero(to_redirects % 1000))
         pages = sources // ARTICLES * ROUND + sources % ARTICLES + 1
-        for page, place in zip(pages.tolist(), places.tolist(), strict=True):
-            yield f"({page},0,{place + 1})"
+        for page, index in zip(pages.tolist(), indices.tolist(), strict=True):
+            yield f"({page},0,{index + 1})"
     for number in range(redirects):
         counted[0] += 1
         yield f"({page_of_redirect(number)},0,{number % targets + 1})"

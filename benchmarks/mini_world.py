@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.machine import describe_machine
 from spacy_gemel.evaluation.bootstrap import paired_difference
-from spacy_gemel.evaluation.mentions import read_mentions
+from spacy_gemel.evaluation.results import read_mentions
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = (

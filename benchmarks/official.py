@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spacy_gemel.gather import Mention
-from spacy_gemel.prompt.template import demonstration_text, query_text
-from spacy_gemel.stages import Stages
+from spacy_gemel.linking.model import LinkingModel
+from spacy_gemel.linking.template import demonstration_text, query_text
+from spacy_gemel.pipeline.mentions import Mention
 
 Answer = list[tuple[str, float]]
 
@@ -19,7 +19,7 @@ Answer = list[tuple[str, float]]
 class Official:
     """The official way over the parts of a linker, so with the same weights and the same prompts."""
 
-    def __init__(self, stages: Stages) -> None:
+    def __init__(self, stages: LinkingModel) -> None:
         self.stages = stages
         self.trie: dict[int, Any] = {}
         names = sorted({stages.kb.entity(row).name for row in range(len(stages.kb))})
@@ -63,8 +63,8 @@ class Official:
     def embed(self, mention: Mention, demonstrations: list[int]) -> Tensor:
         """The prompt, (tokens, width)."""
         parts: list[Tensor] = []
-        for place in reversed(demonstrations):
-            shown = self.stages.store[place]
+        for index in reversed(demonstrations):
+            shown = self.stages.store[index]
             if shown.image >= 0:
                 parts.append(self._prefix(self.stages.store.features[shown.image]))
             parts.append(self._text(demonstration_text(shown.text, shown.mention, shown.name)))

@@ -10,7 +10,7 @@ from benchmarks.timing import seconds_of, spread
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spacy_gemel.language.causal_lm import CausalLM
+    from spacy_gemel.models.causal_lm import CausalLM
 
 
 def prefill_operations(model: "CausalLM", lengths: Sequence[int]) -> float:

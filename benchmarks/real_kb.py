@@ -23,12 +23,12 @@ from benchmarks.machine import describe_machine
 from benchmarks.running import say
 from benchmarks.subject import Caption, Parts, docs_of, make_pipeline
 from benchmarks.worlds import MODELS, ROOT
-from spacy_gemel.corpus.fields import as_list
-from spacy_gemel.golds import gold_row
+from spacy_gemel.data.fields import as_list
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.language.tokenizer import load_tokenizer
+from spacy_gemel.kb.resolve import resolve_gold
+from spacy_gemel.models.tokenizer import load_tokenizer
 
 EXAMPLES, LINKED = 200, 200
 WIKI = "https://en.wikipedia.org/wiki/"
@@ -118,9 +118,9 @@ def look_up(kb: KnowledgeBase, golds: list[tuple[str, str]], write: Callable[[st
     """
     found: Counter[str] = Counter()
     for qid, title in golds:
-        row, right = gold_row(kb, write(qid, title)), gold_row(kb, qid)
+        row, right = resolve_gold(kb, write(qid, title)), resolve_gold(kb, qid)
         if row is None:
-            found["of no entity" if not any(kb.rows_called(title)) else "of several"] += 1
+            found["of no entity" if not any(kb.rows_by_surface(title)) else "of several"] += 1
         else:
             found["as its QID" if row == right else "another"] += 1
     return dict(sorted(found.items()))

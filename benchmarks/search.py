@@ -22,12 +22,12 @@ from benchmarks.machine import describe_machine
 from benchmarks.running import say
 from benchmarks.trials import CONFIG, TAIL_SHARE, Training, distinct, measure, parser_of, steps_of, train
 from benchmarks.worlds import ROOT, Ready, World, forget, prepare
-from spacy_gemel.experiments.processes import Progress
+from research.grid.processes import Progress
 
 if TYPE_CHECKING:
     from spacy.language import Language
 
-    from spacy_gemel.component import GemelLinker
+    from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 SEEDS = (1, 2)
 COORDINATES: dict[str, tuple[Any, ...]] = {
@@ -165,10 +165,10 @@ def run_trial(
     key = training.key(ready)
     folder = ready.world.root / "training" / "search"
     path = folder / "trials" / f"{key[:16]}.json"
-    told = ", ".join(f"{name.rsplit('.', 1)[-1]} {value}" for name, value in settings.items())
+    message = ", ".join(f"{name.rsplit('.', 1)[-1]} {value}" for name, value in settings.items())
     with alone(path):
         found = kept(path, key)
-        progress.say(f"{told}, seed {seed}" + (": kept" if found else ""))
+        progress.say(f"{message}, seed {seed}" + (": kept" if found else ""))
         if found is None:
             score = score_of(ready, training, folder / key[:16])
             progress.ran.append(score.seconds)
@@ -182,7 +182,7 @@ def run_trial(
 def score_of(ready: Ready, training: Training, folder: Path) -> Score:
     """Train, and measure on all dev mentions."""
     from spacy_gemel.evaluation.runner import EvaluateOptions
-    from spacy_gemel.pipelines import load_pipeline
+    from spacy_gemel.pipeline.loaded import load_pipeline
 
     trained = train(ready, training, folder)
     nlp = load_pipeline(str(trained.pipeline))
@@ -196,9 +196,9 @@ def prompt_lengths(nlp: "Language", data: Path) -> list[int]:
     """The tokens of each mention's prompt, its image's soft ones included."""
     import numpy as np
 
-    from spacy_gemel.corpus.reader import read_docs
-    from spacy_gemel.gather import gather_mentions
-    from spacy_gemel.pipelines import linker_of
+    from spacy_gemel.data.reader import read_docs
+    from spacy_gemel.pipeline.loaded import linker_of
+    from spacy_gemel.pipeline.mentions import gather_mentions
 
     pipe = cast("GemelLinker", linker_of(nlp))
     # any features make room for an image's soft tokens: every doc of the mini world has one

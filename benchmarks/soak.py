@@ -26,7 +26,7 @@ from benchmarks.running import say
 from benchmarks.subject import Caption, Parts, make_pipeline
 from benchmarks.worlds import MODELS, ROOT
 from spacy_gemel.kb.builder import build_kb
-from spacy_gemel.language.tokenizer import load_tokenizer
+from spacy_gemel.models.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def make_parts(models: Path, folder: Path) -> Parts:
     """A language model and a knowledge base of made-up names, and the other models of `models`."""
     tokenizer = models / "language_model"
-    rows = (json.dumps({"id": f"E{place}", "name": name_of(place)}) for place in range(NAMES))
+    rows = (json.dumps({"id": f"E{index}", "name": name_of(index)}) for index in range(NAMES))
     (folder / "entities.jsonl").write_text("\n".join(rows), encoding="utf8")
     build_kb(folder / "entities.jsonl", folder / "kb", load_tokenizer(str(tokenizer)), progress=False)
     return Parts(
@@ -91,22 +91,22 @@ def make_parts(models: Path, folder: Path) -> Parts:
     )
 
 
-def name_of(place: int) -> str:
+def name_of(index: int) -> str:
     """A made-up name; each place has its own."""
-    digits = f"{place:05d}"
+    digits = f"{index:05d}"
     return "".join(SYLLABLES[int(digit)] for digit in digits).capitalize()
 
 
-def caption_of(place: int) -> Caption:
+def caption_of(index: int) -> Caption:
     """A made-up caption of the place-th name; of the first again after the last."""
-    mention = name_of(place % NAMES)
-    text = f"A view of {mention} on day {place % 997} of year {place // 997}."
-    return Caption(text, 10, 10 + len(mention), f"E{place % NAMES}", None)
+    mention = name_of(index % NAMES)
+    text = f"A view of {mention} on day {index % 997} of year {index // 997}."
+    return Caption(text, 10, 10 + len(mention), f"E{index % NAMES}", None)
 
 
 def examples() -> list[Caption]:
     """Captions to learn demonstrations from."""
-    return [caption_of(place) for place in range(EXAMPLES)]
+    return [caption_of(index) for index in range(EXAMPLES)]
 
 
 def stream(nlp: "Language", mentions: int) -> "Iterator[Doc]":
@@ -114,9 +114,9 @@ def stream(nlp: "Language", mentions: int) -> "Iterator[Doc]":
     from benchmarks.subject import docs_of
 
     generator = np.random.default_rng(0)
-    for place in range(mentions):
-        [doc] = docs_of(nlp, [caption_of(place)])
-        if place % PICTURES_EVERY == 0:
+    for index in range(mentions):
+        [doc] = docs_of(nlp, [caption_of(index)])
+        if index % PICTURES_EVERY == 0:
             doc.user_data["image"] = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
         yield doc
 

@@ -103,7 +103,7 @@ def added_by_the_pipe(pipeline: Path, docs: int) -> dict[str, dict[str, float]]:
 
     whole = spacy.load(pipeline)
     bare = spacy.load(pipeline, exclude=[linker_in(whole).name])
-    texts = [f"{TEXT} {place}" for place in range(docs)]
+    texts = [f"{TEXT} {index}" for index in range(docs)]
     say(f"{docs} docs without entities")
     return {
         "call": compared(lambda nlp: call(nlp, texts), whole, bare),
@@ -117,10 +117,10 @@ def compared(
 ) -> dict[str, float]:
     """The medians of both, measured in turns, and their difference; the first turn only warms up."""
     seconds: dict[str, list[float]] = {"with": [], "without": []}
-    for turn in range(turns + 1):
+    for model_lock in range(turns + 1):
         for name, nlp in (("with", whole), ("without", bare)):
             found = measure(nlp)
-            seconds[name] += found if turn else []
+            seconds[name] += found if model_lock else []
     with_pipe, without = (1000 * median(seconds[name]) for name in ("with", "without"))
     return {
         "added_ms": round(with_pipe - without, 5),

@@ -70,8 +70,8 @@ class StageClock:
 def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
     """Count what the pipeline's linker does meanwhile, stage by stage."""
     from benchmarks.subject import linker_in
-    from spacy_gemel import stages as module
-    from spacy_gemel.language.continuations import Branches, PlainRows
+    from spacy_gemel.decoding.decoder import SequentialDecoder, SharedPrefixDecoder
+    from spacy_gemel.linking import model as module
 
     pipe = linker_in(nlp)
     parts = pipe.stages
@@ -83,8 +83,8 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
         (pipe._reader, "read", "encode image"),
         (parts, "embed", "map"),  # less the embedder, which it calls
         (parts.language_model, "prefill", "prefill"),
-        (Branches, "extend", "search steps"),
-        (PlainRows, "extend", "search steps"),
+        (SharedPrefixDecoder, "extend", "search steps"),
+        (SequentialDecoder, "extend", "search steps"),
         (module, "search_after", "constraint"),  # all of the search but the language model
         (pipe, "set_annotations", "write"),
     )

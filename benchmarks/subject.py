@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc
 
-    from spacy_gemel.component import GemelLinker
+    from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 LINKER = "gemel_linker"
 
@@ -59,11 +59,11 @@ def read_captions(path: Path) -> list[Caption]:
 def longer(captions: Sequence[Caption], words: int) -> list[Caption]:
     """The same captions, each with the first words of those after it: for prompts as long as the paper's."""
     longer = []
-    for place, caption in enumerate(captions):
+    for index, caption in enumerate(captions):
         more: list[str] = []
         while len(more) < words:
-            place = (place + 1) % len(captions)
-            more += captions[place].text.split()
+            index = (index + 1) % len(captions)
+            more += captions[index].text.split()
         text = " ".join([caption.text, *more[:words]])
         longer.append(Caption(text, caption.start, caption.end, caption.kb_id, caption.image))
     return longer

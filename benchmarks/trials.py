@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, Any
 from benchmarks.keeping import digest
 from benchmarks.running import run
 from benchmarks.worlds import Ready, World
-from spacy_gemel.evaluation.mentions import MentionResult
-from spacy_gemel.experiments.configs import TOTAL_STEPS, change, read_config
-from spacy_gemel.experiments.keeping import make_folder
+from research.grid.configs import TOTAL_STEPS, change, read_config
+from research.grid.keeping import make_folder
+from spacy_gemel.evaluation.results import MentionResult
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -41,10 +41,10 @@ class Training:
     def options(self, world: World) -> dict[str, Any]:
         """Dotted setting -> value: all that `spacy train` is told on its command line."""
         paths = {split: world.corpus(split) for split in ("train", "dev")} | {"kb": world.kb}
-        told: dict[str, Any] = {
+        message: dict[str, Any] = {
             f"paths.{name}": path.relative_to(world.root).as_posix() for name, path in paths.items()
         }
-        return told | {"system.seed": self.seed, **self.overrides}
+        return message | {"system.seed": self.seed, **self.overrides}
 
     def config(self, world: World) -> dict[str, Any]:
         """The config as this training reads it: the retriever swapped, the options in place."""
@@ -102,8 +102,8 @@ def _train(world: World, training: Training, out: str, log: IO[str]) -> None:
         config = f"{out}/train.cfg"
         block = [f"{name}={_as_option(value)}" for name, value in training.retriever.items()]
         run(world.root, "scripts/swap_block.py", CONFIG, config, RETRIEVER, *block, log=log)
-    told = training.options(world)
-    pairs = [word for name, value in told.items() for word in (f"--{name}", _as_option(value))]
+    message = training.options(world)
+    pairs = [word for name, value in message.items() for word in (f"--{name}", _as_option(value))]
     run(world.root, "-m", "spacy", "train", config, "--output", out, *pairs, "--gpu-id", "-1", log=log)
 
 

@@ -165,13 +165,13 @@ def check_prefixes(names: MadeNames, trie: NameTrie, n: int = PREFIXES, seed: in
 
 def of_list(ordered: list[bytes], prefix: bytes) -> tuple[list[int], int]:
     """The tokens that follow a prefix in a sorted list of names (two bytes a token), and how many names end there."""
-    place, stop = bisect_right(ordered, prefix), bisect_left(ordered, prefix + b"\xff\xff")
-    n_rows = place - bisect_left(ordered, prefix)
+    index, stop = bisect_right(ordered, prefix), bisect_left(ordered, prefix + b"\xff\xff")
+    n_rows = index - bisect_left(ordered, prefix)
     following = []
-    while place < stop:
-        token = int.from_bytes(ordered[place][len(prefix) : len(prefix) + 2])
+    while index < stop:
+        token = int.from_bytes(ordered[index][len(prefix) : len(prefix) + 2])
         following.append(token)
-        place = bisect_left(ordered, prefix + (token + 1).to_bytes(2))
+        index = bisect_left(ordered, prefix + (token + 1).to_bytes(2))
     return following, n_rows
 
 

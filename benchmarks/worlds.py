@@ -11,7 +11,7 @@ import srsly
 from benchmarks.keeping import alone, digest, kept, write_json
 from benchmarks.running import run, say
 from spacy_gemel.kb.meta import sha256_of
-from spacy_gemel.paths import files_in
+from spacy_gemel.utils.files import files_in
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = "assets/mini"
@@ -76,8 +76,8 @@ def world_seed(root: Path) -> int:
     seed = srsly.read_yaml(root / "project.yml")["vars"].get("world_seed")
     report = f"{MODELS}/pretrain.json"
     try:
-        told = json.loads((root / report).read_text(encoding="utf8"))
-        pretrained = told["models"]["language_model"]["settings"]["seed"]
+        message = json.loads((root / report).read_text(encoding="utf8"))
+        pretrained = message["models"]["language_model"]["settings"]["seed"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RuntimeError(
             f"{report} does not say which world the language model was pretrained for (there is no such file, or no "

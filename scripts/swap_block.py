@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.experiments.configs import change, read_config, value_at, write_config
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from research.grid.configs import change, read_config, value_at, write_config
 
 
 def swap(source: Path, target: Path, block: str, settings: dict[str, Any]) -> None:

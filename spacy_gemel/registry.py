@@ -3,25 +3,25 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from spacy_gemel.frozen import FrozenModel
-from spacy_gemel.paths import resolve
-from spacy_gemel.prompt.retrievers import (
+from spacy_gemel.linking.retrievers import (
     BM25Retriever,
     DenseRetriever,
     NoRetriever,
     RandomRetriever,
     TransformerRetriever,
 )
+from spacy_gemel.models.frozen import FrozenModel
+from spacy_gemel.utils.files import resolve
 
 if TYPE_CHECKING:
     from spacy.vocab import Vocab
 
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
-    from spacy_gemel.language.causal_lm import CausalLM
-    from spacy_gemel.prompt.sentence_encoder import SentenceEncoder
-    from spacy_gemel.vision.encoder import VisionEncoder
+    from spacy_gemel.models.causal_lm import CausalLM
+    from spacy_gemel.models.sentence_encoder import SentenceEncoder
+    from spacy_gemel.models.vision_encoder import VisionEncoder
 
-SNAPSHOT = "spacy_gemel.frozen:link_snapshot"
+SNAPSHOT = "spacy_gemel.models.frozen:link_snapshot"
 
 
 def causal_lm(
@@ -40,7 +40,7 @@ def causal_lm(
     """
     return FrozenModel(
         "language model",
-        "spacy_gemel.language.loading:load_causal_lm",
+        "spacy_gemel.models.loading:load_causal_lm",
         SNAPSHOT,
         name,
         device,
@@ -67,8 +67,8 @@ def open_clip_encoder(
         raise ValueError("vision_encoder: open_clip has no revisions: name the weights by `pretrained`.")
     return FrozenModel(
         "vision encoder",
-        "spacy_gemel.vision.encoder:load_open_clip",
-        "spacy_gemel.vision.encoder:bundle_open_clip",
+        "spacy_gemel.models.vision_encoder:load_open_clip",
+        "spacy_gemel.models.vision_encoder:bundle_open_clip",
         name,
         device,
         (("pretrained", pretrained), ("projection", projection), ("dtype", dtype)),
@@ -85,7 +85,7 @@ def hugging_face_vision(
     """
     return FrozenModel(
         "vision encoder",
-        "spacy_gemel.vision.encoder:load_hugging_face_vision",
+        "spacy_gemel.models.vision_encoder:load_hugging_face_vision",
         SNAPSHOT,
         name,
         device,
@@ -118,7 +118,7 @@ def sentence_transformer_retriever(
     """
     frozen: FrozenModel[SentenceEncoder] = FrozenModel(
         "sentence encoder",
-        "spacy_gemel.prompt.sentence_encoder:load_sentence_encoder",
+        "spacy_gemel.models.sentence_encoder:load_sentence_encoder",
         SNAPSHOT,
         name,
         device,
@@ -169,7 +169,7 @@ def kb_from_lookup_kb(
     """
 
     def load(vocab: "Vocab") -> "KnowledgeBase":
-        from spacy_gemel.imports.lookup_kb import LookupSource, open_lookup_kb
+        from spacy_gemel.data.knowledge_bases.lookup_kb import LookupSource, open_lookup_kb
 
         return open_lookup_kb(LookupSource(path, tokenizer, names, revision, max_name_tokens), folder)
 

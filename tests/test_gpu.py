@@ -13,12 +13,12 @@ import spacy
 import torch
 from spacy.language import Language
 
+from spacy_gemel.decoding.beam_search import beam_search
+from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.kb.trie_builder import trie_from_names
-from spacy_gemel.language.loading import load_causal_lm
-from spacy_gemel.search.beam import beam_search
-from spacy_gemel.search.names import TrieNames
-from tests.pipeline import COLOURS, examples, make_config, make_doc, make_kb, make_pipeline, picture
-from tests.search.test_beam import BEAMS, END, random_names
+from spacy_gemel.models.loading import load_causal_lm
+from tests.decoding.test_beam import BEAMS, END, random_names
+from tests.mini_pipeline import COLOURS, examples, make_config, make_doc, make_kb, make_pipeline, picture
 
 pytestmark = [
     pytest.mark.gpu,
@@ -27,7 +27,7 @@ pytestmark = [
 
 
 def test_the_same_names_as_on_the_cpu(models: Path) -> None:
-    names = TrieNames(trie_from_names(random_names(0), vocab_size=400), END, 11)
+    names = TrieConstraint(trie_from_names(random_names(0), vocab_size=400), END, 11)
     generator = np.random.default_rng(0)
     ids = [generator.integers(2, 400, size=size).tolist() for size in (5, 40, 41, 90)]
     found = []
@@ -52,7 +52,7 @@ def test_the_gradient_is_that_of_the_cpu(models: Path) -> None:
 
 
 def test_memory_that_runs_out_is_known_as_such(models: Path) -> None:
-    from spacy_gemel.language.memory import is_out_of_memory
+    from spacy_gemel.models.memory import is_out_of_memory
 
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50, device="cuda:0")
@@ -76,9 +76,9 @@ def learn(nlp: Language, updates: int) -> list[float]:
     optimizer = nlp.resume_training()
     losses = []
     for _ in range(updates):
-        told: dict[str, float] = {}
-        nlp.update(examples(nlp), sgd=optimizer, losses=told)
-        losses.append(told["gemel_linker"])
+        message: dict[str, float] = {}
+        nlp.update(examples(nlp), sgd=optimizer, losses=message)
+        losses.append(message["gemel_linker"])
     return losses
 
 
@@ -123,7 +123,7 @@ import json, sys
 from pathlib import Path
 import spacy
 spacy.require_gpu()
-from tests.pipeline import make_pipeline
+from tests.mini_pipeline import make_pipeline
 from tests.test_gpu import learn, linked
 models, kb, saved = map(Path, sys.argv[1:])
 nlp = make_pipeline(models, kb)

@@ -30,7 +30,9 @@ def test_a_blank_pipeline_loads_no_model_library() -> None:
     assert set(loaded(code, HEAVY)) <= others
 
 
-@pytest.mark.parametrize("module", ["spacy_gemel.kb.trie", "spacy_gemel.language.causal_lm", "spacy_gemel.search.beam"])
+@pytest.mark.parametrize(
+    "module", ["spacy_gemel.kb.trie", "spacy_gemel.models.causal_lm", "spacy_gemel.decoding.beam_search"]
+)
 def test_rooms_that_know_nothing_of_spacy(module: str) -> None:
     assert loaded(f"import {module}", ["spacy", "thinc", "pyarrow"]) == []
 

@@ -22,11 +22,11 @@ from spacy.schemas import ModelMetaSchema, validate
 from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
-from spacy_gemel.cli import app
+from spacy_gemel.__main__ import app
+from spacy_gemel.cli.model_card import Given, machine_paths, make_meta, missing_models, read_metrics
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate, write_evaluation
-from spacy_gemel.model_card import Given, machine_paths, make_meta, missing_models, read_metrics
-from spacy_gemel.settings import names
-from tests.pipeline import examples, make_doc, make_kb, make_pipeline, picture
+from spacy_gemel.linking.settings import names
+from tests.mini_pipeline import examples, make_doc, make_kb, make_pipeline, picture
 
 ROOT = Path(__file__).parent.parent
 TEXT = "A photo of Mercury number 3."
@@ -169,8 +169,8 @@ def test_scores_of_a_calibrated_pipeline_and_of_another_temperature(
 
 
 def test_what_changes_no_answer_may_be_another(nlp: Language) -> None:
-    for told in ({"batch_tokens": 1}, {"window": 3}, {"n_training_demonstrations": 1}, {"language_model": "/moved"}):
-        make_meta(nlp, Given(), metrics(**told))
+    for message in ({"batch_tokens": 1}, {"window": 3}, {"n_training_demonstrations": 1}, {"language_model": "/moved"}):
+        make_meta(nlp, Given(), metrics(**message))
 
 
 def test_scores_of_a_peer_are_refused(nlp: Language) -> None:
@@ -240,13 +240,13 @@ def test_a_pipeline_that_cannot_travel_is_told(project: Path, models: Path, tmp_
     assert missing_models(nlp) == [
         str(models / part) for part in ("language_model", "vision_encoder", "sentence_encoder")
     ]
-    places = machine_paths(tmp_path / "pipeline")
-    assert any(place.startswith("config.cfg: components.gemel_linker.language_model.name = ") for place in places)
-    assert any(place.startswith("gemel_linker/cfg: found.language_model.folder = ") for place in places)
+    indices = machine_paths(tmp_path / "pipeline")
+    assert any(index.startswith("config.cfg: components.gemel_linker.language_model.name = ") for index in indices)
+    assert any(index.startswith("gemel_linker/cfg: found.language_model.folder = ") for index in indices)
     done = CliRunner().invoke(app, ["describe", str(tmp_path / "pipeline"), str(tmp_path / "meta.json")])
     assert done.exit_code == 0
     assert done.stderr.count("bundle_models = true") == 3
-    assert done.stderr.count("a path of this machine") == len(places)
+    assert done.stderr.count("a path of this machine") == len(indices)
 
 
 def test_a_bundled_pipeline_names_no_folder_of_its_machine(project: Path) -> None:

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from weasel.util import load_project_config
 
 from benchmarks import experiments
+from research.grid.grid import read_grid
 from scripts.swap_block import main as swap_block
-from spacy_gemel.cli import app
-from spacy_gemel.experiments.grid import read_grid
+from spacy_gemel.__main__ import app
 
 ROOT = Path(__file__).parent.parent
 PAPER = {"vars.experiments": "configs/experiments-paper.yml"}

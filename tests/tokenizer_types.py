@@ -58,14 +58,14 @@ def sentence_piece(folder: Path, kind: str, first: list[str], *, prefix: bool, c
     learned = Tokenizer(models.BPE())
     learned.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁")
     learned.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=200, show_progress=False))
-    told = json.loads(learned.to_str())["model"]
+    message = json.loads(learned.to_str())["model"]
     # Han is left to the bytes, and the newline too, but for Gemma's own token.
     usual = {"▁", "ã", *map(chr, range(32, 127))}
-    pieces = [piece for piece in sorted(told["vocab"], key=told["vocab"].get) if usual.issuperset(piece)]
+    pieces = [piece for piece in sorted(message["vocab"], key=message["vocab"].get) if usual.issuperset(piece)]
     vocabulary = {
-        piece: place for place, piece in enumerate(dict.fromkeys([*first, *BYTES, "\n" * (not prefix) or "▁", *pieces]))
+        piece: index for index, piece in enumerate(dict.fromkeys([*first, *BYTES, "\n" * (not prefix) or "▁", *pieces]))
     }
-    merges = [tuple(pair if isinstance(pair, list) else pair.split(" ")) for pair in told["merges"]]
+    merges = [tuple(pair if isinstance(pair, list) else pair.split(" ")) for pair in message["merges"]]
     merges = [(a, b) for a, b in merges if a in vocabulary and b in vocabulary and a + b in vocabulary]
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -87,8 +87,8 @@ def write(folder: Path, tokenizer: Tokenizer, kind: str, config: dict[str, Any])
     """The two files that a repository has; the class of the library makes of them what it will."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    told = {"tokenizer_class": kind, "clean_up_tokenization_spaces": False, **config}
-    (folder / "tokenizer_config.json").write_text(json.dumps(told), encoding="utf8")
+    message = {"tokenizer_class": kind, "clean_up_tokenization_spaces": False, **config}
+    (folder / "tokenizer_config.json").write_text(json.dumps(message), encoding="utf8")
 
 
 END_OF_TEXT = "<|endoftext|>"

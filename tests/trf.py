@@ -16,8 +16,8 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Ragged
 
-from spacy_gemel.component import GemelLinker
-from tests.pipeline import COLOURS, example, make_config, make_doc, picture
+from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from tests.mini_pipeline import COLOURS, example, make_config, make_doc, picture
 
 MADE = ["made after spacy-transformers", "made after spacy-curated-transformers"]
 PACKAGES = ["spacy-transformers", "spacy-curated-transformers"]
@@ -66,14 +66,14 @@ class MadeTransformer:
         pieces = [[(token.i, piece) for token in span for piece in range(_pieces(token.text))] for span in spans]
         longest = max(map(len, pieces)) + 2  # one before and one behind, as of [CLS] and [SEP]
         states = np.full((len(spans), longest, self.width), 1e3, dtype="f")
-        places: list[list[int]] = [[] for _ in doc]
+        indices: list[list[int]] = [[] for _ in doc]
         for number, span in enumerate(pieces):
-            for place, (token, piece) in enumerate(span, 1):
+            for index, (token, piece) in enumerate(span, 1):
                 key = f"{self.seed}|{doc.text}|{doc[token].text}|{piece}|{number}"
-                states[number, place] = np.random.default_rng(zlib.crc32(key.encode())).normal(size=self.width)
-                places[token].append(number * longest + place)
-        lengths = np.array([len(each) for each in places], dtype="i")
-        flat = np.array([place for each in places for place in each], dtype="i")
+                states[number, index] = np.random.default_rng(zlib.crc32(key.encode())).normal(size=self.width)
+                indices[token].append(number * longest + index)
+        lengths = np.array([len(each) for each in indices], dtype="i")
+        flat = np.array([index for each in indices for index in each], dtype="i")
         if self.kind == MADE[0]:
             doc._.trf_data = LikeSpacyTransformers({"last_hidden_state": states}, Ragged(flat, lengths))
         else:
@@ -152,8 +152,8 @@ def initialize_blocks(kind: str, models: Path, kb: Path, folder: Path) -> dict[s
 def texts() -> list[tuple[str, str, str]]:
     """(text, mention, name): short and long ones, of several tokens and wordpieces, and one with much white space."""
     # words that the small tokenizers know: others are all the same to them
-    places = ("Jaguar", "Atlantis", "Georgia")
-    short = [(f"{place} Cars: Mercury, a photo.", "Mercury", name) for place in places for name in COLOURS]
+    indices = ("Jaguar", "Atlantis", "Georgia")
+    short = [(f"{index} Cars: Mercury, a photo.", "Mercury", name) for index in indices for name in COLOURS]
     return [
         *short,
         (
@@ -169,16 +169,16 @@ def texts() -> list[tuple[str, str, str]]:
 
 def trf_examples(nlp: Language) -> list[Example]:
     return [
-        example(nlp, text, mention, name, picture(name, place) if place % 3 else None)
-        for place, (text, mention, name) in enumerate(texts())
+        example(nlp, text, mention, name, picture(name, index) if index % 3 else None)
+        for index, (text, mention, name) in enumerate(texts())
     ]
 
 
 def trf_docs(nlp: Language) -> list[Doc]:
     """New docs, with gold entities and pictures."""
     return [
-        make_doc(nlp, f"Look: {text}", mention, image=picture(name, place))
-        for place, (text, mention, name) in enumerate(texts())
+        make_doc(nlp, f"Look: {text}", mention, image=picture(name, index))
+        for index, (text, mention, name) in enumerate(texts())
     ]
 
 
@@ -258,8 +258,8 @@ def mean_of(doc: Doc, start: int, end: int) -> np.ndarray:
     for token in range(start, end):
         if hasattr(data, "align"):
             states = data.model_output["last_hidden_state"]
-            for place in data.align[token].dataXd.ravel():
-                span, piece = divmod(int(place), states.shape[1])
+            for index in data.align[token].dataXd.ravel():
+                span, piece = divmod(int(index), states.shape[1])
                 rows.append(states[span, piece])
         else:
             rows.extend(data.last_hidden_layer_state[token].dataXd)

@@ -21,7 +21,7 @@ from benchmarks.wikidiverse.model import encoder_folder, make_model
 from benchmarks.wikidiverse.train import COURSES, check_torch
 from benchmarks.worlds import ROOT
 from spacy_gemel.kb.builder import build_kb
-from spacy_gemel.language.tokenizer import load_tokenizer
+from spacy_gemel.models.tokenizer import load_tokenizer
 
 
 def main(arguments: list[str]) -> None:

@@ -53,8 +53,8 @@ def make_mention(entity: Known, titles: Sequence[str], rng: np.random.Generator)
 def _blur(mention: str, rng: np.random.Generator) -> str:
     drawn = rng.random()
     if drawn < _TYPO and len(mention) > 4:
-        place = 1 + int(rng.integers(len(mention) - 2))
-        return mention[:place] + mention[place + 1 :]
+        index = 1 + int(rng.integers(len(mention) - 2))
+        return mention[:index] + mention[index + 1 :]
     if drawn < _TYPO + _POSSESSIVE:
         return mention + "'s"
     if drawn < _TYPO + _POSSESSIVE + _PLURAL:

@@ -9,10 +9,10 @@ from benchmarks.running import say
 from benchmarks.subject import Caption, Parts, linker_in, make_pipeline
 from benchmarks.wikidiverse.model import encoder_folder
 from benchmarks.worlds import MODELS, ROOT
-from spacy_gemel.corpus.reader import read_docs
+from research.baselines.runner import PeerOptions, evaluate_peer
+from spacy_gemel.data.reader import read_docs
 from spacy_gemel.evaluation.prior_cases import collect_cases
 from spacy_gemel.evaluation.prior_weight import WAYS, accuracy_of, cross_validate, curve, difference_of
-from spacy_gemel.peers.runner import PeerOptions, evaluate_peer
 
 VISION_ENCODER = ROOT / MODELS / "vision_encoder"  # which a pipe must have; it is shown no image
 DEMONSTRATIONS = 8
@@ -50,12 +50,12 @@ class Answers:
         """The first way's accuracy minus the second's, with a paired bootstrap's 95 % interval; also of each group."""
         return self._by_group(difference_of, self.correct[first], self.correct[second])
 
-    def _by_group(self, told: Callable[..., dict[str, Any]], *correct: Sequence[bool]) -> dict[str, Any]:
+    def _by_group(self, message: Callable[..., dict[str, Any]], *correct: Sequence[bool]) -> dict[str, Any]:
         groups = {
-            name: _with_interval(told(*(list(compress(each, inside)) for each in correct)))
+            name: _with_interval(message(*(list(compress(each, inside)) for each in correct)))
             for name, inside in self.groups.items()
         }
-        return {**_with_interval(told(*correct)), **groups}
+        return {**_with_interval(message(*correct)), **groups}
 
 
 def _with_interval(figures: dict[str, Any]) -> dict[str, Any]:
@@ -87,13 +87,13 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     answers = Answers(crossed.golds, groups)
     for way in WAYS:
         answers.add(way, crossed.correct(way), crossed.golds)
-    told: dict[str, dict[str, Any]] = {}
+    message: dict[str, dict[str, Any]] = {}
     for name, (kind, options) in PEERS.items():
         say(f"peer: {name}")
         metrics, results = evaluate_peer(kind, train, val, kb, options)
         in_kb = [result for result in results if result.in_kb]
         answers.add(name, [result.correct for result in in_kb], [result.gold for result in in_kb])
-        told[name] = {key: metrics["settings"][key] for key in TOLD if key in metrics["settings"]}
+        message[name] = {key: metrics["settings"][key] for key in TOLD if key in metrics["settings"]}
     found = sum(case.gold in {c.kb_id for c in case.candidates if c.searched} for case in cases)
     return {
         **{way: answers.figures(way) for way in (*PEERS, *WAYS)},
@@ -114,7 +114,7 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
         "prior_weights": crossed.weights,
         "accuracy_by_weight": curve(cases),
         "gold_among_the_models_candidates": found / len(cases),
-        "peers": told,
+        "peers": message,
         "settings": {"n_demonstrations": DEMONSTRATIONS, "beam_size": BEAMS, "use_image": False},
     }
 

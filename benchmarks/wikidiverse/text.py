@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.wikidiverse.data import Asked, Known
 from benchmarks.wikidiverse.forms import make_mention, words_in_front
-from spacy_gemel.prompt.template import query_text
+from spacy_gemel.linking.template import query_text
 
 # Weights of the loss: of a name with its end; of a demonstration's, read so often that it would be learned by heart;
 # of one that nothing before it tells; of any other text.
@@ -82,14 +82,14 @@ class TextMaker:
         """
         ids = np.zeros((number, length), dtype=np.int64)
         weights = np.zeros((number, length), dtype=np.float32)
-        for place in range(number):
-            rng = np.random.default_rng([seed, start + place])
+        for index in range(number):
+            rng = np.random.default_rng([seed, start + index])
             row = Document([], [])
             while len(row.ids) < length:
                 document = self._document(lesson, rng)
                 row.ids += [*document.ids, self.eos]
                 row.weights += [*document.weights, 0.0]
-            ids[place], weights[place] = row.ids[:length], row.weights[:length]
+            ids[index], weights[index] = row.ids[:length], row.weights[:length]
         return ids, weights
 
     def _document(self, lesson: Lesson, rng: np.random.Generator) -> Document:
@@ -106,15 +106,15 @@ class TextMaker:
         elif drawn < lesson.lines + lesson.questions + (1 - lesson.lines - lesson.questions) * lesson.wrong:
             self._wrong(document, self._asked, rng)
         elif rng.random() < lesson.real:
-            place = int(rng.integers(len(self.examples)))
-            for near in self.near_example[place][: int(rng.integers(NEIGHBOURS + 1))][::-1]:
+            index = int(rng.integers(len(self.examples)))
+            for near in self.near_example[index][: int(rng.integers(NEIGHBOURS + 1))][::-1]:
                 self._asked(document, self.examples[near], SHOWN)
-            self._asked(document, self.examples[place], ANSWER)
+            self._asked(document, self.examples[index], ANSWER)
         else:
-            place = int(rng.integers(len(self.entities)))
-            for near in self.near_entity[place][: int(rng.integers(NEIGHBOURS + 1))][::-1]:
+            index = int(rng.integers(len(self.entities)))
+            for near in self.near_entity[index][: int(rng.integers(NEIGHBOURS + 1))][::-1]:
                 self._asked(document, self.examples[near], SHOWN)
-            self._asked(document, self._made(self.entities[place], rng), ANSWER)
+            self._asked(document, self._made(self.entities[index], rng), ANSWER)
             for _ in range(3):
                 self._asked(document, self._made(self._any(rng), rng), ANSWER)
         return document

@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.wikidiverse.data import Asked
 from benchmarks.wikidiverse.text import NEIGHBOURS, PLAIN, Lesson, TextMaker
 from benchmarks.wikidiverse.tokens import POSITIONS
-from spacy_gemel.prompt.template import demonstration_text, query_text
+from spacy_gemel.linking.template import demonstration_text, query_text
 
 _PLAIN_SHARE = 0.1  # of the places that are no answer, how many are asked: the text itself matters little
 _EVERY = 200
@@ -233,10 +233,10 @@ def watched(
 ) -> list[list[int]]:
     """What `look` takes: for each example its prompt's length, the prompt's ids, then the name and a newline."""
     rows = []
-    for asked, places in zip(examples, near, strict=True):
+    for asked, indices in zip(examples, near, strict=True):
         prompt: list[int] = []
-        for place in places[:NEIGHBOURS][::-1]:
-            prompt += maker.encode(demonstration_text(shown[place].text, shown[place].mention, shown[place].name))
+        for index in indices[:NEIGHBOURS][::-1]:
+            prompt += maker.encode(demonstration_text(shown[index].text, shown[index].mention, shown[index].name))
         prompt += maker.encode(query_text(asked.text, asked.mention))
         rows.append([len(prompt), *prompt, *maker.encode(asked.name), *maker.encode("\n")])
     return rows
@@ -252,11 +252,11 @@ def look(model: LlamaForCausalLM, watch: Sequence[list[int]]) -> dict[str, float
             some = watch[start : start + 32]
             padded = pad_sequence([torch.tensor(row[1:]) for row in some], batch_first=True).to(device)
             logits = model(input_ids=padded).logits  # (prompts, tokens, vocab)
-            for place, row in enumerate(some):
+            for index, row in enumerate(some):
                 name = torch.tensor(row[1 + row[0] :], device=device)
-                told = logits[place, row[0] - 1 : len(row) - 2].float()
-                losses.append(float(cross_entropy(told, name)))
-                right += bool((told.argmax(-1) == name).all())
+                message = logits[index, row[0] - 1 : len(row) - 2].float()
+                losses.append(float(cross_entropy(message, name)))
+                right += bool((message.argmax(-1) == name).all())
     model.train()
     return {"held_out_loss": round(float(np.mean(losses)), 4), "held_out_greedy": round(right / max(1, len(watch)), 4)}
 
@@ -292,6 +292,6 @@ def _load(work: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.
         with torch.no_grad():
             for name, (parameter, held) in _tensors(model, optimizers).items():
                 parameter.copy_(file.get_tensor(f"model|{name}"))
-                parts = [kept.split("|")[0] for kept in file.keys() if kept.endswith(f"|{name}")]  # noqa: SIM118
+                parts = [kept.split("|")[0] for kept in file.keys() if kept.endswith(f"|{name}")]
                 held.update({p: file.get_tensor(f"{p}|{name}").to(parameter.device) for p in parts if p != "model"})
     return state

@@ -3,7 +3,6 @@
 About 50 minutes on two idle cores, the language model's share about 35. A model is skipped when its output is there
 and its inputs have not changed; the language model's training goes on where it was interrupted.
 """
-# ruff: noqa: E402
 
 from __future__ import annotations
 

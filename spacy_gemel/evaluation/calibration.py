@@ -25,7 +25,7 @@ from spacy_gemel.evaluation.confidence import (
     figures,
     log_loss,
 )
-from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.results import MentionResult
 
 COLDEST, HOTTEST = 0.01, 100.0
 FOLDS = 2
@@ -166,8 +166,8 @@ def pick_threshold(cases: Cases, confidences: FloatArray) -> tuple[float | None,
             "No threshold links better than none, so it is null: the mentions whose gold is NIL are no less sure than "
             "the others."
         )
-    place = int(np.argmax(scores))  # the first of equals
-    return _between(float(ranked[place - 1]), float(ranked[place])), ""
+    index = int(np.argmax(scores))  # the first of equals
+    return _between(float(ranked[index - 1]), float(ranked[index])), ""
 
 
 def _between(low: float, high: float) -> float:
@@ -217,9 +217,9 @@ def _fold_of(cases: Cases) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(n,): the fold of each case's doc."""
     with_nil = {doc for doc, nil in zip(cases.docs, cases.nil, strict=True) if nil}
     docs = list(dict.fromkeys(cases.docs))
-    shuffled = [docs[place] for place in np.random.default_rng(0).permutation(len(docs))]
+    shuffled = [docs[index] for index in np.random.default_rng(0).permutation(len(docs))]
     ordered = sorted(shuffled, key=lambda doc: doc in with_nil)
-    fold = {doc: place % FOLDS for place, doc in enumerate(ordered)}
+    fold = {doc: index % FOLDS for index, doc in enumerate(ordered)}
     return np.array([fold[doc] for doc in cases.docs], dtype=np.int64)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.evaluation.pages import templates
-from spacy_gemel.paths import write_whole
+from spacy_gemel.utils.files import write_whole
 
 _COLUMNS = {"before": "before", "after": "after", "cross_fitted": "cross-fitted"}
 _ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -35,8 +35,8 @@ def table(calibration: dict[str, Any]) -> str:
         lines.append(f"{title:<24}" + "".join(f"{percent(value):>14}" for value in values))
     lines += ["", f"{'probability':<12}" + "".join(f"{title + ': n, mean, right':>30}" for title in _COLUMNS.values())]
     curves = [calibration[key]["reliability"] if calibration[key] else None for key in _COLUMNS]
-    for place, row in enumerate(curves[0] or ()):
-        cells = [_cell(curve[place]) if curve else "-" for curve in curves]
+    for index, row in enumerate(curves[0] or ()):
+        cells = [_cell(curve[index]) if curve else "-" for curve in curves]
         lines.append(f"{row['low']:.1f} to {row['high']:<5.1f}" + "".join(f"{cell:>30}" for cell in cells))
     return "\n".join([*lines, *(["", *calibration["notes"]] if calibration["notes"] else [])])
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from research.baselines.kinds import KINDS
+from research.paper import REPORTED
 from spacy_gemel.evaluation.bootstrap import paired_difference
-from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, read_mentions
-from spacy_gemel.evaluation.paper import REPORTED
-from spacy_gemel.golds import NIL
-from spacy_gemel.peers.kinds import KINDS
+from spacy_gemel.evaluation.results import MentionResult, mentions_path, read_mentions
+from spacy_gemel.kb.resolve import NIL
 
 REFERENCE = "full"
 _NEEDED = {"settings", "n", "accuracy", "low", "high", "nil", "mentions_per_second"}
@@ -73,7 +73,7 @@ class Run:
         settings = self.metrics["settings"]
         if peer := settings.get("peer"):
             ignore_case = bool(settings.get("ignore_case"))
-            return KINDS[peer].told(ignore_case=ignore_case) if peer in KINDS else str(peer)
+            return KINDS[peer].message(ignore_case=ignore_case) if peer in KINDS else str(peer)
         shown = settings.get("n_demonstrations")
         parts = ["image" if settings.get("use_image", True) else "text only"]
         if shown:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.evaluation.mentions import MentionResult
 from spacy_gemel.evaluation.precision import precision_recall_f
-from spacy_gemel.golds import NIL
+from spacy_gemel.evaluation.results import MentionResult
+from spacy_gemel.kb.resolve import NIL
 
 BINS = 10
 _EDGE = 1e-6  # a probability of 0 or 1 that is wrong costs as much as one so near to it, not everything
@@ -82,15 +82,15 @@ def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) 
     scores = np.full((len(used), max(map(len, names), default=1) or 1), -np.inf)
     share = np.ones(len(used))
     linked, right = np.zeros(len(used), dtype=bool), np.zeros(len(used), dtype=bool)
-    for place, (result, found, gold) in enumerate(zip(used, names, golds, strict=True)):
+    for index, (result, found, gold) in enumerate(zip(used, names, golds, strict=True)):
         if not found:
             continue
-        scores[place, : len(found)] = [score for score, _ in found]
+        scores[index, : len(found)] = [score for score, _ in found]
         best = result.candidates[0]
         total = sum(found[0][1])
-        share[place] = best["probability"] / total if total else 1 / len(found[0][1])
-        linked[place] = best["kb_id"] != NIL
-        right[place] = best["kb_id"] == gold != NIL
+        share[index] = best["probability"] / total if total else 1 / len(found[0][1])
+        linked[index] = best["kb_id"] != NIL
+        right[index] = best["kb_id"] == gold != NIL
     nil = np.array([gold == NIL for gold in golds], dtype=bool)
     cases = Cases(scores, share, linked, right, nil, [result.doc for result in used])
     counts = Counts(int((~nil).sum()), int(nil.sum()), not_in_kb, unannotated, not_found)
@@ -137,15 +137,15 @@ def reliability(confidences: FloatArray, right: BoolArray) -> list[dict[str, Any
     """BINS of equal width, the upper end of each within: {"low", "high", "n", "confidence", "accuracy"}; the means are
     None in an empty one. confidences, right: (n,). A reliability diagram's (Guo et al. 2017).
     """
-    places = np.clip(np.ceil(confidences * BINS) - 1, 0, BINS - 1).astype(int)
+    indices = np.clip(np.ceil(confidences * BINS) - 1, 0, BINS - 1).astype(int)
     rows = []
-    for place in range(BINS):
-        inside = places == place
+    for index in range(BINS):
+        inside = indices == index
         n = int(inside.sum())
         rows.append(
             {
-                "low": place / BINS,
-                "high": (place + 1) / BINS,
+                "low": index / BINS,
+                "high": (index + 1) / BINS,
                 "n": n,
                 "confidence": float(confidences[inside].mean()) if n else None,
                 "accuracy": float(right[inside].mean()) if n else None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.results import MentionResult
 
 RIGHT, WRONG = 8, 4
 RULE = (
@@ -44,8 +44,8 @@ def choose(mentions: Sequence[MentionResult]) -> list[MentionResult]:
     if len(chosen) < RIGHT + WRONG:  # fewer gold entities than places
         rest = [m for m in pool if all(m is not other for other in chosen)]
         chosen += rest[: RIGHT + WRONG - len(chosen)]
-    place = {id(m): number for number, m in enumerate(pool)}
-    return sorted(chosen, key=lambda m: place[id(m)])
+    index = {id(m): number for number, m in enumerate(pool)}
+    return sorted(chosen, key=lambda m: index[id(m)])
 
 
 def _spaced(pool: Sequence[MentionResult], n: int, shown: set[str]) -> list[MentionResult]:

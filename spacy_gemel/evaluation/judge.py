@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.results import MentionResult
 from spacy_gemel.evaluation.tail import TailSplit
-from spacy_gemel.golds import NIL, gold_row
-from spacy_gemel.pipelines import candidate_rows, probability_of
-from spacy_gemel.user_data import has_image, has_unreadable_image
+from spacy_gemel.kb.resolve import NIL, resolve_gold
+from spacy_gemel.pipeline.loaded import candidate_rows, probability_of
+from spacy_gemel.pipeline.user_data import has_image, has_unreadable_image
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
-    from spacy_gemel.prompt.demonstrations import Demonstration
+    from spacy_gemel.linking.demonstrations import Demonstration
 
 
 def no_demonstrations(doc: Doc, span: Span) -> "Sequence[Demonstration]":
@@ -44,14 +44,14 @@ class Judge:
         identity = str(reference.user_data.get("id", number))
         results = []
         for gold in reference.ents:
-            place = (gold.start_char, gold.end_char)
-            results.append(self._result(identity, gold, doc, spans.get(place), candidates.get(place, [])))
+            index = (gold.start_char, gold.end_char)
+            results.append(self._result(identity, gold, doc, spans.get(index), candidates.get(index, [])))
         return results
 
     def _result(
         self, identity: str, gold: Span, doc: Doc, span: Span | None, candidates: list[dict[str, Any]]
     ) -> MentionResult:
-        row = gold_row(self.kb, gold.kb_id_)
+        row = resolve_gold(self.kb, gold.kb_id_)
         gold_id = gold.kb_id_ if row is None else self.kb.entity(row).kb_id
         predicted = None if span is None else span.kb_id_ or NIL
         shown = () if span is None else self.demonstrations(doc, span)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from spacy_gemel.evaluation.bootstrap import accuracy_interval
-from spacy_gemel.evaluation.mentions import MentionResult
 from spacy_gemel.evaluation.precision import precision_recall_f
+from spacy_gemel.evaluation.results import MentionResult
 from spacy_gemel.evaluation.tail import TailSplit
-from spacy_gemel.golds import NIL
+from spacy_gemel.kb.resolve import NIL
 
 
 def summarise(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.evaluation.comparison import scored
-from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.results import MentionResult
 
 BoolArray = NDArray[np.bool_]
 

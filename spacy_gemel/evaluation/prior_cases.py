@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from spacy_gemel.corpus.reader import make_example, read_docs
+from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.evaluation.prior_weight import PriorCandidate, PriorCase
-from spacy_gemel.evaluation.scorer import check_images_read
-from spacy_gemel.frozen import turn
-from spacy_gemel.gather import mark_unreadable
-from spacy_gemel.golds import NIL, gold_row
-from spacy_gemel.pipelines import entity_pipes, linker_name
-from spacy_gemel.user_data import has_unreadable_image
+from spacy_gemel.kb.resolve import NIL, resolve_gold
+from spacy_gemel.models.frozen import model_lock
+from spacy_gemel.pipeline.loaded import entity_pipes, linker_name
+from spacy_gemel.pipeline.mentions import mark_unreadable
+from spacy_gemel.pipeline.scorer import check_images_read
+from spacy_gemel.pipeline.user_data import has_unreadable_image
 
 if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc
 
-    from spacy_gemel.component import GemelLinker
+    from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 _Place = tuple[int, int, int]  # doc, first and last character
 _Found = tuple[list[PriorCandidate], str, bool]  # candidates, what the prior answers, whether it is a demonstration
@@ -75,18 +75,18 @@ def cases_of(pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[D
 def _cases_by_doc(
     pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int
 ) -> list[list[PriorCase]]:
-    with turn():
+    with model_lock():
         found = _found(pipe, docs)
     cases: list[list[PriorCase]] = [[] for _ in references]
-    for place, reference in enumerate(references):
+    for index, reference in enumerate(references):
         for gold in reference.ents:
-            row = gold_row(pipe.kb, gold.kb_id_)
+            row = resolve_gold(pipe.kb, gold.kb_id_)
             if row is None:
                 continue
-            candidates, answer, shown = found.get((place, gold.start_char, gold.end_char), ([], NIL, False))
-            doc = str(reference.user_data.get("id", first + place))
-            unreadable = has_unreadable_image(docs[place])
-            cases[place].append(PriorCase(doc, pipe.kb.entity(row).kb_id, candidates, answer, shown, unreadable))
+            candidates, answer, shown = found.get((index, gold.start_char, gold.end_char), ([], NIL, False))
+            doc = str(reference.user_data.get("id", first + index))
+            unreadable = has_unreadable_image(docs[index])
+            cases[index].append(PriorCase(doc, pipe.kb.entity(row).kb_id, candidates, answer, shown, unreadable))
     return cases
 
 

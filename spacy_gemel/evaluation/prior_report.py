@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.evaluation.prior_weight import GRID, SEED, WAYS, PriorCase, cross_validate, curve, fit_weight
-from spacy_gemel.paths import write_whole
-from spacy_gemel.prior.combine import FLOOR
-from spacy_gemel.prior.mention_prior import ALIAS, SURFACE, UNKNOWN
-from spacy_gemel.prior.stage import KNOWN
+from spacy_gemel.linking.combine import FLOOR
+from spacy_gemel.linking.prior import ALIAS, SURFACE, UNKNOWN
+from spacy_gemel.linking.prior_stage import KNOWN
+from spacy_gemel.utils.files import write_whole
 
 if TYPE_CHECKING:
-    from spacy_gemel.settings import Settings
+    from spacy_gemel.linking.settings import Settings
 
 # Of the mentions: a few captions are the same in any two parts of a data set.
 _FEW_DEMONSTRATIONS = 0.05

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.evaluation.bootstrap import accuracy_interval, interval_by_doc, paired_difference
-from spacy_gemel.golds import NIL
-from spacy_gemel.prior.combine import combined
+from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.linking.combine import combined
 
 GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 FOLDS = 5
@@ -162,7 +162,7 @@ def cross_validate(
         raise ValueError(f"{len(docs)} docs with usable mentions and {folds} folds: cross-validation needs two of each")
     grid = sorted(grid)
     shuffled = np.random.default_rng(seed).permutation(len(docs))
-    fold_of = {docs[place]: number % folds for number, place in enumerate(shuffled.tolist())}
+    fold_of = {docs[index]: number % folds for number, index in enumerate(shuffled.tolist())}
     parted = np.array([fold_of[case.doc] for case in cases])
     right = _right(cases, grid)
     weights = [grid[int(np.argmax(right[:, parted != fold].sum(axis=1)))] for fold in range(folds)]

@@ -7,7 +7,7 @@ from typing import Any
 from spacy_gemel.evaluation.comparison import Run, difference, read_runs, reference_of, scored
 from spacy_gemel.evaluation.examples import RULE, choose, example_of
 from spacy_gemel.evaluation.pages import templates
-from spacy_gemel.paths import write_whole
+from spacy_gemel.utils.files import write_whole
 
 PARTS = ("common", "tail", "seen", "unseen")
 

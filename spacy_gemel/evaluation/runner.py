@@ -14,15 +14,15 @@ from spacy.language import Language
 from spacy.training import Example
 from tqdm import tqdm
 
-from spacy_gemel.corpus.reader import make_example, read_docs
+from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
 from spacy_gemel.evaluation.judge import Judge, no_demonstrations
-from spacy_gemel.evaluation.mentions import MentionResult, mentions_path, write_mentions
 from spacy_gemel.evaluation.metrics import behind_ner, summarise
-from spacy_gemel.evaluation.scorer import check_images_read
+from spacy_gemel.evaluation.results import MentionResult, mentions_path, write_mentions
 from spacy_gemel.evaluation.tail import split_tail
-from spacy_gemel.paths import write_whole
-from spacy_gemel.pipelines import entity_pipes, linker_name, linker_of, measured_settings, overridden
+from spacy_gemel.pipeline.loaded import entity_pipes, linker_name, linker_of, measured_settings, overridden
+from spacy_gemel.pipeline.scorer import check_images_read
+from spacy_gemel.utils.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.names import NameTokenizer, tokenise_names
+from spacy_gemel.kb.name_tokens import NameTokenizer, tokenise_names
 from spacy_gemel.kb.surfaces import surface_key
 from spacy_gemel.kb.trie import NameTrie, TokenArray
 from spacy_gemel.kb.trie_builder import build_trie
@@ -42,8 +42,8 @@ class Additions:
         if not entities:
             return self
         names = tokenise_names([entity.name for entity in entities], tokenizer, max_tokens)
-        for place, problem in names.problems:
-            raise KBError(f"{entities[place].kb_id!r} cannot be added: {problem.message}")
+        for index, problem in names.problems:
+            raise KBError(f"{entities[index].kb_id!r} cannot be added: {problem.message}")
         both = (*self.entities, *entities)
         tokens = np.concatenate([self.tokens, names.tokens]).astype(names.tokens.dtype, copy=False)
         lengths = np.concatenate([self.lengths, names.lengths])
@@ -69,13 +69,13 @@ class Additions:
     def _rows(self) -> dict[str, int]:
         return {entity.kb_id: row for row, entity in enumerate(self.entities, self.first)}
 
-    def rows_called(self, key: str) -> tuple[list[int], list[int]]:
+    def rows_by_surface(self, key: str) -> tuple[list[int], list[int]]:
         """Rows of the entities whose name has this ``surface_key``, and of those of which only an alias has it."""
         named: list[int] = []
         aliased: list[int] = []
-        for place, entity in enumerate(self.entities, self.first):
+        for index, entity in enumerate(self.entities, self.first):
             if surface_key(entity.name) == key:
-                named.append(place)
+                named.append(index)
             elif key in map(surface_key, entity.aliases):
-                aliased.append(place)
+                aliased.append(index)
         return named, aliased

@@ -16,12 +16,12 @@ from spacy_gemel.kb.columns import Columns
 from spacy_gemel.kb.entity_table import BATCH_ROWS, EntityWriter
 from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.folder import Replacement, work_folder, work_path
-from spacy_gemel.kb.ids import IdIndex
+from spacy_gemel.kb.index import IdIndex
+from spacy_gemel.kb.jsonl import REASONS
 from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES
 from spacy_gemel.kb.meta import META_FILE, KBMeta, records_of, write_meta
-from spacy_gemel.kb.names import NameTokenizer, tokenise_names
+from spacy_gemel.kb.name_tokens import NameTokenizer, tokenise_names
 from spacy_gemel.kb.reading import Batch, Scan, Skips, read_batches, scan_entities
-from spacy_gemel.kb.rows import REASONS
 from spacy_gemel.kb.surfaces import SurfaceIndex
 from spacy_gemel.kb.token_store import TokenStore
 from spacy_gemel.kb.trie import TrieArrays

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.ids import hash_id
+from spacy_gemel.kb.index import hash_id
 from spacy_gemel.kb.knowledge_base import KnowledgeBase, checksum_problems, size_problems
 from spacy_gemel.kb.meta import read_meta
 from spacy_gemel.kb.surfaces import surface_hashes
@@ -50,7 +50,7 @@ def _check_entities(kb: KnowledgeBase) -> list[str]:
     if (surfaces[1:] < surfaces[:-1]).any() or (surface_rows < 0).any() or (surface_rows >= len(kb)).any():
         return ["the index of names and aliases (surfaces_hash.npy, surfaces_row.npy) is not in order"]
     by_row = np.lexsort((surfaces, surface_rows))
-    places = np.searchsorted(surface_rows[by_row], np.arange(len(kb) + 1))
+    indices = np.searchsorted(surface_rows[by_row], np.arange(len(kb) + 1))
     first = 0
     for index in range(kb.table.n_batches):
         batch = kb.table.batch(index)
@@ -62,8 +62,8 @@ def _check_entities(kb: KnowledgeBase) -> list[str]:
             problems.append(f"the index of ids differs from the entities in rows {first} to {stop - 1}")
         entities = [kb.entity(row) for row in range(first, stop)]
         wanted = [hashed for _, some in surface_hashes(entities) for hashed in sorted(some)]
-        found = surfaces[by_row[places[first] : places[stop]]]
-        counted = np.diff(places[first : stop + 1]).tolist() == [len(some) for _, some in surface_hashes(entities)]
+        found = surfaces[by_row[indices[first] : indices[stop]]]
+        counted = np.diff(indices[first : stop + 1]).tolist() == [len(some) for _, some in surface_hashes(entities)]
         if not counted or not np.array_equal(found, np.array(wanted, dtype=np.uint64)):
             problems.append(f"the index of names and aliases differs from the entities in rows {first} to {stop - 1}")
         first = stop

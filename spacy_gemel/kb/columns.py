@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import Entity
-from spacy_gemel.kb.names import TokenisedNames
+from spacy_gemel.kb.name_tokens import TokenisedNames
 from spacy_gemel.kb.surfaces import surface_hashes
 from spacy_gemel.kb.trie import TokenArray
 
@@ -38,11 +38,11 @@ class Columns:
         """Append a batch of entities, n of them, with the hashes of their ids (n) and their tokenised names."""
         self.hashes.append(np.array(hashes, dtype=np.uint64))
         self.counts.append(np.array([entity.count for entity in entities], dtype=np.int64))
-        surfaces = [(place, hashed) for place, some in surface_hashes(entities) for hashed in some]
+        surfaces = [(index, hashed) for index, some in surface_hashes(entities) for hashed in some]
         self.surfaces.append(np.array([hashed for _, hashed in surfaces], dtype=np.uint64))
-        self.surface_rows.append(np.array([place for place, _ in surfaces], dtype=np.int32) + np.int32(self.n_entities))
+        self.surface_rows.append(np.array([index for index, _ in surfaces], dtype=np.int32) + np.int32(self.n_entities))
         self.tokens.append(names.tokens)
         self.lengths.append(names.lengths)
-        self.rows.append((names.places + self.n_entities).astype(np.int32))
+        self.rows.append((names.indices + self.n_entities).astype(np.int32))
         self.n_entities += len(entities)
         self.n_names += len(names.lengths)

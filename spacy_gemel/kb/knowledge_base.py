@@ -14,12 +14,12 @@ from spacy_gemel.kb.arrays import open_array
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.entity_table import ENTITIES_FILE, EntityTable
 from spacy_gemel.kb.errors import KBError, build_command
-from spacy_gemel.kb.ids import HASH_FILE, ROW_FILE, IdIndex
+from spacy_gemel.kb.index import HASH_FILE, ROW_FILE, IdIndex
 from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
-from spacy_gemel.kb.names import NameTokenizer
+from spacy_gemel.kb.name_tokens import NameTokenizer
 from spacy_gemel.kb.surfaces import SURFACE_HASH_FILE, SURFACE_ROW_FILE, SurfaceIndex, surface_key
 from spacy_gemel.kb.trie import NameTrie, TrieArrays
-from spacy_gemel.unpacked import owner_of
+from spacy_gemel.utils.unpacked import owner_of
 
 COUNTS_FILE = "counts.npy"
 DATA_FILES = (
@@ -150,7 +150,7 @@ class KnowledgeBase:
                 return row
         return self.added.row(kb_id)
 
-    def rows_called(self, text: str) -> tuple[list[int], list[int]]:
+    def rows_by_surface(self, text: str) -> tuple[list[int], list[int]]:
         """The rows of the entities with this name, and of those with this alias and another name; each ascending.
 
         Underscores count as blanks, and the first letter's case does not count. Raises KBError where it is damaged.
@@ -165,7 +165,7 @@ class KnowledgeBase:
                 named.append(row)
             elif key in map(surface_key, self.table.value(row, "aliases")):
                 aliased.append(row)
-        too_named, too_aliased = self.added.rows_called(key) if key else ([], [])
+        too_named, too_aliased = self.added.rows_by_surface(key) if key else ([], [])
         return named + too_named, aliased + too_aliased
 
     @property

@@ -38,7 +38,7 @@ class KBMeta:
 
     ``names`` counts the entities that are in the trie, ``distinct_names`` the names there, ``batch_rows`` the
     entities in each batch of entities.arrow but the last. ``skipped`` has
-    one item per reason (``spacy_gemel.kb.rows.REASONS``).
+    one item per reason (``spacy_gemel.kb.jsonl.REASONS``).
     """
 
     entities: int

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.ids import hash_id
+from spacy_gemel.kb.index import hash_id
+from spacy_gemel.kb.jsonl import RowProblem, RowReader, shown
 from spacy_gemel.kb.meta import Skipped
-from spacy_gemel.kb.rows import RowProblem, RowReader, shown
 
 _EXAMPLES = 5
 _HASHES = 4096  # that become an array at once: far smaller than a list of them

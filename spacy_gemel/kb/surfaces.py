@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spacy_gemel.kb.arrays import open_array, save_array
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.ids import hash_id
+from spacy_gemel.kb.index import hash_id
 
 SURFACE_HASH_FILE = "surfaces_hash.npy"
 SURFACE_ROW_FILE = "surfaces_row.npy"
@@ -26,9 +26,9 @@ def surface_key(text: str) -> str:
 
 def surface_hashes(entities: Iterable[Entity]) -> Iterator[tuple[int, list[int]]]:
     """For each entity its place and the hashes of its name and aliases, each once."""
-    for place, entity in enumerate(entities):
+    for index, entity in enumerate(entities):
         keys = dict.fromkeys(surface_key(text) for text in (entity.name, *entity.aliases))
-        yield place, [hash_id(key) for key in keys if key]
+        yield index, [hash_id(key) for key in keys if key]
 
 
 class SurfaceIndex:

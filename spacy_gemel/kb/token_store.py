@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.names import NameTokenizer, TokenisedNames
-from spacy_gemel.kb.rows import RowProblem
+from spacy_gemel.kb.jsonl import RowProblem
+from spacy_gemel.kb.name_tokens import NameTokenizer, TokenisedNames
 from spacy_gemel.kb.trie import token_dtype
-from spacy_gemel.paths import write_whole
+from spacy_gemel.utils.files import write_whole
 
 _FORMAT = 2
 
@@ -46,7 +46,7 @@ class TokenStore:
         text = np.frombuffer(json.dumps(problems).encode("ascii"), dtype=np.uint8)
         of = _digest(names)
         with write_whole(self._path(index)) as partial, partial.open("wb") as file:
-            np.savez(file, names=of, tokens=batch.tokens, lengths=batch.lengths, places=batch.places, problems=text)
+            np.savez(file, names=of, tokens=batch.tokens, lengths=batch.lengths, indices=batch.indices, problems=text)
 
     def read(self, index: int, names: Sequence[str]) -> TokenisedNames | None:
         """What ``names`` became; None where it is missing, of other names, or damaged, which zip's checksums tell."""
@@ -67,7 +67,7 @@ class TokenStore:
             return None
         fits = (
             batch.tokens.dtype == self._dtype
-            and len(batch.lengths) == len(batch.places) == len(names) - len(batch.problems)
+            and len(batch.lengths) == len(batch.indices) == len(names) - len(batch.problems)
             and int(batch.lengths.sum()) == len(batch.tokens)
         )
         return batch if fits else None

@@ -113,23 +113,23 @@ def _sort_names(tokens: TokenArray, starts: Ints, lengths: Ints) -> NDArray[np.i
     key = keys(slice(None), 0)
     order = np.argsort(key, kind="stable")
     key = key[order]
-    places = np.arange(len(order))  # places in `order` that are not settled yet
+    indices = np.arange(len(order))  # places in `order` that are not settled yet
     group = np.zeros(len(order), dtype=np.int64)  # names equal so far, numbered in order
     first = 0
     while True:
         first += per_key
-        opens = np.ones(len(places), dtype=np.bool_)
+        opens = np.ones(len(indices), dtype=np.bool_)
         opens[1:] = (key[1:] != key[:-1]) | (group[1:] != group[:-1])
         group = np.cumsum(opens) - 1
         # alone in its group, or ended within the key: settled
-        open_still = (np.bincount(group)[group] > 1) & (lengths[order[places]] >= first)
-        places, group = places[open_still], group[open_still]
-        if len(places) == 0:
+        open_still = (np.bincount(group)[group] > 1) & (lengths[order[indices]] >= first)
+        indices, group = indices[open_still], group[open_still]
+        if len(indices) == 0:
             return order
-        names = order[places]
+        names = order[indices]
         key = keys(names, first)
         within = np.lexsort((key, group))
-        order[places] = names[within]
+        order[indices] = names[within]
         key = key[within]
 
 

@@ -7,7 +7,7 @@ from spacy.language import Language
 from spacy.util import fix_random_seed
 
 from tests.contract.world import train, write_corpus
-from tests.pipeline import make_kb, make_pipeline
+from tests.mini_pipeline import make_kb, make_pipeline
 
 
 @pytest.fixture(scope="session")

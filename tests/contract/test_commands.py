@@ -15,9 +15,9 @@ from spacy.tokens import DocBin
 from thinc.api import Config
 from typer.testing import CliRunner
 
-from spacy_gemel.linker import DEFAULT_CONFIG
+from spacy_gemel.pipeline.linker import DEFAULT_CONFIG
 from tests.contract.world import LINKER, captions, is_linked
-from tests.pipeline import make_config
+from tests.mini_pipeline import make_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,9 +8,9 @@ from PIL import Image
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
-from spacy_gemel.vision.image import encode_png
+from spacy_gemel.images.image import encode_png
 from tests.contract.world import captions
-from tests.pipeline import picture
+from tests.mini_pipeline import picture
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def linked(trained: Language) -> Doc:
     doc = trained.make_doc("Java is here. A photo of Mercury, and much more that is said of neither.")
     doc.ents = [Span(doc, 0, 1, label="ENT"), Span(doc, 7, 8, label="ENT")]
     doc.user_data["image"] = encode_png(Image.fromarray(picture("Mercury")))
-    for place, token in enumerate(doc):
-        token.is_sent_start = place in (0, 4)
+    for index, token in enumerate(doc):
+        token.is_sent_start = index in (0, 4)
     return trained(doc)
 
 

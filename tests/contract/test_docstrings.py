@@ -19,7 +19,7 @@ ARRAYS = re.compile(r"NDArray|ndarray|\bTensor\b|\bFloats[1-4]d\b|\bInts[1-4]d\b
 SHAPES = re.compile(r"\((?:[^()]|\([^()]*\))*,(?:[^()]|\([^()]*\))*\)|\bone-dimensional\b|\b[Ss]ee `?\w")
 RAISES = re.compile(r"\b[Rr]aises?\b|\braised\b")
 # Commands say their errors on the command line; their docstrings are what --help shows.
-COMMANDS = "spacy_gemel.commands."
+COMMANDS = "spacy_gemel.cli."
 # What says how a command ends, or that a method is another class's to write
 NO_ERRORS = {"NotImplementedError", "Exit", "SystemExit", "KeyboardInterrupt", "StopIteration"}
 
@@ -28,37 +28,37 @@ PAPER = r"[Pp]aper"
 # What it is for -> what its docstring names. Modules as well, and those of scripts that train the mini world's models.
 SOURCES = {
     # the paper (Shi et al. 2024), in its own order
-    "spacy_gemel.linker.make_gemel_linker": r"Shi et al\. 2024, arXiv 2306\.12725",
-    "spacy_gemel.evaluation.paper": r"Shi et al\. 2024.*arXiv 2306\.12725",
-    "spacy_gemel.vision.encoder": PAPER + r" section 3\.1",
-    "spacy_gemel.vision.encoder.VisionEncoder": PAPER + r" section 3\.1",
-    "spacy_gemel.vision.encoder.load_open_clip": r"Radford et al\. 2021.*\(the paper's\)",
-    "spacy_gemel.vision.mapper.linear_mapper": PAPER + r" eq\. 1",
-    "spacy_gemel.prompt.template": PAPER + r" section 3\.2",
-    "spacy_gemel.prompt.template.query_text": PAPER + r" section 3\.2",
-    "spacy_gemel.prompt.template.demonstration_text": PAPER + r" section 3\.2",
-    "spacy_gemel.prompt.assemble": PAPER + r" section 3\.2",
-    "spacy_gemel.prompt.assemble.PromptBuilder": PAPER + r" section 3\.2",
-    "spacy_gemel.prompt.retrievers": "Table 6",
-    "spacy_gemel.prompt.retrievers.RandomRetriever": PAPER + r" Table 6",
-    "spacy_gemel.prompt.retrievers.BM25Retriever": PAPER + r" Table 6; Robertson and Zaragoza 2009",
-    "spacy_gemel.prompt.retrievers.DenseRetriever": r"the paper's, Table 6, with SimCSE, Gao et al\. 2021",
-    "spacy_gemel.language.causal_lm": PAPER + r" sections 3\.2 and 3\.3",
-    "spacy_gemel.language.causal_lm.CausalLM": PAPER + r" sections 3\.2 and 3\.3",
-    "spacy_gemel.language.causal_lm.CausalLM.name_loss": PAPER + r" eq\. 4",
-    "spacy_gemel.search.beam": PAPER + r" section 3\.3.*transformers\.generate",
-    "spacy_gemel.search.beam.beam_search": r"[Pp]aper's search \(section 3\.3\).*transformers\.generate",
-    "spacy_gemel.search.names.TrieNames": r"paper's \(section 3\.3\).*GENRE.*De Cao et al\. 2021",
+    "spacy_gemel.pipeline.linker.make_gemel_linker": r"Shi et al\. 2024, arXiv 2306\.12725",
+    "research.paper": r"Shi et al\. 2024.*arXiv 2306\.12725",
+    "spacy_gemel.models.vision_encoder": PAPER + r" section 3\.1",
+    "spacy_gemel.models.vision_encoder.VisionEncoder": PAPER + r" section 3\.1",
+    "spacy_gemel.models.vision_encoder.load_open_clip": r"Radford et al\. 2021.*\(the paper's\)",
+    "spacy_gemel.models.mapper.linear_mapper": PAPER + r" eq\. 1",
+    "spacy_gemel.linking.template": PAPER + r" section 3\.2",
+    "spacy_gemel.linking.template.query_text": PAPER + r" section 3\.2",
+    "spacy_gemel.linking.template.demonstration_text": PAPER + r" section 3\.2",
+    "spacy_gemel.linking.prompt": PAPER + r" section 3\.2",
+    "spacy_gemel.linking.prompt.PromptBuilder": PAPER + r" section 3\.2",
+    "spacy_gemel.linking.retrievers": "Table 6",
+    "spacy_gemel.linking.retrievers.RandomRetriever": PAPER + r" Table 6",
+    "spacy_gemel.linking.retrievers.BM25Retriever": PAPER + r" Table 6; Robertson and Zaragoza 2009",
+    "spacy_gemel.linking.retrievers.DenseRetriever": r"the paper's, Table 6, with SimCSE, Gao et al\. 2021",
+    "spacy_gemel.models.causal_lm": PAPER + r" sections 3\.2 and 3\.3",
+    "spacy_gemel.models.causal_lm.CausalLM": PAPER + r" sections 3\.2 and 3\.3",
+    "spacy_gemel.models.causal_lm.CausalLM.name_loss": PAPER + r" eq\. 4",
+    "spacy_gemel.decoding.beam_search": PAPER + r" section 3\.3.*transformers\.generate",
+    "spacy_gemel.decoding.beam_search.beam_search": r"[Pp]aper's search \(section 3\.3\).*transformers\.generate",
+    "spacy_gemel.decoding.constraints.TrieConstraint": r"paper's \(section 3\.3\).*GENRE.*De Cao et al\. 2021",
     "spacy_gemel.evaluation.metrics.summarise": "the paper's, top-1",
     "spacy_gemel.evaluation.tail": PAPER,
     "spacy_gemel.evaluation.tail.split_tail": PAPER,
     # known methods
-    "spacy_gemel.prompt.sentence_encoder": "SimCSE",
-    "spacy_gemel.prompt.sentence_encoder.SentenceEncoder": "Reimers and Gurevych 2019",
-    "spacy_gemel.prompt.sentence_encoder.PoolerEncoder": r"SimCSE.*Gao et al\. 2021",
-    "spacy_gemel.language.quantization.quantization_options": r"Dettmers et al\. 2022.*Dettmers et al\. 2023",
+    "spacy_gemel.models.sentence_encoder": "SimCSE",
+    "spacy_gemel.models.sentence_encoder.SentenceEncoder": "Reimers and Gurevych 2019",
+    "spacy_gemel.models.sentence_encoder.PoolerEncoder": r"SimCSE.*Gao et al\. 2021",
+    "spacy_gemel.models.quantization.quantization_options": r"Dettmers et al\. 2022.*Dettmers et al\. 2023",
     "spacy_gemel.kb.trie": "Jacobson 1989",
-    "spacy_gemel.prior.mention_prior.MentionPrior": r"Milne and Witten \(2008\)",
+    "spacy_gemel.linking.prior.MentionPrior": r"Milne and Witten \(2008\)",
     "spacy_gemel.evaluation.bootstrap": "Efron 1979",
     "spacy_gemel.evaluation.bootstrap.accuracy_interval": "Efron 1979",
     "spacy_gemel.evaluation.bootstrap.paired_difference": "Efron 1979",
@@ -66,18 +66,18 @@ SOURCES = {
     "spacy_gemel.evaluation.calibration.fit_temperature": r"Guo et al\. 2017.*Kiefer 1953",
     "spacy_gemel.evaluation.confidence.reliability": r"Guo et al\. 2017",
     "spacy_gemel.evaluation.confidence.expected_calibration_error": r"Guo et al\. 2017",
-    "spacy_gemel.evaluation.scorer.linker_score": r"spaCy's `Scorer\.score_links`",
-    "spacy_gemel.peers.entity_vectors": "Johnson and Lindenstrauss 1984",
-    "spacy_gemel.peers.entity_vectors.projected_vectors": "Johnson and Lindenstrauss 1984",
-    "spacy_gemel.peers.spacy_linker": "spaCy's own entity_linker",
+    "spacy_gemel.pipeline.scorer.linker_score": r"spaCy's `Scorer\.score_links`",
+    "research.baselines.entity_vectors": "Johnson and Lindenstrauss 1984",
+    "research.baselines.entity_vectors.projected_vectors": "Johnson and Lindenstrauss 1984",
+    "research.baselines.spacy_linker": "spaCy's own entity_linker",
     "scripts.mini_world.train_lm.build_optimizers": r"Muon \(Jordan et al\. 2024\)",
     "scripts.mini_world.train_sentences": r"SimCSE.*Gao et al\. 2021",
     "scripts.mini_world.train_vision": r"CLIP \(Radford et al\. 2021\)",
     # data sets
-    "spacy_gemel.corpus.gemel": r"Shi et al\. 2024",
-    "spacy_gemel.corpus.melbench": "Wang, Wu and Chen 2022",
-    "spacy_gemel.corpus.mimic": r"Luo et al\. 2023",
-    "spacy_gemel.corpus.wikidiverse": r"Wang et al\. 2022",
+    "spacy_gemel.data.datasets.gemel": r"Shi et al\. 2024",
+    "spacy_gemel.data.datasets.melbench": "Wang, Wu and Chen 2022",
+    "spacy_gemel.data.datasets.mimic": r"Luo et al\. 2023",
+    "spacy_gemel.data.datasets.wikidiverse": r"Wang et al\. 2022",
 }
 # "(Efron 1979)", "Guo et al. 2017", "Milne and Witten (2008)", "paper section 3.2"
 CITES = re.compile(r"[A-Z]\w+(?: et al\.)? \(?(?:19|20)\d\d\b|\bpaper(?:'s,)? (?:sections? \d|eq\. \d|Table \d)")
@@ -167,7 +167,10 @@ def test_what_names_a_source_stands_in_the_list() -> None:
 def test_the_package_was_read() -> None:
     names = {public.name for public in PUBLICS}
     assert len(names) > 300
-    assert {"spacy_gemel.component.GemelLinker", "spacy_gemel.component.GemelLinker.initialize"} <= names
+    assert {
+        "spacy_gemel.pipeline.gemel_linker.GemelLinker",
+        "spacy_gemel.pipeline.gemel_linker.GemelLinker.initialize",
+    } <= names
 
 
 def test_each_has_a_docstring() -> None:

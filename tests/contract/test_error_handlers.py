@@ -9,7 +9,7 @@ from spacy.tokens import Doc
 from spacy.util import ignore_error, raise_error
 
 from tests.contract.world import LINKER, captions, is_linked
-from tests.pipeline import make_config
+from tests.mini_pipeline import make_config
 
 
 class BrokenError(RuntimeError):
@@ -41,22 +41,22 @@ def test_it_is_raised_by_default(failing: Language) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 1000])
 def test_one_bad_doc_takes_no_other_with_it(failing: Language, batch_size: int) -> None:
-    told: list[tuple[str, list[str], str]] = []
+    message: list[tuple[str, list[str], str]] = []
 
     def log(name: str, _pipe: Any, docs: list[Doc], error: Exception) -> None:
-        told.append((name, [doc.text for doc in docs], str(error)))
+        message.append((name, [doc.text for doc in docs], str(error)))
 
     failing.set_error_handler(log)
     docs = list(failing.pipe(captions(failing, 6), batch_size=batch_size))
     assert [doc.text.split()[1] for doc in docs] == ["0", "1", "2", "4", "5"]
     assert all(is_linked(doc) for doc in docs)
-    assert told == [(LINKER, ["Number 3 is a photo of Mercury."], "the third")]
+    assert message == [(LINKER, ["Number 3 is a photo of Mercury."], "the third")]
 
 
 def test_contexts_stay_with_their_docs(failing: Language) -> None:
     failing.set_error_handler(ignore_error)
-    pairs = ((doc, place) for place, doc in enumerate(captions(failing, 6)))
-    assert [place for _, place in failing.pipe(pairs, as_tuples=True)] == [0, 1, 2, 4, 5]
+    pairs = ((doc, index) for index, doc in enumerate(captions(failing, 6)))
+    assert [index for _, index in failing.pipe(pairs, as_tuples=True)] == [0, 1, 2, 4, 5]
 
 
 def test_in_two_processes(failing: Language) -> None:
@@ -70,7 +70,7 @@ def test_not_initialized_raises_once_and_names_the_pipe(models: Any) -> None:
     nlp.add_pipe(LINKER, name="links", config=make_config(models))
     with pytest.raises(ValueError, match="links: not ready"):
         list(nlp.pipe(captions(nlp)))
-    told: list[Exception] = []
-    nlp.set_error_handler(lambda _name, _pipe, _docs, error: told.append(error))
+    message: list[Exception] = []
+    nlp.set_error_handler(lambda _name, _pipe, _docs, error: message.append(error))
     assert list(nlp.pipe(captions(nlp))) == []
-    assert all("links: not ready" in str(error) for error in told)
+    assert all("links: not ready" in str(error) for error in message)

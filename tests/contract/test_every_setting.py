@@ -12,10 +12,10 @@ from spacy.util import load_model_from_config
 from thinc.api import Config
 from typer.testing import CliRunner
 
-from spacy_gemel.cli import app
-from spacy_gemel.linker import DEFAULT_CONFIG, make_gemel_linker
+from spacy_gemel.__main__ import app
+from spacy_gemel.pipeline.linker import DEFAULT_CONFIG, make_gemel_linker
 from tests.contract.world import LINKER, assert_same, captions
-from tests.pipeline import CHANGED, entity_id, examples
+from tests.mini_pipeline import CHANGED, entity_id, examples
 
 # What no answer shows where images are not looked at, or nearly all is NIL
 AS_IN_USE = {"use_image": True, "constrained": True, "threshold": None}
@@ -36,7 +36,7 @@ def settings_of(models: Path, features: Path) -> dict[str, Any]:
             "device": "cpu",
             "dtype": "bfloat16",
             "bos": True,
-            "quantization": None,  # needs bitsandbytes: tests/language/test_quantization.py
+            "quantization": None,  # needs bitsandbytes: tests/models/test_quantization.py
         },
         "vision_encoder": {
             "@misc": "spacy_gemel.OpenCLIP.v1",

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from scripts.mini_world.generate import generate
 from scripts.mini_world.names import WORLD_SEED
-from spacy_gemel.cli import app as gemel_app
-from spacy_gemel.corpus.reader import multimodal_corpus
+from spacy_gemel.__main__ import app as gemel_app
+from spacy_gemel.data.reader import multimodal_corpus
 from tests.contract.world import LINKER, is_linked
 
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from spacy.kb import InMemoryLookupKB
 from spacy.language import Language
 from spacy.training import Example
 
-from spacy_gemel.prompt.retrievers import Query
+from spacy_gemel.linking.retrievers import Query
 from tests.contract.world import LINKER, captions
-from tests.pipeline import make_config, picture
+from tests.mini_pipeline import make_config, picture
 
 SETUP = Path(__file__).parents[2] / "setup.py"
 
@@ -112,12 +112,12 @@ def lookup_kb(name: str, world: World) -> None:
     kb.add_entity("Q1", 3, [0])
     kb.add_alias("Mercury", ["Q1"], [1.0])
     kb.to_disk(world.vit.parent / "lookup")
-    places = {"path": world.vit.parent / "lookup", "folder": world.vit.parent / "made"}
+    indices = {"path": world.vit.parent / "lookup", "folder": world.vit.parent / "made"}
     loader = resolved(
         "spacy_misc",
         name,
         tokenizer=str(world.models / "language_model"),
-        **{key: str(path) for key, path in places.items()},
+        **{key: str(path) for key, path in indices.items()},
     )
     assert loader(world.nlp.vocab).entity(0).name == "Mercury"
 

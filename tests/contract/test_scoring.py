@@ -10,11 +10,11 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Corpus, Example
 
-from spacy_gemel.corpus.reader import multimodal_corpus
-from spacy_gemel.pipelines import overridden
+from spacy_gemel.data.reader import multimodal_corpus
+from spacy_gemel.pipeline.loaded import overridden
 from tests.calls import Calls
 from tests.contract.world import LINKER, linker
-from tests.pipeline import make_config, make_doc
+from tests.mini_pipeline import make_config, make_doc
 
 
 def ruled(folder: Path) -> Language:

@@ -15,7 +15,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
 from tests.contract.world import LINKER, assert_same, captions, is_linked
-from tests.pipeline import make_doc, picture
+from tests.mini_pipeline import make_doc, picture
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_any_batch_size(trained: Language, expected: list[Doc], batch_size: int 
 
 
 def test_as_tuples_keeps_each_context_with_its_doc(trained: Language, expected: list[Doc]) -> None:
-    pairs = ((doc, {"row": place}) for place, doc in enumerate(captions(trained, 7)))
+    pairs = ((doc, {"row": index}) for index, doc in enumerate(captions(trained, 7)))
     found = list(trained.pipe(pairs, as_tuples=True, batch_size=3))
     assert [context["row"] for _, context in found] == list(range(7))
     assert_same([doc for doc, _ in found], expected)
@@ -41,9 +41,9 @@ def test_a_generator_is_read_batch_by_batch(trained: Language) -> None:
 
     def endless() -> Iterator[Doc]:
         nonlocal read
-        for place in itertools.count():
+        for index in itertools.count():
             read += 1
-            yield make_doc(trained, f"Photo {place % 3} of Mercury.", "Mercury")
+            yield make_doc(trained, f"Photo {index % 3} of Mercury.", "Mercury")
 
     stream = trained.pipe(endless(), batch_size=2)
     assert all(is_linked(doc) for doc in itertools.islice(stream, 5))
@@ -66,9 +66,9 @@ def test_texts_are_docs_without_mentions(trained: Language) -> None:
 def test_two_processes(trained: Language, expected: list[Doc]) -> None:
     """Also with contexts, an uneven number of batches, and one that is larger than all."""
     for batch_size in (2, 100):
-        pairs = ((doc, place) for place, doc in enumerate(captions(trained, 7)))
+        pairs = ((doc, index) for index, doc in enumerate(captions(trained, 7)))
         found = list(trained.pipe(pairs, as_tuples=True, n_process=2, batch_size=batch_size))
-        assert [place for _, place in found] == list(range(7))
+        assert [index for _, index in found] == list(range(7))
         assert_same([doc for doc, _ in found], expected)
 
 

@@ -11,7 +11,7 @@ from spacy.training import Example
 from spacy.vocab import Vocab
 
 from tests.contract.world import LINKER, assert_same, captions, train
-from tests.pipeline import example, examples, make_config, make_pipeline, picture
+from tests.mini_pipeline import example, examples, make_config, make_pipeline, picture
 
 
 @pytest.fixture

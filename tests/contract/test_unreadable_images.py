@@ -13,14 +13,14 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from typer.testing import CliRunner, Result
 
-from spacy_gemel.cli import app
-from spacy_gemel.corpus.reader import multimodal_corpus
-from spacy_gemel.evaluation.mentions import read_mentions
+from spacy_gemel.__main__ import app
+from spacy_gemel.data.reader import multimodal_corpus
 from spacy_gemel.evaluation.outcomes import outcomes
 from spacy_gemel.evaluation.prior_cases import collect_cases
-from spacy_gemel.pipelines import overridden
+from spacy_gemel.evaluation.results import read_mentions
+from spacy_gemel.pipeline.loaded import overridden
 from tests.contract.world import linker
-from tests.pipeline import make_doc, picture
+from tests.mini_pipeline import make_doc, picture
 
 MARK = "gemel_unreadable_image"
 

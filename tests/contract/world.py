@@ -7,8 +7,8 @@ from PIL import Image
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
-from spacy_gemel.pipelines import LinkerPipe, linker_of
-from tests.pipeline import COLOURS, entity_id, examples, make_doc, picture
+from spacy_gemel.pipeline.loaded import LinkerPipe, linker_of
+from tests.mini_pipeline import COLOURS, entity_id, examples, make_doc, picture
 
 LINKER = "gemel_linker"
 
@@ -33,10 +33,10 @@ def linker(nlp: Language) -> LinkerPipe:
 def captions(nlp: Language, number: int = 4) -> list[Doc]:
     """New docs with one mention and a picture each, every third without the picture."""
     docs = []
-    for place in range(number):
-        name = list(COLOURS)[place % len(COLOURS)]
-        image = None if place % 3 == 2 else picture(name, place)
-        docs.append(make_doc(nlp, f"Number {place} is a photo of Mercury.", "Mercury", image=image))
+    for index in range(number):
+        name = list(COLOURS)[index % len(COLOURS)]
+        image = None if index % 3 == 2 else picture(name, index)
+        docs.append(make_doc(nlp, f"Number {index} is a photo of Mercury.", "Mercury", image=image))
     return docs
 
 

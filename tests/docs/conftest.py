@@ -8,7 +8,7 @@ from PIL import Image
 from spacy.kb import InMemoryLookupKB
 from spacy.tokens import DocBin
 
-from tests.pipeline import COLOURS, make_doc, picture
+from tests.mini_pipeline import COLOURS, make_doc, picture
 
 QIDS = {"Q308": "Mercury (planet)", "Q925": "Mercury (element)", "Q1150": "Mercury"}
 

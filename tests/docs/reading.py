@@ -8,7 +8,7 @@ from pathlib import Path
 from spacy.cli._util import app as spacy_app
 from typer.testing import CliRunner
 
-from spacy_gemel.cli import app as gemel_app
+from spacy_gemel.__main__ import app as gemel_app
 
 DOCS = Path(__file__).parents[2] / "docs"
 

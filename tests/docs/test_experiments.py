@@ -5,10 +5,10 @@ from pathlib import Path
 from thinc.api import Config
 from typer.testing import CliRunner
 
-from spacy_gemel.cli import app
-from spacy_gemel.experiments.grid import AXES, read_grid
-from spacy_gemel.experiments.plan import make_plan
-from spacy_gemel.peers.kinds import KINDS
+from research.baselines.kinds import KINDS
+from research.grid.grid import AXES, read_grid
+from research.grid.plan import make_plan
+from spacy_gemel.__main__ import app
 from tests.docs.reading import DOCS, blocks
 
 PAGE = DOCS / "experiments.md"

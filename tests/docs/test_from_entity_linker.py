@@ -6,7 +6,7 @@ from typing import Any
 
 import spacy
 
-from spacy_gemel.evaluation.scorer import linker_score
+from spacy_gemel.pipeline.scorer import linker_score
 from tests.docs.conftest import QIDS
 from tests.docs.reading import blocks, rows, run_command
 

@@ -12,7 +12,7 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from tests.docs.conftest import QIDS
 from tests.docs.reading import blocks, rows, run_command
 from tests.docs.test_from_entity_linker import SHORT
-from tests.pipeline import make_kb
+from tests.mini_pipeline import make_kb
 
 PAGE = "requests.md"
 ASKED = [

@@ -15,7 +15,7 @@ import torch
 from spacy.language import Language
 from spacy.pipeline import EntityLinker
 
-from spacy_gemel.component import GemelLinker
+from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from tests.entity_linker.world import (
     GOLDS,
     add_linker,

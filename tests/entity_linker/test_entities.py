@@ -26,7 +26,7 @@ from tests.entity_linker.world import (
     rounded,
     training_data,
 )
-from tests.pipeline import picture
+from tests.mini_pipeline import picture
 
 PLANET = "Mercury_(planet)"
 LONG = "The god Mercury of Rome met Mercury and Hermes at dawn in New York City."
@@ -219,9 +219,9 @@ def test_nothing_shifts_to_another_doc_or_entity(trained: Language, settings: An
 
     def docs() -> list[Doc]:
         made = []
-        for place, (words, kb_id, with_image) in enumerate(batch):
+        for index, (words, kb_id, with_image) in enumerate(batch):
             ents: list[Ent] = [(word, WORDS[word], kb_id) for word in sorted(words, key=LONG.index)]
-            made.append(doc_of(trained, LONG, *ents, image=picture("Mercury", place) if with_image else None))
+            made.append(doc_of(trained, LONG, *ents, image=picture("Mercury", index) if with_image else None))
         return made
 
     alone = [rounded(trained(doc)) for doc in docs()]

@@ -119,7 +119,7 @@ def test_one_for_another_tokenizer(models: Path, kb: Path, tmp_path: Path) -> No
     from transformers import AutoTokenizer
 
     from spacy_gemel.kb.builder import build_kb
-    from spacy_gemel.language.tokenizer import NameTokenizer
+    from spacy_gemel.models.tokenizer import NameTokenizer
 
     make_tokenizer(tmp_path / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")

@@ -24,7 +24,7 @@ from tests.entity_linker.world import (
     photo,
     training_data,
 )
-from tests.pipeline import picture
+from tests.mini_pipeline import picture
 
 PLANET = "Mercury_(planet)"
 BOTH = "Mercury met Hermes."

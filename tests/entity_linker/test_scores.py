@@ -11,7 +11,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from tests.entity_linker.world import GOLDS, Ent, add_linker, doc_of, example_of, linker, photo, training_data
-from tests.pipeline import picture
+from tests.mini_pipeline import picture
 
 TEXT = "Mercury met Hermes in Rome."
 PLACES = {"Mercury": "PERSON", "Hermes": "PERSON", "Rome": "GPE"}

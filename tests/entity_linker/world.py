@@ -8,9 +8,9 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from spacy_gemel.candidates import Candidate
-from spacy_gemel.component import GemelLinker
-from tests.pipeline import COLOURS, entity_id, make_config, make_kb, picture
+from spacy_gemel.linking.candidates import Candidate
+from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from tests.mini_pipeline import COLOURS, entity_id, make_config, make_kb, picture
 
 TEXT = "A photo of Mercury."
 GOLDS = {entity_id(name): name for name in COLOURS}

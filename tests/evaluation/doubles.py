@@ -12,7 +12,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from spacy_gemel.kb.entity import Entity
-from spacy_gemel.settings import Settings
+from spacy_gemel.linking.settings import Settings
 
 COUNTS = {"Mercury (planet)": 60, "Mercury (element)": 30, "Jaguar Cars": 8, "Jaguar": 2, "Java": 0}
 
@@ -31,7 +31,7 @@ class TableKB:
     def entity(self, row: int) -> Entity:
         return Entity(list(self.rows)[row], list(self.rows)[row])
 
-    def rows_called(self, text: str) -> tuple[list[int], list[int]]:
+    def rows_by_surface(self, text: str) -> tuple[list[int], list[int]]:
         return [], []
 
 
@@ -85,6 +85,6 @@ def pipeline(linker: TableLinker, *, entities: Sequence[str] = ()) -> Language:
     # the factory's own pipe needs models; only its name in the pipeline's meta is needed here
     nlp.add_pipe("sentencizer", name="gemel_linker")
     nlp._pipe_meta["gemel_linker"] = replace(nlp.get_pipe_meta("gemel_linker"), factory="gemel_linker")
-    place = next(i for i, (name, _) in enumerate(nlp._components) if name == "gemel_linker")
-    nlp._components[place] = ("gemel_linker", linker)
+    index = next(i for i, (name, _) in enumerate(nlp._components) if name == "gemel_linker")
+    nlp._components[index] = ("gemel_linker", linker)
     return nlp

@@ -191,7 +191,7 @@ def test_docs_as_by_drawing_doc_by_doc() -> None:
     ease = dict(zip(dict.fromkeys(docs), rng.random(80), strict=True))
     right = np.array([rng.random() < ease[doc] for doc in docs], dtype=float)
     for values in (right, right - (rng.random(len(docs)) < 0.5)):
-        of_doc = [values[[place for place, own in enumerate(docs) if own == doc]] for doc in dict.fromkeys(docs)]
+        of_doc = [values[[index for index, own in enumerate(docs) if own == doc]] for doc in dict.fromkeys(docs)]
         means = []
         for _ in range(4000):
             drawn = [of_doc[doc] for doc in rng.integers(0, 80, 80)]
@@ -200,7 +200,7 @@ def test_docs_as_by_drawing_doc_by_doc() -> None:
         assert (low, high) == pytest.approx(tuple(np.percentile(means, [2.5, 97.5])), abs=0.015)
         assert (low, high) == interval_by_doc(list(values), docs)
     # where each mention is a doc, they are what is drawn
-    alone = interval_by_doc(list(right), [str(place) for place in range(len(right))])
+    alone = interval_by_doc(list(right), [str(index) for index in range(len(right))])
     assert alone == pytest.approx(accuracy_interval(int(right.sum()), len(right)), abs=0.015)
     assert interval_by_doc([], []) is None
     with pytest.raises(ValueError, match="cannot be told apart"):

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.candidates import FoundName, decide, to_candidates
 from spacy_gemel.evaluation.calibration import COLDEST, Calibration, Decision, calibrate, fit_temperature
 from spacy_gemel.evaluation.calibration_report import render, table
 from spacy_gemel.evaluation.confidence import cases_of, confidence, expected_calibration_error, log_loss, reliability
-from spacy_gemel.evaluation.mentions import MentionResult
+from spacy_gemel.evaluation.results import MentionResult
+from spacy_gemel.linking.candidates import FoundName, decide, to_candidates
 
 START = Decision(1.0, None)
 
@@ -45,7 +45,7 @@ def sure(probability: float, gold: str, doc: str) -> MentionResult:
 
 def mentions(*rows: tuple[float, str]) -> list[MentionResult]:
     """One doc each, 0.5 < probability < 1."""
-    return [sure(probability, gold, f"d{place}") for place, (probability, gold) in enumerate(rows)]
+    return [sure(probability, gold, f"d{index}") for index, (probability, gold) in enumerate(rows)]
 
 
 def calibrated(results: Sequence[MentionResult], **given: Any) -> Calibration:
@@ -61,9 +61,9 @@ def found_names(drawn: list[tuple[float, list[int]]]) -> list[FoundName]:
     """As the search and the knowledge base give them: best name first, most counted entity first."""
     return [
         FoundName(
-            f"n{place}", score, [(f"n{place}e{n}", count) for n, count in enumerate(sorted(counts, reverse=True))]
+            f"n{index}", score, [(f"n{index}e{n}", count) for n, count in enumerate(sorted(counts, reverse=True))]
         )
-        for place, (score, counts) in enumerate(sorted(drawn, key=lambda name: -name[0]))
+        for index, (score, counts) in enumerate(sorted(drawn, key=lambda name: -name[0]))
     ]
 
 
@@ -235,8 +235,8 @@ def test_a_name_of_no_entity_is_nil_at_any_threshold() -> None:
 def test_cross_fitting_parts_docs_and_tells_overfitting() -> None:
     rng = np.random.default_rng(1)
     chance = [
-        sure(p, gold, f"d{place // 3}")
-        for place, (p, gold) in enumerate(zip(rng.uniform(0.51, 0.99, 90), rng.choice(["x", "NIL"], 90), strict=True))
+        sure(p, gold, f"d{index // 3}")
+        for index, (p, gold) in enumerate(zip(rng.uniform(0.51, 0.99, 90), rng.choice(["x", "NIL"], 90), strict=True))
     ]
     found = calibrated(chance)
     assert found.cross_fitted is not None

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.candidates import FoundName, to_candidates
 from spacy_gemel.evaluation.prior_weight import (
     GRID,
     PriorCandidate,
@@ -18,7 +17,8 @@ from spacy_gemel.evaluation.prior_weight import (
     difference_of,
     fit_weight,
 )
-from spacy_gemel.prior.combine import FLOOR, weigh
+from spacy_gemel.linking.candidates import FoundName, to_candidates
+from spacy_gemel.linking.combine import FLOOR, weigh
 
 A = PriorCandidate("a", -1.0, 0.1)
 B = PriorCandidate("b", -2.0, 0.8)
@@ -95,19 +95,19 @@ def test_no_doc_is_answered_with_a_weight_it_was_part_of(cases: list[PriorCase],
     for fold, weight in enumerate(found.weights):
         rest = [case for case, own in zip(cases, found.folds, strict=True) if own != fold]
         assert weight == fit_weight(rest)
-    for place, (case, fold) in enumerate(zip(cases, found.folds, strict=True)):
-        assert found.answers["model"][place] == case.by_model()
-        assert found.answers["prior"][place] == case.by_prior()
-        assert found.answers["both"][place] == case.by_both(found.weights[fold])
-    told = found.to_json()
+    for index, (case, fold) in enumerate(zip(cases, found.folds, strict=True)):
+        assert found.answers["model"][index] == case.by_model()
+        assert found.answers["prior"][index] == case.by_prior()
+        assert found.answers["both"][index] == case.by_both(found.weights[fold])
+    message = found.to_json()
     for way in ("model", "prior", "both"):
         right = [answer == case.gold for answer, case in zip(found.answers[way], cases, strict=True)]
-        assert told[way]["n"] == len(cases)
-        assert told[way]["accuracy"] == sum(right) / len(right)
-        assert told[way]["low"] <= told[way]["accuracy"] <= told[way]["high"]
+        assert message[way]["n"] == len(cases)
+        assert message[way]["accuracy"] == sum(right) / len(right)
+        assert message[way]["low"] <= message[way]["accuracy"] <= message[way]["high"]
     for other in ("prior", "model", "backoff"):
-        difference = told["both"]["accuracy"] - told[other]["accuracy"]
-        assert told[f"both_minus_{other}"]["difference"] == pytest.approx(difference)
+        difference = message["both"]["accuracy"] - message[other]["accuracy"]
+        assert message[f"both_minus_{other}"]["difference"] == pytest.approx(difference)
     assert cross_validate(cases, folds=folds, seed=seed) == found
 
 

@@ -13,9 +13,9 @@ from PIL import Image
 
 from spacy_gemel.evaluation.comparison import difference, read_runs
 from spacy_gemel.evaluation.examples import choose, example_of, picture_uri
-from spacy_gemel.evaluation.mentions import MentionResult
 from spacy_gemel.evaluation.metrics import summarise
 from spacy_gemel.evaluation.report import points, write_report
+from spacy_gemel.evaluation.results import MentionResult
 from spacy_gemel.evaluation.runner import write_evaluation
 from spacy_gemel.evaluation.tail import TailSplit
 

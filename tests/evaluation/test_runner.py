@@ -8,10 +8,10 @@ import pytest
 import spacy
 from spacy.tokens import DocBin, Span
 
-from spacy_gemel.evaluation.mentions import mentions_path, read_mentions
+from spacy_gemel.evaluation.results import mentions_path, read_mentions
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate, write_evaluation
-from spacy_gemel.evaluation.summary import summary
-from spacy_gemel.pipelines import linker_of, overridden
+from spacy_gemel.evaluation.text import summary
+from spacy_gemel.pipeline.loaded import linker_of, overridden
 from tests.evaluation.doubles import TableLinker, pipeline
 
 PLANET, ELEMENT, CARS, CAT, JAVA = "Mercury (planet)", "Mercury (element)", "Jaguar Cars", "Jaguar", "Java"

@@ -8,7 +8,7 @@ from spacy.scorer import Scorer
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from spacy_gemel.evaluation.scorer import linker_score, make_linker_scorer
+from spacy_gemel.pipeline.scorer import linker_score, make_linker_scorer
 
 NLP = spacy.blank("en")
 

@@ -28,8 +28,8 @@ class CharacterTokenizer:
 
     def _id(self, letter: str) -> int:
         # ids are spread over the vocabulary, so that large vocabularies are really used
-        place = self.alphabet.find(letter)
-        return 1 if letter == "$" else 0 if place < 0 else self.vocab_size - 1 - place
+        index = self.alphabet.find(letter)
+        return 1 if letter == "$" else 0 if index < 0 else self.vocab_size - 1 - index
 
     def decode(self, ids: Sequence[int]) -> str:
         # a tokenizer that normalises: it does not tell ß from s

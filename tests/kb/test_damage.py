@@ -42,7 +42,7 @@ def use(kb: KnowledgeBase) -> None:
             row = kb.row(kb_id)
             assert row is None or kb.entity(row).kb_id == kb_id
             kb.is_linkable(kb.row(kb_id) or 0)
-            kb.rows_called(kb_id)
+            kb.rows_by_surface(kb_id)
         except KBError:
             pass
 
@@ -52,8 +52,8 @@ def test_a_flipped_bit_is_never_read_outside(tmp_path: Path, build: Build, plane
     path = build(tmp_path, planets).path / name
     sound = path.read_bytes()
     step = max(1, len(sound) // 250)
-    for place in range(0, len(sound), step):
-        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1 << place % 8]) + sound[place + 1 :])
+    for index in range(0, len(sound), step):
+        path.write_bytes(sound[:index] + bytes([sound[index] ^ 1 << index % 8]) + sound[index + 1 :])
         try:
             kb = KnowledgeBase.open(path.parent)
         except KBError:

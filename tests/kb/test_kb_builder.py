@@ -15,8 +15,8 @@ from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.entity_table import BATCH_ROWS
 from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.jsonl import MAX_TEXT, RowReader
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.kb.rows import MAX_TEXT, RowReader
 
 Build = Callable[..., BuildReport]
 
@@ -70,8 +70,8 @@ def test_bytes_that_are_no_text(tmp_path: Path, tokenizer: Any) -> None:
 @pytest.mark.parametrize("length", [99, 100, 101, 107, 108, 140])
 @pytest.mark.parametrize("end", ["\n", ""])
 def test_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, end: str) -> None:
-    monkeypatch.setattr("spacy_gemel.kb.rows.MAX_LINE", 100)
-    monkeypatch.setattr("spacy_gemel.kb.rows._PART", 7)
+    monkeypatch.setattr("spacy_gemel.kb.jsonl.MAX_LINE", 100)
+    monkeypatch.setattr("spacy_gemel.kb.jsonl._PART", 7)
     source = tmp_path / "entities.jsonl"
     long = '{"id": "Q2", "name": "two"}'
     long += " " * (length - len(long) - len(end)) + end

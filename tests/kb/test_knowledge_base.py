@@ -18,7 +18,7 @@ from spacy_gemel.kb.builder import BuildReport
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.ids import hash_id
+from spacy_gemel.kb.index import hash_id
 from spacy_gemel.kb.knowledge_base import DATA_FILES, KnowledgeBase
 from spacy_gemel.kb.meta import read_meta, write_meta
 from tests.sending import Sent
@@ -164,8 +164,8 @@ def test_other_tokenizer(tmp_path: Path, build: Build, planets: list[Any], token
 def test_flipped_bit_is_found(tmp_path: Path, build: Build, planets: list[Any], name: str) -> None:
     path = build(tmp_path, planets).path / name
     sound = path.read_bytes()
-    for place in {0, len(sound) // 2, len(sound) - 1, *range(0, len(sound), max(1, len(sound) // 25))}:
-        path.write_bytes(sound[:place] + bytes([sound[place] ^ 4]) + sound[place + 1 :])
+    for index in {0, len(sound) // 2, len(sound) - 1, *range(0, len(sound), max(1, len(sound) // 25))}:
+        path.write_bytes(sound[:index] + bytes([sound[index] ^ 4]) + sound[index + 1 :])
         with pytest.raises(KBError, match=name):
             KnowledgeBase.open(path.parent, verify=True)
         assert any(name in problem for problem in check_kb(path.parent))
@@ -190,8 +190,8 @@ def test_wrong_size_is_refused_at_open(tmp_path: Path, build: Build, planets: li
 def test_damaged_entities_are_never_read_outside(tmp_path: Path, build: Build, planets: list[Any]) -> None:
     path = build(tmp_path, planets).path / "entities.arrow"
     sound = path.read_bytes()
-    for place in range(0, len(sound), 5):
-        path.write_bytes(sound[:place] + bytes([sound[place] ^ 0x41]) + sound[place + 1 :])
+    for index in range(0, len(sound), 5):
+        path.write_bytes(sound[:index] + bytes([sound[index] ^ 0x41]) + sound[index + 1 :])
         try:
             kb = KnowledgeBase.open(path.parent)
             for row in range(6):
@@ -230,7 +230,7 @@ def test_files_that_disagree_are_found(tmp_path: Path, build: Build, planets: li
     path = build(tmp_path, planets).path
     sound = read_meta(path)
     (tmp_path / "other").mkdir()
-    changed = [{**row, "id": row["id"] + "x", "count": 5 - place} for place, row in enumerate(planets)]
+    changed = [{**row, "id": row["id"] + "x", "count": 5 - index} for index, row in enumerate(planets)]
     other = build(tmp_path / "other", changed).path
     foreign = {
         "counts.npy": "counts.npy differs",

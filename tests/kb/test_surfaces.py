@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.golds import gold_row
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.kb.resolve import resolve_gold
 from spacy_gemel.kb.surfaces import surface_key
 
 TITLES = [
@@ -70,18 +70,18 @@ def test_every_way_to_write_a_gold(kb_of: Callable[..., KnowledgeBase], rows: li
         ["Q9", "50% off", "50%_off", f"{WIKI}50%25_off"],
     ]  # fmt: skip
     for row, golds in enumerate(ways):
-        assert {gold: gold_row(kb, gold) for gold in golds} == dict.fromkeys(golds, row)
+        assert {gold: resolve_gold(kb, gold) for gold in golds} == dict.fromkeys(golds, row)
     for unknown in ("", "NIL", "Q1", "Javanese", f"{WIKI}Nowhere", "%", "_", "%ZZ", "\ud800"):
-        assert gold_row(kb, unknown) is None
+        assert resolve_gold(kb, unknown) is None
 
 
 def test_several_of_one_name_or_alias(kb_of: Callable[..., KnowledgeBase]) -> None:
     kb = kb_of(QIDS)
-    assert gold_row(kb, "Twin") == 5  # the one that is linked more often
-    assert gold_row(kb, "Even") is None
-    assert gold_row(kb, "Double") is None
-    assert kb.rows_called("double") == ([], [5, 6])
-    assert kb.rows_called("Twin") == ([4, 5], [])
+    assert resolve_gold(kb, "Twin") == 5  # the one that is linked more often
+    assert resolve_gold(kb, "Even") is None
+    assert resolve_gold(kb, "Double") is None
+    assert kb.rows_by_surface("double") == ([], [5, 6])
+    assert kb.rows_by_surface("Twin") == ([4, 5], [])
 
 
 texts = st.text(st.sampled_from("aAbB _é"), min_size=1, max_size=4)
@@ -92,17 +92,17 @@ texts = st.text(st.sampled_from("aAbB _é"), min_size=1, max_size=4)
 def test_names_and_aliases_against_all_of_them(
     kb_of: Callable[..., KnowledgeBase], entities: list[tuple[str, list[str]]], asked: str
 ) -> None:
-    rows = [{"id": f"E{place}", "name": name, "aliases": aliases} for place, (name, aliases) in enumerate(entities)]
+    rows = [{"id": f"E{index}", "name": name, "aliases": aliases} for index, (name, aliases) in enumerate(entities)]
     kb = kb_of([*rows, {"id": "last", "name": "z"}])
     key = surface_key(asked)
     names = [surface_key(name.strip()) for name, _ in entities]
-    named = [place for place, name in enumerate(names) if name == key and key]
+    named = [index for index, name in enumerate(names) if name == key and key]
     aliased = [
-        place
-        for place, (_, aliases) in enumerate(entities)
-        if place not in named and key and key in map(surface_key, aliases)
+        index
+        for index, (_, aliases) in enumerate(entities)
+        if index not in named and key and key in map(surface_key, aliases)
     ]
-    assert kb.rows_called(asked) == (named, aliased)
+    assert kb.rows_by_surface(asked) == (named, aliased)
     assert check_kb(kb.path) == []
 
 
@@ -125,4 +125,4 @@ def test_an_index_of_names_that_is_wrong_is_found(
     assert check_kb(tmp_path / "kb") == ["the index of names and aliases differs from the entities in rows 0 to 7"]
     rows[:] = len(QIDS)
     with pytest.raises(ValueError, match=r"surfaces_row\.npy of .* is corrupt"):
-        KnowledgeBase.open(tmp_path / "kb").rows_called("Twin")
+        KnowledgeBase.open(tmp_path / "kb").rows_by_surface("Twin")

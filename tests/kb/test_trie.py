@@ -38,8 +38,8 @@ def plain(names: list[Name]) -> dict[Name, set[int]]:
     """What may follow each prefix of a name, END where one ends."""
     following = defaultdict(set)
     for name in names:
-        for place in range(len(name)):
-            following[name[:place]].add(name[place])
+        for index in range(len(name)):
+            following[name[:index]].add(name[index])
         following[name].add(END)
     return following
 
@@ -103,13 +103,13 @@ def test_children_of_is_children_padded(case: tuple[list[Name], list[int], int],
     assert tokens.shape == edges.shape == valid.shape
     assert (tokens.dtype, edges.dtype, valid.dtype) == (np.int64, np.int64, np.bool_)
     assert tokens.shape == (len(nodes), max((len(trie.children(node)[0]) for node in nodes), default=0))
-    for place, node in enumerate(nodes):
+    for index, node in enumerate(nodes):
         one_tokens, one_edges = trie.children(node)
-        assert valid[place].tolist() == [True] * len(one_tokens) + [False] * (tokens.shape[1] - len(one_tokens))
-        assert tokens[place, valid[place]].tolist() == one_tokens.tolist()
-        assert edges[place, valid[place]].tolist() == one_edges.tolist()
-        assert not tokens[place, ~valid[place]].any()
-        assert not edges[place, ~valid[place]].any()
+        assert valid[index].tolist() == [True] * len(one_tokens) + [False] * (tokens.shape[1] - len(one_tokens))
+        assert tokens[index, valid[index]].tolist() == one_tokens.tolist()
+        assert edges[index, valid[index]].tolist() == one_edges.tolist()
+        assert not tokens[index, ~valid[index]].any()
+        assert not edges[index, ~valid[index]].any()
 
 
 @settings(max_examples=30, deadline=None)
@@ -240,12 +240,12 @@ def test_nodes_that_do_not_exist(node: int) -> None:
 @pytest.mark.parametrize("value", [0, -5, 1000, 2**31 - 1])
 def test_corrupt_offsets_are_never_followed(value: int) -> None:
     arrays = trie_from_names([(0,), (0, 1), (2,), (2, 2)], 3).arrays
-    for place in range(1, len(arrays.offsets) - 1):
+    for index in range(1, len(arrays.offsets) - 1):
         offsets = arrays.offsets.copy()
-        offsets[place] = value
+        offsets[index] = value
         trie = NameTrie(TrieArrays(arrays.tokens, offsets, *[getattr(arrays, n) for n in TrieArrays.__slots__[2:]]))
         for call in (trie.children, lambda node, trie=trie: trie.children_of(np.array([node]))):
-            for node in (place - 1, place):
+            for node in (index - 1, index):
                 with pytest.raises(KBError, match="corrupt"):
                     call(node)
         assert check_trie(trie.arrays, np.zeros(4, np.int64), 3)
@@ -321,10 +321,10 @@ def test_rows_of_a_corrupt_trie(name: str) -> None:
     rows_of_edges = np.concatenate([sound.rows_at(edge) for edge in edges]).tolist()
     refused = 0
     values = getattr(arrays, name)
-    for place in range(1, len(values) - 1):
+    for index in range(1, len(values) - 1):
         for bit in range(8 * values.itemsize - 1):
             flipped = values.copy()
-            flipped[place] ^= flipped.dtype.type(1 << bit)
+            flipped[index] ^= flipped.dtype.type(1 << bit)
             trie = NameTrie(changed(arrays, name, flipped), 32_000, 400)
             for edge, row in zip(edges, rows_of_edges, strict=True):
                 try:
@@ -336,9 +336,9 @@ def test_rows_of_a_corrupt_trie(name: str) -> None:
                     # a row in range in place of another is all that only check-kb can see
                     assert rows == [row] or (name == "leaf_rows" and max(rows) < 400) or not trie.is_end(edge)
         leaf = arrays.leaf_rows.copy()
-        leaf[place % 400] = ~leaf[place % 400]  # the last row of its name no longer
+        leaf[index % 400] = ~leaf[index % 400]  # the last row of its name no longer
         with pytest.raises(KBError, match="leaf_rows are corrupt"):
-            NameTrie(changed(arrays, "leaf_rows", leaf), 32_000, 400).rows_at(421 + place % 400)
+            NameTrie(changed(arrays, "leaf_rows", leaf), 32_000, 400).rows_at(421 + index % 400)
     assert refused > 100
 
 
@@ -367,8 +367,8 @@ def test_check_finds_any_changed_number(case: tuple[list[Name], list[int], int],
     arrays = trie_from_names(names, vocab_size, counts=counts).arrays
     name = data.draw(st.sampled_from(["offsets", "height", "leaf_starts"]))
     changed = getattr(arrays, name).copy()
-    place = data.draw(st.integers(0, len(changed) - 1))
-    changed[place] += 1
+    index = data.draw(st.integers(0, len(changed) - 1))
+    changed[index] += 1
     parts = {other: getattr(arrays, other) for other in TrieArrays.__slots__}
     parts[name] = changed
     assert check_trie(TrieArrays(**parts), np.array(counts), vocab_size) != []

@@ -59,8 +59,8 @@ def test_recall_asks_for_a_name_just_when_it_stands_before(maker: PromptMaker, e
             if weight and token == newline:
                 answers.append((tuple(answer), weight))
                 answer = []
-        for place, (name, weight) in enumerate(answers):
-            assert (weight == ANSWER) == (name in {before for before, _ in answers[:place]})
+        for index, (name, weight) in enumerate(answers):
+            assert (weight == ANSWER) == (name in {before for before, _ in answers[:index]})
             assert encoder.tokenizer.decode(name).rstrip("\n") not in maker.titles
         assert any(weight == ANSWER for _, weight in answers)
         assert any(document.pictured) == (distance >= MENTION)
@@ -71,8 +71,8 @@ def test_a_document_asks_for_what_can_be_known(maker: PromptMaker) -> None:
     for seed in range(60):
         items = maker.document(np.random.default_rng(seed), 0.5)
         assert 2 <= len(items) <= 10 and not items[0].knowable
-        for place, item in enumerate(items[1:], 1):
-            stands = item.name in {before.name for before in items[:place]}
+        for index, item in enumerate(items[1:], 1):
+            stands = item.name in {before.name for before in items[:index]}
             assert item.name in titles or item.name not in maker.titles  # read, or invented: never an unread entity
             if item.knowable:
                 assert item.name in titles or stands
@@ -83,13 +83,13 @@ def test_rows_tell_of_a_name_s_readings_by_popularity(maker: PromptMaker) -> Non
     family = max(maker.by_family, key=lambda name: len(maker.by_family[name]))
     readings = maker.by_family[family]
     weights = np.array([reading.weight for reading in readings]) ** FLATTENING
-    told: Counter[str] = Counter()
+    message: Counter[str] = Counter()
     for seed in range(4000):
         items = maker.document(np.random.default_rng(seed), 0.0, picture=False)
         about = [item.name for item in items if item.name in {reading.name for reading in readings}]
         if len(about) >= 3:  # a row about this family
-            told.update(about)
-    counts = np.array([told[reading.name] for reading in readings])
+            message.update(about)
+    counts = np.array([message[reading.name] for reading in readings])
     assert counts.sum() > 100
     spread = np.sqrt(counts.sum() * 0.25)
     assert np.abs(counts - counts.sum() * weights / weights.sum()).max() < 4 * spread
@@ -170,7 +170,7 @@ def test_training_teaches_what_the_rows_ask_for(
     settings = replace(SMALL, lessons=(replace(MIXED, until=150, picture_noise=0.1),))
     untrained = build_model(settings, len(encoder.tokenizer), 0).eval()
     model, _ = train_lm.train_lm(settings, maker, encoder, tmp_path, torch.device("cpu"))
-    prompts = [document[: place + 1] for place in range(1, len(document))]
+    prompts = [document[: index + 1] for index in range(1, len(document))]
     assert not exact_matches(untrained, encoder, prompts).any()
     assert exact_matches(model, encoder, prompts).all()
 

@@ -1,0 +1,1 @@
+"""What a config would take: memory, hours of training, mentions per second."""

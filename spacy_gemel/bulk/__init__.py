@@ -1,0 +1,1 @@
+"""Files in, linked files out; folders of images to features."""

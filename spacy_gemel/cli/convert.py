@@ -1,0 +1,39 @@
+"""`convert`: a data set to a .spacy file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spacy_gemel.cli.common import Quiet, one_line_errors
+
+_DATASETS = "jsonl, gemel, mimic, richpediamel, wikidiverse, wikimel"
+
+
+def convert(
+    dataset: Annotated[str, typer.Argument(help=f"The kind of data: {_DATASETS}.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="File to read.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.spacy", help="DocBin to write.")],
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Folder where the data set's image files lie, or one that fetch-images filled."
+        ),
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(metavar="FILE.h5", help="HDF5 file of image features (gemel; needs h5py).")
+    ] = None,
+    lang: Annotated[str, typer.Option(help="spaCy language whose tokenizer to use.")] = "en",
+    quiet: Quiet = False,
+) -> None:
+    """Convert a data set with images to a .spacy file; what is left out is told in OUT.spacy.report.json."""
+    with one_line_errors():
+        from spacy_gemel.data.datasets.converters import convert as run
+
+        report = run(dataset, source, out, lang=lang, images=images, features=features, progress=not quiet)
+        typer.echo(f"{out}\n{report.summary()}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command()(convert)

@@ -1,0 +1,64 @@
+"""`describe`: the meta.json with which a pipeline is packaged."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spacy_gemel.cli.common import one_line_errors
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(describe)
+
+
+def describe(
+    pipeline: Annotated[Path, typer.Argument(help="A trained pipeline's folder.", file_okay=False)],
+    out: Annotated[Path, typer.Argument(metavar="META.json", help="What to write: give it to spacy package --meta.")],
+    metrics: Annotated[
+        Path | None, typer.Option("--metrics", metavar="METRICS.json", help="What evaluate wrote of this pipeline.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The package's name, without the language.")] = None,
+    version: Annotated[str | None, typer.Option(help="The package's version.")] = None,
+    description: Annotated[str | None, typer.Option(help="One sentence; default: what it does.")] = None,
+    author: Annotated[str | None, typer.Option()] = None,
+    email: Annotated[str | None, typer.Option()] = None,
+    url: Annotated[str | None, typer.Option(help="The author's page.")] = None,
+    licence: Annotated[str | None, typer.Option("--license", help="The package's licence.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", metavar='"NAME <URL>"', help="A data set; again for another.")
+    ] = None,
+) -> None:
+    """Say what a pipeline was made from and how good it is, for the README and meta.json of its package.
+
+    Then: python -m spacy package PIPELINE OUT --meta-path META.json --build wheel
+    """
+    with one_line_errors():
+        import srsly
+
+        from spacy_gemel.cli.model_card import Given, machine_paths, make_meta, missing_models, read_metrics
+        from spacy_gemel.pipeline.loaded import load_pipeline
+        from spacy_gemel.utils.files import write_whole
+
+        if not pipeline.is_dir():
+            raise ValueError(f"{pipeline}: no such folder; give a trained pipeline's, as training/model-best")
+        measured = None if metrics is None else read_metrics(metrics)
+        nlp = load_pipeline(str(pipeline))
+        given = Given(name, version, description, author, email, url, licence, source or ())
+        try:
+            meta = make_meta(nlp, given, measured)
+        except ValueError as error:
+            raise ValueError(f"{metrics or pipeline}: {error}") from None
+        for lost in missing_models(nlp):
+            typer.echo(
+                f"warning: the package will not hold {lost!r}, a folder: train with bundle_models = true", err=True
+            )
+        for index in machine_paths(pipeline):
+            typer.echo(
+                f"warning: the package will carry a path of this machine: {index}; name it relative to the config",
+                err=True,
+            )
+        with write_whole(out) as partial:
+            srsly.write_json(partial, meta)
+        typer.echo(str(out))

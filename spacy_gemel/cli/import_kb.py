@@ -1,0 +1,80 @@
+"""`import-kb`: entities.jsonl from the knowledge bases that people hold."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spacy_gemel.cli.common import Quiet, one_line_errors
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the others."""
+    app.command("import-kb")(import_kb)
+
+
+def import_kb(
+    kind: Annotated[str, typer.Argument(help="wikipedia, wikidata, csv or spacy.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCES...", help="Dumps, tables, or spaCy's folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Entities to write, for build-kb.")],
+    language: Annotated[
+        str, typer.Option(help="wikidata: of labels, aliases, descriptions; wikipedia: whose page views count.")
+    ] = "en",
+    ids: Annotated[str, typer.Option("--id", help="wikipedia: title, or qid (from page_props.sql.gz).")] = "title",
+    names: Annotated[
+        str | None, typer.Option(help="wikidata: label or title; spacy: id, alias, or a file with id and name.")
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="wikidata: whose titles are meant; default LANGUAGEwiki.")] = None,
+    with_sitelink: Annotated[
+        bool, typer.Option("--with-sitelink", help="wikidata: only items that have a page on the site.")
+    ] = False,
+    properties: Annotated[bool, typer.Option("--properties", help="wikidata: properties as well as items.")] = False,
+    sections: Annotated[
+        bool, typer.Option("--sections/--no-sections", help="wikipedia: redirects to a section are aliases, too.")
+    ] = True,
+    disambiguation: Annotated[
+        bool,
+        typer.Option(
+            "--disambiguation/--no-disambiguation",
+            help="wikipedia: keep disambiguation pages (page_props.sql.gz tells which they are).",
+        ),
+    ] = True,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=COLUMN", help="csv: the header's name of a field, such as id=qid; again for more."),
+    ] = None,
+    delimiter: Annotated[str | None, typer.Option(help="csv: default a tab for .tsv, else a comma.")] = None,
+    alias_separator: Annotated[str, typer.Option(help="csv: what stands between aliases.")] = "|",
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Use an archive that is cut off as far as it goes.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make entities.jsonl from Wikipedia's or Wikidata's dumps, a CSV file or spaCy's InMemoryLookupKB.
+
+    wikipedia: page.sql.gz, with redirect.sql.gz the aliases, with pagelinks.sql.gz and linktarget.sql.gz, or page
+    views, the counts, with page_props.sql.gz the QIDs. What is left out is told in OUT.jsonl.report.json.
+    """
+    with one_line_errors():
+        from spacy_gemel.data.knowledge_bases.importer import import_kb as run
+        from spacy_gemel.data.knowledge_bases.options import ImportOptions
+
+        options = ImportOptions(
+            language=language,
+            id=ids,
+            names=names,
+            site=site,
+            with_sitelink=with_sitelink,
+            properties=properties,
+            sections=sections,
+            disambiguation=disambiguation,
+            column=tuple(column or ()),
+            delimiter=delimiter,
+            alias_separator=alias_separator,
+        )
+        try:
+            report = run(kind, sources, out, options, keep_going=keep_going, progress=not quiet)
+        except KeyboardInterrupt:
+            typer.echo(f"interrupted: {out} is as it was before, and nothing else is left; run it again", err=True)
+            raise typer.Exit(130) from None
+        typer.echo(f"{out}\n{report.summary()}")

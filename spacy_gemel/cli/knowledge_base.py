@@ -1,0 +1,54 @@
+"""`build-kb` and `check-kb`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spacy_gemel.cli.common import Quiet, fail, one_line_errors
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("build-kb")(build_kb)
+    app.command("check-kb")(check_kb)
+
+
+def build_kb(
+    entities: Annotated[Path, typer.Argument(metavar="ENTITIES.jsonl", help="One entity per line.")],
+    kb_dir: Annotated[Path, typer.Argument(help="Folder to write.")],
+    tokenizer: Annotated[str, typer.Option(help="The language model's name or folder.")],
+    max_name_tokens: Annotated[int, typer.Option(help="Longer names stay out of the trie.", min=1)] = 32,
+    revision: Annotated[str | None, typer.Option(help="Revision of the language model.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Build a knowledge base for one language model's tokenizer; an interrupted build goes on where it was."""
+    with one_line_errors():
+        from spacy_gemel.kb.builder import build_kb as run
+        from spacy_gemel.models.tokenizer import load_tokenizer
+
+        if not entities.is_file():
+            raise ValueError(f"{entities}: no such file; it must hold one entity per line as JSON")
+        names = load_tokenizer(tokenizer, revision)
+        try:
+            report = run(entities, kb_dir, names, max_name_tokens=max_name_tokens, progress=not quiet)
+        except KeyboardInterrupt as interrupt:
+            # the notes say what is left: it depends on how far the build was
+            typer.echo(
+                " ".join([f"interrupted while building {kb_dir}.", *getattr(interrupt, "__notes__", ())]), err=True
+            )
+            raise typer.Exit(130) from None
+        typer.echo("\n".join(report.lines()))
+
+
+def check_kb(kb_dir: Annotated[Path, typer.Argument(help="Folder that build-kb wrote.")]) -> None:
+    """Read a whole knowledge base and say what is wrong with it."""
+    with one_line_errors():
+        from spacy_gemel.kb.check import check_kb as run
+
+        problems = run(kb_dir)
+        for problem in problems[:-1]:
+            typer.echo(f"error: {problem}", err=True)
+        if problems:
+            fail(problems[-1])
+        typer.echo(f"{kb_dir}: sound")

@@ -1,0 +1,253 @@
+"""What a packaged pipeline says of itself: the meta.json from which `spacy package` makes the README."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING, Any, cast
+
+from spacy_gemel.linking.settings import CONTEXT_OF
+from spacy_gemel.pipeline.loaded import entity_pipes, linker_of, measured_settings
+from spacy_gemel.utils.files import files_in
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+
+    from spacy_gemel.models.frozen import FrozenModel
+    from spacy_gemel.pipeline.gemel_linker import GemelLinker
+
+_PARTS = ("common", "tail", "seen", "unseen", "with_image", "without_image")
+# What may be another than when it was measured: no answer depends on what training alone heeds, or on how much is
+# worked on at once; and models may be named by another path for the package (see machine_paths).
+_NOT_COMPARED = {"n_training_demonstrations", "use_gold_ents", "batch_tokens", "language_model", "vision_encoder"}
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What only people know of a pipeline; None leaves what its meta.json has.
+
+    sources: what it was made from, each a name, or a name and where it is had: "NAME <URL>".
+    """
+
+    name: str | None = None
+    version: str | None = None
+    description: str | None = None
+    author: str | None = None
+    email: str | None = None
+    url: str | None = None
+    license: str | None = None
+    sources: Sequence[str] = ()
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """METRICS.json as `evaluate` wrote it. Raises ValueError for another file, OSError."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf8"))
+    except ValueError:
+        metrics = None
+    if not isinstance(metrics, dict) or not {"settings", "n", "accuracy", *_PARTS} <= set(metrics):
+        raise ValueError(f"{path}: no metrics; give a file that `python -m spacy_gemel evaluate` wrote")
+    return metrics
+
+
+def make_meta(nlp: "Language", given: Given, metrics: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The meta.json of a loaded pipeline with a linker, filled in: description, sources, scores, notes.
+
+    metrics: what `evaluate` measured with the pipeline's own settings.
+    Raises ValueError where there is no linker, or where the metrics are those of a peer, or of other settings than the
+    pipeline has, as far as they tell.
+    """
+    pipe = cast("GemelLinker", linker_of(nlp))
+    meta: dict[str, Any] = dict(nlp.meta)
+    for key in ("name", "version", "description", "author", "email", "url", "license"):
+        meta[key] = getattr(given, key) if getattr(given, key) is not None else meta.get(key, "")
+    meta["description"] = meta["description"] or (
+        f"Links mentions to a knowledge base of {pipe.kb.meta.entities:,} entities from a document's text and its "
+        "image (GEMEL, spacy-gemel)."
+    )
+    frozen = [_frozen_row(pipe, part, model) for part, model in pipe.frozen_models.items()]
+    meta["sources"] = [
+        *map(_source, given.sources),
+        *({"name": f"{what}: {name}, {revision}"} for what, name, revision, _ in frozen),
+    ]
+    # spaCy's README shows each number times 100: a loss would stand among the scores as a percentage.
+    scores = {key: value for key, value in dict(meta.get("performance") or {}).items() if not key.endswith("_loss")}
+    scores = {key: value for key, value in scores.items() if not key.startswith("test_")}
+    package = meta["name"] if meta["name"].startswith(f"{meta['lang']}_") else f"{meta['lang']}_{meta['name']}"
+    notes = [_use(nlp, package), _training(pipe), _models(frozen)]
+    if metrics is not None:
+        _check_settings(nlp, metrics["settings"])
+        scores |= _scores(metrics)
+        notes.append(_measured(metrics))
+    meta["performance"] = scores
+    meta["notes"] = "\n\n".join(notes)
+    return meta
+
+
+def machine_paths(folder: Path) -> list[str]:
+    """Where a saved pipeline names an absolute path, as "file: setting = path": its package would carry them."""
+    from thinc.api import Config
+
+    config = folder / "config.cfg"
+    found = [f"{config.name}: {key} = {path}" for key, path in _absolute(Config().from_disk(config, interpolate=False))]
+    for state in sorted(folder.glob("*/cfg")):
+        name = state.relative_to(folder).as_posix()
+        try:
+            content = json.loads(state.read_text(encoding="utf8"))
+        except ValueError:  # another component's, in a form of its own
+            continue
+        found += [f"{name}: {key} = {path}" for key, path in _absolute(content)]
+    return found
+
+
+def missing_models(nlp: "Language") -> list[str]:
+    """The frozen models of a loaded pipeline that its package will not hold and no hub has: folders, unbundled."""
+    pipe = cast("GemelLinker", linker_of(nlp))
+    if pipe.bundle_models:
+        return []
+    sources = {part: model.source(pipe.folders.get(part)) for part, model in pipe.frozen_models.items()}
+    return [pipe.frozen_models[part].name for part, source in sources.items() if Path(source).is_dir()]
+
+
+def _frozen_row(pipe: "GemelLinker", part: str, model: "FrozenModel[Any]") -> tuple[str, str, str, str]:
+    """What it is, its name, its revision, and whether the package holds it."""
+    folder = Path(model.source(pipe.folders.get(part)))
+    settings = dict(model.settings)
+    what = model.what[0].upper() + model.what[1:]
+    name = PurePosixPath(model.name.replace("\\", "/")).name if _is_path(model.name) else model.name
+    if folder.is_dir() and (kind := _class_of(folder)):
+        name = f"{name} ({kind})"
+    if settings.get("revision"):
+        message = f"revision {settings['revision']}"
+    # a tag of open_clip's; a folder's config keeps the default's, which says nothing of what is in the folder
+    elif settings.get("pretrained") and "/" not in model.name:
+        message = str(settings["pretrained"])
+    else:
+        message = _digest(folder) if folder.is_dir() else "no revision named"
+    return what, name, message, "yes" if pipe.bundle_models else "no"
+
+
+def _is_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or Path(name).is_dir()
+
+
+def _class_of(folder: Path) -> str | None:
+    """The model's class after a folder's config.json; None where it does not say."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf8"))
+        return str(config["architectures"][0])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _digest(folder: Path) -> str:
+    """The first digits of a SHA-256 of the weights in a folder."""
+    whole = hashlib.sha256()
+    for name in files_in(folder):
+        if name.endswith(".safetensors"):
+            with (folder / name).open("rb") as file:
+                whole.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256 {whole.hexdigest()[:12]}"
+
+
+def _source(text: str) -> dict[str, str]:
+    match = re.fullmatch(r"\s*(.*?)\s*<(\S+)>\s*", text)
+    return {"name": match[1] or match[2], "url": match[2]} if match else {"name": text.strip()}
+
+
+def _check_settings(nlp: "Language", measured: dict[str, Any]) -> None:
+    """Raise ValueError where the metrics are not of the pipeline as it stands.
+
+    Compared is what they record: those that an earlier version wrote tell less.
+    """
+    if "peer" in measured:
+        raise ValueError(f"these metrics are those of a peer, {measured['peer']}: evaluate the pipeline itself")
+    own = measured_settings(nlp)
+    unheeded = {
+        *_NOT_COMPARED,
+        *(name for name, context in CONTEXT_OF.items() if own["context"] != context),
+        # without a threshold it changes probabilities, but no answer
+        *(["temperature"] if own["threshold"] is None else []),
+        *([] if own["n_demonstrations"] else ["retriever"]),
+    }
+    for key, value in own.items():
+        if key not in unheeded and measured.get(key, value) != value:
+            raise ValueError(
+                f"these metrics were measured with {key} = {json.dumps(measured[key])}, the pipeline has "
+                f"{json.dumps(value)}: evaluate it as it is"
+            )
+
+
+def _scores(metrics: dict[str, Any]) -> dict[str, float]:
+    """Flat, as spaCy's README has room for no other; without what was not measured."""
+    values = {"test_accuracy": metrics["accuracy"]}
+    values |= {f"test_accuracy_{part}": metrics[part]["accuracy"] for part in _PARTS}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _use(nlp: "Language", package: str) -> str:
+    mentions = "" if entity_pipes(nlp) else '\ndoc.ents = [doc.char_span(13, 20, label="ENT")]  # or behind a NER'
+    return f"""### Use
+
+```python
+import spacy
+
+nlp = spacy.load("{package}")
+doc = nlp.make_doc("A picture of Mercury in the morning"){mentions}
+doc.user_data["image"] = "picture.jpg"
+print([(ent.text, ent.kb_id_, ent._.gemel_candidates) for ent in nlp(doc).ents])
+```"""
+
+
+def _training(pipe: "GemelLinker") -> str:
+    kb, rows, width = pipe.kb.meta, pipe.model.get_dim("nI"), pipe.model.get_dim("nO")
+    return f"""### What it was made from
+
+- Training examples, kept as demonstrations: {len(pipe.store):,} mentions of {len(pipe.training_golds):,} entities.
+- Trained is the mapper alone, one linear layer of {rows} to {width} numbers.
+- Knowledge base: {kb.entities:,} entities, {kb.distinct_names:,} distinct names in the trie, for the tokenizer \
+{kb.tokenizer_fingerprint[:12]} of the language model; digest {kb.sha256[:12]}."""
+
+
+def _models(rows: Sequence[tuple[str, str, str, str]]) -> str:
+    lines = ["### Frozen models", "", "| Part | Model | Weights | In the package |", "| --- | --- | --- | --- |"]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def _measured(metrics: dict[str, Any]) -> str:
+    data = Path(str(metrics["settings"].get("data", ""))).name or "the test data"
+    lines = [
+        "### How it was measured",
+        "",
+        f"`TEST_*` are top-1 accuracies of `python -m spacy_gemel evaluate` on {data}, over the mentions whose entity "
+        "is in the knowledge base; `NEL_*` are of the development data, while it was trained.",
+        "",
+        "| Mentions | n | Accuracy | 95 % interval |",
+        "| --- | --- | --- | --- |",
+    ]
+    for part in ("", *_PARTS, "unreadable_image"):
+        row = metrics.get(part) if part else metrics  # metrics of before had no such last part
+        if row and row["n"]:
+            between = "" if row.get("low") is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+            name = part.replace("_", " ") or "all"
+            lines.append(f"| {name} | {row['n']:,} | {100 * row['accuracy']:.1f} | {between} |")
+    return "\n".join(lines)
+
+
+def _absolute(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """The absolute paths among the strings of a nested value, with their dotted keys."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _absolute(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _absolute(item, f"{key}.{number}")
+    elif isinstance(value, str) and _is_absolute(value):
+        yield key, value
+
+
+def _is_absolute(text: str) -> bool:
+    kinds = (PurePosixPath(text), PureWindowsPath(text))
+    return text.startswith("~") or any(path.is_absolute() and len(path.parts) > 1 for path in kinds)

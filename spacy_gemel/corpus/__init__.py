@@ -1,1 +1,0 @@
-"""Documents with images: the training reader, and converters from files to DocBin."""

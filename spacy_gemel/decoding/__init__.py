@@ -1,0 +1,1 @@
+"""Constrained decoding over one shared prefix; knows no images and no entity ids."""

@@ -1,1 +1,0 @@
-"""Experiments: a grid of settings, each trained and measured once, and the tables they fill."""

@@ -1,0 +1,1 @@
+"""From a path, bytes, an array or a PIL image to features; features on disk."""

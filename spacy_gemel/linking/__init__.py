@@ -1,0 +1,1 @@
+"""The method: mentions in, candidates out; knows no Docs."""

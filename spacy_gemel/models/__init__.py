@@ -1,0 +1,1 @@
+"""Frozen pretrained models by name, and the mapper."""

@@ -1,0 +1,1 @@
+"""spaCy's side: Docs in, Docs out."""

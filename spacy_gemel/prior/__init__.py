@@ -1,1 +1,0 @@
-"""What a mention usually means: P(entity | mention), and its share in a candidate's score. Knows nothing of torch."""

@@ -1,1 +1,0 @@
-"""The prompt: its template, the demonstrations it shows, and how they are retrieved."""

@@ -1,0 +1,1 @@
+"""Files, caches, messages: what every room may use."""

@@ -1,0 +1,168 @@
+"""The benchmarks of speed: what they compute, and that they run, at sizes where no figure means anything."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import linking, soak
+from benchmarks.agreement import agreement
+from benchmarks.constraint import trie_on_disk
+from benchmarks.machine import resident_mb
+from benchmarks.prefill import prefill_operations
+from benchmarks.random_llama import Shape, write_random_llama
+from benchmarks.stage_clock import STAGES, StageClock
+from benchmarks.subject import Caption, longer, read_captions
+from benchmarks.timing import spread
+from benchmarks.worlds import World
+from spacy_gemel.models.loading import load_causal_lm
+from tests.mini_pipeline import COLOURS, entity_id, make_kb, picture
+
+
+def test_agreement_tells_ties_from_errors_and_lower_ranks() -> None:
+    same = [("A", -1.0), ("B", -2.0)]
+    found = agreement(
+        ["same", "lower", "tie", "wrong", "nothing"],
+        [same, same, [("A", -1.0)], same, []],
+        [[("A", -1.00001), ("B", -2.0)], [("A", -1.0), ("C", -2.5)], [("B", -1.00005)], [("B", -0.5)], same],
+    )
+    assert found["same_best"] == 0.6
+    assert [(row["mention"], row["tie"]) for row in found["best_differs"]] == [
+        ("tie", True),
+        ("wrong", False),
+        ("nothing", False),
+    ]
+    assert found["lower_ranks_differ"] == [{"mention": "lower", "ours": ["A", "B"], "reference": ["A", "C"]}]
+    assert found["largest_score_difference"] == pytest.approx(1.5)  # of B in "wrong"
+    assert agreement([], [], [])["same_best"] == 1
+
+
+def test_time_in_an_inner_stage_counts_there_alone() -> None:
+    ticks = iter([0.0, 1.0, 3.0, 7.0, 8.0, 10.0])
+    clock = StageClock(lambda: next(ticks))
+    with clock.stage("other"), clock.stage("map"):  # from 0 to 10, and from 1 to 8
+        clock.wrap("embed", lambda: None)()  # from 3 to 7
+    assert clock.seconds == {**dict.fromkeys(STAGES, 0.0), "other": 3.0, "map": 3.0, "embed": 4.0}
+    assert clock.shares(2)["embed"] == {"ms_per_mention": 2000.0, "share": 0.4}
+
+
+def test_spread() -> None:
+    assert spread([3.0, 1.0, 2.0]) == {"median": 2.0, "least": 1.0, "most": 3.0, "repeats": 3}
+
+
+def test_operations_of_a_prefill_by_hand(models: Path, tmp_path: Path) -> None:
+    shape = Shape(hidden=32, inner=48, layers=2, heads=4, vocabulary=500, longest=64)
+    write_random_llama(tmp_path, models / "language_model", shape)
+    model = load_causal_lm(str(tmp_path), revision=None, device="cpu", dtype=None)
+    layers = 2 * (4 * 32 * 32 + 3 * 32 * 48)
+    expected = sum(2 * layers * n + 2 * (2 * 2 * n * n / 2 * 32) + 2 * 32 * 500 for n in (10, 7))
+    assert prefill_operations(model, [10, 7]) == expected
+
+
+def test_a_trie_on_disk_has_its_names(tmp_path: Path) -> None:
+    trie = trie_on_disk(3000, tmp_path)
+    assert 2500 < trie.arrays.count_names() <= 3000
+    assert len(trie.children(0)[0]) > 100
+
+
+def test_longer_captions_keep_their_mention() -> None:
+    captions = [Caption("A view of Java", 10, 14, "Java", None), Caption("two words", 0, 3, "x", None)]
+    made = longer(captions, 5)
+    assert [caption.text for caption in made] == ["A view of Java two words A view of", "two words A view of Java two"]
+    assert made[0].text[made[0].start : made[0].end] == "Java"
+
+
+@pytest.fixture(scope="module")
+def world(models: Path, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A made-up world where `prepare` would have put one, with the small random models as its own."""
+    root = tmp_path_factory.mktemp("root")
+    world = World(name="linking", root=root)
+    data = world.folder("data")
+    data.mkdir(parents=True)
+    for split, count in (("train", 12), ("test", 4)):
+        rows = []
+        for index in range(count):
+            name = list(COLOURS)[index % len(COLOURS)]
+            Image.fromarray(picture(name, index)).save(data / f"{split}-{index}.png")
+            mention = {"start": 11, "end": 18, "kb_id": entity_id(name)}
+            text = f"A photo of Mercury number {index}."
+            rows.append(json.dumps({"text": text, "image": f"{split}-{index}.png", "mentions": [mention]}))
+        (data / f"{split}.jsonl").write_text("\n".join(rows))
+    shutil.copytree(models, root / "assets" / "mini")
+    world.kb.parent.mkdir(parents=True)
+    make_kb(root, models).rename(world.kb)
+    return world
+
+
+def test_linking_runs_and_agrees(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(linking, "WORLD", world)
+    monkeypatch.setattr(linking, "ROOT", world.root)
+    monkeypatch.setattr(linking, "prepare", lambda _: None)
+    linking.main(["--tiny", "--profile"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    for part in (result, result["mini"]):
+        assert part["same_best"] == 1.0
+        assert part["best_differs"] == []
+        assert part["largest_score_difference"] < 1e-4
+        assert part["still_differ_without_early_stop"] == []
+        assert part["speedup"]["least"] > 0
+        assert 0 <= part["same_best_bf16"] <= 1
+        assert part["profile"].keys() == set(STAGES)
+        assert all(part["profile"][stage]["share"] > 0 for stage in ("tokenise", "map", "prefill", "search steps"))
+        assert sum(stage["share"] for stage in part["profile"].values()) == pytest.approx(1, abs=0.01)
+    assert 0 < result["constraint_overhead"]["median"] < 1
+    assert result["flop_utilisation"]["median"] > 0
+    assert result["limit_mentions_per_second"] > 0
+    assert result["holds"]["same_best"]
+    assert result["holds"]["scores"]
+    assert result["holds"]["lower_ranks"]
+    assert result["machine"]["versions"]["torch"]
+    assert not (world.root / "benchmarks").exists()  # only the default sizes are kept
+
+
+def test_the_same_prompts_or_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reference that reads something else is no reference."""
+    from benchmarks.official import Official
+    from benchmarks.subject import Parts, linker_in, make_pipeline
+
+    models = world.root / "assets" / "mini"
+    parts = Parts(models / "language_model", models / "vision_encoder", models / "sentence_encoder", world.kb)
+    captions = read_captions(world.folder("data") / "train.jsonl")
+    stages = linker_in(nlp := make_pipeline(parts, captions, 2)).stages
+    mentions = linking.mentions_of(nlp, captions[:1])
+    reference = Official(stages)
+    assert linking.check_prompts(stages, reference, mentions, [stages.demonstrations("Mercury", "")])
+    with pytest.raises(RuntimeError, match="different prompts for 'Mercury'"):
+        linking.check_prompts(stages, reference, mentions, [[0]])
+
+
+def test_soak_runs(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(soak, "ROOT", world.root)
+    monkeypatch.setattr(soak, "NAMES", 60)
+    monkeypatch.setattr(soak, "EXAMPLES", 20)
+    soak.main(["--mentions", "60"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["mentions"] == 60
+    assert result["warm_up"] == 6
+    assert result["holds"] == (result["growth_mb"] < 50)
+    samples = list(result["samples_mb"])
+    assert (samples[0], samples[-1]) == ("6", "60")
+    assert not (world.root / "benchmarks").exists()
+
+
+def test_growth_is_above_the_first_sample() -> None:
+    assert soak.growth([soak.Sample(1, 100.0), soak.Sample(2, 130.0), soak.Sample(3, 110.0)]) == 30
+    assert soak.growth([soak.Sample(1, 100.0), soak.Sample(2, 90.0)]) == 0
+    assert resident_mb() > 10
+
+
+def test_made_up_names_are_all_different() -> None:
+    assert len({soak.name_of(index) for index in range(soak.NAMES)}) == soak.NAMES
+    caption = soak.caption_of(soak.NAMES + 7)
+    assert caption.text[caption.start : caption.end] == soak.name_of(7)
+    assert np.unique([soak.caption_of(index).text for index in range(4000)]).size == 4000

@@ -1,0 +1,190 @@
+"""The streaming reader of MySQL dumps, against a writer of its own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_gemel.data.knowledge_bases import sql
+from spacy_gemel.data.knowledge_bases.archive import Archive
+from spacy_gemel.data.knowledge_bases.report import ImportReport
+from spacy_gemel.data.knowledge_bases.sql import Column, SqlDump
+from tests.data.knowledge_bases.dumps import Raw, literal
+
+WANTED = (Column(("a",), "int"), Column(("t",)), Column(("u", "v")), Column(("w",), may_lack=True))
+
+
+class Cut(Archive):
+    """An archive whose blocks have the sizes that a test wants."""
+
+    def __init__(self, path: Path, content: bytes, sizes: list[int]) -> None:
+        super().__init__(path)
+        self.content, self.sizes = content, sizes
+
+    def blocks(self) -> Any:
+        at, number = 0, 0
+        while at < len(self.content):
+            size = self.sizes[number % len(self.sizes)]
+            yield self.content[at : at + size]
+            at, number = at + size, number + 1
+
+
+def read(content: bytes, sizes: list[int], wanted: Any = WANTED) -> tuple[list[list[Any]], ImportReport]:
+    report = ImportReport("test", [])
+    dump = SqlDump(Cut(Path("x.sql"), content, sizes), {"x": wanted}, report)
+    rows = []
+    for block in dump.blocks():
+        rows += [row for _, row in block.rows(report, "x.sql")]
+    return rows, report
+
+
+texts = st.one_of(
+    st.text(st.characters(codec="utf-8"), max_size=12),
+    st.text("'\\\"(),;\n\r\t\0\x1a %_b0nrtZ-/*`", max_size=12),
+    st.sampled_from(
+        ["),(1,'a','b',NULL),(", "');\nINSERT INTO `x` VALUES (", "\\", "''", "_binary 'x'", "0x41", "NULL"]
+    ),
+)
+numbers = st.integers(min_value=-(10**17), max_value=10**17)
+others = st.one_of(st.none(), texts, numbers, st.floats(allow_nan=False, allow_infinity=False))
+
+
+@st.composite
+def spelled(draw: st.DrawFn, text: str) -> bytes:
+    """Some way to write a text."""
+    content = text.encode("utf-8")
+    way = draw(st.sampled_from(["escaped", "doubled", "binary", "hexadecimal"]))
+    if way == "hexadecimal" and content:
+        return b"0x" + content.hex().encode()
+    if way == "doubled" and b"\\" not in content:
+        return b"'" + content.replace(b"'", b"''") + b"'"
+    return (b"_binary " if way == "binary" else b"") + literal(content)
+
+
+@st.composite
+def dumps(draw: st.DrawFn) -> tuple[bytes, list[list[Any]]]:
+    rows = draw(st.lists(st.tuples(numbers, texts, texts, others), max_size=12))
+    written, expected = [], []
+    space = draw(st.sampled_from(["", " ", "\n", "\r\n  "])).encode()
+    for a, t, u, other in rows:
+        number = str(a).encode()
+        values = [
+            draw(st.sampled_from([number, b"'" + number + b"'"])),
+            literal(other),
+            draw(spelled(t)),
+            draw(spelled(u)),
+        ]
+        written.append(b"(" + (b"," + space).join(values) + b")")
+        expected.append([a, t, u, None])
+    statements = []
+    while written:
+        size = draw(st.integers(1, len(written)))
+        head = draw(
+            st.sampled_from([b"INSERT INTO `x` VALUES ", b"insert into x values\n", b"REPLACE INTO `db`.`x` VALUES"])
+        )
+        statements.append(head + (space + b"," + space).join(written[:size]) + space + b";\n")
+        written = written[size:]
+    create = (
+        b"CREATE TABLE `x` (\n `a` int,\n `o` blob COMMENT 'a, b) c',\n `t` text,\n `v` text,\n KEY `t` (`t`,`v`)\n);\n"
+    )
+    noise = b"-- x;\nINSERT INTO `y` VALUES (1,'a'),(2,'b');\n"
+    return create + noise.join([b"", *statements, b""]), expected
+
+
+@settings(deadline=None, max_examples=300)
+@given(dumps(), st.lists(st.integers(1, 60), min_size=1, max_size=4))
+def test_rows_are_what_was_written(dump: tuple[bytes, list[list[Any]]], sizes: list[int]) -> None:
+    content, expected = dump
+    rows, report = read(content, sizes)
+    assert rows == expected
+    assert not report.dropped
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.tuples(*[st.integers(0, 10**18 - 1)] * 3), min_size=1, max_size=30),
+    st.sampled_from([b",", b",\n", b", ", b" ,"]),
+    st.lists(st.integers(1, 80), min_size=1, max_size=4),
+)
+def test_integers_are_what_was_written(rows: list[tuple[int, ...]], between: bytes, sizes: list[int]) -> None:
+    create = b"CREATE TABLE x (`a` int, `b` int, `c` int);\n"
+    content = create + b"INSERT INTO x VALUES " + between.join(b"(%d,%d,%d)" % row for row in rows) + b";\n"
+    wanted = tuple(Column((name,), "int") for name in "cab")
+    found: list[list[int]] = []
+    report = ImportReport("test", [])
+    for block in SqlDump(Cut(Path("x"), content, sizes), {"x": wanted}, report).blocks():
+        if block.integers is None:
+            found += [row for _, row in block.rows(report, "x")]
+        else:
+            assert block.integers.dtype == np.int64
+            found += block.integers[:, block.table.indices].tolist()
+    assert found == [[c, a, b] for a, b, c in rows]
+    assert not report.dropped
+
+
+@pytest.mark.parametrize(
+    "damage", ["(1,,3)", "(1,2)", "(1,2,3,4)", "(1,2,x)", "(1 1,2,3)", "(1,2,9999999999999999999)"]
+)
+def test_numbers_that_are_damaged_are_left_out(damage: str) -> None:
+    content = f"CREATE TABLE x (`a` int, `b` int, `c` int);\nINSERT INTO x VALUES (7,8,9),{damage},(4,5,6);\n".encode()
+    wanted = tuple(Column((name,), "int") for name in "abc")
+    rows, report = read(content, [10_000], wanted)
+    assert rows == [[7, 8, 9], [4, 5, 6]]
+    assert report.dropped == {"malformed x rows": 1}
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=200), st.lists(st.integers(1, 60), min_size=1, max_size=3))
+def test_any_bytes_between_rows_harm_neither_the_first_nor_the_reader(garbage: bytes, sizes: list[int]) -> None:
+    create = b"CREATE TABLE x (`a` int, `t` text, `u` text);\n"
+    content = create + b"INSERT INTO x VALUES (1,'first','a')," + garbage + b",(2,'last','b');\n"
+    try:
+        rows, _ = read(content, sizes)
+    except ValueError as error:  # what looks like the end of the statement, or a string that never ends
+        assert "x.sql" in str(error) or "no column" in str(error)
+        return
+    assert rows[0] == [1, "first", "a", None]
+
+
+def test_a_statement_of_many_megabytes_is_read_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = 200_000
+    row = b"(%d,NULL,'some title that is %d long','x')"
+    content = b"CREATE TABLE x (`a` int, `o` int, `t` text, `u` text);\nINSERT INTO x VALUES "
+    content += b",".join(row % (number, number) for number in range(n)) + b";"
+    report = ImportReport("test", [])
+    largest = total = 0
+    for block in SqlDump(Cut(Path("x"), content, [2**16]), {"x": WANTED}, report).blocks():
+        largest = max(largest, len(block.content))
+        for _, values in block.rows(report, "x"):
+            assert values == [total, f"some title that is {total} long", "x", None]
+            total += 1
+    assert total == n
+    assert largest < 2**17
+
+
+def test_what_never_becomes_a_row_is_dropped_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_LONGEST_ROW", 10_000)
+    monkeypatch.setattr(sql, "_LONGEST_HEADER", 1000)
+    create = b"CREATE TABLE x (`a` int, `t` text, `u` text);\n"
+    bad = b"(2,'" + b"x" * 50_000 + b"','y')"
+    content = create + b"INSERT INTO x VALUES (1,'a','b')," + bad + b",(3,'c','d');\n"
+    rows, report = read(content, [5000])
+    assert rows == [[1, "a", "b", None], [3, "c", "d", None]]
+    assert report.dropped["malformed x rows"] > 1
+
+
+def test_columns_named_in_the_insert_come_first() -> None:
+    content = b"INSERT INTO `x` (`u`, `a`, t) VALUES ('u1', 5, 't1');\n"
+    assert read(content, [100])[0] == [[5, "t1", "u1", None]]
+
+
+def test_hexadecimal_and_unquoted_values() -> None:
+    create = b"CREATE TABLE x (a int, `a` int, `t` text, `u` text);\n"
+    content = create + b"INSERT INTO x VALUES (3,0x4AC3A4,NULL),(NULL,'a','b'),(-4.5,'a','b');"
+    rows, report = read(content, [1000])
+    assert rows == [[3, "Jä", None, None]]
+    assert report.dropped == {"malformed x rows": 2}
+    assert literal(Raw(b"0x41")) == b"0x41"

@@ -1,0 +1,113 @@
+"""The reader keeps the image, and gold spans where it is asked to."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import spacy
+from spacy.tokens import Doc, DocBin, Span
+
+from spacy_gemel.data.reader import MultimodalCorpus, multimodal_corpus, read_docs
+
+
+def corpus(path: Path, *texts: str, **user_data: object) -> Path:
+    nlp = spacy.blank("en")
+    docs = DocBin(store_user_data=True)
+    for text in texts:
+        doc = nlp(text)
+        if len(doc):
+            doc.set_ents([Span(doc, 0, 1, label="ENT", kb_id="gold")])
+        doc.user_data.update(user_data)
+        docs.add(doc)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    docs.to_disk(path)
+    return path
+
+
+def test_the_image_is_on_predicted_and_reference(tmp_path: Path) -> None:
+    path = corpus(tmp_path / "data" / "train.spacy", "Java coffee", image="../images/1.jpg", id="a", image_url="u")
+    (example,) = multimodal_corpus(str(path))(spacy.blank("en"))
+    image = str(tmp_path / "images" / "1.jpg")
+    assert example.predicted.user_data == {"id": "a", "image": image, "image_url": "u"}
+    assert example.reference.user_data["image"] == image
+    assert not example.predicted.ents
+
+
+@pytest.mark.parametrize("key", ["image", "image_features"])
+def test_arrays_go_through(tmp_path: Path, key: str) -> None:
+    array = np.arange(12, dtype=np.uint8 if key == "image" else np.float32).reshape(2, 2, 3)
+    path = corpus(tmp_path / "x.spacy", "Java", **{key: array})
+    (example,) = MultimodalCorpus(path)(spacy.blank("en"))
+    assert np.array_equal(example.predicted.user_data[key], array)
+    assert example.predicted.user_data[key].dtype == array.dtype
+
+
+def test_bytes_go_through(tmp_path: Path) -> None:
+    (doc,) = read_docs(corpus(tmp_path / "x.spacy", "Java", image=b"\xff\xd8"), spacy.blank("en").vocab)
+    assert doc.user_data["image"] == b"\xff\xd8"
+
+
+def test_gold_ents_come_without_their_ids(tmp_path: Path) -> None:
+    path = corpus(tmp_path / "x.spacy", "Java coffee")
+    (example,) = multimodal_corpus(path, gold_ents=True)(spacy.blank("en"))
+    assert [(e.text, e.label_, e.kb_id_) for e in example.predicted.ents] == [("Java", "ENT", "")]
+    assert example.reference.ents[0].kb_id_ == "gold"
+
+
+def test_gold_ents_survive_another_tokeniser(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    doc = Doc(nlp.vocab, words=["Java", "-", "made"], spaces=[False, False, False])
+    doc.set_ents([Span(doc, 0, 1, label="ENT", kb_id="gold")])
+    DocBin(store_user_data=True, docs=[doc]).to_disk(tmp_path / "x.spacy")
+    other = spacy.blank("en")
+    other.tokenizer = lambda text: Doc(other.vocab, words=[text], spaces=[False])  # type: ignore[assignment]
+    (example,) = MultimodalCorpus(tmp_path / "x.spacy", gold_ents=True)(other)
+    assert [e.text for e in example.predicted.ents] == ["Java"]
+    assert example.predicted.text == "Java-made"
+
+
+def test_order_is_the_files_and_is_repeated(tmp_path: Path) -> None:
+    texts = [f"doc {n}" for n in range(20)]
+    read = MultimodalCorpus(corpus(tmp_path / "x.spacy", *texts))
+    random.seed(1)
+    nlp = spacy.blank("en")
+    assert [e.reference.text for e in read(nlp)] == texts == [e.reference.text for e in read(nlp)]
+
+
+def test_a_folder_is_read_in_the_order_of_names_each_with_its_own_images(tmp_path: Path) -> None:
+    corpus(tmp_path / "b.spacy", "second", image="i.jpg")
+    corpus(tmp_path / "a" / "a.spacy", "first", image="i.jpg")
+    docs = list(read_docs(tmp_path, spacy.blank("en").vocab))
+    assert [d.text for d in docs] == ["first", "second"]
+    assert [d.user_data["image"] for d in docs] == [str(tmp_path / "a" / "i.jpg"), str(tmp_path / "i.jpg")]
+
+
+def test_limit_and_max_length(tmp_path: Path) -> None:
+    path = corpus(tmp_path / "x.spacy", "one", "", "one two three", "four", "five")
+    nlp = spacy.blank("en")
+    read = multimodal_corpus(path, max_length=2, limit=2)
+    assert [e.reference.text for e in read(nlp)] == ["one", "four"]
+
+
+def test_one_clear_error(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.spacy").write_bytes(b"not a DocBin")
+    (tmp_path / "x.txt").write_text("text")
+    cases = {
+        tmp_path / "gone.spacy": "no such file or folder; make it with",
+        tmp_path / "empty": "no .spacy file in this folder",
+        tmp_path / "bad.spacy": "no DocBin can be read",
+        tmp_path / "x.txt": "not a .spacy file",
+        corpus(tmp_path / "none.spacy"): "not a single doc",
+        corpus(tmp_path / "blank.spacy", ""): "not a single doc",
+    }
+    for path, says in cases.items():
+        with pytest.raises(ValueError, match=says) as raised:
+            list(MultimodalCorpus(path)(nlp))
+        assert str(path) in str(raised.value)
+    with pytest.raises(ValueError, match="needs a path"):
+        multimodal_corpus(None)
+    with pytest.raises(ValueError, match="more than max_length = 1"):
+        list(MultimodalCorpus(corpus(tmp_path / "long.spacy", "one two"), max_length=1)(nlp))

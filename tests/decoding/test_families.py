@@ -1,0 +1,350 @@
+"""Small random models of other families: searched as transformers itself does it, the fast way or the slow one."""
+
+import inspect
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from spacy_gemel.decoding import decoder as continuations
+from spacy_gemel.decoding import self_check
+from spacy_gemel.decoding.beam_search import beam_search
+from spacy_gemel.decoding.constraints import TrieConstraint
+from spacy_gemel.decoding.decoder import SequentialDecoder, SharedPrefixDecoder
+from spacy_gemel.kb.trie_builder import trie_from_names
+from spacy_gemel.models.causal_lm import CausalLM
+from spacy_gemel.models.loading import load_causal_lm
+from tests import tiny
+from tests.calls import Calls
+from tests.decoding.test_beam import BEAMS, END, random_names, random_prompts, reference
+
+SMALL = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 256}
+GEMMA = {**GROUPED, "head_dim": 8}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "Llama": GROUPED,
+    "GPT2": {"vocab_size": 400, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "OPT": {**SMALL, "ffn_dim": 48, "word_embed_proj_dim": 16, "max_position_embeddings": 256},
+    "Mistral": {**GROUPED, "sliding_window": None},
+    "Qwen2": GROUPED,
+    "Qwen3": GEMMA,
+    "Gemma": GEMMA,
+    "Gemma2": GEMMA,
+    "Gemma3": GEMMA,
+}
+WINDOW = 16
+KINDS = ["sliding_attention", "full_attention"]
+WINDOWED: dict[str, dict[str, Any]] = {
+    "Mistral": {**GROUPED, "sliding_window": WINDOW},
+    "Qwen2": {**GROUPED, "sliding_window": WINDOW, "use_sliding_window": True, "max_window_layers": 1},
+    "Gemma2": {**GEMMA, "sliding_window": WINDOW, "layer_types": KINDS},
+    "Gemma3": {**GEMMA, "sliding_window": WINDOW, "layer_types": KINDS},
+}
+LOCAL = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "attention_types": [[["global", "local"], 1]],
+    "window_size": WINDOW,
+    "max_position_embeddings": 256,
+}
+CLASSES = {"GPT2": "GPT2LMHeadModel"}
+
+
+def save(family: str, settings: dict[str, Any], folder: Path) -> None:
+    tiny.make_tokenizer(folder)
+    torch.manual_seed(0)
+    config_class = "Gemma3TextConfig" if family == "Gemma3" else f"{family}Config"
+    config = getattr(transformers, config_class)(
+        **settings, initializer_range=0.4, init_std=0.4, bos_token_id=0, eos_token_id=1, pad_token_id=1
+    )
+    getattr(transformers, CLASSES.get(family, f"{family}ForCausalLM"))(config).save_pretrained(folder)
+
+
+def load(folder: Path, dtype: str | None = None) -> CausalLM:
+    return load_causal_lm(str(folder), revision=None, device="cpu", dtype=dtype)
+
+
+def assert_as_generate(model: CausalLM, prompts: list[torch.Tensor]) -> None:
+    names = random_names(0, 100)
+    allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 12)
+    for prompt, found in zip(
+        prompts, beam_search(model, prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
+    ):
+        expected = reference(model, prompt, names)
+        assert [h.tokens for h in found] == [name for name, _ in expected]
+        assert [h.score for h in found] == pytest.approx([score for _, score in expected], abs=1e-4)
+
+
+def ways(model: CausalLM, length: int) -> str:
+    return type(model.prefill([model.embed([5] * length)], beams=1, tokens=1)).__name__
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_family(family: str, tmp_path: Path) -> None:
+    save(family, FAMILIES[family], tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # none is searched the slow way
+        model = load(tmp_path)
+    if family == "OPT":
+        assert model.width == 16  # the embeddings', not the hidden states'
+    prompts = random_prompts(model, 1, 5)
+    assert model.branch_limit == model.max_length == 256
+    assert_as_generate(model, prompts)
+    model.branch_limit, model._said_slow = 0, True
+    assert ways(model, 10) == "SequentialDecoder"
+    assert_as_generate(model, prompts[:2])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", ["Llama", "GPT2", "OPT", "Gemma", "Gemma2", "Gemma3"])
+def test_a_prefix_of_the_embeddings_size_is_as_large_as_words(family: str, dtype: str, tmp_path: Path) -> None:
+    """In the model, behind whatever it does to its words: that is where the mapper's soft tokens stand beside them."""
+    save(family, FAMILIES[family], tmp_path)
+    model = load(tmp_path, dtype)
+    read: list[torch.Tensor] = []
+
+    def listen(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        read.append(args[0] if args else kwargs["hidden_states"])
+
+    layers = [module for name, module in model.model.named_modules() if name.endswith((".layers.0", ".h.0"))]
+    [layer] = layers
+    ids = torch.arange(256)[None]
+    soft = torch.randn(1, 256, model.width, generator=torch.Generator().manual_seed(0)) * model.embedding_size
+    with torch.no_grad(), layer.register_forward_pre_hook(listen, with_kwargs=True):
+        model.model(input_ids=ids)
+        model.model(inputs_embeds=soft.to(model.dtype))
+    words, prefix = (states.float().square().mean().sqrt().item() for states in read)
+    assert prefix == pytest.approx(words, rel=0.15)
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+def test_a_prompt_longer_than_the_window(family: str, tmp_path: Path) -> None:
+    """The windows are checked at load, and the search is exact beyond them."""
+    save(family, WINDOWED[family], tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = load(tmp_path)
+    assert model.reach.shortest is not None
+    assert model.reach.shortest <= WINDOW
+    assert model.branch_limit == model.max_length == 256
+    generator = np.random.default_rng(3)
+    prompts = [model.embed(generator.integers(2, 400, size=size).tolist()) for size in (14, 15, 17, 40, 70)]
+    assert ways(model, 70) == "Branches"
+    assert_as_generate(model, prompts)
+
+
+def test_a_mask_of_the_models_own_is_found_out(tmp_path: Path) -> None:
+    """GPT-Neo takes all that the search gives, and puts a mask of its own on top: silently wrong but for the check."""
+    save("GPTNeo", LOCAL, tmp_path)
+    with pytest.warns(UserWarning, match=r"all prompts are searched the slow way.*differs from a plain forward pass"):
+        model = load(tmp_path)
+    assert ways(model, 3) == "SequentialDecoder"
+    generator = np.random.default_rng(3)
+    assert_as_generate(model, [model.embed(generator.integers(2, 400, size=size).tolist()) for size in (4, 40)])
+
+
+def test_a_wide_window_is_checked_when_a_prompt_first_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("Mistral", WINDOWED["Mistral"], tmp_path)
+    monkeypatch.setitem(self_check._CHEAP, "cpu", 0.0)
+    model = load(tmp_path)
+    assert model.branch_limit == WINDOW
+    assert model.longer_check is not None
+    assert model.can_share_prefix(WINDOW - 2, 2, 5)
+    assert model.branch_limit == WINDOW
+    assert model.can_share_prefix(WINDOW - 1, 2, 5)
+    assert model.branch_limit == 256
+    assert model.longer_check is None
+
+
+def test_a_wide_window_that_fails_its_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks that do not know of the window, as before: the check finds it, and the slow way is said, once."""
+    save("Mistral", WINDOWED["Mistral"], tmp_path)
+    monkeypatch.setitem(self_check._CHEAP, "cpu", 0.0)
+    model = load(tmp_path)
+    model.reach.windows.update(all=None)
+    with pytest.warns(UserWarning, match="slow way") as caught:
+        assert not model.can_share_prefix(WINDOW - 1, 2, 5)
+        assert not model.can_share_prefix(WINDOW - 1, 2, 5)
+    assert len(caught) == 1
+    assert model.branch_limit == WINDOW
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_forgotten_window_is_found_out_however_wide_and_coarse(tmp_path: Path, dtype: str) -> None:
+    """Rounding in bf16 hides a few keys too many among hundreds, so the check must look for more than those."""
+    save("Mistral", {**WINDOWED["Mistral"], "sliding_window": 256, "max_position_embeddings": 1024}, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        model = load(tmp_path, dtype)
+    assert model.branch_limit == 1024
+    model.reach.windows.update(all=None)
+    problem = self_check._difference(model, [512], windows=True)
+    assert problem is not None
+    model.branch_limit, model.longer_check = 256, lambda: problem
+    with pytest.warns(UserWarning, match="slow way"):
+        assert not model.can_share_prefix(300, 5, 5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_model_that_ignores_masks_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    save("Llama", FAMILIES["Llama"], tmp_path)
+    forward = transformers.LlamaForCausalLM.forward
+    signature = inspect.signature(forward)
+
+    def without_mask(self: Any, **options: Any) -> Any:
+        if (mask := options.get("attention_mask")) is not None:
+            options["attention_mask"] = torch.zeros_like(mask)
+        return forward(self, **options)
+
+    without_mask.__signature__ = signature  # type: ignore[attr-defined]
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", without_mask)
+    with pytest.warns(UserWarning, match="all prompts are searched the slow way"):
+        load(tmp_path, dtype)
+
+
+@pytest.mark.parametrize("family", WINDOWED)
+def test_names_longer_than_the_window(family: str, tmp_path: Path) -> None:
+    """The first tokens of a name are then out of sight of its last ones."""
+    save(family, {**WINDOWED[family], "sliding_window": 3}, tmp_path)
+    model = load(tmp_path)
+    assert model.branch_limit == 256
+    assert max(len(name) for name in random_names(0, 100)) > 4
+    assert_as_generate(model, random_prompts(model, 2, 3))
+
+
+@pytest.mark.parametrize("kinds", [["global", "local"], ["global", "global"]])
+def test_a_mask_over_places_in_the_cache(kinds: list[str], tmp_path: Path) -> None:
+    """GPT-Neo's own masks count the beams' tokens too: no more of them than its window, or its table, has places."""
+    save(
+        "GPTNeo",
+        {**LOCAL, "attention_types": [[kinds, 1]], "window_size": 80, "max_position_embeddings": 120},
+        tmp_path,
+    )
+    model = load(tmp_path)
+    assert model.reach.indices == 80
+    assert model.can_share_prefix(40, 8, 5)
+    with pytest.warns(UserWarning, match="more than 80 places with their beams are searched the slow way"):
+        assert not model.can_share_prefix(41, 8, 5)
+    generator = np.random.default_rng(3)
+    names, sizes = random_names(0, 100), (30, 100)
+    longest = max(len(name) for name in names)
+    assert [model.can_share_prefix(size, longest, BEAMS) for size in sizes] == [True, False]
+    for size in sizes:
+        assert_as_generate(model, [model.embed(generator.integers(2, 400, size=size).tolist())])
+
+
+@pytest.mark.parametrize("where", ["short", "long"])
+def test_no_memory_for_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """At load that is said as it is; later it is the slow way, with the reason."""
+    save("Mistral", WINDOWED["Mistral"], tmp_path)
+    monkeypatch.setitem(self_check._CHEAP, "cpu", 0.0)
+    compare, error = self_check._compare, torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    def fails(model: CausalLM, lengths: list[int], *, windows: bool) -> str | None:
+        if windows == (where == "long"):
+            raise error
+        return compare(model, lengths, windows=windows)
+
+    monkeypatch.setattr(self_check, "_compare", fails)
+    if where == "short":
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            load(tmp_path)
+    else:
+        model = load(tmp_path)
+        with pytest.warns(UserWarning, match="slow way.*not enough memory to check the fast way"):
+            assert not model.can_share_prefix(WINDOW, 5, 5)
+
+
+def test_scores_that_are_no_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("Llama", FAMILIES["Llama"], tmp_path)
+    model = transformers.LlamaForCausalLM.from_pretrained(tmp_path)
+    with torch.no_grad():
+        model.model.norm.weight[3] = float("inf")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r'its scores are no numbers\. If its dtype is "float16", use "bfloat16"'):
+        load(tmp_path)
+
+
+def test_positions_that_depend_on_the_length(tmp_path: Path) -> None:
+    """Phi-3's long factors begin at 40 tokens: beyond them a batch-mate would change the answer."""
+    factors = {"short_factor": [1.0] * 4, "long_factor": [3.0] * 4, "type": "longrope"}
+    settings = {**GROUPED, "rope_scaling": factors, "original_max_position_embeddings": 40, "pad_token_id": 1}
+    tiny.make_tokenizer(tmp_path)
+    torch.manual_seed(0)
+    config = transformers.Phi3Config(**settings, initializer_range=0.4, bos_token_id=0, eos_token_id=1)
+    transformers.Phi3ForCausalLM(config).save_pretrained(tmp_path)
+    model = load(tmp_path)
+    assert model.branch_limit == 40
+    with pytest.warns(UserWarning, match="prompts of more than 40 tokens"):
+        assert [ways(model, length) for length in (39, 40)] == ["Branches", "SequentialDecoder"]
+
+
+def test_a_model_without_position_ids_is_searched_the_slow_way(tmp_path: Path) -> None:
+    tiny.make_tokenizer(tmp_path)
+    torch.manual_seed(0)
+    transformers.BloomForCausalLM(
+        transformers.BloomConfig(
+            vocab_size=400, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.4, eos_token_id=1, pad_token_id=1
+        )
+    ).save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="all prompts are searched the slow way"):
+        model = load(tmp_path)
+    assert ways(model, 3) == "SequentialDecoder"
+    assert_as_generate(model, random_prompts(model, 1, 3))
+
+
+def test_a_model_that_takes_no_embeddings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("Llama", FAMILIES["Llama"], tmp_path)
+
+    def forward(self: Any, input_ids: torch.Tensor) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", forward)
+    with pytest.raises(ValueError, match="cannot be searched: it does not take inputs_embeds"):
+        load(tmp_path)
+
+
+def test_the_cache_is_taken_once(tmp_path: Path) -> None:
+    """No copy of the prompt's keys at a step: they lie where they lay, and there is room for just what was asked."""
+    save("Llama", FAMILIES["Llama"], tmp_path)
+    model = load(tmp_path)
+    state = model.prefill([model.embed([5] * 9), model.embed([6] * 4)], beams=2, tokens=2)
+    assert isinstance(state, SharedPrefixDecoder)
+    indices = [layer.keys.data_ptr() for layer in state.cache._layers.values()]
+    assert [layer.keys.shape for layer in state.cache._layers.values()] == [(2, 2, 9 + 4, 8)] * 2
+    eye = torch.eye(2, dtype=torch.bool).expand(2, -1, -1)
+    tokens = torch.tensor([[7, 8], [9, 10]])
+    state.extend(tokens, eye, 0)
+    state.extend(tokens, torch.cat([eye, eye], dim=-1), 1)
+    assert [layer.keys.data_ptr() for layer in state.cache._layers.values()] == indices
+    with pytest.raises(RuntimeError, match="room for 4 tokens"):
+        state.extend(tokens, torch.cat([eye, eye, eye], dim=-1), 2)
+
+
+@pytest.mark.parametrize(("at_once", "n_passes"), [(10_000, 1), (1, 3)])
+def test_both_ways_give_the_same_logits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, n_passes: int
+) -> None:
+    save("Llama", FAMILIES["Llama"], tmp_path)
+    model = load(tmp_path)
+    prompts = random_prompts(model, 4, 3)
+    monkeypatch.setitem(continuations._AT_ONCE, "cpu", at_once)
+    passes = Calls(monkeypatch, model, "forward")
+    fast = SharedPrefixDecoder(model, prompts, 6)
+    assert len(passes.seen) == n_passes
+    slow = SequentialDecoder(model, prompts)
+    torch.testing.assert_close(fast.logits, slow.logits, atol=1e-4, rtol=1e-4)
+    eye = torch.eye(3, dtype=torch.bool).expand(3, -1, -1)
+    first, second = torch.arange(9).view(3, 3), torch.arange(9, 18).view(3, 3)
+    parents = torch.tensor([[2, 0, 0], [1, 1, 1], [0, 2, 1]])
+    seen = torch.cat([eye.gather(1, parents[..., None].expand(-1, -1, 3)), eye], dim=-1)
+    for tokens, visible, depth in ((first, eye, 0), (second, seen, 1)):
+        torch.testing.assert_close(
+            fast.extend(tokens, visible, depth), slow.extend(tokens, visible, depth), atol=1e-4, rtol=1e-4
+        )

@@ -1,0 +1,241 @@
+"""The search over random tries, beams, penalties, limits and batches: against scoring every name, and `generate`."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_gemel.decoding.beam_search import beam_search
+from spacy_gemel.decoding.constraints import TrieConstraint, Unconstrained
+from spacy_gemel.kb.trie_builder import trie_from_names
+from spacy_gemel.models.causal_lm import CausalLM
+from spacy_gemel.models.loading import load_causal_lm
+from tests.decoding.test_beam import END, random_prompts, reference
+
+VOCAB = 12
+Name = tuple[int, ...]
+
+# Few tokens, so that names are prefixes of others; some are given twice, some have one token.
+tokens = st.integers(2, 6)
+names_lists = st.lists(st.lists(tokens, min_size=1, max_size=5).map(tuple), min_size=1, max_size=25)
+penalties = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0])
+limits = st.integers(1, 7)
+
+
+class TableModel:
+    """A language model whose next scores are any function of what was said; it has no cache to be wrong about."""
+
+    def prefill(self, prompts: Sequence[torch.Tensor], *, beams: int, tokens: int) -> "TableContinuation":
+        self.last = TableContinuation([int(prompt[0, 0]) for prompt in prompts], beams * tokens)
+        return self.last
+
+
+class TableContinuation:
+    def __init__(self, seeds: list[int], room: int) -> None:
+        self.seeds = seeds
+        self.room = room
+        self.steps = 0
+        self.slots: list[list[int]] = [[] for _ in seeds]
+        self.logits = torch.stack([self.said(seed, ()) for seed in seeds])
+
+    @staticmethod
+    def said(seed: int, name: Name) -> torch.Tensor:
+        return torch.from_numpy(np.random.default_rng([seed, *name]).normal(0, 3, VOCAB).astype(np.float32))
+
+    def extend(self, tokens: torch.Tensor, seen: torch.Tensor, depth: int) -> torch.Tensor:
+        self.steps += 1
+        for slots, row in zip(self.slots, tokens.tolist(), strict=True):
+            slots.extend(row)
+            assert len(slots) <= self.room
+        rows = []
+        for seed, slots, own in zip(self.seeds, self.slots, seen.tolist(), strict=True):
+            said = [tuple(token for token, mine in zip(slots, beam, strict=True) if mine) for beam in own]
+            assert all(len(name) == depth + 1 for name in said)
+            rows.append(torch.stack([self.said(seed, name) for name in said]))
+        return torch.stack(rows)
+
+
+def prompt_of(seed: int) -> torch.Tensor:
+    return torch.full((1, 1), float(seed))
+
+
+def score_all(seed: int, names: Sequence[Name], length_penalty: float) -> list[tuple[Name, float]]:
+    """Every name's score, best first."""
+    scored = []
+    for name in set(names):
+        whole = (*name, END)
+        total = sum(
+            float(torch.log_softmax(TableContinuation.said(seed, whole[:index]), dim=-1)[token])
+            for index, token in enumerate(whole)
+        )
+        scored.append((name, total / len(whole) ** length_penalty))
+    return sorted(scored, key=lambda pair: -pair[1])
+
+
+@given(
+    names=names_lists, seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4), penalty=penalties, limit=limits,
+    wanted=st.integers(1, 8),
+)  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_a_beam_as_wide_as_the_trie_finds_the_best_names(
+    names: list[Name], seeds: list[int], penalty: float, limit: int, wanted: int
+) -> None:
+    """All names are then kept to their end: the search must give the order of scoring every one, and stop exactly."""
+    allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, limit)
+    found = beam_search(
+        TableModel(),
+        [prompt_of(seed) for seed in seeds],
+        allowed,
+        beam_size=max(len(set(names)), wanted),
+        n_names=wanted,
+        length_penalty=penalty,
+    )
+    short = [name for name in names if len(name) <= limit]
+    for seed, hypotheses in zip(seeds, found, strict=True):
+        expected = score_all(seed, short, penalty)[:wanted]
+        assert [h.tokens for h in hypotheses] == [name for name, _ in expected]
+        assert [h.score for h in hypotheses] == pytest.approx([score for _, score in expected], abs=1e-4, rel=1e-6)
+        assert all(allowed.trie.rows_at(h.edge).size == names.count(h.tokens) for h in hypotheses)
+
+
+@given(
+    names=names_lists, seeds=st.lists(st.integers(0, 99), min_size=2, max_size=6), beams=st.integers(1, 6),
+    penalty=penalties, wanted=st.integers(1, 6),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_neither_company_nor_the_number_asked_for_changes_a_name(
+    names: list[Name], seeds: list[int], beams: int, penalty: float, wanted: int
+) -> None:
+    allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, 7)
+    model = TableModel()
+    together = beam_search(
+        model,
+        [prompt_of(seed) for seed in seeds],
+        allowed,
+        beam_size=beams,
+        n_names=wanted,
+        length_penalty=penalty,
+    )
+    for seed, hypotheses in zip(seeds, together, strict=True):
+        [alone] = beam_search(model, [prompt_of(seed)], allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
+        assert hypotheses == alone[:wanted]
+
+
+def test_it_stops_when_the_last_name_asked_for_is_settled() -> None:
+    generator = np.random.default_rng(0)
+    names = [tuple(generator.integers(2, 7, size=generator.integers(1, 8)).tolist()) for _ in range(200)]
+    allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, 7)
+    model, steps = TableModel(), []
+    for wanted in (1, 3, 5):
+        steps.append(0)
+        for seed in range(30):
+            beam_search(model, [prompt_of(seed)], allowed, beam_size=5, n_names=wanted)
+            steps[-1] += model.last.steps
+    assert steps[0] < steps[1] < steps[2] < 30 * max(len(name) for name in names)
+
+
+@given(seed=st.integers(0, 99), penalty=penalties, limit=st.integers(1, 2), wanted=st.integers(1, 8))
+@settings(max_examples=50, deadline=None)
+def test_a_free_search_with_a_wide_beam_finds_the_best_of_all(
+    seed: int, penalty: float, limit: int, wanted: int
+) -> None:
+    words = [token for token in range(VOCAB) if token != END]
+    every: list[Name] = [(), *((a,) for a in words), *((a, b) for a in words for b in words if limit == 2)]
+    [found] = beam_search(
+        TableModel(),
+        [prompt_of(seed)],
+        Unconstrained(VOCAB, END, limit),
+        beam_size=VOCAB ** (limit + 1),
+        n_names=wanted,
+        length_penalty=penalty,
+    )
+    assert [h.tokens for h in found] == [name for name, _ in score_all(seed, every, penalty)[:wanted]]
+
+
+@pytest.fixture(scope="module")
+def model(models: Path) -> CausalLM:
+    return load_causal_lm(str(models / "language_model"), revision=None, device="cpu", dtype=None)
+
+
+def assert_as_generate(
+    model: CausalLM, prompts: list[torch.Tensor], names: list[Name], beams: int, penalty: float, limit: int
+) -> None:
+    """Batched here, one prompt at a time there."""
+    allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, limit)
+    found = beam_search(model, prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
+    for prompt, hypotheses in zip(prompts, found, strict=True):
+        expected = reference(model, prompt, names, beams=beams, length_penalty=penalty, limit=limit)
+        assert [h.tokens for h in hypotheses][: len(expected)] == [name for name, _ in expected]
+        assert [h.score for h in hypotheses][: len(expected)] == pytest.approx(
+            [score for _, score in expected], abs=1e-4, rel=1e-6
+        )
+        if limit >= max(len(name) for name in names):  # else generate keeps places for names that have not ended
+            assert len(hypotheses) == len(expected)
+
+
+@given(
+    names=st.lists(st.lists(st.integers(2, 9), min_size=1, max_size=5).map(tuple), min_size=1, max_size=60),
+    seed=st.integers(0, 10_000), mentions=st.integers(1, 3), beams=st.integers(2, 6),
+    penalty=penalties, limit=st.integers(2, 6),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_random_tries_against_generate(
+    model: CausalLM, names: list[Name], seed: int, mentions: int, beams: int, penalty: float, limit: int
+) -> None:
+    assert_as_generate(model, random_prompts(model, seed, mentions), sorted(set(names)), beams, penalty, limit)
+
+
+def many_names(seed: int, count: int = 10_000) -> list[Name]:
+    """So many different names of 1 to 6 tokens, some of them prefixes of others."""
+    generator = np.random.default_rng(seed)
+    names: set[Name] = set()
+    while len(names) < count:
+        names.add(tuple(generator.integers(2, 60, size=int(generator.integers(1, 7))).tolist()))
+    return sorted(names)
+
+
+@given(seed=st.integers(0, 10_000), beams=st.integers(2, 6), penalty=penalties, limit=st.integers(3, 12))
+@settings(max_examples=4, deadline=None)
+def test_ten_thousand_names_against_generate(
+    model: CausalLM, seed: int, beams: int, penalty: float, limit: int
+) -> None:
+    assert_as_generate(model, random_prompts(model, seed, 3), many_names(seed), beams, penalty, limit)
+
+
+@given(seed=st.integers(0, 10_000), penalty=penalties, wanted=st.integers(1, 8))
+@settings(max_examples=3, deadline=None)
+def test_ten_thousand_names_all_of_them_scored(model: CausalLM, seed: int, penalty: float, wanted: int) -> None:
+    """A beam of 10,000 finds what plain forward passes over every name say is best."""
+    names = many_names(seed)
+    [prompt] = random_prompts(model, seed, 1)
+    allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 6)
+    [found] = beam_search(model, [prompt], allowed, beam_size=len(names), n_names=wanted, length_penalty=penalty)
+    scores = {name: score for some in batched(names, 500) for name, score in plain_scores(model, prompt, some, penalty)}
+    best = sorted(scores.values(), reverse=True)[:wanted]
+    assert [h.score for h in found] == pytest.approx(best, abs=1e-4, rel=1e-6)
+    assert [scores[h.tokens] for h in found] == pytest.approx(best, abs=1e-4, rel=1e-6)
+
+
+def batched(names: Sequence[Name], size: int) -> Iterator[Sequence[Name]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
+
+
+def plain_scores(
+    model: CausalLM, prompt: torch.Tensor, names: Sequence[Name], penalty: float
+) -> list[tuple[Name, float]]:
+    """The scores of some names, from one plain forward pass over the prompt with each of them."""
+    ids = [torch.tensor([*name, END]) for name in names]
+    padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=END)  # (names, tokens)
+    rows = torch.cat([prompt.expand(len(names), -1, -1), model.embeddings(padded[:, :-1])], dim=1)
+    with torch.no_grad():
+        logits = model.model(inputs_embeds=rows).logits[:, len(prompt) - 1 :].float()
+    said = torch.log_softmax(logits, dim=-1).gather(-1, padded[..., None])[..., 0]  # (names, tokens)
+    return [
+        (name, float(row[: len(name) + 1].sum()) / (len(name) + 1) ** penalty)
+        for name, row in zip(names, said, strict=True)
+    ]

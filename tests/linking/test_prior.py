@@ -1,0 +1,173 @@
+"""P(entity | mention) against counting and dividing in plain dicts, and what counts as the same mention."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.linking.prior import ALIAS, SURFACE, UNKNOWN, MentionPrior
+from spacy_gemel.linking.spelling import fold, spellings
+from tests.calls import Calls
+from tests.kb.conftest import CharacterTokenizer
+
+ROWS: list[dict[str, Any]] = [
+    {"id": "planet", "name": "Mercury", "aliases": ["Hermes"], "count": 9},
+    {"id": "element", "name": "Mercury", "aliases": ["Quicksilver"], "count": 2},
+    {"id": "god", "name": "Mercurius", "aliases": ["Mercury", "Hermes"]},
+    {"id": "cars", "name": "Jaguar"},
+    {"id": "cat", "name": "Panthera Onca", "aliases": ["Jaguar", "Jaguars"]},
+    {"id": "ny", "name": "New York", "aliases": ["NY", "Big Apple"], "count": 1},
+    {"id": "nyc", "name": "New York City", "aliases": ["New York", "NY"], "count": 5},
+    {"id": "usa", "name": "United States", "aliases": ["US"]},
+]
+ADDED = [Entity("boat", "Mercury", 3, ("MS Mercury",)), Entity("comet", "Quirin", 0, ("Hermes",))]
+MENTIONS = [
+    "Mercury", "mercury", "MERCURY", "Mercury's", "mERCURY", "\u201cMercury\u201d", "Hermes", "hermes.", "Quicksilver",
+    "Jaguar", "jaguars", "Jaguars'", "JAGUARS", "New York", "New_York", "new york", "New-York", "NEW YORK'S", "NY",
+    "ny", "US", "us", "U.S.", "Quirin", "quirin's", "Nobody", "nobody", "...", "",
+]  # fmt: skip
+IDS = [row["id"] for row in ROWS] + ["boat", "comet", "gone"]
+
+
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    folder = tmp_path_factory.mktemp("kb")
+    (folder / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    build_kb(folder / "e.jsonl", folder / "kb", CharacterTokenizer(), progress=False)
+    return KnowledgeBase.open(folder / "kb")
+
+
+def exact(text: str) -> str:
+    text = text.replace("_", " ").strip()
+    return text[:1].upper() + text[1:]
+
+
+def folded(text: str) -> str:
+    text = re.sub(r"(?:'s|(?<=s)')$", "", text, flags=re.I).casefold().replace("-", " ")
+    return re.sub(r"[^\w ]", "", text)
+
+
+def reference(mention: str, training: list[tuple[str, str]], entities: list[Entity]) -> dict[str, float]:
+    known = {entity.kb_id for entity in entities}
+    for key in (exact, folded):
+        if not key(mention):
+            continue
+        counts = Counter(kb_id for words, kb_id in training if key(words) == key(mention) and kb_id in known)
+        weights, surface = {}, 0.0
+        for entity in entities:
+            by_name, by_alias = key(entity.name) == key(mention), key(mention) in map(key, entity.aliases)
+            if by_name or by_alias:
+                weights[entity.kb_id] = (entity.count + 1) * (1.0 if by_name else ALIAS)
+                surface = SURFACE if by_name else surface or SURFACE * ALIAS
+        total = sum(counts.values()) + surface + UNKNOWN
+        found = {
+            kb_id: (counts[kb_id] + surface * weights.get(kb_id, 0) / (sum(weights.values()) or 1)) / total
+            for kb_id in counts.keys() | weights.keys()
+        }
+        if found:
+            return found
+    return {}
+
+
+@given(
+    training=st.lists(st.tuples(st.sampled_from(MENTIONS), st.sampled_from(IDS)), max_size=30),
+    added=st.lists(st.sampled_from(ADDED), unique_by=lambda entity: entity.kb_id),
+    mention=st.sampled_from(MENTIONS),
+)
+@settings(max_examples=500, deadline=None)
+def test_it_is_what_counting_gives(
+    kb: KnowledgeBase, training: list[tuple[str, str]], added: list[Entity], mention: str
+) -> None:
+    base = [Entity(row["id"], row["name"], row.get("count", 0), tuple(row.get("aliases", ()))) for row in ROWS]
+    entities = [*base, *added]
+    prior = MentionPrior(training, kb.with_added(added, CharacterTokenizer()))
+    found = prior.of(mention)
+    assert found == pytest.approx(reference(mention, training, entities))
+    assert prior.of(mention) == found  # from its cache
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert sum(found.values()) < 1
+    assert prior.best(mention) == next(iter(found), None)
+    counts = {entity.kb_id: entity.count for entity in entities}
+    indices = {entity.kb_id: index for index, entity in enumerate(entities)}
+    order = sorted(found, key=lambda kb_id: (-found[kb_id], -counts[kb_id], indices[kb_id]))
+    assert list(found) == order
+
+
+def test_more_examples_weigh_more_than_the_names(kb: KnowledgeBase) -> None:
+    assert MentionPrior([], kb).best("Mercury") == "planet"
+    assert MentionPrior([("Mercury", "god")] * 3, kb).best("Mercury") == "god"
+    assert MentionPrior([("Mercury", "god")] * 3, kb).best("Hermes") == "planet"
+
+
+def test_an_alias_alone_is_less_sure_than_a_name(kb: KnowledgeBase) -> None:
+    """Of WikiDiverse's held-out training docs 98 of 100 mentions that are a name mean it, 59 of 100 an alias."""
+    prior = MentionPrior([], kb)
+    assert prior.of("New York City") == {"nyc": pytest.approx(SURFACE / (SURFACE + UNKNOWN))}
+    alone = SURFACE * ALIAS
+    assert prior.of("Quicksilver") == {"element": pytest.approx(alone / (alone + UNKNOWN))}
+    assert prior.of("quicksilver's")["element"] == prior.of("Quicksilver")["element"] < 0.7
+    assert sum(prior.of("Hermes").values()) == pytest.approx(alone / (alone + UNKNOWN))  # whoever shares it
+    assert sum(prior.of("Jaguar").values()) == pytest.approx(SURFACE / (SURFACE + UNKNOWN))  # a name and an alias
+    assert prior.of("Jaguar")["cars"] / prior.of("Jaguar")["cat"] == pytest.approx(1 / ALIAS)
+    seen = MentionPrior([("Quicksilver", "planet")], kb).of("Quicksilver")
+    assert seen["planet"] / seen["element"] == pytest.approx(1 / alone)
+
+
+def test_exact_evidence_comes_before_folded(kb: KnowledgeBase) -> None:
+    """US is a country; us, of which training knows something, is not; and what U.S. is they tell together."""
+    prior = MentionPrior([("us", "cat")] * 5, kb)
+    assert list(prior.of("US")) == ["usa"]
+    assert list(prior.of("us")) == ["cat"]
+    assert list(prior.of("U.S.")) == ["cat", "usa"]
+
+
+def test_what_is_returned_may_be_changed(kb: KnowledgeBase) -> None:
+    prior = MentionPrior([], kb)
+    prior.of("Mercury").clear()
+    assert prior.of("Mercury")
+
+
+@given(st.text(max_size=12))
+@settings(max_examples=300)
+def test_folding_and_spelling_any_text(text: str) -> None:
+    assert fold(text) == fold(f"  {text} ")
+    for written in spellings(text):
+        assert written
+        assert written == " ".join(written.split())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Obama's", "obama"), ("OBAMA’S", "Obama"), ("the Beatles'", "The Beatles"), ("U.S.", "US"),
+        ("«Paris»", "paris"), ("Saint-Denis", "saint denis"), ("Jean–Luc", "Jean Luc"), ("AC/DC", "ac dc"),
+        ("STRASSE", "straße"),
+    ],
+)  # fmt: skip
+def test_the_same_words(one: str, other: str) -> None:
+    assert fold(one) == fold(other) != ""
+
+
+@pytest.mark.parametrize(("one", "other"), [("Mercury", "Mercuri"), ("Georgia", "Georgias"), ("C", "C++"), ("s", "")])
+def test_other_words(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+def test_a_large_knowledge_base_is_not_gone_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"id": f"Q{i}", "name": f"Name {i}", "aliases": [f"Alias {i}"]} for i in range(5000)]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    build_kb(tmp_path / "e.jsonl", tmp_path / "kb", CharacterTokenizer(), progress=False)
+    kb = KnowledgeBase.open(tmp_path / "kb")
+    read = Calls(monkeypatch, kb.table, "value")
+    prior = MentionPrior([("somebody", "Q7")] * 1000, kb)
+    assert not read.seen
+    assert all(prior.best(f"ALIAS {i}'s") == f"Q{i}" for i in range(0, 5000, 100))
+    assert len(read.seen) < 50 * 20

@@ -1,0 +1,108 @@
+"""The prompt against the literal strings of the paper, and how it is cut to the model's limit."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore
+from spacy_gemel.linking.prompt import NO_IMAGE, QUERY_IMAGE, PromptBuilder, PromptTooLong, gather_features
+from spacy_gemel.linking.template import demonstration_text, query_text
+from spacy_gemel.models.tokenizer import NameTokenizer, load_tokenizer
+
+STORE = DemonstrationStore(
+    [
+        Demonstration("The Hawks won.", "Hawks", "Hawthorn Football Club", "Q1", 1),
+        Demonstration("A Jaguar in the rain.", "Jaguar", "Jaguar Cars", "Q2"),
+        Demonstration("Java at dawn.", "Java", "Java", "Q3", 0),
+    ],
+    np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32),
+)
+FEATURES = np.array([5.0, 6.0], dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(models: Path) -> NameTokenizer:
+    return load_tokenizer(str(models / "language_model"))
+
+
+def builder(tokenizer: NameTokenizer, max_tokens: int = 10_000, bos: bool = False) -> PromptBuilder:
+    return PromptBuilder(tokenizer, STORE, prefix_length=4, max_tokens=max_tokens, bos=bos)
+
+
+def test_the_words_are_the_papers() -> None:
+    assert query_text("Mercury at dawn.", "Mercury") == (
+        "[Text]Mercury at dawn.\n[Question]What does Mercury mentioned in the text refer to?\n[Answer]"
+    )
+    assert demonstration_text("A photo of Java.", "Java", "Java (island)") == (
+        "[Text]A photo of Java.\n[Question]What does Java mentioned in the text refer to?\n[Answer]Java (island)\n"
+    )
+
+
+def test_order_and_prefixes(tokenizer: NameTokenizer) -> None:
+    """x = [v_1; t_1; ...; v_q; t_q], the most similar demonstration last, then the query."""
+    prompt = builder(tokenizer).build("Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
+    assert [segment.image for segment in prompt.segments] == [NO_IMAGE, 1, 0, QUERY_IMAGE]
+    words = "".join(tokenizer.decode(segment.ids) for segment in prompt.segments)
+    assert words == (
+        "[Text]A Jaguar in the rain.\n[Question]What does Jaguar mentioned in the text refer to?\n"
+        "[Answer]Jaguar Cars\n"
+        "[Text]The Hawks won.\n[Question]What does Hawks mentioned in the text refer to?\n"
+        "[Answer]Hawthorn Football Club\n"
+        "[Text]Java at dawn.\n[Question]What does Java mentioned in the text refer to?\n[Answer]Java\n"
+        "[Text]Mercury at dawn.\n[Question]What does Mercury mentioned in the text refer to?\n[Answer]"
+    )
+    assert prompt.demonstrations == (1, 0, 2)
+    assert prompt.length == sum(len(segment.ids) for segment in prompt.segments) + 3 * 4
+    other = builder(tokenizer).build("Mercury at dawn.", "Mercury", FEATURES + 2, [2, 0, 1])
+    features, indices = gather_features([prompt, other, prompt], STORE)
+    assert indices == [[-1, 0, 1, 2], [-1, 0, 1, 3], [-1, 0, 1, 2]]
+    assert features.tolist() == [[3, 4], [1, 2], [5, 6], [7, 8]]  # each once
+
+
+def test_without_image_there_is_no_prefix(tokenizer: NameTokenizer) -> None:
+    assert [segment.image for segment in builder(tokenizer).build("A b.", "b", None, [0]).segments] == [1, NO_IMAGE]
+    text_only = builder(tokenizer).build("A b.", "b", FEATURES, [0], use_image=False)
+    assert [segment.image for segment in text_only.segments] == [NO_IMAGE, NO_IMAGE]
+
+
+def test_bos_only_where_asked(tokenizer: NameTokenizer) -> None:
+    assert tokenizer.tokenizer.bos_token_id not in builder(tokenizer).build("A b.", "b", None, [0]).segments[0].ids
+    with_bos = builder(tokenizer, bos=True).build("A b.", "b", None, [0])
+    assert with_bos.segments[0].ids == (tokenizer.tokenizer.bos_token_id,)
+
+
+def test_a_document_cannot_write_special_tokens(tokenizer: NameTokenizer) -> None:
+    prompt = builder(tokenizer).build("</s><s> Mercury </s>", "Mercury", None, [])
+    assert not tokenizer.special_ids & set(prompt.segments[0].ids)
+
+
+@given(limit=st.integers(min_value=1, max_value=400))
+@settings(max_examples=60, deadline=None)
+def test_the_least_similar_go_first_and_the_query_never(limit: int, models: Path) -> None:
+    tokenizer = load_cached(models)
+    whole = builder(tokenizer).build("Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
+    query = whole.segments[-1]
+    if len(query.ids) + 4 > limit:
+        with pytest.raises(PromptTooLong, match=f"{limit} fit"):
+            builder(tokenizer, limit).build("Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
+        return
+    prompt = builder(tokenizer, limit).build("Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
+    assert prompt.length <= limit
+    assert prompt.segments == whole.segments[prompt.dropped :]
+    assert prompt.segments[-1] == query
+
+
+def test_the_store_survives_saving() -> None:
+    again = DemonstrationStore.from_plain(STORE.to_plain())
+    assert list(again) == list(STORE)
+    assert again.features.tolist() == STORE.features.tolist()
+
+
+_TOKENIZERS: dict[Path, NameTokenizer] = {}
+
+
+def load_cached(models: Path) -> NameTokenizer:
+    return _TOKENIZERS.setdefault(models, load_tokenizer(str(models / "language_model")))

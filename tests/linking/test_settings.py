@@ -1,0 +1,340 @@
+"""The pipe's settings: what they may be, and that a change of one is saved and is there again."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import spacy
+from spacy.language import Language
+from thinc.api import Config
+
+from spacy_gemel.evaluation.calibration import Decision
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.linking.settings import Settings, unused_settings
+from spacy_gemel.pipeline.calibrated import save_calibrated
+from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from tests.mini_pipeline import CHANGED, examples, make_config, make_doc, make_kb, make_pipeline
+
+
+@pytest.fixture(scope="module")
+def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_kb(tmp_path_factory.mktemp("kb"), models)
+
+
+def some(**changes: Any) -> Settings:
+    given = {
+        "beam_size": 5,
+        "n_candidates": 5,
+        "max_name_tokens": 32,
+        "name_end": "newline",
+        "n_demonstrations": 16,
+        "n_training_demonstrations": None,
+        "threshold": None,
+        "use_image": True,
+        "constrained": True,
+        "batch_tokens": 8192,
+    }
+    return Settings(**{**given, **changes})
+
+
+# What they may be
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("threshold", 1.5, "threshold is a probability, from 0 to 1, not 1.5"),
+    ("threshold", float("nan"), "threshold is a probability"),
+    ("threshold", "0.5", "threshold is a probability, from 0 to 1, not '0.5'"),
+    ("context", "sentences", 'context must be "doc", "sentence" or "window", not \'sentences\''),
+    ("context", ["doc"], "context must be"),
+    ("name_end", "", 'name_end must be "newline" or "eos"'),
+    ("beam_size", 0, "beam_size must be at least 1, not 0"),
+    ("beam_size", 2.5, r"beam_size must be a whole number, not 2\.5"),
+    ("beam_size", True, "beam_size must be a whole number, not True"),
+    ("n_candidates", 0, "n_candidates must be at least 1"),
+    ("batch_tokens", None, "batch_tokens must be a whole number"),
+    ("n_sents", -1, "n_sents must be 0 or more"),
+    ("window", "64", "window must be a whole number, not '64'"),
+    ("labels_discard", "ENTITY", r"labels_discard must be a list of labels, such as \[\"DATE\"\], not 'ENTITY'"),
+    ("labels_discard", [1], "labels_discard must be a list of labels"),
+    ("labels_discard", None, "labels_discard must be a list of labels"),
+    ("overwrite", "no", "overwrite must be true or false, not 'no'"),
+    ("temperature", 0, "temperature must be above 0"),
+    ("prior_weight", float("inf"), "prior_weight must be a number from 0 on"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_a_value_that_makes_no_sense_is_refused_whenever_it_is_set(name: str, value: Any, message: str) -> None:
+    settings = some()
+    before = getattr(settings, name)
+    with pytest.raises(ValueError, match=message):
+        setattr(settings, name, value)
+    assert getattr(settings, name) == before
+    with pytest.raises(ValueError, match=message):
+        some(**{name: value})
+
+
+def test_every_setting_is_checked() -> None:
+    assert {name for name, _, _ in WRONG} < set(CHANGED) == set(vars(some()))
+    settings = some()
+    for name in CHANGED:
+        with pytest.raises(ValueError, match=f"gemel_linker: {name} "):
+            setattr(settings, name, object())
+
+
+def test_a_name_that_is_none(models: Path) -> None:
+    with pytest.raises(AttributeError, match=r"there is no setting 'treshold', only beam_size, .*threshold, "):
+        some().treshold = 0.9  # type: ignore[attr-defined]
+
+
+def test_numbers_and_lists_of_any_kind() -> None:
+    settings = some(beam_size=np.int64(4), threshold=np.float32(0.5), labels_discard=["A", "B"])
+    settings.threshold = 1
+    settings.labels_discard = (label for label in ("C",))  # type: ignore[assignment]
+    assert (settings.beam_size, settings.threshold, settings.labels_discard) == (4, 1.0, ("C",))
+    assert (type(settings.beam_size), type(settings.threshold)) == (int, float)
+
+
+def said(name: str, do: Callable[[], object]) -> list[str]:
+    """What the pipe of a name warns of."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        do()
+    return [str(warning.message) for warning in caught if f"{name}: " in str(warning.message)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_sents": 3}, 'n_sents = 3 has no effect with context = "doc": set context = "sentence"'),
+        ({"window": 2}, 'window = 2 has no effect with context = "doc": set context = "window"'),
+        ({"context": "sentence", "window": 2}, 'window = 2 has no effect with context = "sentence"'),
+        ({"n_candidates": 9}, "n_candidates = 9 names cannot be found by beam_size = 5 beams: there will be 5 at most"),
+        ({}, None),
+        ({"beam_size": 3}, None),  # whoever sets that has said so
+        ({"context": "sentence", "n_sents": 3}, None),
+        ({"context": "window", "window": 2}, None),
+        ({"n_candidates": 9, "beam_size": 9}, None),
+    ],
+)
+def test_what_has_no_effect_is_said(models: Path, kb: Path, changes: dict[str, Any], message: str | None) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("sentencizer")
+    nlp.add_pipe("gemel_linker", "mine", config=make_config(models, **changes))
+    pipe = nlp.get_pipe("mine")
+    assert isinstance(pipe, GemelLinker)
+    pipe.set_kb(lambda vocab: KnowledgeBase.open(kb))
+    told = said("mine", lambda: nlp.initialize(lambda: examples(nlp)))
+    assert len(told) == (message is not None)
+    assert message is None or message in told[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("n_sents", 2, 'n_sents = 2 has no effect with context = "doc": set context = "sentence"'),
+        ("window", 2, 'window = 2 has no effect with context = "doc": set context = "window"'),
+        ("n_candidates", 9, "n_candidates = 9 names cannot be found by beam_size = 5 beams: there will be 5 at most"),
+        ("n_candidates", 4, None),
+        ("n_sents", 0, None),
+        ("beam_size", 3, None),
+    ],
+)
+def test_what_has_no_effect_is_said_when_it_is_set(name: str, value: int, message: str | None) -> None:
+    settings = some()
+    told = said("gemel_linker", lambda: setattr(settings, name, value))
+    assert len(told) == (message is not None)
+    assert message is None or message in told[0]
+    assert said("gemel_linker", lambda: setattr(settings, "threshold", 0.5)) == []  # of what is set, and nothing else
+    assert said("gemel_linker", lambda: some().take(settings)) == []
+
+
+# A change is saved
+
+
+@pytest.fixture(scope="module")
+def made(models: Path, kb: Path) -> Language:
+    return make_pipeline(models, kb)
+
+
+@pytest.fixture
+def nlp(made: Language) -> Iterator[Language]:
+    before = Settings(**vars(pipe_of(made).settings))
+    yield made
+    pipe_of(made).settings.take(before)
+
+
+def pipe_of(nlp: Language) -> GemelLinker:
+    pipe = nlp.get_pipe("gemel_linker")
+    assert isinstance(pipe, GemelLinker)
+    return pipe
+
+
+def from_disk(nlp: Language, tmp_path: Path) -> Language:
+    nlp.to_disk(tmp_path / "saved")
+    return spacy.load(tmp_path / "saved")
+
+
+def from_bytes(nlp: Language, tmp_path: Path) -> Language:
+    return spacy.blank("en", config=nlp.config).from_bytes(nlp.to_bytes())
+
+
+def answer(nlp: Language) -> tuple[str, list[Any]]:
+    [ent] = nlp(make_doc(nlp, "So far away there is a photo of Mercury, and more.", "Mercury")).ents
+    return ent.kb_id_, [(found.kb_id, round(found.score, 3)) for found in ent._.gemel_candidates]
+
+
+@pytest.mark.parametrize("again", [from_disk, from_bytes])
+def test_what_was_set_is_there_again(
+    nlp: Language, tmp_path: Path, again: Callable[[Language, Path], Language]
+) -> None:
+    pipe = pipe_of(nlp)
+    before = answer(nlp)
+    for name, value in CHANGED.items():
+        setattr(pipe.settings, name, value)
+    expected = answer(nlp)  # each of them works from the next doc on
+    assert expected != before
+    loaded = again(nlp, tmp_path)
+    assert vars(pipe_of(loaded).settings) == CHANGED
+    assert answer(loaded) == expected
+    once_more = again(loaded, tmp_path)
+    assert vars(pipe_of(once_more).settings) == CHANGED
+
+
+def test_the_end_of_a_name_changes_at_once(nlp: Language, models: Path, kb: Path) -> None:
+    pipe_of(nlp).settings.name_end = "eos"
+    other = make_pipeline(models, kb, name_end="eos")
+    pipe_of(other).model.from_bytes(pipe_of(nlp).model.to_bytes())
+    assert answer(nlp) == answer(other)
+
+
+def test_what_the_config_says_anew_holds(nlp: Language, tmp_path: Path) -> None:
+    pipe = pipe_of(nlp)
+    pipe.settings.threshold, pipe.settings.n_demonstrations = 0.9, 1
+    nlp.to_disk(tmp_path / "saved")
+    loaded = spacy.load(tmp_path / "saved", config={"components.gemel_linker.threshold": 0.3})
+    near = pytest.approx(0.3, rel=1e-12)  # srsly before 2.5 reads 0.3 as the number next to it
+    assert (pipe_of(loaded).settings.threshold, pipe_of(loaded).settings.n_demonstrations) == (near, 1)
+    loaded.to_disk(tmp_path / "again")
+    assert pipe_of(spacy.load(tmp_path / "again")).settings.threshold == near
+    config = Config().from_disk(tmp_path / "saved" / "config.cfg", interpolate=False)
+    config["components"]["gemel_linker"]["n_demonstrations"] = 2  # by hand
+    config.to_disk(tmp_path / "saved" / "config.cfg")
+    assert pipe_of(spacy.load(tmp_path / "saved")).settings.n_demonstrations == 2
+
+
+def test_an_override_of_what_was_never_changed(nlp: Language, tmp_path: Path) -> None:
+    nlp.to_disk(tmp_path / "saved")
+    loaded = spacy.load(
+        tmp_path / "saved",
+        config={"components.gemel_linker.threshold": 0.3, "components.gemel_linker.labels_discard": ["DATE"]},
+    )
+    assert (pipe_of(loaded).threshold, pipe_of(loaded).labels_discard) == (pytest.approx(0.3, rel=1e-12), ("DATE",))
+    pipe_of(loaded).threshold = 0.4
+    assert pipe_of(from_bytes(loaded, tmp_path)).threshold == 0.4
+
+
+def test_a_calibrated_pipeline_may_be_overridden_with_what_it_had(nlp: Language, tmp_path: Path) -> None:
+    loaded = from_disk(nlp, tmp_path)
+    save_calibrated(loaded, Decision(1.5, 0.6), tmp_path / "calibrated")
+    calibrated = pipe_of(spacy.load(tmp_path / "calibrated")).settings
+    assert (calibrated.temperature, calibrated.threshold) == (1.5, 0.6)
+    plain = spacy.load(tmp_path / "calibrated", config={"components.gemel_linker.threshold": None})
+    assert pipe_of(plain).settings.threshold is None
+
+
+def test_a_number_that_the_config_does_not_keep_to_the_last_digit(models: Path, kb: Path, tmp_path: Path) -> None:
+    """spaCy writes configs with a JSON that rounds: 0.3 comes back as 0.30000000000000004."""
+    nlp = make_pipeline(models, kb, threshold=0.3)
+    pipe_of(nlp).threshold = 1 / 3
+    assert pipe_of(from_disk(nlp, tmp_path)).threshold == 1 / 3
+
+
+def test_loading_over_a_pipe_takes_its_settings_back(nlp: Language) -> None:
+    before = pipe_of(nlp).to_bytes()
+    pipe_of(nlp).threshold = 0.7
+    pipe_of(nlp).from_bytes(before)
+    assert pipe_of(nlp).threshold is None
+
+
+def test_a_pipe_of_before_keeps_its_config(nlp: Language, tmp_path: Path) -> None:
+    """Earlier versions saved the calibration alone."""
+    nlp.to_disk(tmp_path / "saved")
+    cfg = tmp_path / "saved" / "gemel_linker" / "cfg"
+    state = json.loads(cfg.read_text())
+    cfg.write_text(json.dumps({"format": state["format"], "temperature": 3.0, "found": state["found"]}))
+    loaded = spacy.load(tmp_path / "saved", config={"components.gemel_linker.threshold": 0.3})
+    assert pipe_of(loaded).settings.temperature == 3.0
+    assert pipe_of(loaded).settings.threshold == pytest.approx(0.3, rel=1e-12)
+
+
+def test_saved_settings_that_make_no_sense(nlp: Language, tmp_path: Path) -> None:
+    nlp.to_disk(tmp_path / "saved")
+    cfg = tmp_path / "saved" / "gemel_linker" / "cfg"
+    state = json.loads(cfg.read_text())
+    state["settings"] |= {"of a later version": 1}
+    cfg.write_text(json.dumps(state))
+    spacy.load(tmp_path / "saved")
+    state["settings"] |= {"beam_size": 0}
+    cfg.write_text(json.dumps(state))
+    with pytest.raises(ValueError, match=r"'cfg' of the saved pipe cannot be read .*beam_size must be at least 1"):
+        spacy.load(tmp_path / "saved")
+
+
+def test_attributes_as_of_spacys_entity_linker(nlp: Language) -> None:
+    pipe: Any = pipe_of(nlp)
+    for name in ("threshold", "labels_discard", "n_sents", "use_gold_ents", "overwrite"):
+        setattr(pipe, name, CHANGED[name])
+        assert getattr(pipe, name) == getattr(pipe.settings, name) == CHANGED[name]
+    with pytest.raises(ValueError, match="threshold is a probability"):
+        pipe.threshold = 1.5
+    pipe.threshold, pipe.labels_discard = 1.0, ["ENT"]
+    assert answer(nlp) == ("NIL", [])
+
+
+def test_the_config_holds_over_what_a_pipe_in_use_was_changed_to(models: Path, kb: Path, tmp_path: Path) -> None:
+    make_pipeline(models, kb, n_demonstrations=3).to_disk(tmp_path / "saved")
+    cfg = tmp_path / "saved" / "gemel_linker" / "cfg"
+    pipe = pipe_of(make_pipeline(models, kb, n_demonstrations=2))
+    pipe.settings.n_demonstrations = 1
+    pipe.from_disk(tmp_path / "saved" / "gemel_linker", exclude=["vocab"])
+    assert pipe.settings.n_demonstrations == 2
+    pipe.settings.n_demonstrations = 1
+    state = json.loads(cfg.read_text())
+    cfg.write_text(json.dumps({name: state[name] for name in ("format", "temperature", "found")}))  # of before
+    pipe.from_disk(tmp_path / "saved" / "gemel_linker", exclude=["vocab"])
+    assert pipe.settings.n_demonstrations == 2
+    pipe.settings.n_demonstrations = 1
+    pipe.from_disk(tmp_path / "saved" / "gemel_linker", exclude=["vocab", "cfg"])
+    assert pipe.settings.n_demonstrations == 1
+
+
+def test_settings_that_are_assigned_as_a_whole_are_heeded_and_saved(nlp: Language, tmp_path: Path) -> None:
+    pipe = pipe_of(nlp)
+    pipe.settings = replace(pipe.settings, beam_size=1, n_candidates=1)
+    _, candidates = answer(nlp)
+    assert len(candidates) == 1
+    assert pipe_of(from_disk(nlp, tmp_path)).settings == pipe.settings
+    given = replace(pipe.settings)
+    pipe.settings = given
+    given.threshold = 1.0  # what was given stays the giver's
+    assert pipe.settings.threshold is None
+    with pytest.raises(ValueError, match="settings must be Settings of "):
+        pipe.settings = {"beam_size": 2}  # type: ignore[assignment]
+    message = said("gemel_linker", lambda: setattr(pipe, "settings", replace(pipe.settings, n_sents=2)))
+    assert message == [f"gemel_linker: {text}." for text in unused_settings(pipe.settings).values()] != []
+
+
+def test_what_has_no_effect_is_judged_by_what_holds_when_it_is_loaded(models: Path, kb: Path, tmp_path: Path) -> None:
+    nlp = make_pipeline(models, kb, n_sents=1)  # in vain, with context = "doc"
+    pipe_of(nlp).settings.context = "sentence"
+    nlp.to_disk(tmp_path / "saved")
+    assert said("gemel_linker", lambda: spacy.load(tmp_path / "saved")) == []
+    pipe_of(nlp).settings.context = "window"
+    nlp.to_disk(tmp_path / "saved")
+    [message] = said("gemel_linker", lambda: spacy.load(tmp_path / "saved"))
+    assert 'n_sents = 1 has no effect with context = "window"' in message

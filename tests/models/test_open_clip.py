@@ -1,0 +1,156 @@
+"""Every family of image towers that open_clip builds: the feature, put through the projection, is CLIP's embedding."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from spacy_gemel.models.open_clip import tower_forward
+from spacy_gemel.models.vision_encoder import bundle_open_clip
+from spacy_gemel.registry import open_clip_encoder
+
+PICTURES = [
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (70, 50, 3), dtype=np.uint8)) for seed in range(3)
+]
+VIT = {"image_size": 32, "layers": 2, "width": 24, "head_width": 12, "patch_size": 16}
+TEXT = {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1}
+EMBEDDING = 20
+
+
+def timm(name: str, size: int, pool: str, proj: str | None) -> dict[str, Any]:
+    return {"timm_model_name": name, "image_size": size, "timm_pool": pool, "timm_proj": proj}
+
+
+# (vision_cfg, width of the state before the projection). Pools and projections are those that open_clip's configs have.
+FAMILIES: dict[str, tuple[dict[str, Any], int]] = {
+    "ViT": (VIT, 24),
+    "ViT, averaged (CLIPA)": (
+        {**VIT, "no_ln_pre": True, "pool_type": "avg", "final_ln_after_pool": True, "pos_embed_type": "sin_cos_2d"},
+        24,
+    ),
+    "CoCa": ({**VIT, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True}, EMBEDDING),
+    "CoCa, no attention pooling": ({**VIT, "output_tokens": True}, 24),
+    "ResNet of CLIP": ({"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 16}, 256),
+    "SigLIP": (timm("vit_tiny_patch16_224", 224, "map", "none"), 192),
+    "Perception Encoder": (timm("vit_pe_core_tiny_patch16_384", 384, "map", None), 192),
+    "MobileCLIP ViT": (timm("vit_tiny_patch16_224", 224, "token", None), 192),
+    "MobileCLIP FastViT": (timm("fastvit_t8", 256, "avg", None), 768),
+    "EVA02": (timm("eva02_tiny_patch14_224", 224, "token", None), 192),
+    "ConvNeXt": (timm("convnext_atto", 224, "", "linear"), 320),
+    "ConvNeXt, MLP": (timm("convnext_atto", 224, "", "mlp"), 320),
+    "ViTamin": (timm("vitamin_small_224", 224, "", "linear"), 384),
+    "Swin": (timm("swin_tiny_patch4_window7_224", 224, "", "linear"), 768),
+    "attention pooling, projected": (timm("resnet10t", 176, "rot_attn", "linear"), EMBEDDING),
+}
+# Large even at their smallest; the list of all models, below, has them too.
+SLOW = ("Perception Encoder", "ViTamin", "Swin")
+NO_STATE = timm("resnet10t", 176, "rot_attn", "")
+
+
+def save(vision: dict[str, Any], folder: Path) -> Path:
+    """A model of random weights as a folder, written as a bundled pipe writes it."""
+    config: dict[str, Any] = {"embed_dim": EMBEDDING, "vision_cfg": vision, "text_cfg": TEXT}
+    if "timm_model_name" in vision:
+        config["custom_text"] = True
+    if vision.get("output_tokens"):
+        config["text_cfg"] = {**TEXT, "embed_cls": True, "output_tokens": True}
+        config["multimodal_cfg"] = {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1}
+        config["custom_text"] = True
+    name = f"tiny-{folder.name}"
+    (folder / f"{name}.json").write_text(json.dumps(config), encoding="utf8")
+    open_clip.add_model_config(folder / f"{name}.json")
+    (folder / "bundle").mkdir()
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that the weights are random
+        bundle_open_clip(name, folder / "bundle", pretrained=None, projection=False, dtype=None)
+    return folder / "bundle"
+
+
+def projection_of(visual: Any) -> Any:
+    """What open_clip's own tower does last, as a function of the state before it."""
+    if isinstance(getattr(visual, "proj", None), nn.Parameter):
+        return lambda state: state @ visual.proj
+    if hasattr(visual, "attnpool"):
+        return visual.attnpool.c_proj
+    layers = dict(visual.head.named_children())
+    return layers.get("proj") or layers.get("mlp") or visual.trunk.get_classifier()
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(family, marks=[pytest.mark.slow] * (family in SLOW)) for family in FAMILIES]
+)
+def test_the_feature_is_what_the_projection_is_given(family: str, tmp_path: Path) -> None:
+    vision, width = FAMILIES[family]
+    folder = save(vision, tmp_path)
+    clip, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    pixels = torch.stack([preprocess(picture) for picture in PICTURES])
+    with torch.no_grad():
+        embedded = clip.eval().encode_image(pixels, normalize=False).reshape(3, -1)
+    encoder = open_clip_encoder(str(folder)).load("cpu")
+    features = encoder.encode(PICTURES)
+    assert features.shape == (3, width) == (3, encoder.width)
+    assert np.abs(features[0] - features[1]).max() > 1e-5
+    with torch.no_grad():
+        projected = projection_of(clip.visual)(torch.from_numpy(features))
+    np.testing.assert_allclose(projected, embedded, rtol=1e-4, atol=1e-5)
+    joint = open_clip_encoder(str(folder), projection=True).load("cpu").encode(PICTURES)
+    np.testing.assert_allclose(joint, embedded, rtol=1e-4, atol=1e-5)
+    if family == "SigLIP":  # it has no projection
+        np.testing.assert_allclose(joint, features, atol=1e-6)
+    else:
+        assert joint.shape == (3, EMBEDDING)
+
+
+@pytest.mark.parametrize("family", ["ViT", "CoCa", "ResNet of CLIP", "SigLIP", "ConvNeXt", "EVA02"])
+def test_features_in_half_precision(family: str, tmp_path: Path) -> None:
+    folder = str(save(FAMILIES[family][0], tmp_path))
+    whole = open_clip_encoder(folder).load("cpu").encode(PICTURES)
+    for dtype in ("bfloat16", "float16"):
+        half = open_clip_encoder(folder, dtype=dtype).load("cpu").encode(PICTURES)
+        assert half.dtype == np.float32
+        assert np.isfinite(half).all()
+        off = np.linalg.norm(half - whole, axis=1) / np.linalg.norm(whole, axis=1)
+        assert off.max() < 0.05
+
+
+def test_a_tower_without_such_a_state_says_which_setting_works(tmp_path: Path) -> None:
+    folder = str(save(NO_STATE, tmp_path))
+    with pytest.raises(ValueError, match=r"no hidden state before it to take: set projection = true"):
+        open_clip_encoder(folder).load("cpu")
+    assert open_clip_encoder(folder, projection=True).load("cpu").encode(PICTURES).shape == (3, EMBEDDING)
+    with pytest.raises(ValueError, match=r"tower of the class Linear, .* not known .*: set projection = true"):
+        tower_forward(nn.Linear(2, 2), "mine", projection=False)
+
+
+def test_a_tower_that_does_not_pool_is_refused(tmp_path: Path) -> None:
+    folder = str(save({**VIT, "pool_type": "none"}, tmp_path))
+    for projection in (False, True):
+        with pytest.raises(ValueError, match=r"features of shape \(5, \d+\) for an image, not one vector"):
+            open_clip_encoder(folder, projection=projection).load("cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", open_clip.list_models())
+def test_every_model_that_open_clip_lists(name: str) -> None:
+    """Shapes alone, on torch's meta device: no weights are made."""
+    from open_clip.model import _build_vision_tower  # the whole model would ask the hub for its text tower's config
+
+    config = open_clip.get_model_config(name)
+    size = config["vision_cfg"].get("image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    with torch.device("meta"), torch.no_grad():
+        visual = _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False)).eval()
+        pixels = torch.zeros(2, 3, height, width)
+        joint = tower_forward(visual, name, projection=True)(pixels)
+        state = tower_forward(visual, name, projection=False)(pixels)
+    assert joint.shape == (2, config["embed_dim"])
+    assert state.ndim == 2
+    assert len(state) == 2
