@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ENTRY_POINTS = {
-    "spacy_factories": ["gemel_linker = spacy_gemel.pipeline.linker:make_gemel_linker"],
+    "spacy_factories": ["gemel_linker = spacy_gemel.pipeline.gemel_linker:make_gemel_linker"],
     "spacy_architectures": ["spacy_gemel.LinearMapper.v1 = spacy_gemel.models.mapper:linear_mapper"],
     "spacy_misc": [
         "spacy_gemel.CausalLM.v1 = spacy_gemel.registry:causal_lm",

@@ -292,6 +292,6 @@ def _load(work: Path, model: LlamaForCausalLM, optimizers: Sequence[torch.optim.
         with torch.no_grad():
             for name, (parameter, held) in _tensors(model, optimizers).items():
                 parameter.copy_(file.get_tensor(f"model|{name}"))
-                parts = [kept.split("|")[0] for kept in file.keys() if kept.endswith(f"|{name}")]
+                parts = [kept.split("|")[0] for kept in file.keys() if kept.endswith(f"|{name}")]  # noqa: SIM118
                 held.update({p: file.get_tensor(f"{p}|{name}").to(parameter.device) for p in parts if p != "model"})
     return state

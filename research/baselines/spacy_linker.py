@@ -185,11 +185,11 @@ def entity_vectors(entities: "Sequence[Entity]", options: LinkerOptions) -> NDAr
 def seeded(seed: int) -> Iterator[None]:
     """Python's and NumPy's global generators, which spaCy and thinc use, from a seed; as they were afterwards."""
     # thinc's initialisers and dropout know no other generator
-    states = random.getstate(), np.random.get_state()
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002

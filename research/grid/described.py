@@ -68,14 +68,14 @@ def _names_seed(value: Any) -> bool:
 
 def _component(config: Mapping[str, Any], linker: str) -> dict[str, Any]:
     """The linker's settings, those that it leaves out filled in as spaCy does."""
-    from spacy_gemel.pipeline.linker import DEFAULT_CONFIG
+    from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG
 
     return dict(Config(DEFAULT_CONFIG).merge(Config(config["components"][linker])))
 
 
 def _others_of(component: Mapping[str, Any]) -> dict[str, Any]:
     """What of the linker differs from its defaults, which are the paper's."""
-    from spacy_gemel.pipeline.linker import DEFAULT_CONFIG
+    from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG
 
     found = {
         name: value

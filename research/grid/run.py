@@ -15,7 +15,7 @@ from research.grid.processes import Progress, say
 from research.grid.tables import Results, fill
 from research.grid.trials import Lab
 from spacy_gemel.evaluation.results import mentions_path
-from spacy_gemel.utils.locks import held
+from spacy_gemel.utils.files import lock_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def run_grid(lab: Lab, tables: Sequence[Table], *, fresh: bool = False) -> dict[
         f"{lab.output}: another process is running experiments here, or a command that outlived the one it was started "
         "by; wait for it"
     )
-    with held(lab.output / ".lock", busy) as lock:
+    with lock_file(lab.output / ".lock", busy) as lock:
         lab.keep_open = (lock,)
         check_data(lab, trials)
         if fresh:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.pipeline.linker import DEFAULT_CONFIG
+from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG
 from spacy_gemel.pipeline.loaded import FACTORY
 
 

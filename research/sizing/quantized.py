@@ -77,5 +77,5 @@ class _EightBits(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        ctx.saved_tensors
+        ctx.saved_tensors  # noqa: B018
         return gradient @ gradient.new_empty(ctx.shape), None

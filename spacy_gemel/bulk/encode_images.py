@@ -12,8 +12,7 @@ from tqdm import tqdm
 
 from spacy_gemel.images.feature_store import EncoderFingerprint, FeatureWriter, content_key
 from spacy_gemel.images.image import ImageError, read_image
-from spacy_gemel.utils.files import write_whole
-from spacy_gemel.utils.locks import held
+from spacy_gemel.utils.files import lock_file, write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +108,7 @@ def encode_images(
     """
     busy = f"{folder}: another encode-images is writing there: wait until it has ended, or give another folder"
     with (
-        held(folder / ".lock", busy),
+        lock_file(folder / ".lock", busy),
         FeatureWriter(folder, identity) as writer,
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=len(images), desc="encode", unit=" images", disable=not progress) as bar,

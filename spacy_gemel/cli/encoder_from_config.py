@@ -24,7 +24,7 @@ def configured_encoder(config: Path, component: str | None = None) -> tuple["Fro
     from spacy.util import registry
     from thinc.api import Config
 
-    from spacy_gemel.pipeline.linker import DEFAULT_CONFIG
+    from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG
 
     file = config / "config.cfg" if config.is_dir() else config
     if not file.is_file():

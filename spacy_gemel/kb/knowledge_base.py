@@ -19,7 +19,7 @@ from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
 from spacy_gemel.kb.name_tokens import NameTokenizer
 from spacy_gemel.kb.surfaces import SURFACE_HASH_FILE, SURFACE_ROW_FILE, SurfaceIndex, surface_key
 from spacy_gemel.kb.trie import NameTrie, TrieArrays
-from spacy_gemel.utils.unpacked import owner_of
+from spacy_gemel.utils.files import folder_owner
 
 COUNTS_FILE = "counts.npy"
 DATA_FILES = (
@@ -52,7 +52,7 @@ class KnowledgeBase:
         added: Additions | None = None,
     ) -> None:
         self.path = path
-        self._unpacked = owner_of(path)  # kept: the folder may be a temporary one
+        self._unpacked = folder_owner(path)  # kept: the folder may be a temporary one
         self.meta = meta
         self.trie = trie
         self._counts = counts

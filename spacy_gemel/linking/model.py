@@ -44,7 +44,7 @@ class LinkingModel(Prompting):
         super().__init__(kb, language_model, store, retriever, settings, nil, mapper.attrs["prefix_length"])
         self.mapper = mapper
         self._end_ids: dict[str, int] = {}
-        self.end_id
+        self.end_id  # noqa: B018
         self.embedder = PromptEmbedder(language_model)
         # One each: a gradient takes several times the memory of a search.
         self._budget, self._training_budget = TokenBudget(), TokenBudget()

@@ -67,7 +67,7 @@ class GrowingParts(LinkerParts):
         """
         from spacy_gemel.pipeline.mentions import make_images_plain
 
-        self.stages
+        self.stages  # noqa: B018
         docs = check_docs(docs, self.name)
         make_images_plain(docs)
         with model_lock():

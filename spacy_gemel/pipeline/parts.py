@@ -16,7 +16,7 @@ from spacy_gemel.linking.retrievers import Retriever
 from spacy_gemel.linking.settings import SettingAttributes, Settings
 from spacy_gemel.models.frozen import FrozenModel, model_lock, one_thread_in_forks
 from spacy_gemel.pipeline.blocks import check_blocks
-from spacy_gemel.utils.unpacked import owner_of
+from spacy_gemel.utils.files import folder_owner
 
 if TYPE_CHECKING:
     from spacy_gemel.images.features import FeatureReader
@@ -77,7 +77,7 @@ class LinkerParts(SettingAttributes):
     @folders.setter
     def folders(self, folders: dict[str, Path]) -> None:
         self._folders = folders
-        self._unpacked = [owner_of(folder) for folder in folders.values()]  # kept: they may be temporary ones
+        self._unpacked = [folder_owner(folder) for folder in folders.values()]  # kept: they may be temporary ones
 
     @property
     def kb(self) -> "KnowledgeBase":

@@ -15,8 +15,7 @@ from spacy import util
 from spacy_gemel.linking.settings import names
 from spacy_gemel.models.frozen import FrozenModel, model_lock
 from spacy_gemel.pipeline.saved import FORMAT, Saved, parsed
-from spacy_gemel.utils.files import files_in, link_folder, pack_folder, unpack_folder, write_whole
-from spacy_gemel.utils.unpacked import UnpackedFolder
+from spacy_gemel.utils.files import TemporaryFolder, files_in, link_folder, pack_folder, unpack_folder, write_whole
 
 if TYPE_CHECKING:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
@@ -110,7 +109,7 @@ def from_bytes(pipe: "GemelLinker", data: bytes, exclude: tuple[str, ...]) -> No
 
     Knowledge base and bundled models are unpacked into a temporary folder, which goes when nothing uses it any more.
     """
-    saved, unpacked = Saved(pipe), UnpackedFolder()
+    saved, unpacked = Saved(pipe), TemporaryFolder()
 
     def unpack(data: bytes, part: str) -> Path:
         return parsed(pipe, part, lambda: unpack_folder(srsly.msgpack_loads(data), unpacked.path / part))

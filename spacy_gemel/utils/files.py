@@ -1,12 +1,16 @@
-"""Where a path named in a config lies, and how a file or folder is put in its place whole."""
+"""Files and folders: found from a config, written whole or not at all, locked, linked, packed."""
 
+import hashlib
+import json
 import os
 import shutil
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 def config_folder() -> Path | None:
@@ -83,7 +87,7 @@ def write_whole(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        os.chmod(partial, 0o644)
+        os.chmod(partial, 0o644)  # noqa: PTH101
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -103,3 +107,69 @@ def unpack_folder(files: dict[str, bytes], folder: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     return folder
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values as indented JSON, whole or not at all."""
+    with write_whole(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+
+
+def digest(*values: Any) -> str:
+    """SHA-256, in hex, of some plain values as canonical JSON."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+@contextmanager
+def lock_file(lock: Path, message: str) -> Iterator[int]:
+    """Hold a lock file for the length of a with block, which gets its descriptor.
+
+    The lock of a killed process goes with it. A command started with the descriptor (`pass_fds`) holds the lock as
+    long as it lives. The file stays: removing it would let a third process lock another one.
+
+    Raises:
+        ValueError: with `message`, if another process holds the lock.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(message) from None
+            except OSError:
+                pass  # a file system without locks
+        yield file.fileno()
+
+
+class TemporaryFolder:
+    """A temporary folder that lives as long as this object; whoever keeps a path in it keeps `folder_owner(path)`."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="gemel_linker-")).absolute()
+        self._finalizer = weakref.finalize(self, _remove_folder, self.path, os.getpid())
+        _FOLDERS[self.path] = self
+
+    def remove(self) -> None:
+        """Remove it now."""
+        self._finalizer()
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        # A copy in this process shares the folder; another process has no say in how long it stays.
+        return folder_owner, (self.path,)
+
+
+_FOLDERS: "weakref.WeakValueDictionary[Path, TemporaryFolder]" = weakref.WeakValueDictionary()
+
+
+def folder_owner(path: Path) -> TemporaryFolder | None:
+    """The temporary folder of this process that a path lies in, or None."""
+    path = path.absolute()
+    return next((owner for folder in (path, *path.parents) if (owner := _FOLDERS.get(folder)) is not None), None)
+
+
+def _remove_folder(path: Path, process: int) -> None:
+    if os.getpid() == process:  # not the copy in a forked process
+        shutil.rmtree(path, ignore_errors=True)

@@ -15,7 +15,7 @@ from spacy.tokens import DocBin
 from thinc.api import Config
 from typer.testing import CliRunner
 
-from spacy_gemel.pipeline.linker import DEFAULT_CONFIG
+from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG
 from tests.contract.world import LINKER, captions, is_linked
 from tests.mini_pipeline import make_config
 

@@ -28,7 +28,7 @@ PAPER = r"[Pp]aper"
 # What it is for -> what its docstring names. Modules as well, and those of scripts that train the mini world's models.
 SOURCES = {
     # the paper (Shi et al. 2024), in its own order
-    "spacy_gemel.pipeline.linker.make_gemel_linker": r"Shi et al\. 2024, arXiv 2306\.12725",
+    "spacy_gemel.pipeline.gemel_linker.make_gemel_linker": r"Shi et al\. 2024, arXiv 2306\.12725",
     "research.paper": r"Shi et al\. 2024.*arXiv 2306\.12725",
     "spacy_gemel.models.vision_encoder": PAPER + r" section 3\.1",
     "spacy_gemel.models.vision_encoder.VisionEncoder": PAPER + r" section 3\.1",

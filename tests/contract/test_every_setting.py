@@ -13,7 +13,7 @@ from thinc.api import Config
 from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
-from spacy_gemel.pipeline.linker import DEFAULT_CONFIG, make_gemel_linker
+from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG, make_gemel_linker
 from tests.contract.world import LINKER, assert_same, captions
 from tests.mini_pipeline import CHANGED, entity_id, examples
 

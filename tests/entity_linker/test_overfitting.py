@@ -55,7 +55,7 @@ def test_bytes_bring_the_knowledge_base_to_a_pipeline_that_has_none(trained: Lan
     other = spacy.blank("en")
     add_linker(other, models, None)
     with pytest.raises(ValueError, match="nothing is loaded yet"):
-        linker(other).kb
+        linker(other).kb  # noqa: B018
     other.from_bytes(trained.to_bytes())
     assert [kb_id in linker(other).kb for kb_id in GOLDS] == [True] * len(GOLDS)
 

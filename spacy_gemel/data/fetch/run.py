@@ -21,7 +21,7 @@ from spacy_gemel.data.fetch.outcomes import CannotStore, Failed, Limits, Outcome
 from spacy_gemel.data.fetch.report import Failure, FetchReport, write_failures
 from spacy_gemel.data.fetch.urls import Refused, host_of, problem_of
 from spacy_gemel.data.fetch.workers import Workers
-from spacy_gemel.utils.locks import held
+from spacy_gemel.utils.files import lock_file
 
 USER_AGENT = f"spacy-gemel/{__version__}"
 _WIKIMEDIA = ("wikimedia.org", "wikipedia.org", "wikinews.org", "wikidata.org", "wiktionary.org", "mediawiki.org")
@@ -83,7 +83,7 @@ def fetch_images(
     _check_user_agent(urls, options.user_agent)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings about odd servers break the progress bar
     busy = f"{folder}: another fetch-images is writing there: wait until it has ended, or give another folder"
-    with held(folder / ".lock", busy), IndexWriter(folder) as index:
+    with lock_file(folder / ".lock", busy), IndexWriter(folder) as index:
         for left in folder.glob(f"{PARTIAL}*"):
             left.unlink()
         return _Fetch(urls, folder, options, index, refused).run(progress)

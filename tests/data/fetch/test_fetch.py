@@ -21,7 +21,7 @@ from spacy_gemel.data.fetch.index import fetched
 from spacy_gemel.data.fetch.outcomes import Limits
 from spacy_gemel.data.fetch.report import Failure, FetchReport
 from spacy_gemel.data.fetch.run import FetchOptions, fetch_images
-from spacy_gemel.utils.locks import held
+from spacy_gemel.utils.files import lock_file
 from tests.data.fetch.server import Server, picture
 
 FAST: dict[str, Any] = {"delay": 0.0, "backoff": 0.01, "timeout": 2.0, "max_wait": 5.0, "allow_private": True}
@@ -370,7 +370,7 @@ def test_wikimedia_is_not_asked_anonymously(tmp_path: Path) -> None:
 
 
 def test_one_fetch_at_a_time(tmp_path: Path) -> None:
-    with held(tmp_path / ".lock", "mine"), pytest.raises(ValueError, match="another fetch-images is writing"):
+    with lock_file(tmp_path / ".lock", "mine"), pytest.raises(ValueError, match="another fetch-images is writing"):
         fetch([], tmp_path)
 
 

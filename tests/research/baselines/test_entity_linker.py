@@ -61,9 +61,9 @@ def test_the_seed_decides_and_nothing_outside_is_touched(tmp_path: Path, monkeyp
     here.mkdir()
     monkeypatch.chdir(here)
     random.seed(5)
-    before = random.getstate(), np.random.get_state()[1].tolist()
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
     runs = [trained(tmp_path / str(number), epochs=4, dev=True, seed=seed) for number, seed in enumerate((3, 3, 4))]
-    assert before == (random.getstate(), np.random.get_state()[1].tolist())
+    assert before == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
     assert list(here.iterdir()) == []
     weights = [linker.nlp.get_pipe("entity_linker").model.to_bytes() for linker, _ in runs]
     assert weights[0] == weights[1] != weights[2]

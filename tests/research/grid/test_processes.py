@@ -14,7 +14,7 @@ import pytest
 
 from research.grid import worker
 from research.grid.keeping import read_object
-from spacy_gemel.utils.locks import held
+from spacy_gemel.utils.files import lock_file
 from tests.research.grid.conftest import grid_of
 
 CALLER = """
@@ -45,7 +45,7 @@ def wait_for(is_so: Callable[[], bool], seconds: float = 60) -> None:
 
 def is_free(lock: Path) -> bool:
     try:
-        with held(lock, "taken"):
+        with lock_file(lock, "taken"):
             return True
     except ValueError:
         return False

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from research.grid.configs import read_config, value_at
 from research.grid.processes import CommandFailed
 from spacy_gemel.__main__ import app
-from spacy_gemel.utils.locks import held
+from spacy_gemel.utils.files import lock_file
 from tests.research.grid.conftest import Pretender, grid_of, write_corpus
 
 TABLES = {
@@ -229,7 +229,7 @@ def test_a_try_has_a_folder_of_its_own(index: Path, pretender: Pretender) -> Non
 def test_fresh_forgets_and_two_at_once_are_refused(index: Path, pretender: Pretender) -> None:
     grid_of(index, TABLES)
     call(index)
-    with held(index / "out" / ".lock", "no"):
+    with lock_file(index / "out" / ".lock", "no"):
         done = call(index)
     assert done.exit_code == 1 and "another process is running experiments here" in done.stderr
     pretender.calls.clear()
@@ -245,7 +245,7 @@ def test_fresh_forgets_the_tables_that_are_run_and_only_when_they_can_be(index: 
     (index / "test.spacy").rename(index / "away.spacy")
     assert call(index, "--fresh").exit_code == 1
     (index / "away.spacy").rename(index / "test.spacy")
-    with held(index / "out" / ".lock", "no"):
+    with lock_file(index / "out" / ".lock", "no"):
         assert call(index, "--fresh").exit_code == 1
     assert call(index).exit_code == 0
     assert pretender.calls == [], "what could not run has forgotten nothing"
