@@ -66,6 +66,7 @@ setup(
             "hypothesis>=6.100",
             "ruff>=0.9",
             "mypy>=1.14",
+            "import-linter>=2.1",
             "filelock>=3.12",
             "h5py>=3.8,<4.0",
             "build>=1.2",  # which spacy package wants
