@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import one_line_errors
-from spacy_gemel.cli.linking import GpuId
+from spacy_gemel.cli.common import GpuId, one_line_errors
 
 Data = Annotated[Path | None, typer.Option(help="In place of the grid's.")]
 

@@ -1,48 +1,16 @@
-"""`link`, `evaluate` and `report`: what is done with a trained pipeline."""
+"""`evaluate`: the figures of a trained pipeline."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import Quiet, one_line_errors
-
-GpuId = Annotated[int, typer.Option("--gpu-id", "-g", help="GPU to run on, -1 for the CPU.")]
-BatchSize = Annotated[int, typer.Option(help="Docs per batch, 0 for the pipeline's own.", min=0)]
+from spacy_gemel.cli.common import BatchSize, GpuId, Quiet, one_line_errors
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(link)
+    """Add the command."""
     app.command()(evaluate)
-    app.command()(report)
-
-
-def link(
-    pipeline: Annotated[str, typer.Argument(help="A trained pipeline: a folder, or an installed package.")],
-    source: Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, a .spacy file, or a folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON lines to write.")],
-    batch_size: BatchSize = 0,
-    gpu_id: GpuId = -1,
-    quiet: Quiet = False,
-) -> None:
-    """Link documents: at their own mentions where they have them, else at those of the pipeline's NER."""
-    with one_line_errors():
-        from spacy_gemel.bulk.link import link_file
-        from spacy_gemel.pipeline.loaded import load_pipeline
-
-        if not source.exists():
-            raise ValueError(f"{source}: no such file or folder")
-        nlp = load_pipeline(pipeline, gpu_id=gpu_id)
-        report = link_file(nlp, source, out, batch_size=batch_size or None, progress=not quiet)
-        for problem in report.problems[:5]:
-            typer.echo(str(problem), err=True)
-        if len(report.problems) > 5:
-            typer.echo(f"... and {len(report.problems) - 5} more", err=True)
-        said = f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL"
-        if report.unreadable_image:
-            said += f"; the image of {report.unreadable_image} docs could not be read: linked from the text alone"
-        typer.echo(said)
 
 
 def evaluate(
@@ -95,14 +63,3 @@ def evaluate(
             runner.write_evaluation(metrics, results, path)
         typer.echo(summary(metrics))
         typer.echo("wrote " + ", ".join(str(path) for path in output))
-
-
-def report(
-    metrics: Annotated[list[Path], typer.Argument(metavar="METRICS...", help="Files that evaluate wrote.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for index.html.")],
-) -> None:
-    """Write one HTML page: the settings side by side, and linked examples with their pictures."""
-    with one_line_errors():
-        from spacy_gemel.evaluation.report import write_report
-
-        typer.echo(str(write_report(metrics, output)))
