@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from spacy_gemel.__main__ import app
 from spacy_gemel.cli.model_card import Given, machine_paths, make_meta, missing_models, read_metrics
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate, write_evaluation
-from spacy_gemel.linking.settings import names
+from spacy_gemel.linking.settings import config_names
 from tests.mini_pipeline import examples, make_doc, make_kb, make_pipeline, picture
 
 ROOT = Path(__file__).parent.parent
@@ -159,8 +159,9 @@ def test_scores_of_a_calibrated_pipeline_and_of_another_temperature(
     nlp: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_meta(nlp, Given(), metrics(temperature=0.5))  # without a threshold no answer depends on it
-    settings: Any = nlp.get_pipe("gemel_linker").settings  # type: ignore[attr-defined]
-    monkeypatch.setattr(settings, "threshold", 0.25)
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    monkeypatch.setattr(pipe, "_settings", pipe.settings)  # put back after the test
+    pipe.configure(threshold=0.25)
     with pytest.raises(ValueError, match=r"measured with threshold = null, the pipeline has 0\.25"):
         make_meta(nlp, Given(), metrics(threshold=None))
     make_meta(nlp, Given(), metrics(threshold=0.25, temperature=1.0))
@@ -182,20 +183,21 @@ def test_what_evaluate_writes_of_a_pipeline_is_taken(
     nlp: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With all of its settings, and with those that a run was given for its time."""
-    settings: Any = nlp.get_pipe("gemel_linker").settings  # type: ignore[attr-defined]
-    monkeypatch.setattr(settings, "labels_discard", ("DATE",))
-    monkeypatch.setattr(settings, "temperature", 0.3)
-    monkeypatch.setattr(settings, "threshold", 0.1)
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    monkeypatch.setattr(pipe, "_settings", pipe.settings)  # put back after the test
+    pipe.configure(labels_discard=("DATE",))
+    pipe.configure(temperature=0.3)
+    pipe.configure(threshold=0.1)
     DocBin(docs=[eg.reference for eg in examples(nlp)[:2]], store_user_data=True).to_disk(tmp_path / "dev.spacy")
     for options in (EvaluateOptions(progress=False), EvaluateOptions(progress=False, n_demonstrations=1)):
         written, results = evaluate(nlp, tmp_path / "dev.spacy", options)
         write_evaluation(written, results, tmp_path / f"{options.n_demonstrations}.json")
     measured = read_metrics(tmp_path / "None.json")
-    assert {*names(), "temperature"} <= set(measured["settings"])
+    assert {*config_names(), "temperature"} <= set(measured["settings"])
     assert "test_accuracy" in make_meta(nlp, Given(), measured)["performance"]
     with pytest.raises(ValueError, match="measured with n_demonstrations = 1, the pipeline has 3"):
         make_meta(nlp, Given(), read_metrics(tmp_path / "1.json"))
-    monkeypatch.setattr(settings, "prior_weight", 0.2)
+    pipe.configure(prior_weight=0.2)
     with pytest.raises(ValueError, match=r"measured with prior_weight = 0\.0, the pipeline has 0\.2"):
         make_meta(nlp, Given(), measured)
 

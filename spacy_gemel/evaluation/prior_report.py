@@ -12,14 +12,14 @@ from spacy_gemel.linking.prior_stage import KNOWN
 from spacy_gemel.utils.files import write_whole
 
 if TYPE_CHECKING:
-    from spacy_gemel.linking.settings import Settings
+    from spacy_gemel.linking.settings import LinkerSettings
 
 # Of the mentions: a few captions are the same in any two parts of a data set.
 _FEW_DEMONSTRATIONS = 0.05
 _TITLES = {"model": "model alone", "prior": "prior alone", "backoff": "prior, else model", "both": "both"}
 
 
-def fitted(cases: Sequence[PriorCase], settings: "Settings", *, folds: int) -> dict[str, Any]:
+def fitted(cases: Sequence[PriorCase], settings: "LinkerSettings", *, folds: int) -> dict[str, Any]:
     """The weight fitted on all cases, the cross-validated figures, and what else a reader must know.
 
     settings: of the pipe that gave the cases. Raises ValueError for no cases.

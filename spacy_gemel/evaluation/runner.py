@@ -70,13 +70,9 @@ def evaluate(
     setters = entity_pipes(nlp)
     if options.predicted_ents and not setters:
         raise ValueError("--predicted-ents needs a pipe that sets entities, such as a NER: there is none")
+    overrides = {name: getattr(options, name) for name in ("use_image", "constrained", "n_demonstrations")}
     with (
-        overridden(
-            pipe,
-            use_image=options.use_image,
-            constrained=options.constrained,
-            n_demonstrations=options.n_demonstrations,
-        ),
+        overridden(pipe, **{name: value for name, value in overrides.items() if value is not None}),
         # a NER would overwrite the gold mentions
         nullcontext() if options.predicted_ents else nlp.select_pipes(disable=setters),
     ):

@@ -21,7 +21,7 @@ from spacy_gemel.linking.prompt import Prompt, gather_features
 from spacy_gemel.linking.prompt_embedder import PromptEmbedder
 from spacy_gemel.linking.prompting import Prompting
 from spacy_gemel.linking.retrievers import Retriever
-from spacy_gemel.linking.settings import Settings
+from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.memory import TokenBudget
 from spacy_gemel.pipeline.mentions import Mention
@@ -37,7 +37,7 @@ class LinkingModel(Prompting):
         language_model: CausalLM,
         store: DemonstrationStore,
         retriever: Retriever,
-        settings: Settings,
+        settings: LinkerSettings,
         nil: str,
     ) -> None:
         self._prior: PriorStage | None = None

@@ -7,7 +7,7 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptTooLong
 from spacy_gemel.linking.retrievers import Query, Retriever, Vectors
-from spacy_gemel.linking.settings import Settings
+from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.pipeline.mentions import Mention
 from spacy_gemel.pipeline.trf_vectors import warn_changed_vectors
@@ -25,7 +25,7 @@ class Prompting:
         language_model: CausalLM,
         store: DemonstrationStore,
         retriever: Retriever,
-        settings: Settings,
+        settings: LinkerSettings,
         nil: str,
         prefix_length: int,
     ) -> None:

@@ -1,206 +1,236 @@
-"""The settings of a pipe: what each may be, and what of it has no effect."""
+"""The settings of a linker: name, default, check and meaning of each, once."""
 
+import json
 import math
 import operator
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, FrozenInstanceError, dataclass, field, fields, replace
+from inspect import Parameter
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+Check = Callable[[Any], Any]
+"""Returns a value as a setting has it. Raises ValueError with a message that goes on after the setting's name."""
 
 
-@dataclass
-class Settings:
-    """The pipe's settings, as its config gives them; see `make_gemel_linker` for what each means.
-
-    A change works from the next doc on, and is saved with the pipe. Where the config that a saved pipe is loaded with
-    says something else than it did when the pipe was saved (an override of `spacy.load`, an edited config.cfg), the
-    config's value holds.
-
-    Setting `n_sents`, `window` or `n_candidates` to what has no effect warns.
-    temperature: of the candidates' probabilities; 1 until calibrated. No config says it.
-    Raises ValueError for a value that makes no sense, AttributeError for a name that is no setting's.
-    """
-
-    beam_size: int
-    n_candidates: int
-    max_name_tokens: int
-    name_end: Literal["newline", "eos"]
-    n_demonstrations: int
-    n_training_demonstrations: int | None
-    threshold: float | None
-    use_image: bool
-    constrained: bool
-    batch_tokens: int
-    labels_discard: Sequence[str] = ()
-    use_gold_ents: bool = True
-    overwrite: bool = True
-    context: Literal["doc", "sentence", "window"] = "doc"
-    n_sents: int = 0
-    window: int = 64
-    temperature: float = 1.0
-    prior_weight: float = 0.0
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        check = _CHECKS.get(name)
-        if check is None:
-            raise AttributeError(f"gemel_linker: there is no setting {name!r}, only {', '.join(_CHECKS)}.")
-        made = name in vars(self)
-        super().__setattr__(name, check(name, value))
-        if made and (message := unused_settings(self).get(name)):
-            warnings.warn(f"gemel_linker: {message}.", stacklevel=2)
-
-    def take(self, other: "Settings") -> None:
-        """Be as another, in place: all at once, and without a word on what has no effect."""
-        vars(self).update(vars(other))  # which has been checked
-
-
-def names() -> list[str]:
-    """The settings that stand in a config."""
-    return [field.name for field in fields(Settings) if field.name != "temperature"]
-
-
-def unused_settings(settings: Settings) -> dict[str, str]:
-    """The settings that ask for what will not be: {name: in words, with what to set}."""
-    message = {}
-    for name, context in CONTEXT_OF.items():
-        value = getattr(settings, name)
-        if settings.context != context and value != getattr(Settings, name):
-            message[name] = (
-                f'{name} = {value} has no effect with context = "{settings.context}": set context = "{context}", or '
-                f"leave {name} out"
-            )
-    # the default is no wish: whoever sets fewer beams has said so
-    if settings.n_candidates > settings.beam_size and settings.n_candidates != _USUAL_CANDIDATES:
-        message["n_candidates"] = (
-            f"n_candidates = {settings.n_candidates} names cannot be found by beam_size = {settings.beam_size} beams: "
-            f"there will be {settings.beam_size} at most. Set beam_size = {settings.n_candidates}, or fewer candidates"
-        )
-    return message
-
-
-def _attribute(name: str, meaning: str) -> Any:
-    def read(pipe: "SettingAttributes") -> Any:
-        return getattr(pipe.settings, name)
-
-    def write(pipe: "SettingAttributes", value: Any) -> None:
-        setattr(pipe.settings, name, value)
-
-    return property(read, write, doc=f"{meaning} `settings.{name}`, where spaCy's EntityLinker has it.")
-
-
-class SettingAttributes:
-    """Those settings that spaCy's EntityLinker has as attributes of the pipe."""
-
-    name: str
-    _settings: Settings
-
-    @property
-    def settings(self) -> Settings:
-        """The settings that hold. They take over what is assigned, as other parts of the pipe have them too.
-
-        Raises ValueError where that is no Settings, and warns of what has no effect.
-        """
-        return self._settings
-
-    @settings.setter
-    def settings(self, settings: Settings) -> None:
-        if not isinstance(settings, Settings):
-            raise ValueError(
-                f"gemel_linker: settings must be Settings of spacy_gemel.linking.settings, not {settings!r}."
-            )
-        self._settings.take(settings)
-        self.warn_unused_settings()
-
-    def warn_unused_settings(self) -> None:
-        """Warn of settings that have no effect: of those that hold by now, not of those that the config began with."""
-        for message in unused_settings(self.settings).values():
-            warnings.warn(f"{self.name}: {message}.", stacklevel=3)
-
-    threshold = _attribute("threshold", "The least probability of an answer that is not NIL.")
-    labels_discard = _attribute("labels_discard", "The labels whose entities are NIL unseen.")
-    n_sents = _attribute("n_sents", "With the sentence as context, neighbouring sentences on each side.")
-    use_gold_ents = _attribute("use_gold_ents", "Whether all gold entities are trained on.")
-    overwrite = _attribute("overwrite", "Whether an id that is there already is replaced.")
-
-
-CONTEXT_OF = {"n_sents": "sentence", "window": "window"}
-"""The one context in which a setting is heeded."""
-
-_USUAL_CANDIDATES = 5
-
-Check = Callable[[str, Any], Any]
-
-
-def _whole(least: int) -> Check:
-    def check(name: str, value: Any) -> int:
+def _integer(least: int) -> Check:
+    def check(value: Any) -> int:
         try:
             number = None if isinstance(value, bool) else operator.index(value)
         except TypeError:
             number = None
         if number is None:
-            raise ValueError(f"gemel_linker: {name} must be a whole number, not {value!r}.")
+            raise ValueError(f"must be a whole number, not {value!r}")
         if number < least:
-            limit = f"at least {least}" if least else "0 or more"
-            raise ValueError(f"gemel_linker: {name} must be {limit}, not {number}.")
+            raise ValueError(f"must be {f'at least {least}' if least else '0 or more'}, not {number}")
         return number
 
     return check
 
 
-def _number(what: str, fits: Callable[[float], bool]) -> Check:
-    def check(name: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, Real) or not fits(float(value)):
-            raise ValueError(f"gemel_linker: {name} {what}, not {value!r}.")
+def _number(message: str, is_valid: Callable[[float], bool]) -> Check:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real) or not is_valid(float(value)):
+            raise ValueError(f"{message}, not {value!r}")
         return float(value)
 
     return check
 
 
-def _or_none(check: Check) -> Check:
-    return lambda name, value: None if value is None else check(name, value)
+def _optional(check: Check) -> Check:
+    return lambda value: None if value is None else check(value)
 
 
-def _one_of(*values: str) -> Check:
-    def check(name: str, value: Any) -> str:
-        if not isinstance(value, str) or value not in values:
-            listed = [f'"{known}"' for known in values]
-            raise ValueError(f"gemel_linker: {name} must be {', '.join(listed[:-1])} or {listed[-1]}, not {value!r}.")
+def _choice(literal: Any) -> Check:
+    def check(value: Any) -> str:
+        choices = get_args(literal)
+        if not isinstance(value, str) or value not in choices:
+            quoted = [f'"{choice}"' for choice in choices]
+            raise ValueError(f"must be {', '.join(quoted[:-1])} or {quoted[-1]}, not {value!r}")
         return value
 
     return check
 
 
-def _flag(name: str, value: Any) -> bool:
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"gemel_linker: {name} must be true or false, not {value!r}.")
+        raise ValueError(f"must be true or false, not {value!r}")
     return value
 
 
-def _labels(name: str, value: Any) -> tuple[str, ...]:
+def _labels(value: Any) -> tuple[str, ...]:
     labels = None if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
     if labels is None or not all(isinstance(label, str) for label in labels):
-        raise ValueError(f'gemel_linker: {name} must be a list of labels, such as ["DATE"], not {value!r}.')
+        raise ValueError(f'must be a list of labels, such as ["DATE"], not {value!r}')
     return labels
 
 
-_CHECKS: dict[str, Check] = {
-    "beam_size": _whole(1),
-    "n_candidates": _whole(1),
-    "max_name_tokens": _whole(1),
-    "name_end": _one_of("newline", "eos"),
-    "n_demonstrations": _whole(0),
-    "n_training_demonstrations": _or_none(_whole(0)),
-    "threshold": _or_none(_number("is a probability, from 0 to 1", lambda number: 0 <= number <= 1)),
-    "use_image": _flag,
-    "constrained": _flag,
-    "batch_tokens": _whole(1),
-    "labels_discard": _labels,
-    "use_gold_ents": _flag,
-    "overwrite": _flag,
-    "context": _one_of("doc", "sentence", "window"),
-    "n_sents": _whole(0),
-    "window": _whole(0),
-    "temperature": _number("must be above 0", lambda number: number > 0),
-    "prior_weight": _number("must be a number from 0 on", lambda number: 0 <= number < math.inf),
-}
+def _setting(default: Any, check: Check, doc: str, *, in_config: bool = True) -> Any:
+    return field(default=default, metadata={"check": check, "doc": doc, "in_config": in_config})
+
+
+NameEnd = Literal["newline", "eos"]
+Context = Literal["doc", "sentence", "window"]
+
+
+@dataclass(frozen=True)
+class LinkerSettings:
+    """What a linker does, as its config and `GemelLinker.configure` say. A change makes new settings.
+
+    Raises:
+        ValueError: if a value makes no sense; the message names all of them.
+    """
+
+    beam_size: int = _setting(5, _integer(1), "Beams of the search (the paper's 5).")
+    n_candidates: int = _setting(
+        5, _integer(1), "Names to find for each mention, at most `beam_size`. All entities that share a name count."
+    )
+    max_name_tokens: int = _setting(
+        32, _integer(1), "The longest name, in tokens, without the token that ends it (the paper's 32)."
+    )
+    name_end: NameEnd = _setting(  # noqa: RUF009
+        "newline",
+        _choice(NameEnd),
+        'What ends a name: `"newline"`, as in a demonstration, or `"eos"`, as in the paper.',
+    )
+    n_demonstrations: int = _setting(16, _integer(0), "Demonstrations in a prompt (the paper's 16).")
+    n_training_demonstrations: int | None = _setting(
+        None,
+        _optional(_integer(0)),
+        "At most this many demonstrations in a prompt while the mapper learns, which makes a step cheaper; `null` for "
+        "`n_demonstrations`, as in the paper.",
+    )
+    threshold: float | None = _setting(
+        None,
+        _optional(_number("is a probability, from 0 to 1", lambda number: 0 <= number <= 1)),
+        'A mention whose best candidate is less probable than this gets `"NIL"`; `null` for never.',
+    )
+    labels_discard: Sequence[str] = _setting(
+        (), _labels, 'Entities with these labels get `"NIL"` without a search, and are not trained on.'
+    )
+    use_gold_ents: bool = _setting(
+        True,
+        _flag,
+        "Train on all gold entities; `false` for only those that the predicted doc has too, from the components before "
+        "the linker (`annotating_components`).",
+    )
+    overwrite: bool = _setting(True, _flag, "Replace the ids that entities already have.")
+    context: Context = _setting(  # noqa: RUF009
+        "doc",
+        _choice(Context),
+        'The text that the language model reads: all of the doc, the `"sentence"` of the mention, which needs a '
+        'component that sets sentences, or a `"window"` of tokens around it, which needs none.',
+    )
+    n_sents: int = _setting(0, _integer(0), 'With `context = "sentence"`: neighbouring sentences on each side.')
+    window: int = _setting(64, _integer(0), 'With `context = "window"`: tokens on each side.')
+    use_image: bool = _setting(True, _flag, "Use the image; `false` to link from the text alone.")
+    constrained: bool = _setting(
+        True, _flag, '`false` lets the model answer anything; an answer that is no name of an entity is then `"NIL"`.'
+    )
+    prior_weight: float = _setting(
+        0.0,
+        _number("must be a number from 0 on", lambda number: 0 <= number < math.inf),
+        "The weight of what a mention usually means, in the training examples and in the knowledge base's names and "
+        "aliases; 0 for none. `python -m spacy_gemel fit-prior` fits it on dev data.",
+    )
+    batch_tokens: int = _setting(
+        8192,
+        _integer(1),
+        "Tokens that the language model holds at once: prompts, padding and room for the beams. Halved if memory runs "
+        "out; more may be faster on a large GPU.",
+    )
+    temperature: float = _setting(
+        1.0,
+        _number("must be above 0", lambda number: number > 0),
+        "Divides the scores before they become probabilities. `python -m spacy_gemel calibrate` fits it.",
+        in_config=False,
+    )
+
+    def __post_init__(self) -> None:
+        problems = []
+        for setting in fields(self):
+            try:
+                object.__setattr__(self, setting.name, setting.metadata["check"](getattr(self, setting.name)))
+            except ValueError as error:
+                problems.append(f"{setting.name} {error}")
+        if problems:
+            raise ValueError(f"gemel_linker: {'; '.join(problems)}.")
+
+    def replace(self, **changes: Any) -> "LinkerSettings":
+        """These settings with some changes.
+
+        Raises:
+            ValueError: if a name is unknown or a value makes no sense.
+        """
+        names = [setting.name for setting in fields(self)]
+        if unknown := [name for name in changes if name not in names]:
+            raise ValueError(
+                f"gemel_linker: there is no setting {', '.join(map(repr, unknown))}, only {', '.join(names)}."
+            )
+        return replace(self, **changes)
+
+
+def _refuse_assignment(_settings: LinkerSettings, name: str, value: Any) -> None:
+    raise FrozenInstanceError(f"gemel_linker: settings do not change: use linker.configure({name}={value!r}).")
+
+
+LinkerSettings.__setattr__ = _refuse_assignment  # type: ignore[method-assign,assignment]
+
+
+def _config_fields() -> list[Field[Any]]:
+    return [setting for setting in fields(LinkerSettings) if setting.metadata["in_config"]]
+
+
+def config_names() -> list[str]:
+    """The names of the settings that a config has."""
+    return [setting.name for setting in _config_fields()]
+
+
+def default_config() -> dict[str, Any]:
+    """The defaults of the settings that a config has."""
+    return {
+        setting.name: list(setting.default) if isinstance(setting.default, tuple) else setting.default
+        for setting in _config_fields()
+    }
+
+
+def config_parameters() -> list[Parameter]:
+    """The settings that a config has as parameters of a function, by which spaCy checks a config's types."""
+    return [
+        Parameter(setting.name, Parameter.KEYWORD_ONLY, annotation=list[str] if setting.default == () else setting.type)
+        for setting in _config_fields()
+    ]
+
+
+def settings_table() -> str:
+    """The table of the settings in docs/settings.md."""
+    rows = [
+        f"| `{setting.name}` | `{json.dumps(default)}` | {setting.metadata['doc']} |"
+        for setting, default in zip(_config_fields(), default_config().values(), strict=True)
+    ]
+    return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
+
+
+CONTEXT_OF = {"n_sents": "sentence", "window": "window"}
+"""The one context in which a setting has an effect."""
+
+_DEFAULTS = LinkerSettings()
+
+
+def unused_settings(settings: LinkerSettings) -> dict[str, str]:
+    """The settings that have no effect beside the others: {name: why, and what to set}."""
+    messages = {}
+    for name, context in CONTEXT_OF.items():
+        value = getattr(settings, name)
+        if settings.context != context and value != getattr(_DEFAULTS, name):
+            messages[name] = (
+                f'{name} = {value} has no effect with context = "{settings.context}": set context = "{context}", or '
+                f"leave {name} out"
+            )
+    # Leave the default alone: someone who lowers beam_size has not asked for five candidates.
+    if settings.n_candidates > settings.beam_size and settings.n_candidates != _DEFAULTS.n_candidates:
+        messages["n_candidates"] = (
+            f"n_candidates = {settings.n_candidates} names cannot be found by beam_size = {settings.beam_size} beams: "
+            f"there will be {settings.beam_size} at most. Set beam_size = {settings.n_candidates}, or fewer candidates"
+        )
+    return messages

@@ -47,7 +47,7 @@ def save_calibrated(nlp: "Language", decision: Decision, target: Path) -> None:
     See save_changed.
     """
     pipe: Any = nlp.get_pipe(linker_name(nlp))
-    pipe.settings.temperature = decision.temperature
+    pipe.configure(temperature=decision.temperature)
     save_changed(nlp, {"threshold": decision.threshold}, target)
 
 
@@ -60,10 +60,9 @@ def save_changed(nlp: "Language", changes: dict[str, Any], target: Path) -> None
     """
     name = linker_name(nlp)
     pipe: Any = nlp.get_pipe(name)
-    for setting, value in changes.items():
-        setattr(pipe.settings, setting, value)
-        setattr(pipe.config_settings, setting, value)
-        nlp.get_pipe_config(name)[setting] = value
+    pipe.configure(**changes)
+    pipe.config_settings = pipe.config_settings.replace(**changes)
+    nlp.get_pipe_config(name).update(changes)
     source = cast(Path, nlp.path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:

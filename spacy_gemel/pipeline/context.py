@@ -2,10 +2,10 @@
 
 from spacy.tokens import Doc, Span
 
-from spacy_gemel.linking.settings import Settings
+from spacy_gemel.linking.settings import LinkerSettings
 
 
-def context_of(ent: Span, settings: Settings, sentences: Doc | None = None) -> str:
+def context_of(ent: Span, settings: LinkerSettings, sentences: Doc | None = None) -> str:
     """The text around an entity, as settings.context says.
 
     sentences: a doc of the same text whose sentence boundaries serve where the entity's own doc has none.

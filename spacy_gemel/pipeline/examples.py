@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from spacy_gemel.kb.resolve import linkable_row
 from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
-from spacy_gemel.linking.settings import Settings
+from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.before import aligned_span
 from spacy_gemel.pipeline.context import context_of
 from spacy_gemel.pipeline.mentions import Mention, gather_mentions, read_features
@@ -31,7 +31,7 @@ _DOCS_AT_ONCE = 64
 def gold_rows(
     docs: Sequence[Doc],
     kb: "KnowledgeBase",
-    settings: Settings,
+    settings: LinkerSettings,
     nil: str,
     name: str,
     *,
@@ -87,7 +87,7 @@ def collect_demonstrations(
     golds: dict[tuple[int, int], int],
     kb: "KnowledgeBase",
     reader: "FeatureReader",
-    settings: Settings,
+    settings: LinkerSettings,
     vectors: Mapping[tuple[int, int], Vector] | None = None,
     predicted: Sequence[Doc] | None = None,
 ) -> DemonstrationStore:
@@ -137,7 +137,7 @@ def usable_mentions(
     kb: "KnowledgeBase",
     nil: str,
     reader: "FeatureReader | None",
-    settings: Settings,
+    settings: LinkerSettings,
     vectors: VectorReader | None = None,
 ) -> tuple[list[Mention], list[int], list[str]]:
     """The gold mentions of some examples whose entity is in the knowledge base, its row there, and the other golds.

@@ -21,7 +21,7 @@ from spacy_gemel.pipeline.parts import LinkerParts
 if TYPE_CHECKING:
     from spacy_gemel.images.features import FeatureReader
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
-    from spacy_gemel.linking.settings import Settings
+    from spacy_gemel.linking.settings import LinkerSettings
     from spacy_gemel.pipeline.trf_vectors import Vector
 
 # How far, of their length, the features of one picture may lie apart: company in a batch changes them by rounding.
@@ -140,7 +140,7 @@ def more_demonstrations(
     store: DemonstrationStore,
     kb: "KnowledgeBase",
     reader: "FeatureReader",
-    settings: "Settings",
+    settings: "LinkerSettings",
     nil: str,
     name: str,
     wants_vectors: bool = False,

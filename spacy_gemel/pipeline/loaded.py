@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
     from spacy_gemel.linking.demonstrations import Demonstration
-    from spacy_gemel.linking.settings import Settings
+    from spacy_gemel.linking.settings import LinkerSettings
 
 FACTORY = "gemel_linker"
 
@@ -22,7 +22,12 @@ FACTORY = "gemel_linker"
 class LinkerPipe(Protocol):
     """What evaluation and the commands need of the gemel_linker pipe."""
 
-    settings: "Settings"
+    @property
+    def settings(self) -> "LinkerSettings":
+        """The settings in force."""
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings by name."""
 
     @property
     def kb(self) -> "KnowledgeBase":
@@ -90,32 +95,14 @@ def measured_settings(nlp: "Language") -> dict[str, Any]:
 
 
 @contextmanager
-def overridden(
-    pipe: LinkerPipe,
-    *,
-    use_image: bool | None = None,
-    constrained: bool | None = None,
-    n_demonstrations: int | None = None,
-) -> Iterator[LinkerPipe]:
-    """Set what is not None on the pipe for the length of a with block, and put it back however the block
-    ends. Raises ValueError for a negative n_demonstrations.
-    """
-    if n_demonstrations is not None and n_demonstrations < 0:
-        raise ValueError(f"n_demonstrations is {n_demonstrations}: it must be 0 or more")
-    wanted: dict[str, Any] = {
-        "use_image": use_image,
-        "constrained": constrained,
-        "n_demonstrations": n_demonstrations,
-    }
-    changed = {key: value for key, value in wanted.items() if value is not None}
-    before = {key: getattr(pipe.settings, key) for key in changed}
+def overridden(linker: LinkerPipe, **changes: Any) -> Iterator[LinkerPipe]:
+    """Change settings of the linker for the length of a with block. Raises ValueError as `configure` does."""
+    before = {name: getattr(linker.settings, name, None) for name in changes}
+    linker.configure(**changes)
     try:
-        for key, value in changed.items():
-            setattr(pipe.settings, key, value)
-        yield pipe
+        yield linker
     finally:
-        for key, value in before.items():
-            setattr(pipe.settings, key, value)
+        linker.configure(**before)
 
 
 def candidate_rows(doc: "Doc") -> dict[tuple[int, int], list[dict[str, Any]]]:

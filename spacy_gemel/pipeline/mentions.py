@@ -12,7 +12,7 @@ from spacy.tokens import Doc, Span
 from spacy_gemel.images.features import FeatureReader, check_features
 from spacy_gemel.images.image import ImageError
 from spacy_gemel.images.plain import plain
-from spacy_gemel.linking.settings import Settings
+from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.context import context_of
 from spacy_gemel.pipeline.user_data import FEATURES_KEY, IMAGE_KEY, UNREADABLE_KEY, has_image, image_in
 
@@ -39,7 +39,7 @@ class Mention:
 def gather_mentions(
     entities: Sequence[Sequence[Span]],
     reader: FeatureReader | None,
-    settings: Settings,
+    settings: LinkerSettings,
     others: Sequence[Doc] | None = None,
     vectors: Sequence[Sequence[NDArray[np.float32] | None]] | None = None,
 ) -> list[Mention]:

@@ -1,8 +1,7 @@
 """What a linker is made of: frozen models by name, knowledge base, demonstrations; loaded, and made into stages."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,11 @@ from thinc.api import Model, get_torch_default_device
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.retrievers import Retriever
-from spacy_gemel.linking.settings import SettingAttributes, Settings
+from spacy_gemel.linking.settings import LinkerSettings, unused_settings
 from spacy_gemel.models.frozen import FrozenModel, model_lock, one_thread_in_forks
 from spacy_gemel.pipeline.blocks import check_blocks
 from spacy_gemel.utils.files import folder_owner
+from spacy_gemel.utils.messages import UnusedSettingWarning, warn
 
 if TYPE_CHECKING:
     from spacy_gemel.images.features import FeatureReader
@@ -30,7 +30,19 @@ if TYPE_CHECKING:
 KBLoader = Callable[[Vocab], Any]
 
 
-class LinkerParts(SettingAttributes):
+def _setting(name: str) -> Any:
+    """A setting as an attribute of the pipe, as spaCy's EntityLinker has it. Assigning goes through `configure`."""
+
+    def read(pipe: "LinkerParts") -> Any:
+        return getattr(pipe.settings, name)
+
+    def write(pipe: "LinkerParts", value: Any) -> None:
+        pipe.configure(**{name: value})
+
+    return property(read, write, doc=f"See LinkerSettings.{name}.")
+
+
+class LinkerParts:
     """The parts of a pipe. The frozen models load in the pipe's `initialize` and `from_disk`, not before.
 
     Raises ValueError for a part that is of another kind.
@@ -47,7 +59,7 @@ class LinkerParts(SettingAttributes):
         language_model: FrozenModel[Any],
         vision_encoder: FrozenModel[Any],
         retriever: Retriever,
-        settings: Settings,
+        settings: LinkerSettings,
         bundle_models: bool,
         image_features: str | None,
     ) -> None:
@@ -59,7 +71,7 @@ class LinkerParts(SettingAttributes):
         self.vision_encoder = vision_encoder
         self.retriever = retriever
         self._settings = settings
-        self.config_settings = replace(settings)  # as the config has them, whatever is set later
+        self.config_settings = settings  # as the config has them, whatever `configure` changes
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.store = DemonstrationStore()
@@ -68,6 +80,44 @@ class LinkerParts(SettingAttributes):
         self._reader: FeatureReader | None = None
         self._vector_reader: VectorReader | None = None
         self.folders = {}
+
+    threshold = _setting("threshold")
+    labels_discard = _setting("labels_discard")
+    n_sents = _setting("n_sents")
+    use_gold_ents = _setting("use_gold_ents")
+    overwrite = _setting("overwrite")
+
+    @property
+    def settings(self) -> LinkerSettings:
+        """The settings in force; `configure` changes them."""
+        return self._settings
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings by name, all of them or none, from the next doc on. They are saved with the pipe.
+
+        Warns of settings that have no effect beside the others.
+
+        Raises:
+            ValueError: if a setting is unknown or a value makes no sense.
+        """
+        settings = self.settings.replace(**changes)
+        if self._stages is not None:
+            self._stages.language_model.tokenizer.end_id(settings.name_end)  # raises if the tokenizer has none
+        unused = unused_settings(self.settings)
+        self.use_settings(settings)
+        self.warn_unused_settings({*changes} | {name for name in unused_settings(settings) if name not in unused})
+
+    def use_settings(self, settings: LinkerSettings) -> None:
+        """Work with these settings, without a warning."""
+        self._settings = settings
+        if self._stages is not None:
+            self._stages.settings = settings
+
+    def warn_unused_settings(self, names: Container[str] | None = None) -> None:
+        """Warn of settings that have no effect beside the others. names: of which; all if None."""
+        for name, message in unused_settings(self.settings).items():
+            if names is None or name in names:
+                warn(f"{self.name}: {message}.", UnusedSettingWarning)
 
     @property
     def folders(self) -> dict[str, Path]:

@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +13,7 @@ from thinc.api import Model, get_torch_default_device
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.demonstrations import DemonstrationStore
-from spacy_gemel.linking.settings import Settings, names
+from spacy_gemel.linking.settings import LinkerSettings, config_names
 from spacy_gemel.models.frozen import model_lock
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class Saved:
 
     def __init__(self, pipe: "GemelLinker") -> None:
         self.pipe = pipe
-        self.settings: Settings | None = None
+        self.settings: LinkerSettings | None = None
         self.folders: dict[str, Path] | None = None
         self.bundled: dict[str, Path] = {}
         self.store: DemonstrationStore | None = None
@@ -67,8 +66,7 @@ class Saved:
         self.settings = parsed(
             pipe,
             "cfg",
-            lambda: replace(
-                pipe.config_settings,  # not pipe.settings, which may have been changed since
+            lambda: pipe.config_settings.replace(  # not pipe.settings, which may have been changed since
                 temperature=state["temperature"],
                 **_settings_to_take(pipe.config_settings, state),
             ),
@@ -127,16 +125,16 @@ class Saved:
         added = self.added
         if added is None:
             added = [*pipe.kb.added.entities] if pipe.has_kb else []
-        before = replace(pipe.settings), pipe.folders, pipe.store
+        before = pipe.settings, pipe.folders, pipe.store
         pipe.folders = {**(pipe.folders if self.folders is None else self.folders), **self.bundled}
         if self.settings is not None:
-            pipe.settings.take(self.settings)
+            pipe.use_settings(self.settings)
         if self.store is not None:
             pipe.store = self.store
         try:
             pipe.load_parts(kb.without_added(), added, self.mapper)
         except BaseException:
-            pipe.settings.take(before[0])
+            pipe.use_settings(before[0])
             _, pipe.folders, pipe.store = before
             with suppress(Exception):  # back to the encoder that made its vectors; it is in memory
                 pipe.retriever.load(str(get_torch_default_device()), pipe.folders.get("retriever"))
@@ -145,14 +143,14 @@ class Saved:
             pipe.model.from_bytes(self.weights)
 
 
-def _settings_to_take(config: Settings, state: dict[str, Any]) -> dict[str, Any]:
+def _settings_to_take(config: LinkerSettings, state: dict[str, Any]) -> dict[str, Any]:
     """The saved settings, but for those of which the config says something else than it did when they were saved.
 
     config: what it says now. Empty for a pipe that an earlier version saved. Raises ValueError for what is no setting.
     """
-    saved = {name: value for name, value in state.get("settings", {}).items() if name in names()}
+    saved = {name: value for name, value in state.get("settings", {}).items() if name in config_names()}
     changed = {name: value for name, value in state.get("config", {}).items() if name in saved}
-    then = replace(config, **{**saved, **changed})
+    then = config.replace(**{**saved, **changed})
     return {name: value for name, value in saved.items() if _is_same(getattr(then, name), getattr(config, name))}
 
 

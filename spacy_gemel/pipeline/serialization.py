@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import srsly
 from spacy import util
 
-from spacy_gemel.linking.settings import names
+from spacy_gemel.linking.settings import config_names
 from spacy_gemel.models.frozen import FrozenModel, model_lock
 from spacy_gemel.pipeline.saved import FORMAT, Saved, parsed
 from spacy_gemel.utils.files import TemporaryFolder, files_in, link_folder, pack_folder, unpack_folder, write_whole
@@ -164,7 +164,7 @@ def _state(pipe: "GemelLinker") -> bytes:
     # what is bundled is to be shipped: no folder of this machine goes with it
     if not pipe.bundle_models and pipe.image_features is not None and pipe.feature_folder is not None:
         found["image_features"] = {"name": pipe.image_features, "folder": str(pipe.feature_folder.resolve())}
-    now, config = ({name: getattr(of, name) for name in names()} for of in (pipe.settings, pipe.config_settings))
+    now, config = ({name: getattr(of, name) for name in config_names()} for of in (pipe.settings, pipe.config_settings))
     state = {
         "format": FORMAT,
         "temperature": pipe.settings.temperature,

@@ -47,7 +47,7 @@ def warn(message: str, category: type[GemelWarning] = GemelWarning) -> None:
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _LIBRARIES:
         level, frame = level + 1, frame.f_back
-    warnings.warn(message, category, stacklevel=level - 1)
+    warnings.warn(message, category, stacklevel=level)
 
 
 def warn_once(owner: object, message: str, category: type[GemelWarning], key: Hashable = None) -> None:

@@ -148,7 +148,7 @@ def test_behind_a_ner_and_with_labels_that_are_discarded(trained: Path, dev: Pat
     assert all(case.candidates for case in cases)
     assert cases[-1].by_prior() == "NIL" != cases[-1].by_model()
     pipe: Any = nlp.get_pipe("gemel_linker")
-    pipe.settings.labels_discard = ("ENT",)
+    pipe.configure(labels_discard=("ENT",))
     cases = prior_cases.collect_cases(nlp, dev, progress=False)
     assert {case.by_both(1.0) for case in cases} == {case.by_prior() for case in cases} == {"NIL"}
 

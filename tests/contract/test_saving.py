@@ -157,7 +157,7 @@ def test_a_pipe_that_cannot_be_loaded_leaves_the_other_as_it_was(
 ) -> None:
     nlp = make_pipeline(models, kb)
     pipe = pipe_of(nlp)
-    pipe.settings.temperature = 2.0
+    pipe.configure(temperature=2.0)
     expected = list(nlp.pipe(captions(nlp)))
     state = pipe.to_bytes(exclude=["vocab"])  # words that are learned do no harm
     if form == "disk":

@@ -112,7 +112,7 @@ def test_scores_do_not_count_images_that_nobody_looked_at(
         example.predicted.user_data["image"] = "gone.png"
     [ent] = data[0].predicted.ents
     data[0].predicted.set_ents([Span(data[0].predicted, ent.start, ent.end, label="DATE")])
-    monkeypatch.setattr(linker(trained).settings, "labels_discard", ("DATE",))
+    monkeypatch.setattr(linker(trained), "labels_discard", ("DATE",))
     with pytest.raises(ValueError, match="not scored: of 3 docs with an image not one image could be read"):
         trained.evaluate(data)
 
@@ -168,7 +168,7 @@ def test_fit_prior_does_not_count_images_that_nobody_looked_at(
     docs[2].set_ents([Span(docs[2], ent.start, ent.end, label="DATE", kb_id="Mercury") for ent in docs[2].ents])
     DocBin(docs=docs, store_user_data=True).to_disk(tmp_path / "dev.spacy")
     pipe = linker(trained)
-    monkeypatch.setattr(pipe.settings, "labels_discard", ("DATE",))
+    monkeypatch.setattr(pipe, "labels_discard", ("DATE",))
     with pytest.raises(ValueError, match="of 2 docs with an image not one"):
         collect_cases(trained, tmp_path / "dev.spacy", progress=False)
     with overridden(pipe, use_image=False):  # on purpose
@@ -233,7 +233,7 @@ def test_the_mark_goes_with_the_answers_that_it_is_of(trained: Language, beside:
 @pytest.mark.filterwarnings("ignore:gemel_linker. no image")
 def test_the_mark_stays_with_the_answers_that_are_kept(trained: Language, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = linker(trained)
-    monkeypatch.setattr(pipe.settings, "overwrite", False)
+    monkeypatch.setattr(pipe, "overwrite", False)
     doc = marked(trained, "A photo of Mercury and Java.")
     before = doc.ents[0]._.gemel_candidates
     assert trained(doc).user_data[MARK] is True

@@ -16,6 +16,7 @@ from spacy.language import Language
 from spacy.pipeline import EntityLinker
 
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from spacy_gemel.pipeline.loaded import overridden
 from tests.entity_linker.world import (
     GOLDS,
     add_linker,
@@ -34,12 +35,8 @@ PLANET = "Mercury_(planet)"
 
 
 def decided(nlp: Language, threshold: float | None) -> list[str]:
-    settings = linker(nlp).settings
-    before, settings.threshold = settings.threshold, threshold
-    try:
+    with overridden(linker(nlp), threshold=threshold):
         return ids(nlp(photo(nlp, like=PLANET)))
-    finally:
-        settings.threshold = before
 
 
 def test_nil_is_spacys_own() -> None:
@@ -62,11 +59,8 @@ def test_thresholds(trained: Language) -> None:
 
 
 def test_below_the_threshold_the_candidates_are_still_told(trained: Language) -> None:
-    linker(trained).settings.threshold = 1.0
-    try:
+    with overridden(linker(trained), threshold=1.0):
         doc = trained(photo(trained, like=PLANET))
-    finally:
-        linker(trained).settings.threshold = None
     assert (ids(doc), candidates(doc)[0][0].kb_id) == (["NIL"], PLANET)
 
 
@@ -90,11 +84,11 @@ def test_nil_among_others(trained: Language) -> None:
     """One mention below the threshold takes no other with it."""
     doc = doc_of(trained, "A photo of Mercury. Hermes.", ("Mercury", "ENT", ""), ("Hermes", "ENT", ""))
     sure = [found[0].probability for found in candidates(trained(doc))]
-    linker(trained).settings.threshold = sum(sure) / 2
+    linker(trained).configure(threshold=sum(sure) / 2)
     try:
         linked = ids(trained(doc))
     finally:
-        linker(trained).settings.threshold = None
+        linker(trained).configure(threshold=None)
     assert [kb_id == "NIL" for kb_id in linked] == [one < max(sure) for one in sure]
     assert linked.count("NIL") == 1
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
+from spacy_gemel.pipeline.loaded import overridden
 from tests.entity_linker.world import (
     GOLDS,
     TEXT,
@@ -33,12 +34,11 @@ LONG = "The god Mercury of Rome met Mercury and Hermes at dawn in New York City.
 
 
 @pytest.fixture
-def settings(trained: Language) -> Any:
-    """The trained pipe's settings, which are set back after the test."""
-    now = linker(trained).settings
-    before = dict(vars(now))
-    yield now
-    vars(now).update(before)
+def pipe(trained: Language) -> Any:
+    """The trained pipe, whose settings are set back after the test."""
+    pipe = linker(trained)
+    with overridden(pipe, **vars(pipe.settings)):
+        yield pipe
 
 
 # Docs of all kinds
@@ -81,8 +81,8 @@ def test_entities_and_labels_are_never_changed(trained: Language) -> None:
     assert [(ent.start, ent.end, ent.label_) for ent in trained(doc).ents] == before
 
 
-def test_an_entity_across_sentences_is_linked(trained: Language, settings: Any) -> None:
-    settings.context = "sentence"
+def test_an_entity_across_sentences_is_linked(trained: Language, pipe: Any) -> None:
+    pipe.configure(context="sentence")
     doc = doc_of(trained, "Mahler wrote Symphony No. 8 in Vienna.", ("Symphony No. 8", "WORK", ""))
     for token in doc:
         token.is_sent_start = token.i in (0, 5)
@@ -92,41 +92,41 @@ def test_an_entity_across_sentences_is_linked(trained: Language, settings: Any) 
 # Ids that are there already
 
 
-def test_overwrite(trained: Language, settings: Any) -> None:
+def test_overwrite(trained: Language, pipe: Any) -> None:
     def doc() -> Doc:
         return doc_of(trained, LONG, ("Mercury", "ENT", "Q1"), ("Hermes", "ENT", ""), ("New York City", "ENT", "NIL"))
 
-    settings.overwrite = False
+    pipe.overwrite = False
     kept = trained(doc())
     assert (ids(kept)[0], ids(kept)[2]) == ("Q1", "NIL")
     assert ids(kept)[1] in GOLDS
     assert [bool(found) for found in candidates(kept)] == [False, True, False]
-    settings.overwrite = True
+    pipe.overwrite = True
     replaced = trained(doc())
     assert set(ids(replaced)) <= set(GOLDS)
     assert rounded(replaced)[1] == rounded(kept)[1]
 
 
-def test_where_only_some_tokens_have_an_id(trained: Language, settings: Any) -> None:
+def test_where_only_some_tokens_have_an_id(trained: Language, pipe: Any) -> None:
     """As spaCy's own linker does: an entity has the id of its first token, and tokens with an id keep it."""
-    settings.overwrite = False
+    pipe.overwrite = False
     doc = doc_of(trained, LONG, ("New York City", "ENT", ""))
     doc[13].ent_kb_id_ = "Q1"
     linked = [token.ent_kb_id_ for token in trained(doc)[12:15]]
     assert linked[0] == linked[2] != "Q1" == linked[1]
-    settings.overwrite = True
+    pipe.overwrite = True
     assert len({token.ent_kb_id_ for token in trained(doc)[12:15]}) == 1
 
 
-def test_linked_once_more_without_overwrite_nothing_is_lost(trained: Language, settings: Any) -> None:
-    settings.overwrite = False
+def test_linked_once_more_without_overwrite_nothing_is_lost(trained: Language, pipe: Any) -> None:
+    pipe.overwrite = False
     doc = trained(photo(trained, like=PLANET))
     before = rounded(doc)
     assert before[0][2]
     assert rounded(trained(doc)) == before
     [unpacked] = DocBin(store_user_data=True, docs=[doc]).get_docs(trained.vocab)
     assert rounded(trained(unpacked)) == before  # where the rows have become tuples
-    settings.labels_discard = ["ENT"]
+    pipe.labels_discard = ["ENT"]
     assert rounded(trained(doc)) == before  # an entity that keeps its id is not discarded either
     cut = doc[2:].as_doc(copy_user_data=True)
     assert rounded(trained(cut)) == before
@@ -140,14 +140,14 @@ def test_entities_of_an_older_doc_go_with_its_ids(trained: Language) -> None:
     assert [[row[0], row[1]] for row in trained(doc).user_data["gemel_candidates"]] == [[8, 15]]
 
 
-def test_entities_given_as_tuples(trained: Language, settings: Any) -> None:
+def test_entities_given_as_tuples(trained: Language, pipe: Any) -> None:
     """doc.ents of (label, id, start, end) in numbers, the oldest way to set them."""
     doc = trained.make_doc(TEXT)
     strings = trained.vocab.strings
     doc.ents = [(strings.add("ENT"), strings.add("Q1"), 3, 4)]
-    settings.overwrite = False
+    pipe.overwrite = False
     assert ids(trained(doc)) == ["Q1"]
-    settings.overwrite = True
+    pipe.overwrite = True
     assert ids(trained(doc))[0] in GOLDS
 
 
@@ -190,15 +190,15 @@ def test_candidates_stay_where_tokens_are_merged(trained: Language) -> None:
 # Discarded labels, and batches
 
 
-def test_discarded_labels_are_nil(trained: Language, settings: Any) -> None:
+def test_discarded_labels_are_nil(trained: Language, pipe: Any) -> None:
     def doc() -> Doc:
         return doc_of(trained, LONG, ("Mercury", "ENT", ""), ("Hermes", "GOD", "Q1"), ("New York City", "GPE", ""))
 
     expected = rounded(trained(doc()))
-    settings.labels_discard = ["GOD"]
+    pipe.labels_discard = ["GOD"]
     found = rounded(trained(doc()))
     assert found == [expected[0], ("Hermes", "NIL", []), expected[2]]
-    settings.overwrite = False
+    pipe.overwrite = False
     assert ids(trained(doc()))[1] == "Q1"  # it has an id already
 
 
@@ -209,10 +209,10 @@ WORDS = {"Mercury": "ENT", "Hermes": "GOD", "Rome": "GPE", "New York City": "GPE
 @hypothesis_settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-def test_nothing_shifts_to_another_doc_or_entity(trained: Language, settings: Any, data: st.DataObject) -> None:
+def test_nothing_shifts_to_another_doc_or_entity(trained: Language, pipe: Any, data: st.DataObject) -> None:
     """Batches of docs with and without entities, some labels discarded, some ids kept: each gets what it gets alone."""
-    settings.overwrite = data.draw(st.booleans(), label="overwrite")
-    settings.labels_discard = data.draw(st.lists(st.sampled_from(["ENT", "GOD", "GPE"]), unique=True), label="discard")
+    pipe.overwrite = data.draw(st.booleans(), label="overwrite")
+    pipe.labels_discard = data.draw(st.lists(st.sampled_from(["ENT", "GOD", "GPE"]), unique=True), label="discard")
     chosen = st.lists(st.sampled_from(sorted(WORDS)), unique=True)
     given_ids = st.sampled_from(["", "", "Q1"])
     batch = data.draw(st.lists(st.tuples(chosen, given_ids, st.booleans()), max_size=6), label="batch")
@@ -229,9 +229,9 @@ def test_nothing_shifts_to_another_doc_or_entity(trained: Language, settings: An
     assert [rounded(doc) for doc in trained.pipe(docs(), batch_size=size)] == alone
     for linked, (_, kb_id, _) in zip(alone, batch, strict=True):
         for words, found, rows in linked:
-            if kb_id and not settings.overwrite:
+            if kb_id and not pipe.overwrite:
                 assert (found, rows) == (kb_id, [])
-            elif WORDS[words] in settings.labels_discard:
+            elif WORDS[words] in pipe.labels_discard:
                 assert (found, rows) == ("NIL", [])
             else:
                 assert found in GOLDS
@@ -270,7 +270,7 @@ def test_two_linkers_in_one_pipeline(models: Path, kb: Path, tmp_path: Path) -> 
     assert {found.kb_id for found in candidates(both)[0]} == set(GOLDS)  # not lost to the second one
     with nlp.select_pipes(disable="gemel_linker"):
         assert set(ids(nlp(doc()))) <= {"Q1", "Q2"}
-    linker(nlp, "second").settings.overwrite = True
+    linker(nlp, "second").overwrite = True
     assert set(ids(nlp(doc()))) <= {"Q1", "Q2"}
     nlp.to_disk(tmp_path / "saved")
     again = spacy.load(tmp_path / "saved")

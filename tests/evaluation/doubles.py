@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import spacy
@@ -12,7 +13,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from spacy_gemel.kb.entity import Entity
-from spacy_gemel.linking.settings import Settings
+from spacy_gemel.linking.settings import LinkerSettings
 
 COUNTS = {"Mercury (planet)": 60, "Mercury (element)": 30, "Jaguar Cars": 8, "Jaguar": 2, "Java": 0}
 
@@ -42,21 +43,11 @@ class TableLinker:
     answers: Mapping[str, Sequence[str]]
     without_image: Mapping[str, Sequence[str]] = field(default_factory=dict)
     training_golds: frozenset[str] = frozenset({"Mercury (planet)", "Jaguar"})
-    settings: Settings = field(
-        default_factory=lambda: Settings(
-            beam_size=5,
-            n_candidates=5,
-            max_name_tokens=32,
-            name_end="newline",
-            n_demonstrations=2,
-            n_training_demonstrations=None,
-            threshold=None,
-            use_image=True,
-            constrained=True,
-            batch_tokens=4096,
-        )
-    )
+    settings: LinkerSettings = field(default_factory=lambda: LinkerSettings(n_demonstrations=2, batch_tokens=4096))
     kb: TableKB = field(default_factory=TableKB)
+
+    def configure(self, **changes: Any) -> None:
+        self.settings = self.settings.replace(**changes)
 
     def __call__(self, doc: Doc) -> Doc:
         rows = []

@@ -17,8 +17,8 @@ from spacy_gemel.evaluation.prior_cases import cases_of
 from spacy_gemel.linking import prior_stage as stage
 from spacy_gemel.linking.candidates import Candidate
 from spacy_gemel.linking.combine import FLOOR
-from spacy_gemel.linking.settings import Settings
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from spacy_gemel.pipeline.loaded import overridden
 from spacy_gemel.pipeline.mentions import gather_mentions
 from tests.calls import Calls
 from tests.mini_pipeline import COLOURS, entity_id, make_doc, make_kb, make_pipeline, picture
@@ -51,11 +51,9 @@ def pipe(nlp: Language) -> Iterator[GemelLinker]:
     """Few beams, and settings that each test may change."""
     pipe = nlp.get_pipe("gemel_linker")
     assert isinstance(pipe, GemelLinker)
-    before = Settings(**vars(pipe.settings))
-    pipe.settings = Settings(**{**vars(before), "beam_size": 2, "n_candidates": 2})
     pipe.load_parts(pipe.kb)
-    yield pipe
-    pipe.settings = before
+    with overridden(pipe, **{**vars(pipe.settings), "beam_size": 2, "n_candidates": 2}):
+        yield pipe
 
 
 def docs(nlp: Language, *mentions: str) -> list[Doc]:
@@ -79,14 +77,14 @@ def test_without_weight_nothing_is_computed(nlp: Language, pipe: GemelLinker, mo
     monkeypatch.setattr("spacy_gemel.linking.model.PriorStage", never)
     assert pipe.settings.prior_weight == 0.0
     assert all(link(nlp, "Mercury", "Thing"))
-    pipe.settings.prior_weight = 1.0
+    pipe.configure(prior_weight=1.0)
     with pytest.raises(AssertionError, match="made a prior"):
         link(nlp, "Mercury")
 
 
 def test_a_mention_without_evidence_is_linked_as_before(nlp: Language, pipe: GemelLinker) -> None:
     before = link(nlp, "evening", "Thing")
-    pipe.settings.prior_weight = 3.0
+    pipe.configure(prior_weight=3.0)
     after = link(nlp, "evening", "Thing")
     alike(after[0], before[0])
     assert [c.score for c in after[1]] != [c.score for c in before[1]]
@@ -101,7 +99,7 @@ def test_the_known_names_have_the_scores_that_a_wide_search_gives_them(nlp: Lang
     expected = {pipe.kb.entity(pipe.kb.row(kb_id)).name for kb_id in [*known][: stage.KNOWN]}
     assert {name.name for name in found[0]} >= expected
     assert not [name for name in found[2] if not name.searched]
-    pipe.settings.beam_size = pipe.settings.n_candidates = 40
+    pipe.configure(beam_size=40, n_candidates=40)
     for names, all_names in zip(found, pipe.stages.find(mentions, with_known=False), strict=True):
         scores = {name.name: name for name in all_names}
         for name in names:
@@ -114,7 +112,7 @@ def test_a_name_of_several_that_the_prior_alone_brings_in(nlp: Language, pipe: G
     known = ("Twin", "Isle")
     mentions = gather_mentions([doc.ents for doc in docs(nlp, *known)], None, pipe.settings)
     found = pipe.stages.find(mentions, with_known=True)
-    pipe.settings.beam_size = pipe.settings.n_candidates = 40
+    pipe.configure(beam_size=40, n_candidates=40)
     wide = pipe.stages.find(mentions, with_known=False)
     for mention, names, all_names in zip(known, found, wide, strict=True):
         [brought] = [name for name in names if name.name == "Atlantis"]
@@ -131,28 +129,28 @@ def test_the_fit_answers_as_the_pipe_does(nlp: Language, pipe: GemelLinker) -> N
     """With any weight, whether the search found a name or the prior brought it in, and whoever shares it."""
     mentions = ["Twin", "Isle", "Java", "Atlantis", "Thing", "Mercury", "New York", "evening"]
     for beams in (1, 2):
-        pipe.settings.beam_size = pipe.settings.n_candidates = beams
+        pipe.configure(beam_size=beams, n_candidates=beams)
         asked = docs(nlp, *mentions)
         cases = cases_of(pipe, [make_doc(nlp, doc.text, str(doc.ents[0]), "Java") for doc in asked], asked, 0)
         brought = {c.kb_id for case in cases for c in case.candidates if not c.searched}
         assert brought
         answered: dict[str, set[str]] = {mention: set() for mention in mentions}
         for weight in (0.0, 0.1, 0.5, 1.0, 3.0, 10.0):
-            pipe.settings.prior_weight = weight
+            pipe.configure(prior_weight=weight)
             for mention, case, own in zip(mentions, cases, link(nlp, *mentions), strict=True):
                 assert case.by_both(weight) == own[0].kb_id, (mention, weight, beams)
                 answered[mention].add(own[0].kb_id)
-        pipe.settings.prior_weight = 0.0
+        pipe.configure(prior_weight=0.0)
         assert "myth" in answered["Isle"] & answered["Twin"] & brought
         assert sum(len(ids) > 1 for ids in answered.values()) > 2  # the weight matters
 
 
 def test_the_score_is_the_models_and_the_priors(nlp: Language, pipe: GemelLinker) -> None:
-    pipe.settings.prior_weight = 0.7
+    pipe.configure(prior_weight=0.7)
     [found] = link(nlp, "Thing")
     prior = pipe.stages.prior.prior.of("Thing")
-    pipe.settings.prior_weight = 0.0
-    pipe.settings.beam_size = pipe.settings.n_candidates = 40
+    pipe.configure(prior_weight=0.0)
+    pipe.configure(beam_size=40, n_candidates=40)
     scores = {candidate.kb_id: candidate.score for candidate in link(nlp, "Thing")[0]}
     expected = {kb_id: score + 0.7 * math.log(prior.get(kb_id, 0.0) + FLOOR) for kb_id, score in scores.items()}
     assert {c.kb_id: c.score for c in found} == pytest.approx({c.kb_id: expected[c.kb_id] for c in found}, abs=1e-4)
@@ -163,7 +161,7 @@ def test_the_score_is_the_models_and_the_priors(nlp: Language, pipe: GemelLinker
 
 def test_a_large_weight_gives_the_priors_answer(nlp: Language, pipe: GemelLinker) -> None:
     """Of the bearers of one name it picks the more frequent, and the search need not have found it."""
-    pipe.settings.prior_weight = 1e4
+    pipe.configure(prior_weight=1e4)
     for found, mention in zip(link(nlp, "Java", "New York", "Thing"), ("Java", "New York", "Thing"), strict=True):
         known = pipe.stages.prior.prior.of(mention)
         best = {kb_id for kb_id, probability in known.items() if probability == max(known.values())}
@@ -178,23 +176,23 @@ def test_training_examples_count(nlp: Language, pipe: GemelLinker) -> None:
 
 
 def test_the_threshold_is_on_the_combined_probability(nlp: Language, pipe: GemelLinker) -> None:
-    pipe.settings.prior_weight = 1e4
-    pipe.settings.threshold = 0.5
+    pipe.configure(prior_weight=1e4)
+    pipe.configure(threshold=0.5)
     doc = next(nlp.pipe(docs(nlp, "New York")))
     assert doc.ents[0].kb_id_ == "New_York"
     assert doc.ents[0]._.gemel_candidates[0].probability == pytest.approx(1.0)
 
 
 def test_a_free_search_knows_them_too(nlp: Language, pipe: GemelLinker) -> None:
-    pipe.settings.constrained = False
+    pipe.configure(constrained=False)
     assert [doc.ents[0].kb_id_ for doc in nlp.pipe(docs(nlp, "New York"))] == ["NIL"]
-    pipe.settings.prior_weight = 1e4
+    pipe.configure(prior_weight=1e4)
     assert [doc.ents[0].kb_id_ for doc in nlp.pipe(docs(nlp, "New York"))] == ["New_York"]
 
 
 def test_the_prompts_are_read_once(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:
     prefilled = Calls(monkeypatch, pipe.stages.language_model, "prefill")
-    pipe.settings.prior_weight = 1.0
+    pipe.configure(prior_weight=1.0)
     link(nlp, "Thing", "Mercury", "evening")
     assert sum(len(prompts) for prompts in prefilled.seen) == 3
 
@@ -202,7 +200,7 @@ def test_the_prompts_are_read_once(nlp: Language, pipe: GemelLinker, monkeypatch
 def test_memory_that_runs_out_while_known_names_are_scored(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe.settings.prior_weight = 1.0
+    pipe.configure(prior_weight=1.0)
     mentions = ["Thing", "Java", "Jaguar", "New York"]
     expected = link(nlp, *mentions)
     scored = stage.score_names
@@ -222,7 +220,7 @@ def test_memory_that_runs_out_while_known_names_are_scored(
 def test_scores_that_are_no_numbers_are_no_candidates(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipe.settings.prior_weight = 1.0
+    pipe.configure(prior_weight=1.0)
 
     def broken(_state: Any, names: Any, *_: Any, **__: Any) -> Any:
         return [[float("nan")] * len(own) for own in names]
@@ -236,7 +234,7 @@ def test_scores_that_are_no_numbers_are_no_candidates(
 @pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
 def test_a_weight_that_makes_no_sense(pipe: GemelLinker, weight: float) -> None:
     with pytest.raises(ValueError, match="prior_weight must be a number from 0 on"):
-        Settings(**{**vars(pipe.settings), "prior_weight": weight})
+        pipe.configure(prior_weight=weight)
 
 
 def test_added_entities_and_examples_are_known_and_saved(models: Path, tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_two_processes_know_of_the_addition(nlp: Language) -> None:
 
 def test_added_demonstrations_are_shown_to_the_next_doc(nlp: Language) -> None:
     pipe = linker(nlp)
-    pipe.settings.n_demonstrations = 100
+    pipe.configure(n_demonstrations=100)
     before = len(pipe.store)
     docs = [
         make_doc(nlp, "A statue of Quirin.", "Quirin", "Mercury_(planet)", picture("Mercury (planet)")),
@@ -298,17 +298,17 @@ def test_the_picture_of_a_training_example_comes_later(models: Path, kb: Path) -
         pipe._reader.read([picture("Mercury (planet)", 1)])[0], abs=1e-5
     )
     doc = make_doc(nlp, "A statue of Quirin.", "Quirin")
-    pipe.settings.n_demonstrations = 1
+    pipe.configure(n_demonstrations=1)
     [shown] = pipe.demonstrations_for(doc, doc.ents[0])
     assert shown == pipe.store[0]
     with_picture = nlp(doc.copy()).ents[0]._.gemel_candidates
-    pipe.settings.use_image = False
+    pipe.configure(use_image=False)
     assert nlp(doc.copy()).ents[0]._.gemel_candidates != with_picture  # it is in the prompt
 
 
 def test_what_is_known_is_neither_embedded_nor_tokenised_again(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = linker(nlp)
-    pipe.settings.n_demonstrations = 2
+    pipe.configure(n_demonstrations=2)
     here = make_doc(nlp, "Here stands Mercury.", "Mercury")
     nlp(here)
     embedded = Calls(monkeypatch, pipe.retriever._embed.model, "encode")
@@ -327,7 +327,8 @@ def test_what_is_known_is_neither_embedded_nor_tokenised_again(nlp: Language, mo
     assert [text for texts in tokenised.seen for text in texts if not text.endswith("[Answer]")] == []
     again = spacy.blank("en", config=nlp.config).from_bytes(nlp.to_bytes())
     doc = make_doc(nlp, "A statue of Quirin.", "Quirin")
-    pipe.settings.n_demonstrations = linker(again).settings.n_demonstrations = 10
+    pipe.configure(n_demonstrations=10)
+    linker(again).configure(n_demonstrations=10)
     assert linker(again).demonstrations_for(doc, doc.ents[0]) == pipe.demonstrations_for(doc, doc.ents[0])
 
 

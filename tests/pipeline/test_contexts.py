@@ -9,16 +9,13 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from spacy_gemel.linking.settings import Settings
+from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.context import context_of
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from tests.mini_pipeline import entity_id, make_config, make_doc, make_kb, make_pipeline
 
 TEXT = "One is here. Two met Mercury Three. Four is there. Five left."
-SETTINGS = Settings(
-    beam_size=5, n_candidates=5, max_name_tokens=32, name_end="newline", n_demonstrations=4,
-    n_training_demonstrations=None, threshold=None, use_image=True, constrained=True, batch_tokens=8192,
-)  # fmt: skip
+SETTINGS = LinkerSettings(n_demonstrations=4)
 
 
 def doc_of(text: str = TEXT, *, sentences: bool = True) -> Doc:

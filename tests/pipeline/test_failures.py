@@ -304,6 +304,6 @@ def test_nothing_stays_where_loading_fails_late(nlp: Language, models: Path, tmp
 
 
 def test_the_state_is_written_as_plain_json(nlp: Language, tmp_path: Path) -> None:
-    pipe_of(nlp).settings.temperature = 1 / 3
+    pipe_of(nlp).configure(temperature=1 / 3)
     pipe_of(nlp).to_disk(tmp_path)
     assert json.loads((tmp_path / "cfg").read_text())["temperature"] == 1 / 3

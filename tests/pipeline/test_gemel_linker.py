@@ -138,11 +138,11 @@ def test_company_and_batch_size_change_nothing(nlp: Language) -> None:
             assert_same(one, other)
     tokens = nlp.get_pipe("gemel_linker").settings.batch_tokens
     try:
-        nlp.get_pipe("gemel_linker").settings.batch_tokens = 1
+        nlp.get_pipe("gemel_linker").configure(batch_tokens=1)
         for one, other in zip(alone, nlp.pipe(docs()), strict=True):
             assert_same(one, other)
     finally:
-        nlp.get_pipe("gemel_linker").settings.batch_tokens = tokens
+        nlp.get_pipe("gemel_linker").configure(batch_tokens=tokens)
 
 
 def test_image_forms_give_the_same_result(nlp: Language, tmp_path: Path) -> None:
@@ -270,15 +270,15 @@ def test_no_pickle_is_written(nlp: Language, tmp_path: Path) -> None:
 
 
 def test_nil_when_the_best_is_not_sure_enough(nlp: Language) -> None:
-    settings = nlp.get_pipe("gemel_linker").settings
+    pipe: Any = nlp.get_pipe("gemel_linker")
     best = nlp(mercury(nlp)).ents[0]._.gemel_candidates[0]
     try:
-        settings.threshold = best.probability + 1e-6
+        pipe.threshold = best.probability + 1e-6
         assert nlp(mercury(nlp)).ents[0].kb_id_ == "NIL"
-        settings.threshold = best.probability - 1e-6
+        pipe.threshold = best.probability - 1e-6
         assert nlp(mercury(nlp)).ents[0].kb_id_ == best.kb_id
     finally:
-        settings.threshold = None
+        pipe.threshold = None
 
 
 def test_entities_that_share_a_name_share_its_probability(models: Path, tmp_path: Path) -> None:
@@ -312,10 +312,10 @@ def test_candidates_by_hand() -> None:
 def test_unconstrained_says_nil_for_what_is_no_name(nlp: Language) -> None:
     pipe = nlp.get_pipe("gemel_linker")
     try:
-        pipe.settings.constrained = False
+        pipe.configure(constrained=False)
         doc = nlp(mercury(nlp))
     finally:
-        pipe.settings.constrained = True
+        pipe.configure(constrained=True)
     for candidate in doc.ents[0]._.gemel_candidates:
         assert (candidate.kb_id == "NIL") == (entity_id(candidate.name) not in pipe.kb)
 

@@ -11,7 +11,6 @@ import pytest
 from spacy.language import Language
 
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.linking.settings import Settings
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.frozen import model_lock
 from spacy_gemel.models.sentence_encoder import SentenceEncoder
@@ -265,13 +264,6 @@ def test_a_pipe_is_loaded_in_one_turn(nlp: Language, tmp_path: Path, monkeypatch
         return load(model, data)
 
     monkeypatch.setattr(type(pipe.model), "from_bytes", slow)
-    take = Settings.take
-
-    def slow_take(settings: Settings, other: Settings) -> None:
-        take(settings, other)
-        time.sleep(0.05)
-
-    monkeypatch.setattr(Settings, "take", slow_take)
     thread = threading.Thread(target=watch)
     thread.start()
     try:
