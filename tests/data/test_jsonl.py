@@ -11,7 +11,7 @@ from spacy.tokens import DocBin
 
 from spacy_gemel.data.datasets.converters import CONVERTERS, convert, report_path
 from spacy_gemel.data.docs import doc_of
-from spacy_gemel.data.fetch.index import IndexWriter
+from spacy_gemel.data.fetch.index import add_to_index
 from spacy_gemel.data.jsonl import parse_line, read_jsonl
 from spacy_gemel.data.overlaps import apart
 from spacy_gemel.data.records import Mention, Problem, Record
@@ -148,9 +148,9 @@ def test_a_url_is_no_path(tmp_path: Path) -> None:
     assert "2 docs know only their image's URL: fetch-images downloads" in report.summary()
 
     name = "0123456789abcdef0123456789abcdef.jpg"
-    with IndexWriter(tmp_path / "pictures") as index:
-        (tmp_path / "pictures" / name).write_bytes(b"12345")
-        index.add(url, name, 5)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / name).write_bytes(b"12345")
+    add_to_index(tmp_path / "pictures", url, name, 5)
     report = convert("jsonl", source, tmp_path / "data" / "o.spacy", images=tmp_path / "pictures", progress=False)
     first, second, _ = (doc.user_data for doc in docs_of(tmp_path / "data" / "o.spacy"))
     assert first == {"image": f"../pictures/{name}", "image_url": url}

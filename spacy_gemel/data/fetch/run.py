@@ -1,66 +1,63 @@
-"""Fetching many URLs: which one next, what to try again, and what is told in the end."""
+"""Fetch many URLs politely: which one next, which one again, and the report."""
 
+import heapq
+import itertools
+import json
 import logging
+import math
+import queue
 import random
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from tqdm import tqdm
 
-from spacy_gemel import __version__
-from spacy_gemel.data.fetch.attempt import Attempt
-from spacy_gemel.data.fetch.download import PARTIAL, download
-from spacy_gemel.data.fetch.hosts import HostQueues
-from spacy_gemel.data.fetch.index import IndexWriter, fetched
-from spacy_gemel.data.fetch.interrupts import Interrupts
-from spacy_gemel.data.fetch.outcomes import CannotStore, Failed, Limits, Outcome, Redirected, Stored, unexpected
-from spacy_gemel.data.fetch.report import Failure, FetchReport, write_failures
-from spacy_gemel.data.fetch.urls import Refused, host_of, problem_of
-from spacy_gemel.data.fetch.workers import Workers
-from spacy_gemel.utils.files import lock_file
+from spacy_gemel.data.fetch.download import PARTIAL, Stored, download
+from spacy_gemel.data.fetch.index import add_to_index, read_index
+from spacy_gemel.data.fetch.request import Adapter, FetchError, FetchOptions, Request
+from spacy_gemel.data.fetch.urls import Failure, host_of, problem_of
+from spacy_gemel.data.report import ReasonCounter
+from spacy_gemel.utils.files import lock_file, write_whole
 
-USER_AGENT = f"spacy-gemel/{__version__}"
+FAILED = "failed.jsonl"
+HOST_CLOSED = "host asks for a longer pause than --max-wait"
 _WIKIMEDIA = ("wikimedia.org", "wikipedia.org", "wikinews.org", "wikidata.org", "wiktionary.org", "mediawiki.org")
-_GRACE = 1.0  # seconds that an interrupt leaves to requests that run
-_LAST = 0.5  # and to their threads, once they have been cut
-_AWAKE = 1.0  # some systems do not tell a thread that waits for a lock of an interrupt
-_ASKED_TO_WAIT = "the host asks to be left alone for longer than --max-wait"
+_MAX_REDIRECTS = 5
+_GRACE = 1.0  # seconds that an interrupt leaves to running requests
+_TICK = 1.0  # seconds between two looks at the deadlines of running requests
 
-
-@dataclass(frozen=True, slots=True)
-class FetchOptions:
-    """How to fetch; see `python -m spacy_gemel fetch-images --help`. Times are in seconds, max_seconds of one request.
-
-    backoff: before the second try, doubled for each further one.
-    """
-
-    user_agent: str | None = None
-    workers: int = 8
-    per_host: int = 2
-    delay: float = 0.5
-    retries: int = 3
-    backoff: float = 1.0
-    timeout: float = 30.0
-    max_seconds: float = 300.0
-    max_wait: float = 600.0
-    max_bytes: int = 64 * 2**20
-    max_redirects: int = 5
-    allow_private: bool = False
+Clock = Callable[[], float]
+JobT = TypeVar("JobT")
 
 
 @dataclass(slots=True)
-class _Job:
-    """A URL on its way. now: what is asked for it at the moment, after redirects."""
+class FetchReport:
+    """How many URLs there are, how many the folder has, and why the others failed."""
 
-    url: str
-    now: str
-    tries: int = 0
-    hops: list[str] = field(default_factory=list)
-    started: float = 0.0
+    urls: int
+    cached: int = 0
+    fetched: int = 0
+    bytes: int = 0
+    files: set[str] = field(default_factory=set)
+    failures: list[Failure] = field(default_factory=list)
+
+    def lines(self, folder: Path) -> list[str]:
+        """A few lines for a person."""
+        reasons = ReasonCounter()
+        for failure in self.failures:
+            reasons.add(failure.reason)
+        end = [f"{folder / FAILED} lists what failed and why; the same command tries again"] if reasons else []
+        return [
+            f"{folder}: has {self.cached + self.fetched} of {self.urls} URLs in {len(self.files)} files, "
+            f"{self.cached} of them from before; fetched {self.bytes / 2**20:.1f} MiB",
+            *reasons.lines(),
+            *end,
+        ]
 
 
 def fetch_images(
@@ -68,188 +65,245 @@ def fetch_images(
     folder: Path,
     options: FetchOptions,
     *,
-    refused: Sequence[Refused] = (),
+    failures: Sequence[Failure] = (),
     progress: bool = True,
+    clock: Clock = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> FetchReport:
-    """Fetch the images of some URLs that are not yet in the folder.
+    """Fetch the images that the folder does not have yet.
 
-    refused: what the source held instead of URLs; it goes into the list of what failed.
-    What fails is told in the report and in failed.jsonl, and hurts nothing else. After an interrupt, which is raised
-    again within two seconds, the same call goes on with what is not there.
+    A URL that fails is listed in the report and in failed.jsonl, and affects no other. After an interrupt the same
+    call continues with the missing images.
 
-    Raises ValueError where another process fetches into the folder, or where Wikimedia is asked without a user agent
-    that says how to reach the user; OSError where the folder cannot be written.
+    Args:
+        urls: what to fetch; repetitions are ignored.
+        folder: for the images, index.jsonl and failed.jsonl.
+        options: limits and politeness.
+        failures: rows of the source that have no URL, for the list of failures.
+        progress: whether to show a progress bar.
+        clock: the time in seconds, by which requests are spaced and cut.
+        sleep: waits for some seconds of that time.
+
+    Raises:
+        ValueError: if another process fetches into the folder, or Wikimedia is asked without a contact.
+        OSError: if the folder cannot be written.
     """
     _check_user_agent(urls, options.user_agent)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings about odd servers break the progress bar
-    busy = f"{folder}: another fetch-images is writing there: wait until it has ended, or give another folder"
-    with lock_file(folder / ".lock", busy), IndexWriter(folder) as index:
-        for left in folder.glob(f"{PARTIAL}*"):
-            left.unlink()
-        return _Fetch(urls, folder, options, index, refused).run(progress)
+    busy = f"{folder}: another fetch-images writes to this folder: wait until it has ended, or use another folder"
+    urls = list(dict.fromkeys(urls))
+    report = FetchReport(len(urls), failures=list(failures))
+    with lock_file(folder / ".lock", busy):
+        _remove_partial_files(folder)
+        cached = read_index(folder)
+        report.cached = sum(url in cached for url in urls)
+        report.files |= {cached[url].name for url in urls if url in cached}
+        with tqdm(total=len(urls) - report.cached, desc="fetch", unit=" URLs", disable=not progress) as bar:
+            fetch = _Fetch(folder, options, report, bar, clock)
+            try:
+                for url in urls:
+                    if url not in cached:
+                        fetch.add(_Job(url, url))
+                fetch.run(sleep)
+            finally:
+                _remove_partial_files(folder)
+                with write_whole(folder / FAILED) as partial:
+                    partial.write_text("".join(json.dumps(asdict(failure)) + "\n" for failure in report.failures))
+    return report
+
+
+def _remove_partial_files(folder: Path) -> None:
+    for partial in folder.glob(f"{PARTIAL}*"):
+        partial.unlink(missing_ok=True)
 
 
 def _check_user_agent(urls: Sequence[str], user_agent: str | None) -> None:
-    """Wikimedia's policy asks for a way to reach whoever runs the program, and blocks those that give none."""
+    """Wikimedia's policy asks for a way to reach the user, and blocks programs that give none."""
     if user_agent is not None and not (user_agent.strip() and user_agent.isascii() and user_agent.isprintable()):
         raise ValueError(f"--user-agent {user_agent!r}: give printable ASCII, such as 'my-study/1.0 (me@example.org)'")
     if user_agent is not None and ("@" in user_agent or "://" in user_agent or "User:" in user_agent):
         return
-    for url in urls:
-        host = host_of(url) if problem_of(url) is None else ""
-        if any(host == name or host.endswith("." + name) for name in _WIKIMEDIA):
+    for host in {host_of(url) for url in urls if problem_of(url) is None}:
+        if host.endswith(tuple("." + name for name in _WIKIMEDIA)) or host in _WIKIMEDIA:
             raise ValueError(
-                f"{host} is Wikimedia's, whose policy asks for a user agent that says how to reach you: "
+                f"{host} belongs to Wikimedia, whose policy asks for a user agent with your contact: "
                 "--user-agent 'my-study/1.0 (https://example.org/me; me@example.org)' "
                 "(https://foundation.wikimedia.org/wiki/Policy:Wikimedia_Foundation_User-Agent_Policy)"
             )
 
 
+@dataclass(slots=True)
+class _Host(Generic[JobT]):
+    active: int = 0
+    not_before: float = 0.0
+    jobs: list[tuple[float, int, JobT]] = field(default_factory=list)  # a heap of (earliest start, number, job)
+
+
+class HostQueue(Generic[JobT]):
+    """Jobs by host: at most `per_host` of a host run at once, and they start at least `delay` seconds apart."""
+
+    def __init__(self, per_host: int, delay: float) -> None:
+        self._per_host = per_host
+        self._delay = delay
+        self._hosts: dict[str, _Host[JobT]] = {}  # the one that started a job last is at the end
+        self._count = itertools.count()
+
+    def __len__(self) -> int:
+        return sum(len(host.jobs) for host in self._hosts.values())
+
+    def add(self, name: str, job: JobT, ready: float = 0.0) -> None:
+        """Add a job of a host that starts at the time `ready` or later."""
+        heapq.heappush(self._hosts.setdefault(name, _Host()).jobs, (ready, next(self._count), job))
+
+    def take(self, now: float) -> JobT | None:
+        """A job that starts now and runs until `done`, or None."""
+        name = next((name for name, host in self._hosts.items() if self._start(host) <= now), None)
+        if name is None:
+            return None
+        host = self._hosts[name] = self._hosts.pop(name)
+        host.active += 1
+        host.not_before = now + self._delay
+        return heapq.heappop(host.jobs)[2]
+
+    def next_start(self) -> float:
+        """When `take` has a job; infinite if a running job must end first."""
+        return min(map(self._start, self._hosts.values()), default=math.inf)
+
+    def done(self, name: str) -> None:
+        """End a job of the host."""
+        self._hosts[name].active -= 1
+
+    def pause(self, name: str, until: float) -> None:
+        """Start no job of the host before a time."""
+        self._hosts[name].not_before = max(self._hosts[name].not_before, until)
+
+    def clear(self, name: str) -> list[JobT]:
+        """Remove the jobs of a host that have not started, and return them."""
+        jobs = [job for _, _, job in sorted(self._hosts[name].jobs, key=lambda item: item[1])]
+        self._hosts[name].jobs.clear()
+        return jobs
+
+    def _start(self, host: _Host[JobT]) -> float:
+        return max(host.jobs[0][0], host.not_before) if host.jobs and host.active < self._per_host else math.inf
+
+
+@dataclass(slots=True)
+class _Job:
+    """A URL, and the one that is requested for it after redirects."""
+
+    url: str
+    target: str
+    tries: int = 0
+    redirects: int = 0
+
+
 class _Fetch:
-    """One call of `fetch_images`. All bookkeeping is this thread's; the others only ask and write bodies."""
+    """One call of `fetch_images`: the caller's thread does all bookkeeping, one thread per request downloads."""
 
     def __init__(
-        self, urls: Sequence[str], folder: Path, options: FetchOptions, index: IndexWriter, refused: Sequence[Refused]
+        self, folder: Path, options: FetchOptions, report: FetchReport, bar: "tqdm[None]", clock: Clock
     ) -> None:
-        self.folder = folder
-        self.options = options
-        self.index = index
-        self.limits = Limits(
-            user_agent=options.user_agent or USER_AGENT,
-            max_bytes=options.max_bytes,
-            timeout=options.timeout,
-            max_seconds=options.max_seconds,
-            allow_private=options.allow_private,
-        )
-        self.queues: HostQueues[_Job] = HostQueues(options.per_host, options.delay)
-        self.running: dict[Future[Outcome], tuple[str, _Job, Attempt]] = {}
-        self.ending = False
-        self.interrupts = Interrupts()
-        urls = list(dict.fromkeys(urls))
-        self.report = FetchReport(urls=len(urls))
-        self.report.failures += [Failure(item.url, item.reason, item.detail, item.where) for item in refused]
-        have = fetched(folder)
-        self.report.files |= {have[url].name for url in urls if url in have}
-        todo = [url for url in urls if url not in have]
-        self.report.before = len(urls) - len(todo)
-        for url in todo:
-            problem = problem_of(url)
-            if problem is None:
-                self.queues.add(host_of(url), _Job(url, url))
-            else:
-                self.report.failures.append(Failure(url, problem))
+        self._folder = folder
+        self._options = options
+        self._report = report
+        self._bar = bar
+        self._clock = clock
+        self._adapter = Adapter(pool_maxsize=options.workers)
+        self._queue: HostQueue[_Job] = HostQueue(options.per_host, options.delay)
+        self._closed: dict[str, str] = {}  # host -> why no more is requested
+        self._running: dict[Request, tuple[_Job, float]] = {}  # with the deadline
+        self._results: queue.SimpleQueue[tuple[Request, Stored | str | Exception]] = queue.SimpleQueue()
 
-    def run(self, progress: bool) -> FetchReport:
-        workers: Workers[Outcome] = Workers(self.options.workers)
+    def add(self, job: _Job, ready: float = 0.0) -> None:
+        """Queue a job, unless its URL cannot be requested or its host is closed."""
+        if problem := problem_of(job.target):
+            self._fail(job, problem if job.target == job.url else "redirect not followed", job.target)
+        elif (host := host_of(job.target)) in self._closed:
+            self._fail(job, HOST_CLOSED, self._closed[host])
+        else:
+            self._queue.add(host, job, ready)
+
+    def run(self, sleep: Callable[[float], None]) -> None:
+        """Run all jobs. After an error or an interrupt, store what is nearly done."""
         try:
-            with (
-                self.interrupts,
-                tqdm(total=self.queues.waiting, desc="fetch", unit=" URLs", disable=not progress) as bar,
-            ):
-                try:
-                    self._loop(workers, bar)
-                except BaseException:
-                    self._end(bar)
-                    raise
-        finally:
-            workers.close()
-            write_failures(self.folder, self.report.failures)
-        return self.report
+            while self._queue or self._running:
+                while len(self._running) < self._options.workers and (job := self._queue.take(self._clock())):
+                    self._start(job)
+                start = self._queue.next_start() if len(self._running) < self._options.workers else math.inf
+                seconds = max(0.0, start - self._clock())
+                if not self._running:
+                    sleep(seconds)
+                    continue
+                with suppress(queue.Empty):
+                    self._finish(*self._results.get(timeout=min(seconds, _TICK)))
+                for request in [request for request, (_, end) in self._running.items() if self._clock() >= end]:
+                    request.cut()
+                    late = FetchError("too slow", f"not done after {self._options.max_seconds:g} s", retry=True)
+                    self._finish(request, late)
+        except BaseException:
+            end = self._clock() + _GRACE
+            with suppress(queue.Empty):  # threads that hang end with the program
+                while self._running:
+                    request, result = self._results.get(timeout=max(0.0, end - self._clock()))
+                    if (item := self._running.pop(request, None)) and isinstance(result, Stored):
+                        self._store(item[0], result)
+            raise
 
-    def _loop(self, workers: Workers[Outcome], bar: "tqdm[None]") -> None:
-        while self.queues.waiting or self.running:
-            while len(self.running) < self.options.workers and (found := self.queues.take(time.monotonic())):
-                name, job = found
-                job.tries += 1
-                job.started = time.monotonic()
-                attempt = Attempt(self.limits.max_seconds, self.limits.allow_private)
-                future = workers.submit(partial(download, job.now, self.folder, self.limits, attempt))
-                self.running[future] = (name, job, attempt)
-            start = self.queues.next_start()
-            free = len(self.running) < self.options.workers
-            seconds = max(0.0, start - time.monotonic()) if start is not None and free else _AWAKE
-            with self.interrupts.heard():
-                if self.running:
-                    wait(self.running, timeout=min(seconds, _AWAKE), return_when=FIRST_COMPLETED)
-                else:
-                    time.sleep(seconds)
-            self._settle([future for future in self.running if future.done()], bar)
+    def _start(self, job: _Job) -> None:
+        job.tries += 1
+        request = Request(job.target, self._options)
+        self._running[request] = job, self._clock() + self._options.max_seconds
 
-    def _end(self, bar: "tqdm[None]") -> None:
-        """End early: who is nearly done may be, the others are cut, and who hangs all the same is left behind."""
-        self.ending = True
-        try:
-            with self.interrupts.heard():
-                wait(self.running, timeout=_GRACE)
-            for _, _, attempt in self.running.values():
-                attempt.cut(Failed("interrupted"))
-            with self.interrupts.heard():
-                wait(self.running, timeout=_LAST)
-        finally:
-            # what came in is not to be asked for again
-            self._settle([future for future in self.running if future.done()], bar)
-
-    def _settle(self, done: Sequence[Future[Outcome]], bar: "tqdm[None]") -> None:
-        for future in done:
-            name, job, _ = self.running.pop(future)
-            self.queues.done(name)
+        def work() -> None:
             try:
-                ended = self._end_of(name, job, future.result(), bar)
-            except CannotStore:
-                if self.ending:
-                    continue  # what ended it is raised, and not this
-                raise
+                self._results.put((request, download(request, self._adapter, self._folder)))
             except Exception as error:
-                ended = unexpected(error)
-            if isinstance(ended, Stored):
-                self.index.add(job.url, ended.file, ended.bytes)
-                self.report.files.add(ended.file)
-                self.report.fetched += 1
-                self.report.bytes += ended.bytes
-            elif ended is not None:
-                self._fail(job, ended.reason, ended.detail)
-            bar.update(ended is not None)
+                self._results.put((request, error))
 
-    def _end_of(self, name: str, job: _Job, outcome: Outcome, bar: "tqdm[None]") -> Stored | Failed | None:
-        """What became of the URL; None where it has been queued again."""
-        if isinstance(outcome, Stored) or self.ending:
-            return outcome if isinstance(outcome, Stored) else None
-        if isinstance(outcome, Redirected):
-            return self._follow(job, outcome.url)
-        now = time.monotonic()
-        if outcome.busy:
-            self.queues.slow_down(name, job.started, now)
-        # full jitter would come back too early for a host that asks for less
-        seconds = self.options.backoff * 2 ** (job.tries - 1) * random.uniform(1.0, 1.5)
-        pause = outcome.wait if outcome.wait is not None else (seconds if outcome.busy else 0.0)
-        if pause > self.options.max_wait:
-            said = f"{name} said {pause:.0f} s"
-            for other in self.queues.close(name, said):
-                self._fail(other, _ASKED_TO_WAIT, said)
-                bar.update()
-            return Failed(_ASKED_TO_WAIT, said)
-        self.queues.pause(name, now + pause)
-        if not outcome.again or job.tries > self.options.retries:
-            return outcome
-        return self._queue(job, ready=now + max(pause, 0.0 if outcome.wait is not None else seconds))
+        # unlike those of concurrent.futures, daemon threads do not delay the end of the program
+        threading.Thread(target=work, name="fetch", daemon=True).start()
 
-    def _follow(self, job: _Job, url: str) -> Failed | None:
-        """Queue the next hop of a redirect at its host, under that host's limits."""
-        job.hops.append(job.now)
-        problem = problem_of(url)
-        if problem is not None:
-            return Failed("a redirect that is not followed", f"{problem}: {url[:200]}")
-        if url in job.hops:
-            return Failed("redirects in a circle", " -> ".join([*job.hops, url])[:500])
-        if len(job.hops) > self.options.max_redirects:
-            return Failed("too many redirects", " -> ".join(job.hops)[:500])
-        job.now = url
-        job.tries -= 1  # a hop is no failure
-        return self._queue(job)
+    def _finish(self, request: Request, result: Stored | str | Exception) -> None:
+        if request not in self._running:
+            return  # it was cut
+        job, _ = self._running.pop(request)
+        self._queue.done(host_of(job.target))
+        if isinstance(result, Stored):
+            self._store(job, result)
+        elif isinstance(result, str):
+            job.target, job.redirects, job.tries = result, job.redirects + 1, job.tries - 1
+            if job.redirects > _MAX_REDIRECTS:
+                self._fail(job, "too many redirects", result)
+            else:
+                self.add(job)  # under the limits of its host
+        elif isinstance(result, FetchError):
+            self._retry(job, result)
+        else:
+            raise result  # the folder cannot be written
 
-    def _queue(self, job: _Job, ready: float = 0.0) -> Failed | None:
-        closed = self.queues.add(host_of(job.now), job, ready)
-        return None if closed is None else Failed(_ASKED_TO_WAIT, closed)
+    def _store(self, job: _Job, image: Stored) -> None:
+        add_to_index(self._folder, job.url, image.file, image.bytes)
+        self._report.files.add(image.file)
+        self._report.fetched += 1
+        self._report.bytes += image.bytes
+        self._bar.update()
+
+    def _retry(self, job: _Job, error: FetchError) -> None:
+        """Try again after a pause if that can help; a busy host is paused as a whole."""
+        host = host_of(job.target)
+        backoff = self._options.backoff * 2 ** (job.tries - 1) * random.uniform(1.0, 1.5)
+        pause = backoff if error.retry_after is None else error.retry_after
+        if error.busy:
+            self._queue.pause(host, self._clock() + pause)
+            if pause > self._options.max_wait:
+                self._closed[host] = f"{host} asks for {pause:.0f} s"
+                for waiting in self._queue.clear(host):
+                    self._fail(waiting, HOST_CLOSED, self._closed[host])
+        if error.retry and (job.tries <= self._options.retries or host in self._closed):
+            self.add(job, self._clock() + pause)
+        else:
+            self._fail(job, error.reason, error.detail)
 
     def _fail(self, job: _Job, reason: str, detail: str) -> None:
-        self.report.failures.append(Failure(job.url, reason, detail, tries=job.tries))
+        self._report.failures.append(Failure(job.url, reason, detail[:500], tries=job.tries))
+        self._bar.update()

@@ -1,100 +1,76 @@
-"""The URLs of images that a file names: one a line, or in a field of JSON rows."""
+"""The URLs of images in a file: one per line, or in a field of JSON rows."""
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-NO_URL = "no URL in the row"
-NOT_HTTP = "not an http or https URL"
-
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A place of the source that gives no URL to ask for, and why; url is "" where there is none."""
+class Failure:
+    """A URL that was not fetched. where: its location in the source, if it was refused there; tries: requests made."""
 
-    where: str
     url: str
     reason: str
     detail: str = ""
+    where: str = ""
+    tries: int = 0
 
 
-@dataclass(slots=True)
-class UrlList:
-    """Each URL once, in the order of the source, and what gives none. rows: lines or rows read."""
+def read_urls(source: Path, field: str = "image") -> tuple[list[str], list[Failure]]:
+    """Read the URLs of a file, without repetitions, and the rows that have none.
 
-    urls: list[str] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    rows: int = 0
+    Args:
+        source: .txt with one URL per line (blank lines and lines that begin with # are skipped), JSON lines, or one
+            JSON list or object of rows.
+        field: the field of the rows that holds a URL or a list of URLs; a number counts from 0 if the rows are lists.
 
-
-def read_urls(source: Path, field_name: str = "image") -> UrlList:
-    """The URLs of a file; one that cannot be asked for takes none of the others with it.
-
-    source: .txt with one URL a line (blank lines and lines that begin with # are left out), JSON lines, or one JSON
-        list or object of rows, as data sets are released.
-    field_name: the rows' field that holds a URL or a list of URLs; a number counts from 0 in rows that are lists.
-    Raises ValueError where there is not a single URL, OSError where the file cannot be read.
+    Raises:
+        ValueError: if the file does not exist or has no URL.
+        OSError: if the file cannot be read.
     """
     if not source.is_file():
-        raise ValueError(f"{source}: no such file; it must hold URLs, one a line, or JSON rows with a field of URLs")
-    found = UrlList()
-    seen: set[str] = set()
-    pairs = _text_lines(source) if source.suffix == ".txt" else _field_of_rows(source, field_name)
-    for where, value in pairs:
-        found.rows += 1
+        raise ValueError(f"{source}: no such file; give a file with one URL per line, or JSON rows with a URL field")
+    urls: dict[str, None] = {}
+    failures: list[Failure] = []
+    for where, value in _text_lines(source) if source.suffix == ".txt" else _field_values(source, field):
         for url in value if isinstance(value, list) else [value]:
-            refusal = _refusal(where, url, field_name)
-            if refusal is not None:
-                found.refused.append(refusal)
-            elif url.strip() not in seen:
-                seen.add(url.strip())
-                found.urls.append(url.strip())
-    if not found.urls:
-        first = found.refused[0] if found.refused else None
-        why = (
-            f"; the first: {first.where}: {first.reason}{': ' + first.detail if first.detail else ''}" if first else ""
-        )
-        raise ValueError(
-            f"{source}: not one URL to fetch in {found.rows} rows{why}. Name the field that holds them with --field"
-        )
-    return found
+            if isinstance(url, Failure):
+                failures.append(url)
+            elif not url or not isinstance(url, str):
+                problem = "is missing or empty" if not url else f"holds {type(url).__name__}, not a string"
+                failures.append(Failure("", "no URL in the row", f"the field {field!r} {problem}", where))
+            elif reason := problem_of(url.strip()):
+                failures.append(Failure(url, reason, where=where))
+            else:
+                urls[url.strip()] = None
+    if not urls:
+        first = [f"; the first problem: {item.where}: {item.reason} {item.detail}".rstrip() for item in failures[:1]]
+        raise ValueError(f"{source}: no URL to fetch{''.join(first)}. Name the field that holds the URLs with --field")
+    return list(urls), failures
 
 
 def problem_of(url: str) -> str | None:
-    """Why a URL cannot be asked for, or None. Only http and https are: no file://, no credentials."""
+    """Why a URL is not requested, or None: only http and https, no credentials."""
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in url):
-        return "the URL holds control characters"
+        return "URL with control characters"
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises ValueError for a port that is no number
+        _ = parts.port  # raises ValueError if it is not a number
     except ValueError:
-        return "the URL is malformed"
+        return "malformed URL"
     if parts.scheme.lower() not in ("http", "https"):
-        return NOT_HTTP
+        return "not an http or https URL"
     if not parts.hostname:
-        return "the URL names no host"
-    if parts.username is not None or parts.password is not None:
-        return "the URL holds a user name or password"
-    return None
+        return "URL without a host"
+    return None if parts.username is None and parts.password is None else "URL with a user name or password"
 
 
 def host_of(url: str) -> str:
-    """The host that a URL asks, in lower case, without its port and the dot of a full name."""
+    """The host of a URL, in lower case, without its port and the final dot of a full name."""
     return (urlsplit(url).hostname or "").lower().rstrip(".")
-
-
-def _refusal(where: str, url: Any, field_name: str) -> Refused | None:
-    if isinstance(url, Refused):
-        return url
-    if url is None or url == "":
-        return Refused(where, "", NO_URL, f"the field {field_name!r} is missing or empty")
-    if not isinstance(url, str):
-        return Refused(where, "", NO_URL, f"the field {field_name!r} holds {type(url).__name__}, no string")
-    problem = problem_of(url.strip())
-    return None if problem is None else Refused(where, url, problem)
 
 
 def _text_lines(source: Path) -> Iterator[tuple[str, Any]]:
@@ -104,44 +80,32 @@ def _text_lines(source: Path) -> Iterator[tuple[str, Any]]:
             try:
                 text = line.decode("utf-8-sig").strip()
             except UnicodeDecodeError as error:
-                yield where, Refused(where, "", "not UTF-8", str(error))
+                yield where, Failure("", "not UTF-8", str(error), where)
                 continue
             if text and not text.startswith("#"):
                 yield where, text
 
 
-def _field_of_rows(source: Path, name: str) -> Iterator[tuple[str, Any]]:
-    for where, row in _rows(source):
-        if isinstance(row, Refused):
-            yield where, row
-        elif isinstance(row, dict):
-            yield where, row.get(name)
-        elif isinstance(row, list) and name.isdecimal():
-            yield where, row[int(name)] if int(name) < len(row) else None
+def _field_values(source: Path, field: str) -> Iterator[tuple[str, Any]]:
+    for where, row in _json_rows(source):
+        if isinstance(row, list) and field.isdecimal():
+            yield where, row[int(field)] if int(field) < len(row) else None
         else:
-            yield where, Refused(where, "", NO_URL, f"a row that is {type(row).__name__} has no field {name!r}")
+            yield where, row.get(field) if isinstance(row, dict) else row if isinstance(row, Failure) else None
 
 
-def _rows(source: Path) -> Iterator[tuple[str, Any]]:
+def _json_rows(source: Path) -> Iterator[tuple[str, Any]]:
     if source.suffix == ".json":
         try:
-            whole = json.loads(source.read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError):
-            pass  # JSON lines under another name, or broken: the lines say which
+            content = json.loads(source.read_text(encoding="utf-8-sig"))
+            rows = content.items() if isinstance(content, dict) else enumerate(content)
+        except (ValueError, TypeError, RecursionError):
+            pass  # JSON lines under another name, or damaged: the lines tell
         else:
-            rows = (
-                whole.items() if isinstance(whole, dict) else enumerate(whole if isinstance(whole, list) else [whole])
-            )
             yield from ((f"{source}, row {key}", row) for key, row in rows)
             return
-    with source.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{source}:{number}"
-            if not line.strip():
-                continue
-            try:
-                yield where, json.loads(line.decode("utf-8-sig"))
-            except UnicodeDecodeError as error:
-                yield where, Refused(where, "", "not UTF-8", str(error))
-            except (ValueError, RecursionError) as error:
-                yield where, Refused(where, "", "not JSON", str(error))
+    for where, line in _text_lines(source):
+        try:
+            yield where, line if isinstance(line, Failure) else json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield where, Failure("", "not JSON", str(error), where)

@@ -495,12 +495,12 @@ def test_images_that_were_fetched_are_found_by_their_url(tmp_path: Path) -> None
     from spacy.tokens import DocBin
 
     from spacy_gemel.data.datasets.converters import convert
-    from spacy_gemel.data.fetch.index import IndexWriter
+    from spacy_gemel.data.fetch.index import add_to_index
 
     name = "0123456789abcdef0123456789abcdef.png"
-    with IndexWriter(tmp_path / "pictures") as index:
-        (tmp_path / "pictures" / name).write_bytes(b"12345")
-        index.add("https://example.org/a.png", name, 5)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / name).write_bytes(b"12345")
+    add_to_index(tmp_path / "pictures", "https://example.org/a.png", name, 5)
     rows = [{"text": "Java", "image": f"https://example.org/{letter}.png"} for letter in "ab"]
     (tmp_path / "own.jsonl").write_text("\n".join(map(json.dumps, rows)))
     sentence = {"id": 1, "sentence": "Java", "imgPath": "x.jpg", "mention": ["Java"], "entity": ["Java"]}

@@ -1,17 +1,25 @@
-"""A web server on this machine that misbehaves in every way a test asks for, and counts who asks."""
+"""A web server on this machine that misbehaves in every way a test asks for, and counts requests."""
 
 import io
+import json
 import socket
 import struct
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from spacy_gemel.data.fetch.request import FetchOptions
+from spacy_gemel.data.fetch.run import FetchReport, fetch_images
+from spacy_gemel.data.fetch.urls import Failure
+
+GENEROUS = 60.0
+"""Seconds within which an event must come, on any machine."""
 
 
 def picture(seed: int = 0, kind: str = "PNG") -> bytes:
@@ -22,8 +30,21 @@ def picture(seed: int = 0, kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
+class Clock:
+    """A time that passes only when somebody sleeps, or a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
 class Server(ThreadingHTTPServer):
-    """Answers each path with what was said for it, 404 elsewhere."""
+    """Answers each path as it was told to, other paths with 404."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -31,11 +52,14 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: dict[str, Callable[[Any], None]] = {}
+        self.clock = Clock()
         self.asked: Counter[str] = Counter()
         self.starts: list[float] = []
         self.headers: list[dict[str, str]] = []
-        self.active = self.most_active = 0
-        self.lock = threading.Lock()
+        self.active: Counter[str] = Counter()
+        self.most_active: Counter[str] = Counter()
+        self.hung_up: Counter[str] = Counter()
+        self.changed = threading.Condition()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def url(self, path: str, host: str = "127.0.0.1") -> str:
@@ -44,15 +68,23 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing: clients that go away are what the tests are about."""
 
-    def send(self, path: str, body: bytes, status: int = 200, seconds: float = 0.0, **headers: str) -> str:
-        """Answer a path with a body after some seconds; returns its URL. Header names take _ for -."""
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition on the counts holds."""
+        with self.changed:
+            assert self.changed.wait_for(condition, GENEROUS)
+
+    def send(
+        self, path: str, body: bytes, status: int = 200, until: Callable[[], bool] = lambda: True, **headers: str
+    ) -> str:
+        """Answer a path with a body as soon as `until` holds; returns its URL. Header names take _ for -."""
 
         def answer(handler: Any) -> None:
-            time.sleep(seconds)
+            self.wait_for(until)
             handler.send_response(status)
             for name, value in {"Content_Length": str(len(body)), **headers}.items():
                 if value:
                     handler.send_header(name.replace("_", "-"), value)
+            handler.end_request()  # before the last byte: the client may begin the next one when it has that
             handler.end_headers()
             handler.wfile.write(body)
 
@@ -62,40 +94,17 @@ class Server(ThreadingHTTPServer):
     def redirect(self, path: str, location: str, status: int = 302) -> str:
         return self.send(path, b"", status, Location=location)
 
-    def drip(self, path: str, pause: float) -> str:
-        """A body that comes a byte at a time and never ends."""
+    def stop(self, path: str, beginning: bytes = b"", seconds: float = 1000.0) -> str:
+        """Begin an answer, let some time pass on the clock, and go on only when the client hangs up."""
 
         def answer(handler: Any) -> None:
-            handler.send_response(200)
-            handler.end_headers()
-            while True:
-                handler.wfile.write(b"x")
-                handler.wfile.flush()
-                time.sleep(pause)
-
-        self.answers[path] = answer
-        return self.url(path)
-
-    def drip_headers(self, path: str, pause: float, begin: bytes = b"HTTP/1.0 200 OK\r\nX-Long: ") -> str:
-        """Headers that come a byte at a time and never end."""
-
-        def answer(handler: Any) -> None:
-            handler.wfile.write(begin)
-            while True:
-                handler.wfile.write(b"x")
-                handler.wfile.flush()
-                time.sleep(pause)
-
-        self.answers[path] = answer
-        return self.url(path)
-
-    def go_on(self, path: str) -> str:
-        """Interim answers without an end."""
-
-        def answer(handler: Any) -> None:
-            while True:
-                handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                time.sleep(0.005)
+            handler.wfile.write(beginning)
+            self.clock.sleep(seconds)
+            handler.connection.settimeout(GENEROUS)
+            assert handler.rfile.read(1) == b""
+            with self.changed:
+                self.hung_up[path] += 1
+                self.changed.notify_all()
 
         self.answers[path] = answer
         return self.url(path)
@@ -105,10 +114,9 @@ class Server(ThreadingHTTPServer):
 
         def answer(handler: Any) -> None:
             handler.send_response(status)
-            for name, value in headers.items():
-                handler.send_header(name.replace("_", "-"), value)
-            if length:
-                handler.send_header("Content-Length", length)
+            for name, value in {**headers, "Content-Length": length}.items():
+                if value:
+                    handler.send_header(name, value)
             handler.end_headers()
             handler.wfile.write(picture())
             while True:
@@ -121,11 +129,7 @@ class Server(ThreadingHTTPServer):
         """Hang up in the middle, the hard way."""
 
         def answer(handler: Any) -> None:
-            handler.send_response(200)
-            handler.send_header("Content-Length", "1000")
-            handler.end_headers()
-            handler.wfile.write(b"x" * 10)
-            handler.wfile.flush()
+            handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 10)
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             handler.connection.close()
 
@@ -133,17 +137,20 @@ class Server(ThreadingHTTPServer):
         return self.url(path)
 
     def first(self, path: str, failing: int, fail: Callable[[str], str], then: bytes) -> str:
-        """Misbehave for the first so many requests, then send a body."""
+        """Misbehave for the first requests, then send a body."""
         fail(path)
         bad = self.answers[path]
         self.send(path, then)
         good = self.answers[path]
-
-        def answer(handler: Any) -> None:
-            (bad if self.asked[path] <= failing else good)(handler)
-
-        self.answers[path] = answer
+        self.answers[path] = lambda handler: (bad if self.asked[path] <= failing else good)(handler)
         return self.url(path)
+
+    def fetch(self, urls: Sequence[str], folder: Path, **changes: Any) -> FetchReport:
+        """Fetch by the server's clock."""
+        options = {"delay": 0.0, "timeout": GENEROUS, "allow_private": True, **changes}
+        return fetch_images(
+            urls, folder, FetchOptions(**options), progress=False, clock=self.clock, sleep=self.clock.sleep
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -152,17 +159,44 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server = self.server
-        with server.lock:
+        self.host: str | None = (self.headers["Host"] or "").partition(":")[0]
+        with server.changed:
             server.asked[self.path] += 1
-            server.starts.append(time.monotonic())
+            server.starts.append(server.clock())
             server.headers.append(dict(self.headers))
-            server.active += 1
-            server.most_active = max(server.most_active, server.active)
+            for counter in (self.host, "all"):
+                server.active[counter] += 1
+                server.most_active[counter] = max(server.most_active[counter], server.active[counter])
+            server.changed.notify_all()
         try:
             server.answers.get(self.path, lambda handler: handler.send_error(404))(self)
         finally:
-            with server.lock:
-                server.active -= 1
+            self.end_request()
+
+    def end_request(self) -> None:
+        """Count the request out, once."""
+        with self.server.changed:
+            if self.host is not None:
+                self.server.active.subtract([self.host, "all"])
+                self.host = None
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
+
+
+def only_failure(report: FetchReport) -> Failure:
+    assert report.fetched == 0
+    [failure] = report.failures
+    return failure
+
+
+def failed_rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "failed.jsonl").read_text().splitlines()]
+
+
+def check_folder(folder: Path) -> None:
+    """The folder has nothing but whole images and the files about them."""
+    for path in folder.iterdir():
+        if path.name not in ("index.jsonl", "failed.jsonl", ".lock"):
+            with Image.open(path) as image:
+                image.load()

@@ -1,19 +1,19 @@
-"""`fetch-images` as a user calls it, interrupted and gone on with."""
+"""`fetch-images` as a user calls it, interrupted and continued."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
-from spacy_gemel.data.fetch.index import fetched
-from tests.data.fetch.server import Server, picture
+from spacy_gemel.data.fetch.index import read_index
+from tests.data.fetch.server import GENEROUS, Server, check_folder, failed_rows, picture
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,16 +29,15 @@ def test_a_data_set(server: Server, tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps(rows))
     result = call(tmp_path / "train.json", tmp_path / "images", "--field", "img-url")
     assert result.exit_code == 0, result.output
-    assert "1 of 2 URLs are there, 0 of them were before; 1 files" in result.stdout
+    assert "has 1 of 2 URLs in 1 files, 0 of them from before" in result.stdout
     assert "1 x HTTP 404" in result.stdout
     assert "1 x no URL in the row" in result.stdout
-    failed = [json.loads(line) for line in (tmp_path / "images" / "failed.jsonl").read_text().splitlines()]
-    assert [(row["reason"], row["url"]) for row in failed] == [
+    assert [(row["reason"], row["url"]) for row in failed_rows(tmp_path / "images")] == [
         ("no URL in the row", ""),
         ("HTTP 404", server.url("/gone")),
     ]
     again = call(tmp_path / "train.json", tmp_path / "images", "--field", "img-url")
-    assert "1 of them were before" in again.stdout
+    assert "1 of them from before" in again.stdout
     assert server.asked == {"/a": 1, "/gone": 2}
 
 
@@ -46,35 +45,56 @@ def test_nothing_fetched_is_an_error(server: Server, tmp_path: Path) -> None:
     (tmp_path / "u.txt").write_text(server.url("/gone") + "\n")
     result = call(tmp_path / "u.txt", tmp_path / "images")
     assert result.exit_code == 1
-    assert f"nothing was fetched; the first: {server.url('/gone')}: HTTP 404" in result.stderr
+    assert f"nothing was fetched; the first failure: {server.url('/gone')}: HTTP 404" in result.stderr
     assert (tmp_path / "images" / "failed.jsonl").is_file()
     missing = call(tmp_path / "none.txt", tmp_path / "images")
     assert (missing.exit_code, missing.stderr.count("\n")) == (1, 1)
     assert "no such file" in missing.stderr
 
 
-def test_an_interrupt_loses_nothing(server: Server, tmp_path: Path) -> None:
-    urls = [server.send(f"/{n}", picture(n), seconds=0.1) for n in range(40)]
-    (tmp_path / "u.txt").write_text("\n".join(urls))
-    folder = tmp_path / "images"
-    command = [sys.executable, "-m", "spacy_gemel", "fetch-images", str(tmp_path / "u.txt"), str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+# Hangs in what cannot be interrupted: the system's look-up.
+HANGING = """
+import socket, threading
+look_up = socket.getaddrinfo
+socket.getaddrinfo = lambda host, *rest, **more: (
+    threading.Event().wait() if "slow" in host else look_up(host, *rest, **more)
+)
+from spacy_gemel.__main__ import app
+app()
+"""
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_fetch_can_be_continued(ending: signal.Signals, server: Server, tmp_path: Path) -> None:
+    """Six requests hang, so the seventh worker fetches one image after the other, and then hangs as well."""
+    folder, source = tmp_path / "images", tmp_path / "u.txt"
+    beginnings = {"/status": b"HTTP/1.0 2", "/header": b"HTTP/1.0 200 OK\r\nX: ", "/body": b"HTTP/1.0 200 OK\r\n\r\nx"}
+    bad = [server.stop(path, beginning) for path, beginning in {**beginnings, "/a": b"", "/b": b""}.items()]
+    good = [server.send(f"/{n}", picture(n)) for n in range(5)]
+    last = server.stop("/last")
+    source.write_text("\n".join([*bad, "http://slow.example.org/x", *good, last]))
+    options = ["--allow-private", "--delay", "0", "--per-host", "7", "--workers", "7", "--quiet"]
     process = subprocess.Popen(
-        [*command, "--allow-private", "--delay", "0"], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", HANGING, "fetch-images", str(source), str(folder), *options],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    end = time.monotonic() + 60
-    while len(fetched(folder)) < 5 and time.monotonic() < end:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "the same command goes on from there" in said
-    assert "Traceback" not in said
-    first = fetched(folder)
-    assert 5 <= len(first) < 40
-    # every request that was made was waited for, and its image is known: none is made again
-    assert {f"/{n}" for n in range(40) if server.asked[f"/{n}"]} == {"/" + url.rpartition("/")[2] for url in first}
-    assert not list(folder.glob(".partial-*"))
-    assert call(tmp_path / "u.txt", folder).exit_code == 0
-    assert set(fetched(folder)) == set(urls)
-    assert set(server.asked.values()) == {1}
+    try:
+        server.wait_for(lambda: len(server.asked) == 11)
+        process.send_signal(ending)
+        _, errors = process.communicate(timeout=GENEROUS)
+    finally:
+        process.kill()
+    if ending == signal.SIGINT:
+        assert process.returncode == 130, errors
+        assert "the same command continues from there" in errors
+        assert "Traceback" not in errors
+        assert failed_rows(folder) == []
+    assert set(read_index(folder)) == set(good)
+    for number, url in enumerate([*bad, last]):
+        server.send("/" + url.rpartition("/")[2], picture(30 + number))
+    report = server.fetch([*bad, *good, last], folder)
+    assert (report.cached, report.fetched, report.failures) == (5, 6, [])
+    assert {server.asked[f"/{n}"] for n in range(5)} == {1}
+    check_folder(folder)

@@ -19,9 +19,9 @@ def write(path: Path, text: str) -> Path:
 
 def test_text(tmp_path: Path) -> None:
     source = write(tmp_path / "u.txt", f"\ufeff{A}\n\n# no\n {B} \n{A}\nfile:///etc/passwd\nnonsense\n")
-    found = read_urls(source)
-    assert found.urls == [A, B]
-    assert [(item.where, item.reason) for item in found.refused] == [
+    urls, failures = read_urls(source)
+    assert urls == [A, B]
+    assert [(item.where, item.reason) for item in failures] == [
         (f"{source}:6", "not an http or https URL"),
         (f"{source}:7", "not an http or https URL"),
     ]
@@ -39,22 +39,22 @@ def test_json_forms(form: str, tmp_path: Path) -> None:
     else:
         rows = ROWS if form == "json" else {str(index): row for index, row in enumerate(ROWS)}
         source = write(tmp_path / "u.json", json.dumps(rows, indent=1))
-    found = read_urls(source)
-    assert found.urls == [A, B, C]
-    assert [item.reason for item in found.refused] == ["no URL in the row"] * 4 + ["not JSON"] * (form == "jsonl")
-    assert all(str(source) in item.where for item in found.refused)
+    urls, failures = read_urls(source)
+    assert urls == [A, B, C]
+    assert [item.reason for item in failures] == ["no URL in the row"] * 4 + ["not JSON"] * (form == "jsonl")
+    assert all(str(source) in item.where for item in failures)
 
 
 def test_another_field_and_rows_that_are_lists(tmp_path: Path) -> None:
     named = write(tmp_path / "a.json", json.dumps([{"img-url": A}, {"img-url": ""}]))
-    assert read_urls(named, "img-url").urls == [A]
+    assert read_urls(named, "img-url")[0] == [A]
     lists = write(tmp_path / "b.json", json.dumps([["text", A, "topic", []], ["text"], ["text", B]]))
-    found = read_urls(lists, "1")
-    assert (found.urls, len(found.refused)) == ([A, B], 1)
+    urls, failures = read_urls(lists, "1")
+    assert (urls, len(failures)) == ([A, B], 1)
 
 
 def test_no_url_at_all_is_one_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not one URL to fetch in 1 rows; the first: .*'image' is missing.*--field"):
+    with pytest.raises(ValueError, match=r"no URL to fetch; the first problem: .*'image' is missing.*--field"):
         read_urls(write(tmp_path / "a.jsonl", json.dumps({"img-url": A})))
     with pytest.raises(ValueError, match="no such file"):
         read_urls(tmp_path / "none.txt")
