@@ -1,12 +1,6 @@
-"""The knowledge base: entities on disk, the trie of their names, and their builder.
+"""The knowledge base: entities on disk and the trie of their names; built, checked, extended, and gold ids resolved.
 
-Import from the modules, so that the trie comes without pyarrow:
-
-- ``spacy_gemel.kb.entity``: ``Entity``
-- ``spacy_gemel.kb.errors``: ``KBError``
-- ``spacy_gemel.kb.trie``: ``NameTrie``, ``TrieArrays``, ``ROOT`` (numpy only)
-- ``spacy_gemel.kb.trie_builder``: ``build_trie``, ``trie_from_names`` (numpy only)
-- ``spacy_gemel.kb.knowledge_base``: ``KnowledgeBase``
-- ``spacy_gemel.kb.builder``: ``build_kb``, ``BuildReport``
-- ``spacy_gemel.kb.check``: ``check_kb``
+Import from the modules: ``knowledge_base.KnowledgeBase``, ``entity.Entity`` and ``KBError``, ``builder.build_kb``,
+``check.check_kb``, ``resolve.resolve_gold``. ``trie`` and ``trie_builder`` need only numpy. Nothing here imports
+spaCy or torch.
 """

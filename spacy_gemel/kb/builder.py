@@ -1,30 +1,24 @@
 """Build a knowledge base folder from JSON lines: streamed, resumable, and written whole or not at all."""
 
-from __future__ import annotations
-
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spacy_gemel.kb.arrays import save_array
-from spacy_gemel.kb.columns import Columns
-from spacy_gemel.kb.entity_table import BATCH_ROWS, EntityWriter
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import Entity, KBError
+from spacy_gemel.kb.entity_table import BATCH_ROWS, entity_writer
 from spacy_gemel.kb.folder import Replacement, work_folder, work_path
-from spacy_gemel.kb.index import IdIndex
-from spacy_gemel.kb.jsonl import REASONS
-from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES
-from spacy_gemel.kb.meta import META_FILE, KBMeta, records_of, write_meta
-from spacy_gemel.kb.name_tokens import NameTokenizer, tokenise_names
-from spacy_gemel.kb.reading import Batch, Scan, Skips, read_batches, scan_entities
-from spacy_gemel.kb.surfaces import SurfaceIndex
-from spacy_gemel.kb.token_store import TokenStore
-from spacy_gemel.kb.trie import TrieArrays
+from spacy_gemel.kb.index import HashIndex, save_array, surface_hashes
+from spacy_gemel.kb.jsonl import REASONS, Scan, SkippedRows, read_batches, scan_entities
+from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES, IDS, SURFACES
+from spacy_gemel.kb.meta import META_FILE, KBMeta, file_records, write_meta
+from spacy_gemel.kb.name_tokens import TokenisedNames, TokenizerLike, TokenStore, tokenise_names
+from spacy_gemel.kb.trie import TokenArray, TrieArrays
 from spacy_gemel.kb.trie_builder import MAX_TOKENS, build_trie
 
 _FORMAT_1_FILES = ("trie_leaf_edges.npy", "trie_leaf_offsets.npy")
@@ -34,8 +28,12 @@ _FORMAT_1_FILES = ("trie_leaf_edges.npy", "trie_leaf_offsets.npy")
 class BuildReport:
     """What was built.
 
-    ``meta.skipped`` counts by reason what was left out; ``seconds`` is the whole build, ``trie_seconds`` what of it
-    came after tokenising; ``resumed`` counts the entities whose names an interrupted build had tokenised before.
+    Attributes:
+        path: the folder.
+        meta: its meta.json; ``meta.skipped`` counts what was left out.
+        seconds: of the whole build.
+        trie_seconds: of the part after tokenising.
+        resumed: number of entities whose names an interrupted build had already tokenised.
     """
 
     path: Path
@@ -45,14 +43,14 @@ class BuildReport:
     resumed: int
 
     def lines(self) -> list[str]:
-        """The report in words, one line each."""
+        """The report as text, line by line."""
         meta = self.meta
         lines = [
             f"{meta.entities} entities, {meta.names} of them in the trie under {meta.distinct_names} names "
             f"({meta.edges} edges), in {self.seconds:.1f} s, {self.trie_seconds:.1f} of them for the trie: {self.path}"
         ]
         if self.resumed:
-            lines.append(f"The names of {self.resumed} entities had been tokenised by a build that was interrupted")
+            lines.append(f"An interrupted build had already tokenised the names of {self.resumed} entities")
         for reason, skipped in meta.skipped.items():
             lines.append(f"{skipped.count} {REASONS[reason]}:")
             lines.extend(f"  {example}" for example in skipped.examples)
@@ -64,7 +62,7 @@ class BuildReport:
 def build_kb(
     entities_jsonl: str | Path,
     out_dir: str | Path,
-    tokenizer: NameTokenizer,
+    tokenizer: TokenizerLike,
     *,
     max_name_tokens: int = 32,
     progress: bool = True,
@@ -72,26 +70,35 @@ def build_kb(
 ) -> BuildReport:
     """Build a knowledge base folder from JSON lines.
 
-    Rows that are no entities are skipped; entities whose name cannot enter the trie are kept in the table,
-    so that gold ids resolve. Both are counted by reason in the report and in meta.json. The file is read
-    twice (first for its checksum and ids that repeat), so that memory is bounded by the trie. An existing
-    knowledge base in ``out_dir`` is replaced once the new one is complete and on the disk; a symbolic link keeps
-    pointing to where it does. ``progress`` shows bars on stderr. ``before_replacing`` hears of the new one just before
-    it takes its place, and may raise KBError to leave all as it was.
+    Rows that are not entities are skipped; entities whose name cannot enter the trie stay in the table, so that gold
+    ids resolve. The report and meta.json count both by reason. The file is read twice (first for its checksum and
+    for repeated ids), so that only the trie's size bounds the memory.
 
-    Tokenising is the long step: each finished batch is kept in a work folder beside ``out_dir`` until the knowledge
-    base is complete, and a build of the same file, tokenizer and settings goes on from there.
+    Tokenising is the long step: a work folder beside `out_dir` holds each finished batch until the knowledge base is
+    complete, and a build of the same file, tokenizer and settings resumes from there.
 
-    Raises KBError if the file cannot be read, changes meanwhile, has no entity or no usable name, if ``out_dir``
-    holds something else than a knowledge base, is a mount point or is being built by another process, or if it cannot
-    be written (a full disk). A KeyboardInterrupt gets a note that says what is left.
+    Args:
+        entities_jsonl: one entity per line, see ``spacy_gemel.kb.jsonl.parse_row``.
+        out_dir: an existing knowledge base there is replaced once the new one is complete and on the disk. A symbolic
+            link stays one.
+        tokenizer: of the language model that is to write the names.
+        max_name_tokens: longer names are not in the trie.
+        progress: show progress bars on stderr.
+        before_replacing: called with the new meta just before the new folder takes its place; may raise KBError to
+            leave everything as it was.
+
+    Raises:
+        KBError: if the file cannot be read, changes meanwhile, or has no entity or usable name; if `out_dir` holds
+            something else than a knowledge base, is a mount point or is being built by another process; or if it
+            cannot be written.
+        KeyboardInterrupt: with a note that says what is left.
     """
     begin = time.perf_counter()
     source, target = Path(entities_jsonl), Path(out_dir).resolve()
     if not 1 <= max_name_tokens <= MAX_TOKENS:
         raise KBError(f"max_name_tokens must be from 1 to {MAX_TOKENS}, not {max_name_tokens}")
     if not source.is_file():
-        raise KBError(f"{source} does not exist or is no file: give a file of JSON lines with id and name")
+        raise KBError(f"{source} does not exist or is not a file: give a file of JSON lines with id and name")
     replacement = Replacement(target, {META_FILE, *DATA_FILES, *_FORMAT_1_FILES})
     try:
         scan = scan_entities(source, progress)
@@ -99,100 +106,135 @@ def build_kb(
             store = TokenStore(work, scan.sha256, tokenizer, max_name_tokens, BATCH_ROWS)
             build = _Build(source, scan, tokenizer, max_name_tokens, store, progress)
             with replacement.written(work) as folder:
-                meta = build.run(folder)
+                build.write_entities(folder)
+                tokenised = time.perf_counter()
+                meta = build.write_arrays(folder)
                 if before_replacing is not None:
                     before_replacing(meta)
     except OSError as error:
-        what = "is in place, but the disk did not confirm it" if replacement.done else "could not be built"
-        state = _state(replacement)
-        raise KBError(f"The knowledge base {out_dir} {what}: {error}. {state}") from error
+        outcome = "is in place, but the disk did not confirm it" if replacement.done else "could not be built"
+        raise KBError(f"The knowledge base {out_dir} {outcome}: {error}. {_state(replacement)}") from error
     except KeyboardInterrupt as error:
         error.add_note(_state(replacement))
         raise
     end = time.perf_counter()
-    return BuildReport(Path(out_dir), meta, end - begin, end - build.tokenised_at, build.resumed)
+    return BuildReport(Path(out_dir), meta, end - begin, end - tokenised, build.resumed)
 
 
 def _state(replacement: Replacement) -> str:
-    """What a build that did not end well has left, in words."""
+    """What a failed build has left, as sentences."""
     work = work_path(replacement.target)
     if replacement.done:
         rest = f" {work} can be deleted." if work.exists() else ""
         return f"The new knowledge base is complete.{rest}"
     if any(work.glob("tokens-*/*.npz")):
-        again = f"The same command then goes on from the names that are tokenised, which {work} keeps."
+        again = f"The same command resumes from the tokenised names in {work}."
     else:
-        again = "No name had been tokenised and kept: the same command begins anew."
+        again = "No tokenised names were saved: the same command starts over."
     return f"What was there before is unchanged. {again}"
 
 
+@dataclass
+class _Columns:
+    """What a build holds of all entities in memory: a few numbers each, one array per batch.
+
+    Attributes:
+        ids: one hash per entity.
+        counts: one number per entity.
+        tokens: of the names that can enter the trie, all in a row.
+        lengths: tokens of each of these names.
+        rows: entity row of each of these names.
+        surfaces: hash of each name and alias of each entity.
+        surface_rows: entity row of each of these names and aliases.
+    """
+
+    ids: list[NDArray[np.uint64]] = field(default_factory=list)
+    counts: list[NDArray[np.int64]] = field(default_factory=list)
+    tokens: list[TokenArray] = field(default_factory=list)
+    lengths: list[NDArray[np.uint8]] = field(default_factory=list)
+    rows: list[NDArray[np.int32]] = field(default_factory=list)
+    surfaces: list[NDArray[np.uint64]] = field(default_factory=list)
+    surface_rows: list[NDArray[np.int32]] = field(default_factory=list)
+    n_entities: int = 0
+    n_names: int = 0
+
+    def add(self, ids: Sequence[int], entities: Sequence[Entity], names: TokenisedNames) -> None:
+        """Append a batch of n entities, with the hashes of their ids (n,) and their tokenised names."""
+        self.ids.append(np.array(ids, dtype=np.uint64))
+        self.counts.append(np.array([entity.count for entity in entities], dtype=np.int64))
+        hashes = [surface_hashes(entity) for entity in entities]
+        self.surfaces.append(np.array([value for values in hashes for value in values], dtype=np.uint64))
+        entity_rows = np.arange(self.n_entities, self.n_entities + len(entities), dtype=np.int32)
+        self.surface_rows.append(np.repeat(entity_rows, [len(values) for values in hashes]))
+        self.tokens.append(names.tokens)
+        self.lengths.append(names.lengths)
+        self.rows.append(entity_rows[names.indices])
+        self.n_entities += len(entities)
+        self.n_names += len(names.lengths)
+
+
+@dataclass
 class _Build:
     """One build, from the scanned file to a complete folder."""
 
-    def __init__(
-        self,
-        source: Path,
-        scan: Scan,
-        tokenizer: NameTokenizer,
-        max_name_tokens: int,
-        store: TokenStore,
-        progress: bool,
-    ) -> None:
-        self.source = source
-        self.scan = scan
-        self.tokenizer = tokenizer
-        self.max_name_tokens = max_name_tokens
-        self.store = store
-        self.progress = progress
-        self.columns = Columns()
-        self.skips = Skips(source.name)
-        self.tokenised_at = 0.0
-        """When all names were tokenised, by ``time.perf_counter``."""
-        self.resumed = 0
-        """Entities whose tokenised names were found."""
+    source: Path
+    scan: Scan
+    tokenizer: TokenizerLike
+    max_name_tokens: int
+    store: TokenStore
+    progress: bool
+    resumed: int = 0
 
-    def run(self, folder: Path) -> KBMeta:
-        """Write everything into an empty folder. Raises KBError and OSError."""
-        found = self.store.found()
-        if found and self.progress:
-            message = f"An interrupted build has tokenised {found} batches of {BATCH_ROWS} names: going on from there"
-            tqdm.write(message, file=sys.stderr)
-        batches = read_batches(self.source, self.scan, self.skips, BATCH_ROWS, self.progress)
-        with EntityWriter(folder) as writer:
-            for index, batch in enumerate(batches):
-                writer.write(batch.entities)
-                self._take(index, batch)
-        self.tokenised_at = time.perf_counter()
-        return self._finish(folder)
+    def __post_init__(self) -> None:
+        self.columns = _Columns()
+        self.skipped = SkippedRows(self.source.name)
 
-    def _take(self, index: int, batch: Batch) -> None:
-        """Tokenise a batch's names, unless an earlier build has, and keep its numbers."""
-        texts = [entity.name for entity in batch.entities]
-        names = self.store.read(index, texts)
-        if names is None:
-            names = tokenise_names(texts, self.tokenizer, self.max_name_tokens)
-            self.store.write(index, texts, names)
-        else:
-            self.resumed += len(batch.entities)
-        for place, problem in names.problems:
-            self.skips.add(batch.lines[place], problem)
-        self.columns.add(batch.hashes, batch.entities, names)
+    def write_entities(self, folder: Path) -> None:
+        """Write the table of entities and tokenise their names. Raises KBError, OSError."""
+        if len(self.store) and self.progress:
+            batches = f"{len(self.store)} batches of {BATCH_ROWS} names"
+            tqdm.write(f"An interrupted build has tokenised {batches}: resuming from there", file=sys.stderr)
+        with entity_writer(folder) as write:
+            for index, batch in enumerate(
+                read_batches(self.source, self.scan, self.skipped, BATCH_ROWS, self.progress)
+            ):
+                write(batch.entities)
+                texts = [entity.name for entity in batch.entities]
+                names = self.store.read(index, texts)
+                if names is None:
+                    names = tokenise_names(texts, self.tokenizer, self.max_name_tokens)
+                    self.store.write(index, texts, names)
+                else:
+                    self.resumed += len(texts)
+                for number, problem in names.problems:
+                    self.skipped.add(batch.lines[number], problem)
+                self.columns.add(batch.hashes, batch.entities, names)
 
-    def _finish(self, folder: Path) -> KBMeta:
-        """Write the arrays and meta.json."""
-        columns = self.columns
+    def write_arrays(self, folder: Path) -> KBMeta:
+        """Build the trie and the indexes, and write all arrays and meta.json. Raises KBError, OSError."""
+        columns, vocab_size = self.columns, self.tokenizer.vocab_size
         if columns.n_names == 0:
-            problem = self.skips.first()
-            raise KBError(f"No name in {self.source} can enter the trie, so nothing could be linked.{problem}")
+            hint = self.skipped.hint()
+            raise KBError(f"No name in {self.source} can enter the trie, so nothing could be linked.{hint}")
         with tqdm(desc="Building the trie", unit=" steps", file=sys.stderr, disable=not self.progress) as bar:
 
             def show(step: str) -> None:
                 bar.update()
                 bar.set_postfix_str(step)
 
-            trie = self._write_arrays(folder, show)
-            show("taking checksums")
-            files = records_of(folder, DATA_FILES)
+            counts, rows = np.concatenate(columns.counts), np.concatenate(columns.rows)
+            tokens, lengths = np.concatenate(columns.tokens), np.concatenate(columns.lengths)
+            trie: TrieArrays = build_trie(tokens, lengths, rows, counts[rows], vocab_size, show)
+            show("writing arrays")
+            trie.save(folder)
+            save_array(folder / COUNTS_FILE, counts)
+            show("indexing ids")
+            HashIndex.save(folder, IDS, np.concatenate(columns.ids), np.arange(len(counts), dtype=np.int32))
+            show("indexing names and aliases")
+            surfaces, surface_rows = np.concatenate(columns.surfaces), np.concatenate(columns.surface_rows)
+            HashIndex.save(folder, SURFACES, surfaces, surface_rows)
+            show("computing checksums")
+            files = file_records(folder, DATA_FILES)
         meta = KBMeta(
             entities=columns.n_entities,
             names=columns.n_names,
@@ -201,28 +243,10 @@ class _Build:
             batch_rows=BATCH_ROWS,
             tokenizer_fingerprint=self.tokenizer.fingerprint,
             leading_space=self.tokenizer.leading_space,
-            vocab_size=self.tokenizer.vocab_size,
+            vocab_size=vocab_size,
             max_name_tokens=self.max_name_tokens,
-            skipped=self.skips.summary(),
+            skipped=self.skipped.summary(),
             files=files,
         )
         write_meta(folder, meta)
         return meta
-
-    def _write_arrays(self, folder: Path, on_step: Callable[[str], object]) -> TrieArrays:
-        """Build the trie and the index of ids, and write all arrays; the trie is returned.
-
-        on_step is called with what is done next. Raises KBError as ``build_trie`` does, and OSError.
-        """
-        columns = self.columns
-        counts, rows = np.concatenate(columns.counts), np.concatenate(columns.rows)
-        tokens, lengths = np.concatenate(columns.tokens), np.concatenate(columns.lengths)
-        trie = build_trie(tokens, lengths, rows, counts[rows], self.tokenizer.vocab_size, on_step)
-        on_step("writing arrays")
-        trie.save(folder)
-        save_array(folder / COUNTS_FILE, counts)
-        on_step("indexing ids")
-        IdIndex.build(np.concatenate(columns.hashes)).save(folder)
-        on_step("indexing names and aliases")
-        SurfaceIndex.build(np.concatenate(columns.surfaces), np.concatenate(columns.surface_rows)).save(folder)
-        return trie

@@ -1,22 +1,19 @@
 """The entities as an Arrow IPC file: written batch by batch, read memory-mapped."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 
-from spacy_gemel.kb.entity import Entity
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import Entity, KBError
 
 ENTITIES_FILE = "entities.arrow"
 BATCH_ROWS = 4096
-"""Entities that a build holds in memory at once, and that a first look at one of them has Arrow check.
+"""Entities per batch: a build holds one in memory, and the first look at an entity checks its whole batch.
 
-The text of a batch is bounded because that of a row is (``rows.MAX_TEXT``): at most 256 MiB."""
+``jsonl.MAX_TEXT`` bounds the text of a row, and so that of a batch: to 256 MiB."""
 
 SCHEMA = pa.schema(
     [
@@ -29,68 +26,57 @@ SCHEMA = pa.schema(
 )
 
 
-class EntityWriter:
-    """Writes entities.arrow; every batch but the last must have ``BATCH_ROWS`` rows. Raises OSError."""
+@contextmanager
+def entity_writer(folder: Path) -> Iterator[Callable[[Sequence[Entity]], None]]:
+    """Write entities.arrow with the function that this context yields, one call per batch. Raises OSError.
 
-    def __init__(self, folder: Path) -> None:
-        self._sink = pa.OSFile(str(folder / ENTITIES_FILE), "wb")
-        self._writer = pa.ipc.new_file(self._sink, SCHEMA)
+    Every batch but the last must have ``BATCH_ROWS`` entities.
+    """
+    with pa.OSFile(str(folder / ENTITIES_FILE), "wb") as sink:
+        writer = pa.ipc.new_file(sink, SCHEMA)
 
-    def __enter__(self) -> EntityWriter:
-        return self
+        def write(entities: Sequence[Entity]) -> None:
+            columns = [
+                [entity.kb_id for entity in entities],
+                [entity.name for entity in entities],
+                [entity.count for entity in entities],
+                [list(entity.aliases) for entity in entities],
+                [entity.description for entity in entities],
+            ]
+            arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+            writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:  # else the file goes away, and a full disk would only raise again
-                self._writer.close()
-        finally:
-            self._sink.close()
-
-    def write(self, entities: Sequence[Entity]) -> None:
-        """Append one batch. Raises OSError."""
-        columns = [
-            [entity.kb_id for entity in entities],
-            [entity.name for entity in entities],
-            [entity.count for entity in entities],
-            [list(entity.aliases) for entity in entities],
-            [entity.description for entity in entities],
-        ]
-        arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-        self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
+        yield write
+        writer.close()  # not after an error: a full disk would only raise again
 
 
 class EntityTable:
-    """Entities by row, read from the mapping when asked for.
+    """Entities by row, read from the mapped file on demand.
 
-    Raises KBError if the file is missing, damaged, or not ``rows`` rows in batches of ``batch_rows``.
+    Raises:
+        KBError: if the file is missing or damaged, or does not have `rows` rows in batches of `batch_rows`.
     """
 
     def __init__(self, folder: Path, rows: int, batch_rows: int) -> None:
-        path = folder / ENTITIES_FILE
+        self._path = folder / ENTITIES_FILE
         try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
+            self._reader = pa.ipc.open_file(pa.memory_map(str(self._path), "r"))
         except (OSError, pa.ArrowException) as error:
-            raise KBError(f"{path} cannot be read ({error}): build the KB again") from error
-        self._path = path
+            raise KBError(f"{self._path} cannot be read ({error}): build the KB again") from error
         self._rows = rows
         self._batch_rows = batch_rows
         self._batches: dict[int, Any] = {}
-        wanted = -(-rows // batch_rows)
-        if not self._reader.schema.equals(SCHEMA) or self._reader.num_record_batches != wanted:
-            raise KBError(f"{path} has other columns or batches than meta.json says: build the KB again")
-
-    def __len__(self) -> int:
-        return self._rows
+        self.n_batches = -(-rows // batch_rows)
+        if not self._reader.schema.equals(SCHEMA) or self._reader.num_record_batches != self.n_batches:
+            raise KBError(f"{self._path} does not have the columns or batches that meta.json gives: build the KB again")
 
     def batch(self, index: int) -> Any:
-        """One record batch, a view of the mapping, checked when first read (raises KBError)."""
+        """One record batch, a view of the mapping. Raises KBError if it is damaged."""
         batch = self._batches.get(index)
         if batch is None:
             try:
                 batch = self._reader.get_batch(index)
-                # Arrow trusts its offsets: without this, damaged ones would read outside of the mapping
+                # Arrow trusts offsets: without this check, damaged ones would be read outside of the mapping
                 batch.validate(full=True)
             except (OSError, pa.ArrowException) as error:
                 raise KBError(f"{self._path} is damaged ({error}): build the KB again") from error
@@ -99,24 +85,14 @@ class EntityTable:
             self._batches[index] = batch
         return batch
 
-    @property
-    def n_batches(self) -> int:
-        """Number of record batches."""
-        return int(self._reader.num_record_batches)
-
     def value(self, row: int, column: str) -> Any:
-        """One cell as a Python value; raises IndexError for a row outside the table, KBError for a damaged batch."""
+        """One cell as a Python value. Raises IndexError if the row does not exist, KBError if its batch is damaged."""
         if not 0 <= row < self._rows:
             raise IndexError(f"Row {row} is outside the knowledge base's {self._rows}")
-        index, place = divmod(row, self._batch_rows)
-        return self.batch(index).column(column)[place].as_py()
+        index, offset = divmod(row, self._batch_rows)
+        return self.batch(index).column(column)[offset].as_py()
 
     def entity(self, row: int) -> Entity:
-        """The entity of a row; raises as ``value`` does."""
-        return Entity(
-            kb_id=self.value(row, "id"),
-            name=self.value(row, "name"),
-            count=self.value(row, "count"),
-            aliases=tuple(self.value(row, "aliases")),
-            description=self.value(row, "description"),
-        )
+        """The entity of a row. Raises as ``value`` does."""
+        kb_id, name, count, aliases, description = (self.value(row, column) for column in SCHEMA.names)
+        return Entity(kb_id, name, count, tuple(aliases), description)

@@ -1,63 +1,111 @@
-"""Entity ids to rows: a sorted array of 64-bit hashes, memory-mapped, so that nothing is loaded whole."""
-
-from __future__ import annotations
+"""Memory-mapped arrays, and the hash indexes made of them: of entity ids, and of names and aliases."""
 
 import hashlib
-from collections.abc import Iterator
+import unicodedata
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from spacy_gemel.kb.arrays import open_array, save_array
-from spacy_gemel.kb.errors import KBError
-
-HASH_FILE = "ids_hash.npy"
-ROW_FILE = "ids_row.npy"
+from spacy_gemel.kb.entity import Entity, KBError
 
 
-def hash_id(kb_id: str) -> int:
-    """A 64-bit hash of an id that is the same on every machine."""
-    # surrogatepass: an id that cannot be in the KB is still one that can be asked for
-    digest = hashlib.blake2b(kb_id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a one-dimensional array as ``.npy``, without pickle. Raises OSError."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        # np.save does not report a full disk as such
+        file.write(array.view(np.uint8).data)
 
 
-class IdIndex:
-    """Rows of n entities by the hash of their id. Hashes can collide: the caller compares the ids themselves.
+def open_array(path: Path, *dtypes: DTypeLike) -> NDArray[Any]:
+    """Memory-map a read-only, one-dimensional array; only its header is read.
 
-    hashes (n,) uint64 ascending, rows (n,) int32. Raises KBError if they differ in length.
+    The result is a plain ndarray over the mapping: slices of ``np.memmap`` itself cost several times as much.
+
+    Raises:
+        KBError: if the file is missing, truncated, too long or not ``.npy``, or has another shape or dtype.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise KBError(f"{path} is missing: build the KB again") from None
+    except Exception as error:  # numpy's header parser raises many kinds of errors on damaged bytes
+        raise KBError(f"{path} is truncated or not an array file ({error}): build the KB again") from error
+    if not isinstance(array, np.memmap) or array.ndim != 1 or array.dtype not in [np.dtype(dtype) for dtype in dtypes]:
+        expected = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
+        raise KBError(f"{path} does not hold a one-dimensional {expected} array: build the KB again")
+    # a header with a wrong length of its own would shift all numbers
+    if array.offset + array.nbytes != path.stat().st_size:
+        raise KBError(f"{path} has another size than its header gives: build the KB again")
+    return np.asarray(array)
+
+
+def hash_text(text: str) -> int:
+    """A 64-bit hash that is the same on every machine."""
+    # surrogatepass: no text in the KB has lone surrogates, but a query may
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+def surface_key(text: str) -> str:
+    """What all spellings of one title share: underscores count as spaces, the first letter's case does not count."""
+    text = " ".join(unicodedata.normalize("NFC", text).replace("_", " ").split())
+    return text[:1].upper() + text[1:]
+
+
+def surface_hashes(entity: Entity) -> list[int]:
+    """The distinct hashes of an entity's name and aliases."""
+    keys = dict.fromkeys(surface_key(text) for text in (entity.name, *entity.aliases))
+    return [hash_text(key) for key in keys if key]
+
+
+class HashIndex:
+    """Entity rows by the hash of a text: an id, or the key of a name or alias.
+
+    Args:
+        name: "ids" or "surfaces", with which the files' names begin.
+        hashes: (n,) uint64, ascending.
+        rows: (n,) int32, ascending among equal hashes.
+        n_entities: no row is as large.
+
+    Raises:
+        KBError: if the arrays differ in length.
     """
 
-    def __init__(self, hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> None:
+    def __init__(self, name: str, hashes: NDArray[np.uint64], rows: NDArray[np.int32], n_entities: int) -> None:
         if len(hashes) != len(rows):
-            raise KBError(f"{HASH_FILE} and {ROW_FILE} differ in length: build the KB again")
+            raise KBError(f"{' and '.join(self.files(name))} differ in length: build the KB again")
+        self.name = name
         self.hashes = hashes
         self.rows = rows
+        self._n_entities = n_entities
+
+    @staticmethod
+    def files(name: str) -> tuple[str, str]:
+        """The files of an index: hashes and rows."""
+        return f"{name}_hash.npy", f"{name}_row.npy"
 
     @classmethod
-    def build(cls, hashes: NDArray[np.uint64]) -> IdIndex:
-        """Index row i under hashes[i]: hashes (n,), n below 2**31."""
+    def open(cls, folder: Path, name: str, n_entities: int) -> Self:
+        """Memory-map an index. Raises KBError."""
+        hashes, rows = (folder / file for file in cls.files(name))
+        return cls(name, open_array(hashes, np.uint64), open_array(rows, np.int32), n_entities)
+
+    @classmethod
+    def save(cls, folder: Path, name: str, hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> None:
+        """Write the index of rows[i], ascending, under hashes[i]; both (n,). Raises OSError."""
         order = np.argsort(hashes, kind="stable")
-        return cls(hashes[order], order.astype(np.int32))
+        hash_file, row_file = cls.files(name)
+        save_array(folder / hash_file, hashes[order])
+        save_array(folder / row_file, rows[order])
 
-    @classmethod
-    def open(cls, folder: Path) -> IdIndex:
-        """Memory-map the index of a folder (raises KBError)."""
-        return cls(open_array(folder / HASH_FILE, np.uint64), open_array(folder / ROW_FILE, np.int32))
-
-    def save(self, folder: Path) -> None:
-        """Write both arrays into a folder. Raises OSError."""
-        save_array(folder / HASH_FILE, self.hashes)
-        save_array(folder / ROW_FILE, self.rows)
-
-    def candidates(self, kb_id: str) -> Iterator[int]:
-        """Rows whose id has the same hash: nearly always none or one. Raises KBError for a corrupt row."""
-        needle = np.uint64(hash_id(kb_id))
-        index = int(np.searchsorted(self.hashes, needle))
-        while index < len(self.hashes) and self.hashes[index] == needle:
-            row = int(self.rows[index])
-            if not 0 <= row < len(self.rows):
-                raise KBError(f"{ROW_FILE} is corrupt (python -m spacy_gemel check-kb KB_DIR): build the KB again")
-            yield row
-            index += 1
+    def candidates(self, text: str) -> list[int]:
+        """Rows that may have this text, ascending; hashes can collide, so compare the texts. Raises KBError."""
+        needle = np.uint64(hash_text(text))
+        first, stop = (int(np.searchsorted(self.hashes, needle, side=side)) for side in ("left", "right"))
+        rows: list[int] = self.rows[first:stop].tolist()
+        if not all(0 <= row < self._n_entities for row in rows):
+            raise KBError(f"{self.name}_row.npy is corrupt (python -m spacy_gemel check-kb KB_DIR): build the KB again")
+        return rows

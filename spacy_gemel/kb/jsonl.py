@@ -1,54 +1,60 @@
-"""The rows of an entities file: JSON lines, each read and checked on its own."""
-
-from __future__ import annotations
+"""The entities file: JSON lines, each checked on its own, and read twice by a build."""
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
-from spacy_gemel.kb.entity import Entity
+import numpy as np
+from tqdm import tqdm
+
+from spacy_gemel.kb.entity import Entity, KBError
+from spacy_gemel.kb.index import hash_text
+from spacy_gemel.kb.meta import Skipped
 
 REASONS = {
-    "bad_json": "rows that are no JSON object (skipped)",
+    "bad_json": "rows that are not a JSON object (skipped)",
     "bad_field": "rows with a missing or wrong field (skipped)",
-    "duplicate_id": "rows that repeat an id (skipped, the first one stays)",
+    "duplicate_id": "rows that repeat an id (skipped; the first one stays)",
     "empty_name": "entities without a name (kept, but cannot be linked to)",
     "line_break": "names with a line break (kept, but cannot be linked to)",
     "special_token": "names with a special or unknown token (kept, but cannot be linked to)",
-    "not_reversible": "names that their tokens do not give back (kept, but cannot be linked to)",
+    "not_reversible": "names that cannot be decoded from their tokens (kept, but cannot be linked to)",
     "too_long": "names over the token limit (kept, but cannot be linked to)",
 }
-"""Why something was left out, as counted in meta.json, and in words."""
+"""Why a row or name was left out: the key in meta.json, and the words for a report."""
 
 MAX_LINE = 2**24
 """Bytes of the longest line that is read: a file without line breaks must not fill the memory."""
 
 MAX_TEXT = 2**16
-"""Bytes of one entity's texts, each alias counted with 16 bytes more.
+"""Bytes of an entity's texts, plus 16 per alias.
 
-A batch of a build, which has thousands of rows, then fits the memory, and no column of it comes near the 2 GiB that one
-of Arrow's can hold."""
+Thus a batch of thousands of rows fits the memory, and no Arrow column comes near its limit of 2 GiB."""
 
-_PART = 2**20
-_SHOWN = 100
 MAX_COUNT = 2**63 - 1
 """The largest count, which is an int64 on disk."""
+
+_CHUNK = 2**20
+_MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """A row that is no entity: the reason (a key of REASONS) and what exactly is wrong."""
+    """Why a row or name cannot be used: a key of REASONS, and the details.
+
+    meta.json holds the messages: their wording is part of the format.
+    """
 
     reason: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the file: its number from 1, its size in bytes and what it holds."""
+class Line(NamedTuple):
+    """One line of the file: its number from 1, its size in bytes, and its content."""
 
     number: int
     size: int
@@ -56,50 +62,42 @@ class Line:
 
 
 class RowReader:
-    """An entities file, read line by line; blank lines are passed over. Raises OSError that names it."""
+    """Reads an entities file line by line, without blank lines. Raises OSError that names the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._digest = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of what was read so far, hexadecimal."""
-        return self._digest.hexdigest()
+        """SHA-256, in hex, of the bytes read so far."""
+        return self._sha256.hexdigest()
 
     def __iter__(self) -> Iterator[Line]:
+        number = 0
         try:
             with self.path.open("rb") as file:
-                for number, (size, raw) in enumerate(self._lines(file), 1):
+                while raw := file.readline(MAX_LINE + 1):
+                    self._sha256.update(raw)
+                    number, size, chunk = number + 1, len(raw), raw
+                    while size > MAX_LINE and not chunk.endswith(b"\n") and (chunk := file.readline(_CHUNK)):
+                        self._sha256.update(chunk)
+                        size += len(chunk)
                     if size > MAX_LINE:
                         message = f"the line is longer than {MAX_LINE} bytes: write one entity per line"
                         yield Line(number, size, RowProblem("bad_json", message))
                         continue
-                    if number == 1:
-                        raw = raw.removeprefix(b"\xef\xbb\xbf")
+                    raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
                     if raw.strip():
                         yield Line(number, size, parse_row(raw))
         except OSError as error:
             raise OSError(f"{self.path} cannot be read: {error}") from error
 
-    def _lines(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-        """The size of each line, and its bytes; none of a line that is too long."""
-        while raw := file.readline(MAX_LINE + 1):
-            self._digest.update(raw)
-            size = len(raw)
-            if size > MAX_LINE:
-                ended, raw = raw.endswith(b"\n"), b""
-                while not ended and (part := file.readline(_PART)):
-                    self._digest.update(part)
-                    size += len(part)
-                    ended = part.endswith(b"\n")
-            yield size, raw
-
 
 def parse_row(raw: bytes) -> Entity | RowProblem:
     """Read one row: ``{"id": str, "name": str, "aliases"?: [str], "description"?: str, "count"?: int}``.
 
-    Further fields are ignored; spaces around the name are taken off.
+    Other fields are ignored, and the name is stripped.
     """
     try:
         row: Any = json.loads(raw.decode("utf-8"))
@@ -107,60 +105,134 @@ def parse_row(raw: bytes) -> Entity | RowProblem:
         return RowProblem("bad_json", str(error))
     if not isinstance(row, dict):
         return RowProblem("bad_json", f"a JSON object is expected, not {type(row).__name__}")
-    wrong = _wrong_field(row)
-    if wrong is not None:
-        return RowProblem("bad_field", wrong)
-    entity = Entity(
-        kb_id=row["id"],
-        name=row["name"].strip(),
-        count=row.get("count") or 0,
-        aliases=tuple(row.get("aliases") or ()),
-        description=row.get("description"),
-    )
-    # only an escape can smuggle half a surrogate pair past the decoder
-    if b"\\u" in raw and not _encodable(entity):
-        return RowProblem("bad_field", "half of a surrogate pair, which is no text")
-    # an alias takes 3 bytes of a line at least: short lines need no look
-    if len(raw) > MAX_TEXT // 8 and (size := _size(entity)) > MAX_TEXT:
-        message = f"the texts of {shown(entity.kb_id)} have {size} bytes (an alias 16 more), the limit is {MAX_TEXT}"
-        return RowProblem("bad_field", message)
+    problem = _field_problem(row)
+    if problem is not None:
+        return RowProblem("bad_field", problem)
+    aliases, description = tuple(row.get("aliases") or ()), row.get("description")
+    entity = Entity(row["id"], row["name"].strip(), row.get("count") or 0, aliases, description)
+    # only an escape can bring a lone surrogate through the decoder, and a short line can hold no long text
+    if b"\\u" in raw or len(raw) > MAX_TEXT // 8:
+        try:
+            size = sum(len(text.encode("utf-8")) for text in (entity.kb_id, entity.name, *aliases, description or ""))
+        except UnicodeEncodeError:
+            return RowProblem("bad_field", "half of a surrogate pair, which is no text")
+        size += 16 * len(aliases)
+        if size > MAX_TEXT:
+            texts = f"the texts of {short_repr(entity.kb_id)} have {size} bytes (an alias 16 more)"
+            return RowProblem("bad_field", f"{texts}, the limit is {MAX_TEXT}")
     return entity
 
 
-def shown(value: object) -> str:
-    """A value in a message: not more of it than one wants to read."""
+def short_repr(value: object) -> str:
+    """The beginning of a value's repr, for messages that meta.json holds."""
     text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
-def _wrong_field(row: dict[str, Any]) -> str | None:
+def _field_problem(row: dict[str, Any]) -> str | None:
     kb_id, name, count, aliases = row.get("id"), row.get("name"), row.get("count"), row.get("aliases")
     if not isinstance(kb_id, str) or not kb_id:
         return '"id" must be a text that is not empty'
     if not isinstance(name, str):
-        return f'"name" of {shown(kb_id)} must be a text'
+        return f'"name" of {short_repr(kb_id)} must be a text'
     if count is not None and (type(count) is not int or not 0 <= count <= MAX_COUNT):
-        return f'"count" of {shown(kb_id)} must be a whole number from 0, not {shown(count)}'
-    if aliases is not None and not _is_texts(aliases):
-        return f'"aliases" of {shown(kb_id)} must be a list of texts'
+        return f'"count" of {short_repr(kb_id)} must be a whole number from 0, not {short_repr(count)}'
+    if aliases is not None and not (isinstance(aliases, list) and all(isinstance(alias, str) for alias in aliases)):
+        return f'"aliases" of {short_repr(kb_id)} must be a list of texts'
     if not isinstance(row.get("description"), str | None):
-        return f'"description" of {shown(kb_id)} must be a text'
+        return f'"description" of {short_repr(kb_id)} must be a text'
     return None
 
 
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+class SkippedRows:
+    """Counts and first examples of what is left out of a file, by reason."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._counts: dict[str, int] = {}
+        self._examples: dict[str, list[str]] = {}
+
+    def add(self, line: int, problem: RowProblem) -> None:
+        """Count the problem of a line."""
+        self._counts[problem.reason] = self._counts.get(problem.reason, 0) + 1
+        examples = self._examples.setdefault(problem.reason, [])
+        if len(examples) < _MAX_EXAMPLES:
+            examples.append(f"{self._source}:{line}: {problem.message}")
+
+    def hint(self) -> str:
+        """A sentence that names the first problem, for error messages; empty if there is none."""
+        return next((f" The first problem: {examples[0]}" for examples in self._examples.values()), "")
+
+    def summary(self) -> dict[str, Skipped]:
+        """All of them, for meta.json."""
+        return {reason: Skipped(self._counts[reason], tuple(self._examples[reason])) for reason in sorted(self._counts)}
 
 
-def _size(entity: Entity) -> int:
-    """Bytes of an entity's texts, and what each of its aliases costs besides."""
-    texts = (entity.kb_id, entity.name, *entity.aliases, entity.description or "")
-    return sum(len(text.encode("utf-8")) for text in texts) + 16 * len(entity.aliases)
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What the first reading finds: the file's size in bytes, its SHA-256, and the hashes of ids that may repeat."""
+
+    size: int
+    sha256: str
+    repeated: set[int]
 
 
-def _encodable(entity: Entity) -> bool:
-    try:
-        "".join((entity.kb_id, entity.name, *entity.aliases, entity.description or "")).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
+@dataclass(slots=True)
+class Batch:
+    """Entities, with the line and the hash of the id of each."""
+
+    entities: list[Entity] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    hashes: list[int] = field(default_factory=list)
+
+
+def scan_entities(source: Path, progress: bool) -> Scan:
+    """Read the whole file once. Raises OSError, and KBError if it has no entity."""
+    size, rows, skipped = source.stat().st_size, RowReader(source), SkippedRows(source.name)
+    entities = _read(rows, skipped, "Reading entities", size, progress)
+    hashes = np.fromiter((hash_text(entity.kb_id) for _, entity in entities), dtype=np.uint64)
+    if len(hashes) == 0:
+        expected = 'lines like {"id": "Q1", "name": "Name"} are expected.'
+        raise KBError(f"{source} has no entity: {expected}{skipped.hint()}")
+    hashes.sort()
+    return Scan(size, rows.sha256, set(hashes[1:][hashes[1:] == hashes[:-1]].tolist()))
+
+
+def read_batches(source: Path, scan: Scan, skipped: SkippedRows, rows: int, progress: bool) -> Iterator[Batch]:
+    """The entities in batches of `rows` (the last may be smaller), each id once; the rest goes to `skipped`.
+
+    Raises:
+        KBError: if the file has changed since the scan.
+        OSError: if it cannot be read.
+    """
+    seen: set[str] = set()
+    batch = Batch()
+    reader = RowReader(source)
+    for number, entity in _read(reader, skipped, "Tokenising names", scan.size, progress):
+        hashed = hash_text(entity.kb_id)
+        if hashed in scan.repeated:
+            if entity.kb_id in seen:
+                skipped.add(number, RowProblem("duplicate_id", f"id {short_repr(entity.kb_id)} stands above already"))
+                continue
+            seen.add(entity.kb_id)
+        batch.entities.append(entity)
+        batch.lines.append(number)
+        batch.hashes.append(hashed)
+        if len(batch.entities) == rows:
+            yield batch
+            batch = Batch()
+    if reader.sha256 != scan.sha256:
+        raise KBError(f"{source} changed while it was read: build again")
+    if batch.entities:
+        yield batch
+
+
+def _read(rows: RowReader, skipped: SkippedRows, title: str, size: int, progress: bool) -> Iterator[tuple[int, Entity]]:
+    """The entities of a file with their line numbers, under a progress bar; problems go to `skipped`."""
+    with tqdm(total=size, desc=title, unit="B", unit_scale=True, file=sys.stderr, disable=not progress) as bar:
+        for number, size, content in rows:
+            bar.update(size)
+            if isinstance(content, RowProblem):
+                skipped.add(number, content)
+            else:
+                yield number, content

@@ -1,7 +1,5 @@
 """meta.json: what a knowledge base folder holds, for which tokenizer, and the checksums of its files."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -9,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.kb.errors import KBError, build_command
+from spacy_gemel.kb.entity import KBError, build_command
 
 FORMAT = "spacy-gemel-kb"
 VERSION = 3
@@ -36,9 +34,20 @@ class Skipped:
 class KBMeta:
     """The content of meta.json.
 
-    ``names`` counts the entities that are in the trie, ``distinct_names`` the names there, ``batch_rows`` the
-    entities in each batch of entities.arrow but the last. ``skipped`` has
-    one item per reason (``spacy_gemel.kb.jsonl.REASONS``).
+    Attributes:
+        entities: number of entities.
+        names: number of entities whose name is in the trie.
+        distinct_names: number of names in the trie.
+        edges: number of edges of the trie.
+        batch_rows: entities per batch of entities.arrow; the last batch may have fewer.
+        tokenizer_fingerprint: of the tokenizer that the trie was built for.
+        leading_space: whether that tokenizer puts a space before each name.
+        vocab_size: greater than every token id.
+        max_name_tokens: longer names are not in the trie.
+        skipped: rows and names that were left out, by reason (``spacy_gemel.kb.jsonl.REASONS``).
+        files: size and checksum of every file.
+        format: what the folder is.
+        version: of the format.
     """
 
     entities: int
@@ -57,18 +66,18 @@ class KBMeta:
 
     @property
     def sha256(self) -> str:
-        """A digest of all of it, the files' checksums included: only equal knowledge bases share it."""
+        """A digest of everything, the files' checksums included: only equal knowledge bases share it."""
         return _digest(asdict(self))
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal. Raises OSError."""
+    """SHA-256 of a file's bytes, in hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def records_of(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
-    """The records of some files of a folder; reads them whole. Raises OSError."""
+def file_records(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
+    """Size and checksum of files in a folder. Raises OSError."""
     return {name: FileRecord((folder / name).stat().st_size, sha256_of(folder / name)) for name in names}
 
 
@@ -83,22 +92,23 @@ def write_meta(folder: Path, meta: KBMeta) -> None:
 def read_meta(folder: Path) -> KBMeta:
     """Read and check meta.json.
 
-    Raises KBError if the folder is no knowledge base, if it was written by another version of the format, if the
-    content does not match its own checksum, or if it is not what a build writes.
+    Raises:
+        KBError: if the folder is not a knowledge base of this version of the format, or if meta.json does not match
+            its own checksum or has impossible values.
     """
     path = folder / META_FILE
     hint = f"Build one with: {build_command(folder)}"
     try:
         content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        what = "has no meta.json" if folder.is_dir() else "is no folder"
-        raise KBError(f"{folder} is no knowledge base: it {what}. {hint}") from None
+        problem = "it has no meta.json" if folder.is_dir() else "it is not a folder"
+        raise KBError(f"{folder} is not a knowledge base: {problem}. {hint}") from None
     except OSError as error:
         raise KBError(f"{path} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise KBError(f"{path} is damaged ({error}). {hint}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise KBError(f"{folder} is no knowledge base: its meta.json is something else's. {hint}")
+        raise KBError(f"{folder} is not a knowledge base: its meta.json belongs to something else. {hint}")
     if content.get("version") != VERSION:
         version = content.get("version")
         again = f"Build it again with: {build_command(folder)}"
@@ -106,10 +116,12 @@ def read_meta(folder: Path) -> KBMeta:
     if content.pop("meta_sha256", None) != _digest(content):
         raise KBError(f"{path} does not match its own checksum: it was damaged or edited. {hint}")
     if set(content) != {item.name for item in fields(KBMeta)}:
-        raise KBError(f"{path} lacks or adds fields. {hint}")
-    wrong = _wrong_field(content)
+        raise KBError(f"{path} has missing or unknown fields. {hint}")
+    wrong = next((name for name, is_valid in _CHECKS.items() if not is_valid(content[name])), None)
+    if wrong is None and not content["entities"] >= content["names"] >= content["distinct_names"]:
+        wrong = "names"
     if wrong is not None:
-        raise KBError(f"{path} has a value that makes no sense for {wrong!r}. {hint}")
+        raise KBError(f"{path} has an impossible value for {wrong!r}. {hint}")
     skipped = {
         reason: Skipped(item["count"], tuple(item["examples"])) for reason, item in content.pop("skipped").items()
     }
@@ -117,38 +129,8 @@ def read_meta(folder: Path) -> KBMeta:
     return KBMeta(skipped=skipped, files=files, **content)
 
 
-def _wrong_field(content: dict[str, Any]) -> str | None:
-    """The first field that has no value of its kind and range."""
-    for name, least in _LEAST.items():
-        if not _is_number(content[name], least):
-            return name
-    if content["names"] > content["entities"] or content["distinct_names"] > content["names"]:
-        return "names"
-    if not isinstance(content["tokenizer_fingerprint"], str):
-        return "tokenizer_fingerprint"
-    if not isinstance(content["leading_space"], bool):
-        return "leading_space"
-    if not _is_table(content["skipped"], {"count": _is_number, "examples": _is_texts}):
-        return "skipped"
-    if not _is_table(content["files"], {"bytes": _is_number, "sha256": _is_text}):
-        return "files"
-    return None
-
-
-# the smallest value of each number
-_LEAST = {
-    "entities": 1,
-    "names": 1,
-    "distinct_names": 1,
-    "edges": 3,
-    "batch_rows": 1,
-    "vocab_size": 1,
-    "max_name_tokens": 1,
-}
-
-
-def _is_number(value: Any, least: int = 0) -> bool:
-    return type(value) is int and value >= least
+def _at_least(least: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and value >= least
 
 
 def _is_text(value: Any) -> bool:
@@ -159,14 +141,26 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
-def _is_table(value: Any, columns: dict[str, Callable[[Any], bool]]) -> bool:
-    """Whether it is an object of objects that have these items, each of its kind."""
-    return isinstance(value, dict) and all(
-        isinstance(row, dict) and set(row) == set(columns) and all(fits(row[name]) for name, fits in columns.items())
-        for row in value.values()
-    )
+def _table_of(**columns: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    """A check for an object of objects that have exactly these items."""
+
+    def is_row(row: Any) -> bool:
+        return isinstance(row, dict) and set(row) == set(columns) and all(fits(row[x]) for x, fits in columns.items())
+
+    return lambda value: isinstance(value, dict) and all(map(is_row, value.values()))
+
+
+_COUNTS = ("entities", "names", "distinct_names", "batch_rows", "vocab_size", "max_name_tokens")
+_CHECKS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(_COUNTS, _at_least(1)),
+    "edges": _at_least(3),
+    "tokenizer_fingerprint": _is_text,
+    "leading_space": lambda value: isinstance(value, bool),
+    "skipped": _table_of(count=_at_least(0), examples=_is_texts),
+    "files": _table_of(bytes=_at_least(0), sha256=_is_text),
+}
 
 
 def _digest(content: dict[str, Any]) -> str:
-    canonical = json.dumps(content, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()

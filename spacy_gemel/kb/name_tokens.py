@@ -1,40 +1,45 @@
-"""Names to tokens: what the trie takes, and why it does not take the rest."""
+"""Names as tokens: which names the trie takes, and a store of tokenised batches for interrupted builds."""
 
-from __future__ import annotations
-
+import hashlib
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.jsonl import RowProblem, shown
+from spacy_gemel.kb.entity import KBError
+from spacy_gemel.kb.jsonl import RowProblem, short_repr
 from spacy_gemel.kb.trie import TokenArray, token_dtype
+from spacy_gemel.utils.files import digest, write_whole
+
+_STORE_VERSION = 3
 
 
-class NameTokenizer(Protocol):
-    """What the builder needs of a tokenizer; ``spacy_gemel.models.tokenizer`` has the real one."""
+class TokenizerLike(Protocol):
+    """What a build needs of a tokenizer; ``spacy_gemel.models.tokenizer`` has the real one."""
 
     @property
     def fingerprint(self) -> str:
-        """The same for two tokenizers only if they give every name the same tokens."""
+        """Equal for two tokenizers only if they give every name the same tokens."""
 
     @property
     def vocab_size(self) -> int:
-        """Every token id lies below."""
+        """Greater than every token id."""
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """Special tokens and the unknown token: none may stand in a name."""
+        """Special tokens and the unknown token: no name may contain them."""
 
     @property
     def leading_space(self) -> bool:
         """Whether ``encode`` puts a space before each name."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each name just as the language model is to write it, without special tokens."""
+        """Token ids of each name as the language model writes it, without special tokens."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids."""
@@ -44,10 +49,11 @@ class NameTokenizer(Protocol):
 class TokenisedNames:
     """The names of a batch of entities as tokens; n of them can enter the trie.
 
-    tokens    (sum of lengths,) uint16 or uint32, as ``token_dtype`` says: the names' tokens, one after the other
-    lengths   (n,) uint8
-    places    (n,) int32: which entity of the batch each name belongs to, ascending
-    problems  place and problem of every other name
+    Attributes:
+        tokens: (sum of lengths,) uint16 or uint32, see ``token_dtype``: the tokens of all names in a row.
+        lengths: (n,) uint8, tokens per name.
+        indices: (n,) int32, the entity in the batch that each name belongs to, ascending.
+        problems: index and problem of every other name.
     """
 
     tokens: TokenArray
@@ -56,10 +62,11 @@ class TokenisedNames:
     problems: tuple[tuple[int, RowProblem], ...]
 
 
-def tokenise_names(names: Sequence[str], tokenizer: NameTokenizer, max_tokens: int) -> TokenisedNames:
-    """Token ids of each name, or why the name cannot enter the trie.
+def tokenise_names(names: Sequence[str], tokenizer: TokenizerLike, max_tokens: int) -> TokenisedNames:
+    """Tokenise names; a name that cannot enter the trie becomes a problem.
 
-    Raises KBError if the tokenizer does not answer for each name.
+    Raises:
+        KBError: if the tokenizer does not give one result per name.
     """
     encoded = tokenizer.encode(names) if names else []
     if len(encoded) != len(names):
@@ -71,8 +78,10 @@ def tokenise_names(names: Sequence[str], tokenizer: NameTokenizer, max_tokens: i
     problems: list[tuple[int, RowProblem]] = []
     for index, (name, ids) in enumerate(zip(names, encoded, strict=True)):
         problem = _problem(name, ids, special, vocab_size, max_tokens)
-        if problem is None and not _same(decoded := tokenizer.decode(ids), name):
-            problem = RowProblem("not_reversible", f"name {shown(name)} comes back as {shown(decoded)}")
+        # the tokenizer itself may add one leading space
+        if problem is None and name not in ((decoded := tokenizer.decode(ids)), decoded.removeprefix(" ")):
+            message = f"name {short_repr(name)} comes back as {short_repr(decoded)}"
+            problem = RowProblem("not_reversible", message)
         if problem is not None:
             problems.append((index, problem))
             continue
@@ -94,16 +103,73 @@ def _problem(
         return RowProblem("empty_name", "the name is empty")
     if len(name.splitlines()) > 1:
         # a newline may be what ends a name
-        return RowProblem("line_break", f"name {shown(name)} has a line break")
+        return RowProblem("line_break", f"name {short_repr(name)} has a line break")
     if not ids:
-        return RowProblem("not_reversible", f"name {shown(name)} has no tokens")
+        return RowProblem("not_reversible", f"name {short_repr(name)} has no tokens")
     if not special.isdisjoint(ids) or min(ids) < 0 or max(ids) >= vocab_size:
-        return RowProblem("special_token", f"name {shown(name)} has a special or unknown token")
+        return RowProblem("special_token", f"name {short_repr(name)} has a special or unknown token")
     if len(ids) > max_tokens:
-        return RowProblem("too_long", f"name {shown(name)} has {len(ids)} tokens, the limit is {max_tokens}")
+        return RowProblem("too_long", f"name {short_repr(name)} has {len(ids)} tokens, the limit is {max_tokens}")
     return None
 
 
-def _same(decoded: str, name: str) -> bool:
-    """Whether decoding gave the name back; one leading space is the tokenizer's own."""
-    return decoded == name or decoded.removeprefix(" ") == name
+class TokenStore:
+    """Tokenised batches on disk, so that a build can resume: one .npz file each.
+
+    The folder in `work` is named after everything that the batches depend on. Each file also holds a digest of its
+    names: the input may have been another one for a while, and changed back. Creating the store removes the batches
+    of other inputs, tokenizers and settings from `work`. Raises OSError.
+    """
+
+    def __init__(self, work: Path, input_sha256: str, tokenizer: TokenizerLike, max_tokens: int, rows: int) -> None:
+        settings = [_STORE_VERSION, input_sha256, tokenizer.fingerprint, tokenizer.vocab_size, tokenizer.leading_space]
+        settings += [sorted(tokenizer.special_ids), max_tokens, rows]
+        self.folder = work / f"tokens-{digest(settings)[:32]}"
+        self._dtype = token_dtype(tokenizer.vocab_size)
+        for folder in work.glob("tokens-*"):
+            if folder != self.folder:
+                shutil.rmtree(folder)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return sum(1 for _ in self.folder.glob("*.npz"))
+
+    def write(self, index: int, names: Sequence[str], batch: TokenisedNames) -> None:
+        """Store the tokens of `names`, whole or not at all. Raises OSError."""
+        problems = [[number, problem.reason, problem.message] for number, problem in batch.problems]
+        text = np.frombuffer(json.dumps(problems).encode("ascii"), dtype=np.uint8)
+        of = _names_digest(names)
+        with write_whole(self._path(index)) as partial, partial.open("wb") as file:
+            np.savez(file, names=of, tokens=batch.tokens, lengths=batch.lengths, indices=batch.indices, problems=text)
+
+    def read(self, index: int, names: Sequence[str]) -> TokenisedNames | None:
+        """The tokens of `names`; None if they are missing, of other names, or damaged (zip has checksums)."""
+        try:
+            with np.load(self._path(index), allow_pickle=False) as file:
+                if not np.array_equal(file["names"], _names_digest(names)):
+                    return None
+                problems = json.loads(file["problems"].tobytes())
+                batch = TokenisedNames(
+                    file["tokens"],
+                    file["lengths"],
+                    file["indices"],
+                    tuple((number, RowProblem(reason, message)) for number, reason, message in problems),
+                )
+        except Exception:  # the parsers of zip and numpy raise many kinds of errors on damaged bytes
+            return None
+        is_consistent = (
+            batch.tokens.dtype == self._dtype
+            and len(batch.lengths) == len(batch.indices) == len(names) - len(batch.problems)
+            and int(batch.lengths.sum()) == len(batch.tokens)
+        )
+        return batch if is_consistent else None
+
+    def _path(self, index: int) -> Path:
+        return self.folder / f"{index:08d}.npz"
+
+
+def _names_digest(names: Sequence[str]) -> NDArray[np.uint8]:
+    """A digest (32,) of texts, their order and their lengths."""
+    texts = [name.encode("utf-8") for name in names]
+    lengths = np.array([len(text) for text in texts], dtype="<i8")
+    return np.frombuffer(hashlib.sha256(lengths.tobytes() + b"".join(texts)).digest(), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What a gold id means: the title behind a URL, the many ways to say there is none, the entity of a knowledge base."""
+"""What a gold id means: the title in a URL, NIL in its spellings, the entity of a knowledge base."""
 
 import re
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 NIL = "NIL"
 
-# whatever stands before the host is not looked at: "nhttps://" and "]https://" occur
+# anything may precede the host: "nhttps://" and "]https://" occur in data sets
 _PAGE = re.compile(
     r"(?:^|[^a-z0-9.-])(?:[a-z0-9-]+\.)*(?:wikipedia|wikidata|wikinews|wikimedia|dbpedia)\.org"
     r"/(?:wiki|entity|resource|page)/(?P<title>[^?#]+)",
@@ -19,24 +19,25 @@ _INDEX = re.compile(r"wiki(?:pedia|data|news|media)\.org/w(?:iki)?/index\.php\?(
 
 
 def title_of_url(url: str) -> str | None:
-    """The title of the wiki page that a URL names, or None where it names none.
+    """The title of the wiki page that a URL names, or None. Never raises.
 
-    Percent escapes are decoded (UTF-8, else Latin-1), underscores are blanks, and query and fragment are left off. What
-    stands before the host does not matter, so neither does the wiki's language. A page or entity of Wikidata gives its
-    QID. Never raises.
+    Percent escapes are decoded (UTF-8, else Latin-1), underscores become spaces, query and fragment are dropped.
+    Whatever precedes the host is ignored, and so is the wiki's language. A Wikidata page or entity gives its QID.
     """
-    if found := _PAGE.search(url):
-        return _readable(unquote_to_bytes(found["title"])) or None
-    if found := _INDEX.search(url):
-        titles = parse_qs(found["query"], encoding="latin-1").get("title", [""])
-        return _readable(titles[0].encode("latin-1", "ignore")) or None
+    if match := _PAGE.search(url):
+        return _decode(unquote_to_bytes(match["title"])) or None
+    if match := _INDEX.search(url):
+        titles = parse_qs(match["query"], encoding="latin-1").get("title", [""])
+        return _decode(titles[0].encode("latin-1", "ignore")) or None
     return None
 
 
 def gold_of(gold: str | None, *, missing: str = NIL) -> str:
-    """The gold id to keep: a page's title for its URL, "NIL" for none in any spelling, anything else as it is.
+    """A gold id from a data set: the title of a wiki URL, "NIL" in any spelling as "NIL", anything else unchanged.
 
-    missing: what an empty gold means: "NIL", or "" where it says only that nobody looked.
+    Args:
+        gold: as the data set has it.
+        missing: the result for an empty gold: "NIL", or "" if the data set only means that nobody looked.
     """
     text = (gold or "").strip()
     if not text:
@@ -47,11 +48,11 @@ def gold_of(gold: str | None, *, missing: str = NIL) -> str:
 
 
 def resolve_gold(kb: "KnowledgeBase", gold: str) -> int | None:
-    """The row of the entity that a gold id means; None where there is none, for "NIL", or where several may be meant.
+    """The row of the entity that a gold id means; None for "NIL", for an unknown one, and if several may be meant.
 
-    Taken in this order, the first that knows it: the ids as they are; the title of a wiki's URL; percent escapes
-    decoded; blanks and underscores exchanged; the names; the aliases. Two entities of one name: the one that is linked
-    more often, None where neither is. Two of one alias: None.
+    The first of these that is known decides: the ids as they are; the title in a wiki URL; the same without percent
+    escapes; the same with spaces for underscores and the reverse; the names; the aliases. Of two entities with one
+    name, the more frequent is meant (None if they are equally frequent); of two with one alias, neither.
     """
     if not gold or gold == NIL:
         return None
@@ -65,30 +66,22 @@ def resolve_gold(kb: "KnowledgeBase", gold: str) -> int | None:
             row = kb.row(spelling)
             if row is not None:
                 return row
-    called = [kb.rows_by_surface(text) for text in spellings]
-    for named, _ in called:
-        if named:
-            return _most_linked(kb, named)
-    for _, aliased in called:
-        if aliased:
-            return aliased[0] if len(aliased) == 1 else None
-    return None
-
-
-def _most_linked(kb: "KnowledgeBase", rows: list[int]) -> int | None:
-    counts = sorted((kb.count(row) for row in rows), reverse=True)
-    if len(rows) > 1 and counts[0] == counts[1]:
-        return None
-    return max(rows, key=kb.count)
+    matches = [kb.rows_by_surface(text) for text in spellings]
+    named = next((rows for rows, _ in matches if rows), [])
+    if named:
+        counts = sorted((kb.count(row) for row in named), reverse=True)
+        return None if len(counts) > 1 and counts[0] == counts[1] else max(named, key=kb.count)
+    aliased = next((rows for _, rows in matches if rows), [])
+    return aliased[0] if len(aliased) == 1 else None
 
 
 def linkable_row(kb: "KnowledgeBase", gold: str) -> int | None:
-    """`resolve_gold`, where the search can say the entity's name; else None."""
+    """`resolve_gold`, but None if the search cannot find the entity."""
     row = resolve_gold(kb, gold)
     return row if row is not None and kb.is_linkable(row) else None
 
 
-def _readable(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:

@@ -5,18 +5,16 @@ breadth-first order a child's node id is the index of the edge that leads to it,
 whole automaton. This module needs only numpy.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from spacy_gemel.kb.arrays import open_array, save_array
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
+from spacy_gemel.kb.index import open_array, save_array
 
 ROOT = 0
 LEAF_BLOCK = 256
@@ -26,7 +24,7 @@ TokenArray: TypeAlias = NDArray[np.unsignedinteger[Any]]
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """uint16 where every token id and the end marker above them fit, else uint32."""
+    """uint16 if it can hold every token id and the end marker above them, else uint32."""
     return np.dtype(np.uint16 if vocab_size <= np.iinfo(np.uint16).max else np.uint32)
 
 
@@ -34,18 +32,19 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 class TrieArrays:
     """The arrays of a trie with E edges (edge 0 is the root) and N (name, entity) pairs.
 
-    tokens        (E,) uint16 or uint32: token of each edge; the END edge of a name has the dtype's maximum,
-                  which makes it the last of its siblings. Siblings are sorted by token. tokens[0] is a dummy.
-    offsets       (E+1,) int32: the children of node n are the edges offsets[n] .. offsets[n+1]
-    height        (E,) uint8: edges from a node down to the deepest END edge below it, 0 for END edges
-    leaf_rows     (N,) int32: the entity rows of each END edge, in the order of the edges, the best row of a name
-                  first (count descending, then row). Every row of a name but its last is stored as ~row, a
-                  negative number, which parts the names without an offset for each
-    leaf_starts   (ceil(E / LEAF_BLOCK) + 1,) int32: leaf_starts[b] is the place in leaf_rows where the END
-                  edges from b * LEAF_BLOCK on begin; the last item is N
+    An END edge finds its rows by counting the END edges before it in its block. This takes 4 bytes per entity and
+    hardly anything else, whereas a list of END edges and offsets would take 12.
 
-    An END edge finds its rows by counting the END edges before it in its block: 4 bytes per entity and next to
-    nothing besides, where a list of END edges and offsets would take 12.
+    Attributes:
+        tokens: (E,) uint16 or uint32, the token of each edge. The END edge of a name has the dtype's maximum, so it is
+            the last of its siblings, which are sorted by token. tokens[0] is a dummy.
+        offsets: (E+1,) int32. The children of node n are the edges offsets[n] .. offsets[n+1].
+        height: (E,) uint8, edges from a node down to the deepest END edge below it, 0 for END edges.
+        leaf_rows: (N,) int32, the entity rows of each END edge, in the order of the edges, the best row of a name
+            first (count descending, then row). Every row of a name but its last is stored as ~row, which is negative:
+            this separates the names without an offset for each.
+        leaf_starts: (ceil(E / LEAF_BLOCK) + 1,) int32. leaf_starts[b] is the index in leaf_rows of the first END edge
+            from b * LEAF_BLOCK on; the last item is N.
     """
 
     tokens: TokenArray
@@ -69,20 +68,14 @@ class TrieArrays:
             save_array(folder / name, getattr(self, field.name))
 
     @classmethod
-    def open(cls, folder: Path) -> TrieArrays:
-        """Memory-map the arrays of a folder; raises KBError if one is missing, cut off or of a wrong kind."""
-        names = dict(zip((field.name for field in fields(cls)), cls.file_names(), strict=True))
-        return cls(
-            tokens=open_array(folder / names["tokens"], np.uint16, np.uint32),
-            offsets=open_array(folder / names["offsets"], np.int32),
-            height=open_array(folder / names["height"], np.uint8),
-            leaf_rows=open_array(folder / names["leaf_rows"], np.int32),
-            leaf_starts=open_array(folder / names["leaf_starts"], np.int32),
-        )
+    def open(cls, folder: Path) -> Self:
+        """Memory-map the arrays of a folder. Raises KBError if one is missing, truncated or of a wrong dtype."""
+        dtypes: list[list[DTypeLike]] = [[np.uint16, np.uint32], [np.int32], [np.uint8], [np.int32], [np.int32]]
+        return cls(*(open_array(folder / file, *kinds) for file, kinds in zip(cls.file_names(), dtypes, strict=True)))
 
 
-def plain_rows(leaf_rows: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The entity rows (n,) that some leaf_rows (n,) stand for."""
+def decode_rows(leaf_rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The entity rows (n,) that leaf_rows (n,) stand for."""
     return np.where(leaf_rows < 0, ~leaf_rows, leaf_rows)
 
 
@@ -101,12 +94,16 @@ class Children(NamedTuple):
 class NameTrie:
     """A read-only trie of token sequences. Nodes and edges share their numbers; ``ROOT`` is 0.
 
-    A name that is the prefix of another ends by its own END edge. Nothing is ever read outside the
-    arrays: a node number that does not exist raises IndexError, offsets that make no sense raise KBError.
+    A name that is the prefix of another one ends with its own END edge. Nothing is ever read outside the arrays: a node
+    that does not exist raises IndexError, impossible offsets raise KBError.
 
-    vocab_size: where it is given, no token id from it on is ever given out (KBError): a model that is asked for the
-    score of one, on a GPU, cannot be used again.
-    n_entities: where it is given, no row from it on is (KBError).
+    Args:
+        arrays: of the trie.
+        vocab_size: if given, larger token ids raise KBError. A GPU that looks one up cannot be used again.
+        n_entities: if given, larger rows raise KBError.
+
+    Raises:
+        KBError: if the arrays do not fit together, or not the vocabulary.
     """
 
     def __init__(self, arrays: TrieArrays, vocab_size: int | None = None, n_entities: int | None = None) -> None:
@@ -121,15 +118,14 @@ class NameTrie:
         self.leaf_starts = arrays.leaf_starts
         self.end = int(np.iinfo(arrays.tokens.dtype).max)
         """The token of END edges: a marker, no token id."""
-        self._widest = (self.end if vocab_size is None else vocab_size) + 1
-        """Children of a node that has as many as there can be: every token, and END."""
-        # of the array's dtype, which numpy compares faster
-        self._strange, self._end = arrays.tokens.dtype.type(self._widest - 1), arrays.tokens.dtype.type(self.end)
+        self._max_fanout = (self.end if vocab_size is None else vocab_size) + 1  # every token, and END
+        # in the array's dtype, which numpy compares faster
+        self._first_invalid, self._end = (arrays.tokens.dtype.type(value) for value in (self._max_fanout - 1, self.end))
         self._n_entities = n_entities
 
     @classmethod
-    def open(cls, folder: str | Path, vocab_size: int | None = None, n_entities: int | None = None) -> NameTrie:
-        """Memory-map the trie of a knowledge base folder (raises KBError)."""
+    def open(cls, folder: str | Path, vocab_size: int | None = None, n_entities: int | None = None) -> Self:
+        """Memory-map the trie of a knowledge base folder. Raises KBError."""
         return cls(TrieArrays.open(Path(folder)), vocab_size, n_entities)
 
     @property
@@ -143,16 +139,18 @@ class NameTrie:
         return int(self.height[ROOT])
 
     def children(self, node: int) -> tuple[TokenArray, NDArray[np.int64]]:
-        """Tokens (k,) and edges (k,) that leave a node, by token; both empty below an END edge.
+        """The tokens (k,) and edges (k,) that leave a node, sorted by token; empty below an END edge.
 
-        Raises IndexError for a node that does not exist, and KBError where the trie is corrupt.
+        Raises:
+            IndexError: if the node does not exist.
+            KBError: if the trie is corrupt there.
         """
         start, stop = self._span(node)
         self._check_tokens(self.tokens[start:stop])
         return self.tokens[start:stop], np.arange(start, stop, dtype=np.int64)
 
     def children_of(self, nodes: NDArray[np.integer[Any]]) -> Children:
-        """The children of many nodes (n,) at once, padded to the widest of them; raises as ``children`` does."""
+        """The children of many nodes (n,) at once, padded to the widest of them. Raises as ``children`` does."""
         nodes = np.asarray(nodes)
         if nodes.ndim != 1:
             raise ValueError(f"children_of takes an array of shape (n,), not {nodes.shape}")
@@ -165,7 +163,7 @@ class NameTrie:
         start = self.offsets[nodes].astype(np.int64)[:, None]  # (n, 1)
         stop = self.offsets[nodes + 1].astype(np.int64)[:, None]  # (n, 1)
         fanout = int((stop - start).max())
-        if ((start <= nodes[:, None]) | (stop < start) | (stop > self.n_edges)).any() or fanout > self._widest:
+        if ((start <= nodes[:, None]) | (stop < start) | (stop > self.n_edges)).any() or fanout > self._max_fanout:
             raise _corrupt("offsets")
         edges = start + np.arange(fanout)  # (n, fanout)
         valid = edges < stop
@@ -181,12 +179,12 @@ class NameTrie:
         return int(self.tokens[edge]) == self.end
 
     def end_edge(self, node: int) -> int | None:
-        """The END edge that leaves a node, None where no name ends."""
+        """The END edge that leaves a node, or None if no name ends there. Raises as ``children`` does."""
         start, stop = self._span(node)
         return stop - 1 if stop > start and int(self.tokens[stop - 1]) == self.end else None
 
     def walk(self, token_ids: Iterable[int]) -> int | None:
-        """The node reached from the root along a prefix of a name, None if no name begins so."""
+        """The node at the end of a prefix of a name, or None if no name begins like this."""
         node = ROOT
         for token in token_ids:
             if not 0 <= token < self.end:
@@ -200,16 +198,18 @@ class NameTrie:
         return node
 
     def rows_at(self, edge: int) -> NDArray[np.int32]:
-        """Rows (n,) of the entities whose name ends with this END edge, the best first; else empty.
+        """Rows (n,) of the entities whose name ends with this edge, best first; empty if it is no END edge.
 
-        Raises IndexError for an edge that does not exist, and KBError where the trie is corrupt.
+        Raises:
+            IndexError: if the edge does not exist.
+            KBError: if the trie is corrupt there.
         """
         if not self.is_end(edge):
             return self.leaf_rows[:0]
         block = edge // LEAF_BLOCK
         first_edge = block * LEAF_BLOCK
         ends = self.tokens[first_edge : first_edge + LEAF_BLOCK] == self.end
-        before = int(np.count_nonzero(ends[: edge - first_edge]))
+        index = int(np.count_nonzero(ends[: edge - first_edge]))  # of the name in its block
         start, stop = int(self.leaf_starts[block]), int(self.leaf_starts[block + 1])
         if not 0 <= start <= stop <= len(self.leaf_rows):
             raise _corrupt("leaf_starts")
@@ -217,21 +217,21 @@ class NameTrie:
         lasts = np.flatnonzero(rows >= 0)  # the last row of each name that ends in the block
         if len(lasts) != np.count_nonzero(ends):
             raise _corrupt("leaf_rows")
-        first = int(lasts[before - 1]) + 1 if before else 0
-        return self._plain(rows[first : int(lasts[before]) + 1])
+        first = int(lasts[index - 1]) + 1 if index else 0
+        return self._decode(rows[first : int(lasts[index]) + 1])
 
     def rows_of(self, token_ids: Iterable[int]) -> NDArray[np.int32]:
-        """Rows (n,) of the entities whose name has exactly these tokens, the best first; empty if none."""
+        """Rows (n,) of the entities whose name has exactly these tokens, best first. Raises KBError."""
         node = self.walk(token_ids)
         edge = None if node is None else self.end_edge(node)
         return self.leaf_rows[:0] if edge is None else self.rows_at(edge)
 
     def all_rows(self) -> NDArray[np.int32]:
         """Rows (N,) of all entities whose name is in the trie, by name; reads all of leaf_rows. Raises KBError."""
-        return self._plain(self.leaf_rows)
+        return self._decode(self.leaf_rows)
 
-    def _plain(self, leaf_rows: NDArray[np.int32]) -> NDArray[np.int32]:
-        rows = plain_rows(leaf_rows)
+    def _decode(self, leaf_rows: NDArray[np.int32]) -> NDArray[np.int32]:
+        rows = decode_rows(leaf_rows)
         if self._n_entities is not None and int(rows.max()) >= self._n_entities:
             raise _corrupt("leaf_rows")
         return rows
@@ -241,35 +241,35 @@ class NameTrie:
             raise IndexError(f"Node {node} is outside the trie's {self.n_edges}")
 
     def _span(self, node: int) -> tuple[int, int]:
-        """First and one past the last child of a node. Children come after their node: no cycles."""
+        """The first and one past the last child of a node. Children come after their node, so there are no cycles."""
         self._check_node(node)
         start, stop = int(self.offsets[node]), int(self.offsets[node + 1])
-        if not node < start <= stop <= self.n_edges or stop - start > self._widest:
+        if not node < start <= stop <= self.n_edges or stop - start > self._max_fanout:
             raise _corrupt("offsets")
         return start, stop
 
     def _check_tokens(self, tokens: TokenArray) -> None:
-        if ((tokens >= self._strange) & (tokens != self._end)).any():
+        if ((tokens >= self._first_invalid) & (tokens != self._end)).any():
             raise _corrupt("tokens")
 
 
-def _corrupt(what: str) -> KBError:
-    return KBError(f"The trie's {what} are corrupt (python -m spacy_gemel check-kb KB_DIR): build it again")
+def _corrupt(array: str) -> KBError:
+    return KBError(f"The trie's {array} are corrupt (python -m spacy_gemel check-kb KB_DIR): build it again")
 
 
 def _check_shapes(arrays: TrieArrays) -> None:
-    """What can be checked in constant time; raises KBError."""
+    """Check what takes constant time. Raises KBError."""
     n_edges = len(arrays.tokens)
     lengths = (
         ("offsets", len(arrays.offsets), n_edges + 1),
         ("height", len(arrays.height), n_edges),
         ("leaf_starts", len(arrays.leaf_starts), -(-n_edges // LEAF_BLOCK) + 1),
     )
-    for name, length, wanted in lengths:
-        if length != wanted:
-            raise KBError(f"The trie's {name} have {length} items in place of {wanted}: build the KB again")
+    for name, length, expected in lengths:
+        if length != expected:
+            raise KBError(f"The trie's {name} have {length} items instead of {expected}: build the KB again")
     if n_edges < 2 or len(arrays.leaf_rows) < 1:
-        raise KBError("The trie holds no name: build the KB again")
+        raise KBError("The trie has no name: build the KB again")
     if int(arrays.height[ROOT]) < 2:
         raise _corrupt("height")
     if int(arrays.offsets[0]) != 1 or int(arrays.offsets[-1]) != n_edges:

@@ -1,10 +1,8 @@
 """Build the trie's arrays from tokenised names, with numpy alone and no loop over names.
 
-The names are sorted by keys of 64 bits that each pack a few tokens, ties refined with the next few; then
-one pass per level marks the rows that open a new node. Memory is a few arrays of one item per name.
+The names are sorted by keys of 64 bits that each pack a few tokens, and ties by the next few tokens; then one pass per
+level marks the names that open a new node. Memory is a few arrays with one item per name.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -12,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.trie import LEAF_BLOCK, NameTrie, TokenArray, TrieArrays, token_dtype
 
 Ints: TypeAlias = NDArray[np.integer[Any]]
@@ -31,14 +29,17 @@ def build_trie(
 ) -> TrieArrays:
     """Build the trie of n names.
 
-    tokens  (sum of lengths,) the token ids of all names, one after the other
-    lengths (n,) tokens of each name, 1 to 254
-    rows    (n,) the entity row of each name, ascending where names should keep the order of the file
-    counts  (n,) popularity of each of these entities: orders those that share a name
-    on_step is called with what is done next, to show progress
+    Args:
+        tokens: (sum of lengths,) the token ids of all names in a row.
+        lengths: (n,) tokens of each name, 1 to 254.
+        rows: (n,) the entity row of each name; ascending if names should stay in the order of the file.
+        counts: (n,) how often each of these entities is linked: orders those that share a name.
+        vocab_size: greater than every token id.
+        on_step: called with the name of each step, to show progress.
 
-    Raises KBError for no names, empty or too long names, token ids outside the vocabulary, and
-    more edges than int32 offsets can hold.
+    Raises:
+        KBError: for no names, for empty or too long names, for token ids outside the vocabulary, and for more edges
+            than int32 offsets can hold.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
     _check(tokens, lengths, rows, counts, vocab_size)
@@ -65,10 +66,7 @@ def trie_from_names(
     rows: Sequence[int] | None = None,
     counts: Sequence[int] | None = None,
 ) -> NameTrie:
-    """The trie of a few names given as token ids; name i belongs to entity row i unless ``rows`` says else.
-
-    Raises KBError as ``build_trie`` does.
-    """
+    """The trie of a few names as token ids; name i belongs to entity row rows[i], or i. Raises as ``build_trie``."""
     flat = np.array([token for name in names for token in name], dtype=np.int64)
     lengths = np.array([len(name) for name in names], dtype=np.int64)
     row_array = np.arange(len(names)) if rows is None else np.array(rows, dtype=np.int64)
@@ -90,7 +88,7 @@ def _check(tokens: Ints, lengths: Ints, rows: Ints, counts: Ints, vocab_size: in
 
 
 def _tokens_at(tokens: TokenArray, starts: Ints, lengths: Ints, position: int) -> TokenArray:
-    """Token of each name (n,) at a position: its END marker at its length, 0 behind that."""
+    """The token of each name (n,) at a position: END at its length, 0 behind it."""
     inside = lengths > position
     out = np.zeros(len(lengths), dtype=tokens.dtype)
     out[inside] = tokens[starts[inside] + position]
@@ -99,7 +97,7 @@ def _tokens_at(tokens: TokenArray, starts: Ints, lengths: Ints, position: int) -
 
 
 def _sort_names(tokens: TokenArray, starts: Ints, lengths: Ints) -> NDArray[np.int64]:
-    """Order (n,) of the names by their tokens with END last; equal names keep their order."""
+    """The order (n,) of the names by their tokens, END last; equal names keep their order."""
     per_key = 8 // tokens.dtype.itemsize
     bits = np.uint64(8 * tokens.dtype.itemsize)
 
@@ -113,17 +111,17 @@ def _sort_names(tokens: TokenArray, starts: Ints, lengths: Ints) -> NDArray[np.i
     key = keys(slice(None), 0)
     order = np.argsort(key, kind="stable")
     key = key[order]
-    indices = np.arange(len(order))  # places in `order` that are not settled yet
-    group = np.zeros(len(order), dtype=np.int64)  # names equal so far, numbered in order
+    indices = np.arange(len(order))  # of `order`, whose names are still tied
+    group = np.zeros(len(order), dtype=np.int64)  # tied names have the same group; groups are numbered in order
     first = 0
     while True:
         first += per_key
         opens = np.ones(len(indices), dtype=np.bool_)
         opens[1:] = (key[1:] != key[:-1]) | (group[1:] != group[:-1])
         group = np.cumsum(opens) - 1
-        # alone in its group, or ended within the key: settled
-        open_still = (np.bincount(group)[group] > 1) & (lengths[order[indices]] >= first)
-        indices, group = indices[open_still], group[open_still]
+        # a name that is the only one in its group, or ends within the key, is in its final position
+        is_tied = (np.bincount(group)[group] > 1) & (lengths[order[indices]] >= first)
+        indices, group = indices[is_tied], group[is_tied]
         if len(indices) == 0:
             return order
         names = order[indices]
@@ -138,12 +136,13 @@ def _number_edges(
 ) -> tuple[TokenArray, NDArray[np.int32], NDArray[np.int32], list[int]]:
     """Number the edges level by level.
 
-    Returns the tokens (E,) and the child counts (E,) of all edges, the END edge (n,) of each name, and the
-    first edge of each level, one past the last level included.
+    Returns:
+        The tokens (E,) and the child counts (E,) of all edges, the END edge (n,) of each name, and the first edge of
+        each level, followed by the number of edges.
     """
     end_edges = np.zeros(len(order), dtype=np.int32)
-    active = order  # names that go on at this depth, sorted
-    parents = np.zeros(len(order), dtype=np.int64)  # the node that each of them stands at
+    active = order  # names that are at least this long, sorted
+    parents = np.zeros(len(order), dtype=np.int64)  # the node that each of them has reached
     opens = np.zeros(len(order), dtype=np.bool_)  # differs from the name before it
     opens[0] = True
     level_tokens: list[TokenArray] = [np.zeros(1, dtype=tokens.dtype)]
@@ -165,7 +164,7 @@ def _number_edges(
         levels.append(stop)
         ended = length == depth
         end_edges[active[ended]] = edges[ended]
-        # names behind one that ended differ from it, and so from all before it: `opens` stays right
+        # names after one that ended differ from it and from all before it: `opens` stays correct
         active, parents, opens = active[~ended], edges[~ended], opens[~ended]
         depth += 1
     level_counts.append(np.zeros(levels[-1] - levels[-2], dtype=np.int32))
@@ -184,17 +183,17 @@ def _heights(offsets: NDArray[np.int32], levels: list[int]) -> NDArray[np.uint8]
 def _leaves(
     end_edges: NDArray[np.int32], rows: Ints, counts: Ints, n_edges: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The entity rows (n,) by END edge, the best of each first, and where each block of edges begins in them."""
+    """The entity rows (n,) by END edge, best first per edge, and the index at which each block of edges begins."""
     order = np.argsort(end_edges, kind="stable")
     edges = end_edges[order]
-    follows = np.zeros(len(edges), dtype=np.bool_)  # has the name of the row before it
-    follows[1:] = edges[1:] == edges[:-1]
-    goes_on = np.append(follows[1:], False)
-    shared = np.flatnonzero(follows | goes_on)
+    repeats = np.zeros(len(edges), dtype=np.bool_)  # has the same name as the previous row
+    repeats[1:] = edges[1:] == edges[:-1]
+    is_repeated = np.append(repeats[1:], False)
+    shared = np.flatnonzero(repeats | is_repeated)
     names = order[shared]
     order[shared] = names[np.lexsort((rows[names], -counts[names], edges[shared]))]
     leaf_rows = rows[order].astype(np.int32)
-    leaf_rows[goes_on] = ~leaf_rows[goes_on]
+    leaf_rows[is_repeated] = ~leaf_rows[is_repeated]
     blocks = np.arange(-(-n_edges // LEAF_BLOCK) + 1) * LEAF_BLOCK
     # the needles have the array's dtype, or numpy would convert the array
     needles = np.minimum(blocks, n_edges).astype(np.int32)

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from spacy_gemel.kb.surfaces import surface_key
+from spacy_gemel.kb.index import surface_key
 from spacy_gemel.linking.spelling import fold, spellings
 from spacy_gemel.utils.cache import BoundedCache
 

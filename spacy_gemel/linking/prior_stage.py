@@ -12,7 +12,7 @@ from spacy_gemel.linking.prior import MentionPrior
 if TYPE_CHECKING:
     from spacy_gemel.decoding.decoder import DecoderState
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
-    from spacy_gemel.kb.name_tokens import NameTokenizer
+    from spacy_gemel.kb.name_tokens import TokenizerLike
     from spacy_gemel.linking.demonstrations import Demonstration
 
 KNOWN = 10
@@ -27,7 +27,7 @@ class PriorStage:
     """
 
     def __init__(
-        self, demonstrations: Iterable["Demonstration"], kb: "KnowledgeBase", tokenizer: "NameTokenizer"
+        self, demonstrations: Iterable["Demonstration"], kb: "KnowledgeBase", tokenizer: "TokenizerLike"
     ) -> None:
         self.prior = MentionPrior(((shown.mention, shown.kb_id) for shown in demonstrations), kb)
         self.kb = kb

@@ -294,8 +294,8 @@ def test_interrupted_build_says_what_is_left(
     assert said.startswith(f"interrupted while building {tmp_path / 'kb'}.")
     assert ("What was there before is unchanged" in said) == unchanged
     assert ("The new knowledge base is complete" in said) == (not unchanged)
-    assert ("goes on from the names" in said) == (unchanged and kept)
-    assert ("begins anew" in said) == (unchanged and not kept)
+    assert ("resumes from the tokenised names" in said) == (unchanged and kept)
+    assert ("starts over" in said) == (unchanged and not kept)
     work = tmp_path / ".kb.building"
     assert (str(work) in said) == work.exists() == kept
     # and what was said is so

@@ -10,7 +10,7 @@ from spacy.kb import InMemoryLookupKB
 from spacy.language import Language
 from spacy.vocab import Vocab
 
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from tests.entity_linker.world import (
     GOLDS,
@@ -139,7 +139,7 @@ def test_one_for_another_tokenizer(models: Path, kb: Path, tmp_path: Path) -> No
 def test_one_that_is_not_there(models: Path, tmp_path: Path) -> None:
     nlp = spacy.blank("en")
     add_linker(nlp, models, tmp_path / "nowhere")
-    with pytest.raises(KBError, match=r"nowhere is no knowledge base.*build-kb"):
+    with pytest.raises(KBError, match=r"nowhere is not a knowledge base.*build-kb"):
         nlp.initialize(lambda: training_data(nlp))
 
 

@@ -1,4 +1,4 @@
-"""What the tests of builds that do not get to their end share: rows, and helpers to write and read them."""
+"""What the tests of builds share: tokenizers without a model, rows, and helpers to write and read them."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -12,6 +12,21 @@ ROOT = Path(__file__).resolve().parents[2]
 BATCH = 8
 ROWS: list[Any] = [{"id": f"Q{i % 60}", "name": f"name {i % 50}", "count": i} for i in range(70)] + ["{bad"]
 ROWS[11] = {"id": "Q11", "name": "not $ sayable"}
+
+
+class AnyTokenizer:
+    """One token per character of any text."""
+
+    fingerprint = "any"
+    vocab_size = 2**17
+    special_ids: frozenset[int] = frozenset()
+    leading_space = False
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[ord(letter) for letter in text] for text in texts]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
 
 
 def content(folder: Path) -> dict[str, bytes]:

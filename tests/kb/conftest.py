@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -6,7 +5,7 @@ from typing import Any
 import pytest
 
 from spacy_gemel.kb.builder import BuildReport, build_kb
-from tests.kb.building import BATCH, ROWS, content
+from tests.kb.building import BATCH, ROWS, content, write_rows
 
 
 class CharacterTokenizer:
@@ -56,16 +55,10 @@ def build() -> Callable[..., BuildReport]:
     def run(
         folder: Path, rows: Rows, tokenizer: CharacterTokenizer | None = None, max_name_tokens: int = 32
     ) -> BuildReport:
+        write_rows(folder, rows)
+        tokenizer = tokenizer or CharacterTokenizer()
         source = folder / "entities.jsonl"
-        lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
-        source.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        return build_kb(
-            source,
-            folder / "kb",
-            tokenizer or CharacterTokenizer(),
-            max_name_tokens=max_name_tokens,
-            progress=False,
-        )
+        return build_kb(source, folder / "kb", tokenizer, max_name_tokens=max_name_tokens, progress=False)
 
     return run
 

@@ -1,11 +1,9 @@
 """Opening: what was built comes back, and damage is refused."""
 
 import copy
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,8 @@ from hypothesis import strategies as st
 
 from spacy_gemel.kb.builder import BuildReport
 from spacy_gemel.kb.check import check_kb
-from spacy_gemel.kb.entity import Entity
-from spacy_gemel.kb.errors import KBError
-from spacy_gemel.kb.index import hash_id
-from spacy_gemel.kb.knowledge_base import DATA_FILES, KnowledgeBase
-from spacy_gemel.kb.meta import read_meta, write_meta
+from spacy_gemel.kb.entity import Entity, KBError
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from tests.sending import Sent
 
 Build = Callable[..., BuildReport]
@@ -128,17 +123,6 @@ def test_what_another_process_could_not_open_is_not_sent(
         Sent(kb)
 
 
-def test_colliding_hashes(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("ids", "reading", "check"):
-        monkeypatch.setattr(f"spacy_gemel.kb.{module}.hash_id", lambda kb_id: hash_id(kb_id) % 3)
-    rows = [{"id": f"Q{i % 20}", "name": f"n{i}"} for i in range(21)]
-    kb = KnowledgeBase.open(build(tmp_path, rows).path)
-    assert [kb.row(f"Q{i}") for i in range(20)] == list(range(20))
-    assert kb.row("Q20") is None
-    assert kb.meta.skipped["duplicate_id"].count == 1
-    assert check_kb(kb.path) == []
-
-
 def test_no_kb_says_how_to_build_one(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "pipeline").mkdir()
@@ -147,7 +131,7 @@ def test_no_kb_says_how_to_build_one(tmp_path: Path) -> None:
         with pytest.raises(KBError) as raised:
             KnowledgeBase.open(path)
         message = str(raised.value)
-        assert "is no knowledge base" in message
+        assert "is not a knowledge base" in message
         assert f"python -m spacy_gemel build-kb ENTITIES.jsonl {path} --tokenizer NAME_OR_PATH" in message
         assert check_kb(path) == [message]
 
@@ -158,91 +142,3 @@ def test_other_tokenizer(tmp_path: Path, build: Build, planets: list[Any], token
     with pytest.raises(KBError, match="another tokenizer") as raised:
         kb.check_tokenizer("other", "assets/model")
     assert f"build-kb ENTITIES.jsonl {kb.path} --tokenizer assets/model" in str(raised.value)
-
-
-@pytest.mark.parametrize("name", DATA_FILES)
-def test_flipped_bit_is_found(tmp_path: Path, build: Build, planets: list[Any], name: str) -> None:
-    path = build(tmp_path, planets).path / name
-    sound = path.read_bytes()
-    for index in {0, len(sound) // 2, len(sound) - 1, *range(0, len(sound), max(1, len(sound) // 25))}:
-        path.write_bytes(sound[:index] + bytes([sound[index] ^ 4]) + sound[index + 1 :])
-        with pytest.raises(KBError, match=name):
-            KnowledgeBase.open(path.parent, verify=True)
-        assert any(name in problem for problem in check_kb(path.parent))
-    path.write_bytes(sound)
-    assert check_kb(path.parent) == []
-
-
-@pytest.mark.parametrize("name", DATA_FILES)
-@pytest.mark.parametrize("what", ["truncated", "longer", "empty", "missing"])
-def test_wrong_size_is_refused_at_open(tmp_path: Path, build: Build, planets: list[Any], name: str, what: str) -> None:
-    path = build(tmp_path, planets).path / name
-    sound = path.read_bytes()
-    if what == "missing":
-        path.unlink()
-    else:
-        path.write_bytes({"truncated": sound[:-4], "longer": sound + b"\0", "empty": b""}[what])
-    with pytest.raises(KBError, match=name):
-        KnowledgeBase.open(path.parent)
-    assert any(name in problem for problem in check_kb(path.parent))
-
-
-def test_damaged_entities_are_never_read_outside(tmp_path: Path, build: Build, planets: list[Any]) -> None:
-    path = build(tmp_path, planets).path / "entities.arrow"
-    sound = path.read_bytes()
-    for index in range(0, len(sound), 5):
-        path.write_bytes(sound[:index] + bytes([sound[index] ^ 0x41]) + sound[index + 1 :])
-        try:
-            kb = KnowledgeBase.open(path.parent)
-            for row in range(6):
-                kb.entity(row)
-        except KBError:
-            pass
-
-
-def test_array_of_another_kind_is_refused(tmp_path: Path, build: Build, planets: list[Any]) -> None:
-    path = build(tmp_path, planets).path / "trie_offsets.npy"
-    offsets = np.load(path)
-    for changed in (offsets.view(np.float32), offsets.view(np.uint32), offsets.astype(">i4")):
-        np.save(path, changed)
-        with pytest.raises(KBError, match="trie_offsets"):
-            KnowledgeBase.open(path.parent)
-
-
-def test_meta_is_checked(tmp_path: Path, build: Build, planets: list[Any]) -> None:
-    path = build(tmp_path, planets).path / "meta.json"
-    sound = path.read_text()
-    content = json.loads(sound)
-    damaged = {
-        "checksum": sound.replace('"entities": 6', '"entities": 5'),
-        "damaged": sound[:-20],
-        "version 1, .* again": json.dumps({**content, "version": 1}),
-    }
-    for match, text in damaged.items():
-        path.write_text(text)
-        with pytest.raises(KBError, match=match):
-            KnowledgeBase.open(path.parent)
-        assert len(check_kb(path.parent)) == 1
-
-
-def test_files_that_disagree_are_found(tmp_path: Path, build: Build, planets: list[Any]) -> None:
-    """Each file intact, but of different knowledge bases: only their content can tell."""
-    path = build(tmp_path, planets).path
-    sound = read_meta(path)
-    (tmp_path / "other").mkdir()
-    changed = [{**row, "id": row["id"] + "x", "count": 5 - index} for index, row in enumerate(planets)]
-    other = build(tmp_path / "other", changed).path
-    foreign = {
-        "counts.npy": "counts.npy differs",
-        "ids_hash.npy": "index of ids differs",
-        "ids_row.npy": "index of ids",
-        "trie_leaf_rows.npy": "best entity",
-    }
-    for name, message in foreign.items():
-        own = (path / name).read_bytes()
-        (path / name).write_bytes((other / name).read_bytes())
-        write_meta(path, replace(sound, files={**sound.files, name: read_meta(other).files[name]}))
-        assert any(message in problem for problem in check_kb(path)), name
-        (path / name).write_bytes(own)
-    write_meta(path, sound)
-    assert check_kb(path) == []

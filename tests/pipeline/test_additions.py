@@ -11,8 +11,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from spacy_gemel.kb.entity import Entity
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import Entity, KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import resolve_gold
 from spacy_gemel.pipeline.gemel_linker import GemelLinker

@@ -15,7 +15,7 @@ import spacy
 from spacy.language import Language
 from spacy.training import Example
 
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from tests import tiny
 from tests.mini_pipeline import example, examples, make_config, make_doc, make_kb, make_pipeline, picture

@@ -12,7 +12,7 @@ import spacy
 from safetensors.torch import load_file, save_file
 from spacy.language import Language
 
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.models.frozen import FrozenModel
 from spacy_gemel.utils.files import files_in, link_folder

@@ -15,7 +15,7 @@ from spacy_gemel.data.knowledge_bases.options import ImportOptions
 from spacy_gemel.data.knowledge_bases.report import ImportReport
 from spacy_gemel.data.knowledge_bases.source_note import SourceNote
 from spacy_gemel.data.knowledge_bases.spacy_kb import source_files
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.jsonl import REASONS
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.meta import KBMeta, sha256_of

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.meta import META_FILE, KBMeta
 from spacy_gemel.utils.files import write_whole
 

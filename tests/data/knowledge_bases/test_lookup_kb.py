@@ -17,7 +17,7 @@ from spacy_gemel.data.knowledge_bases import lookup_kb
 from spacy_gemel.data.knowledge_bases.lookup_kb import LookupSource, open_lookup_kb
 from spacy_gemel.data.knowledge_bases.source_note import SourceNote
 from spacy_gemel.kb import builder
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.utils.files import files_in
 from tests import tiny

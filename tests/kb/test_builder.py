@@ -12,9 +12,8 @@ import pytest
 
 from spacy_gemel.kb.builder import BuildReport, build_kb
 from spacy_gemel.kb.check import check_kb
-from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.entity import Entity, KBError
 from spacy_gemel.kb.entity_table import BATCH_ROWS
-from spacy_gemel.kb.errors import KBError
 from spacy_gemel.kb.jsonl import MAX_TEXT, RowReader
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
@@ -71,7 +70,7 @@ def test_bytes_that_are_no_text(tmp_path: Path, tokenizer: Any) -> None:
 @pytest.mark.parametrize("end", ["\n", ""])
 def test_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, end: str) -> None:
     monkeypatch.setattr("spacy_gemel.kb.jsonl.MAX_LINE", 100)
-    monkeypatch.setattr("spacy_gemel.kb.jsonl._PART", 7)
+    monkeypatch.setattr("spacy_gemel.kb.jsonl._CHUNK", 7)
     source = tmp_path / "entities.jsonl"
     long = '{"id": "Q2", "name": "two"}'
     long += " " * (length - len(long) - len(end)) + end
@@ -201,7 +200,7 @@ def test_no_usable_name(tmp_path: Path, build: Build) -> None:
 
 def test_file_that_is_not_there(tmp_path: Path, tokenizer: Any) -> None:
     for path in (tmp_path / "none.jsonl", tmp_path):
-        with pytest.raises(KBError, match="does not exist or is no file"):
+        with pytest.raises(KBError, match="does not exist or is not a file"):
             build_kb(path, tmp_path / "kb", tokenizer, progress=False)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.check import check_kb
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from tests.kb.building import BATCH, ROWS, Build, content, write_rows
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -49,7 +49,7 @@ def test_says_how_much_it_found(
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path, ROWS, interrupted_after(tokenizer_class, 3, KeyboardInterrupt()))
     build_kb(tmp_path / "entities.jsonl", tmp_path / "kb", tokenizer_class())
-    assert "has tokenised 3 batches of 8 names: going on" in capsys.readouterr().err
+    assert "has tokenised 3 batches of 8 names: resuming" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", ["input", "tokenizer", "special", "vocabulary", "space", "limit", "rows"])

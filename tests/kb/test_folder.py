@@ -12,7 +12,7 @@ import pytest
 
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.check import check_kb
-from spacy_gemel.kb.errors import KBError
+from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.folder import work_folder
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.meta import write_meta
@@ -58,7 +58,7 @@ def test_rename_that_fails_puts_the_old_kb_back(tmp_path: Path, build: Build, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", fail)
-        with pytest.raises(KBError, match=r"Permission denied.*unchanged.*goes on"):
+        with pytest.raises(KBError, match=r"Permission denied.*unchanged.*resumes"):
             build(tmp_path, ROWS)
     assert KnowledgeBase.open(tmp_path / "kb", verify=True).entity(0).kb_id == "old"
     assert build(tmp_path, ROWS).resumed == 60
@@ -136,7 +136,7 @@ def test_what_comes_into_the_folder_meanwhile_is_not_lost(
 
     with monkeypatch.context() as patch:
         patch.setattr("spacy_gemel.kb.builder.write_meta", meddle)
-        with pytest.raises(KBError, match=r"holds thesis\.txt, .*is unchanged.* goes on"):
+        with pytest.raises(KBError, match=r"holds thesis\.txt, .*is unchanged.* resumes"):
             build(tmp_path, ROWS)
     assert (tmp_path / "kb" / "thesis.txt").read_text() == "mine"
     assert KnowledgeBase.open(tmp_path / "kb", verify=True).entity(0).kb_id == "old"
