@@ -25,10 +25,10 @@ from benchmarks.worlds import MODELS, ROOT
 from spacy_gemel.bulk.encode_images import EncodeReport, corpus_images, encode_images
 from spacy_gemel.data.datasets.converters import convert
 from spacy_gemel.data.reader import read_docs
-from spacy_gemel.images.feature_store import FeatureStore
+from spacy_gemel.images.feature_store import EncoderFingerprint, FeatureStore
 from spacy_gemel.images.features import FeatureReader
-from spacy_gemel.images.identity import identify
-from spacy_gemel.models.vision_encoder import VisionEncoder, load_open_clip
+from spacy_gemel.models.open_clip import load_open_clip
+from spacy_gemel.models.vision_encoder import VisionEncoder
 from spacy_gemel.pipeline.mentions import read_features
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def compare(docs: "Sequence[Doc]", encoder: VisionEncoder, folder: Path) -> dict
     corpus = folder.with_suffix(".spacy")
     write_corpus(docs, corpus)
     report = EncodeReport()
-    identity = identify(encoder, "benchmark")
+    identity = EncoderFingerprint.of(encoder, "benchmark")
     images = list(corpus_images([corpus], report))
     once = seconds_of(lambda: encode_images(images, folder, encoder, identity, report, progress=False))[0]
     encoded = seconds_of(lambda: epoch(docs, FeatureReader(encoder)), REPEATS)

@@ -1,15 +1,12 @@
-"""The registered functions that a config names. Light on purpose: every `spacy.blank` may import this module."""
+"""The registered functions that a config names.
+
+Importing this module is cheap, as every `spacy.blank` may do so: each function imports what it needs.
+To add a model, an encoder or a retriever, add one function here and its entry point to setup.py.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from spacy_gemel.linking.retrievers import (
-    BM25Retriever,
-    DenseRetriever,
-    NoRetriever,
-    RandomRetriever,
-    TransformerRetriever,
-)
 from spacy_gemel.models.frozen import FrozenModel
 from spacy_gemel.utils.files import resolve
 
@@ -17,11 +14,12 @@ if TYPE_CHECKING:
     from spacy.vocab import Vocab
 
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.linking import retrievers
     from spacy_gemel.models.causal_lm import CausalLM
     from spacy_gemel.models.sentence_encoder import SentenceEncoder
     from spacy_gemel.models.vision_encoder import VisionEncoder
 
-SNAPSHOT = "spacy_gemel.models.frozen:link_snapshot"
+_SNAPSHOT = "spacy_gemel.models.frozen:link_snapshot"
 
 
 def causal_lm(
@@ -32,20 +30,20 @@ def causal_lm(
     bos: bool = False,
     quantization: str | None = None,
 ) -> "FrozenModel[CausalLM]":
-    """spacy_gemel.CausalLM.v1: any causal language model of transformers, by hub name or folder.
+    """spacy_gemel.CausalLM.v1: any causal language model of transformers.
 
-    dtype: "float32" (also null), "bfloat16" or "float16". bos: start each prompt with BOS (the paper does not).
-    quantization: "8bit" or "4bit" for linear layers quantized by bitsandbytes while they load (dtype null: float16 or
-        bfloat16); null for none. A bundle holds the model as it was before.
+    Args:
+        name: its name on the hub, or a folder.
+        revision: its revision on the hub.
+        device: where it runs; null for spaCy's default.
+        dtype: "float32" (also null), "bfloat16" or "float16".
+        bos: start each prompt with BOS (the paper does not).
+        quantization: "8bit" or "4bit" to quantize the linear layers by bitsandbytes while they load (dtype null then
+            means float16 or bfloat16), or null. A bundle holds the unquantized model.
     """
-    return FrozenModel(
-        "language model",
-        "spacy_gemel.models.loading:load_causal_lm",
-        SNAPSHOT,
-        name,
-        device,
-        (("revision", revision), ("dtype", dtype), ("bos", bos), ("quantization", quantization)),
-    )
+    settings = (("revision", revision), ("dtype", dtype), ("bos", bos), ("quantization", quantization))
+    loader = "spacy_gemel.models.loading:load_causal_lm"
+    return FrozenModel("language model", loader, _SNAPSHOT, name, device, settings)
 
 
 def open_clip_encoder(
@@ -56,92 +54,95 @@ def open_clip_encoder(
     device: str | None = None,
     dtype: str | None = None,
 ) -> "FrozenModel[VisionEncoder]":
-    """spacy_gemel.OpenCLIP.v1: a CLIP of open_clip by model name and tag, or a local folder.
+    """spacy_gemel.OpenCLIP.v1: a CLIP of open_clip.
 
-    revision: must be null: open_clip's weights are told apart by their tag. Raises ValueError otherwise.
+    Args:
+        name: its model name in open_clip, or a folder.
+        pretrained: the tag of its weights.
+        projection: false for the pooled hidden state before CLIP's projection (the paper's), true for the projection.
+            A SigLIP has no projection: both are the same. A tower without such a state is refused when it is loaded.
+        revision: must be null, as open_clip names weights by their tag.
+        device: where it runs; null for spaCy's default.
+        dtype: "float32" (also null), "bfloat16" or "float16".
 
-    projection: false for the pooled hidden state before CLIP's projection (the paper's), true for the projection.
-        Either is the same for a SigLIP, which has none; a tower with no such state is refused when it is loaded.
+    Raises:
+        ValueError: if revision is set.
     """
     if revision is not None:
         raise ValueError("vision_encoder: open_clip has no revisions: name the weights by `pretrained`.")
-    return FrozenModel(
-        "vision encoder",
-        "spacy_gemel.models.vision_encoder:load_open_clip",
-        "spacy_gemel.models.vision_encoder:bundle_open_clip",
-        name,
-        device,
-        (("pretrained", pretrained), ("projection", projection), ("dtype", dtype)),
-    )
+    settings = (("pretrained", pretrained), ("projection", projection), ("dtype", dtype))
+    loader, bundler = "spacy_gemel.models.open_clip:load_open_clip", "spacy_gemel.models.open_clip:bundle_open_clip"
+    return FrozenModel("vision encoder", loader, bundler, name, device, settings)
 
 
 def hugging_face_vision(
     name: str, revision: str | None = None, device: str | None = None, dtype: str | None = None
 ) -> "FrozenModel[VisionEncoder]":
-    """spacy_gemel.HuggingFaceVision.v1: a vision encoder of transformers (ViT, BEiT, ResNet; of a CLIP its own).
+    """spacy_gemel.HuggingFaceVision.v1: a vision encoder of transformers (ViT, BEiT, ResNet), also that of a CLIP.
 
-    Its features are the pooled output, the CLS token's state without one, or the mean over the patches without either.
-    A model that has none of these, wants more than pixels, or is random in eval mode is refused when it is loaded.
+    Its features are the pooled output, without one the CLS token's state, without either the mean over the patches.
+    A model that has none of these, needs more than pixels, or is random in eval mode is refused when it is loaded.
     """
-    return FrozenModel(
-        "vision encoder",
-        "spacy_gemel.models.vision_encoder:load_hugging_face_vision",
-        SNAPSHOT,
-        name,
-        device,
-        (("revision", revision), ("dtype", dtype)),
-    )
+    settings = (("revision", revision), ("dtype", dtype))
+    loader = "spacy_gemel.models.vision_encoder:load_hugging_face_vision"
+    return FrozenModel("vision encoder", loader, _SNAPSHOT, name, device, settings)
 
 
-def no_retriever() -> NoRetriever:
+def no_retriever() -> "retrievers.NoRetriever":
     """spacy_gemel.NoRetriever.v1: no demonstrations."""
+    from spacy_gemel.linking.retrievers import NoRetriever
+
     return NoRetriever()
 
 
-def random_retriever(seed: int = 0) -> RandomRetriever:
-    """spacy_gemel.RandomRetriever.v1: demonstrations at random, the same ones for the same mention and text."""
+def random_retriever(seed: int = 0) -> "retrievers.RandomRetriever":
+    """spacy_gemel.RandomRetriever.v1: random demonstrations, the same ones for the same mention and text."""
+    from spacy_gemel.linking.retrievers import RandomRetriever
+
     return RandomRetriever(seed)
 
 
-def bm25_retriever() -> BM25Retriever:
+def bm25_retriever() -> "retrievers.BM25Retriever":
     """spacy_gemel.BM25Retriever.v1: demonstrations by BM25 over mention strings."""
+    from spacy_gemel.linking.retrievers import BM25Retriever
+
     return BM25Retriever()
 
 
 def sentence_transformer_retriever(
     name: str, revision: str | None = None, device: str | None = None, pooling: str | None = None
-) -> DenseRetriever:
+) -> "retrievers.DenseRetriever":
     """spacy_gemel.SentenceTransformerRetriever.v1: demonstrations by the cosine of embedded mention strings.
 
-    pooling: null for the model's own, or BERT's pooler output where it has none (as SimCSE's); or "pooler",
-        "cls" or "mean". A model without pooler output, or without weights for it, is refused: it takes the last two.
+    Args:
+        name: the sentence encoder's name on the hub, or a folder.
+        revision: its revision on the hub.
+        device: where it runs; null for spaCy's default.
+        pooling: "pooler", "cls" or "mean"; null for the model's own pooling, or BERT's pooler output (as SimCSE's) if
+            it has none. A model without pooler output, or without weights for it, needs "cls" or "mean".
     """
-    frozen: FrozenModel[SentenceEncoder] = FrozenModel(
-        "sentence encoder",
-        "spacy_gemel.models.sentence_encoder:load_sentence_encoder",
-        SNAPSHOT,
-        name,
-        device,
-        (("revision", revision), ("pooling", pooling)),
-    )
+    from spacy_gemel.linking.retrievers import DenseRetriever
+
+    loader = "spacy_gemel.models.sentence_encoder:load_sentence_encoder"
+    settings = (("revision", revision), ("pooling", pooling))
+    frozen: FrozenModel[SentenceEncoder] = FrozenModel("sentence encoder", loader, _SNAPSHOT, name, device, settings)
     return DenseRetriever(frozen)
 
 
-def transformer_retriever() -> TransformerRetriever:
+def transformer_retriever() -> "retrievers.TransformerRetriever":
     """spacy_gemel.TransformerRetriever.v1: demonstrations by the cosine of the pipeline's own transformer's vectors.
 
-    A mention's vector is the mean over its wordpieces in `doc._.trf_data`, of spacy-transformers or of
-    spacy-curated-transformers. The transformer stands before the linker and is the same, with the same weights, while
-    the linker is trained and ever after: name it in frozen_components and annotating_components.
+    A mention's vector is the mean over its wordpieces in `doc._.trf_data`, from spacy-transformers or
+    spacy-curated-transformers. The transformer comes before the linker, and its weights must not change once the
+    linker is trained: list it in frozen_components and annotating_components.
     """
+    from spacy_gemel.linking.retrievers import TransformerRetriever
+
     return TransformerRetriever()
 
 
 def kb_from_disk(path: str, verify: bool = False) -> "Callable[[Vocab], KnowledgeBase]":
-    """spacy_gemel.KBFromDisk.v1: the knowledge base that `build-kb` wrote.
-
-    verify: read all of it and refuse it if a byte has changed.
-    """
+    """spacy_gemel.KBFromDisk.v1: the knowledge base that `build-kb` wrote; `verify` reads it all for changed bytes."""
 
     def load(vocab: "Vocab") -> "KnowledgeBase":
         from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -159,13 +160,15 @@ def kb_from_lookup_kb(
     revision: str | None = None,
     max_name_tokens: int = 32,
 ) -> "Callable[[Vocab], KnowledgeBase]":
-    """spacy_gemel.KBFromLookupKB.v1: our knowledge base, made from spaCy's InMemoryLookupKB when it is loaded.
+    """spacy_gemel.KBFromLookupKB.v1: our knowledge base, built from spaCy's InMemoryLookupKB when it is loaded.
 
-    path: what InMemoryLookupKB.to_disk wrote, or the folder of an entity_linker in a saved pipeline.
-    folder: where it is built, and kept for the next time; it is built again once its source has changed.
-    tokenizer, revision: the language model's name or folder, and its revision.
-    names: "alias" for each entity's most probable alias, "id", or a file (CSV, JSON lines) with id and name.
-    max_name_tokens: entities with a longer name are never answered.
+    Args:
+        path: what InMemoryLookupKB.to_disk wrote, or the folder of an entity_linker in a saved pipeline.
+        folder: where it is built; it is used again until its source changes.
+        tokenizer: the language model's name or folder.
+        names: "alias" for each entity's most probable alias, "id", or a file (CSV, JSON lines) with id and name.
+        revision: the language model's revision.
+        max_name_tokens: entities with a longer name are never predicted.
     """
 
     def load(vocab: "Vocab") -> "KnowledgeBase":

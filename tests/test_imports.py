@@ -22,6 +22,22 @@ def test_the_package_alone_loads_nothing() -> None:
     assert loaded("import spacy_gemel", ["spacy", "torch", "numpy", *HEAVY]) == []
 
 
+def test_the_public_names_are_imported_when_they_are_used() -> None:
+    import spacy_gemel
+    from spacy_gemel.pipeline.gemel_linker import GemelLinker
+    from spacy_gemel.utils.messages import GemelWarning
+
+    assert (spacy_gemel.GemelLinker, spacy_gemel.GemelWarning) == (GemelLinker, GemelWarning)
+    for name in spacy_gemel.__all__:
+        assert getattr(spacy_gemel, name).__name__ == name
+        assert name in dir(spacy_gemel)
+    assert "__version__" in dir(spacy_gemel)
+    with pytest.raises(AttributeError, match="has no attribute 'Linker'"):
+        _ = spacy_gemel.Linker
+    code = "import spacy_gemel; spacy_gemel.Entity, spacy_gemel.KnowledgeBase, spacy_gemel.GemelWarning"
+    assert loaded(code, ["spacy", "thinc", "torch"]) == []
+
+
 def test_a_blank_pipeline_loads_no_model_library() -> None:
     code = "import spacy; nlp = spacy.blank('en'); assert nlp.has_factory('gemel_linker')"
     # Where one of these is installed, it is an entry point as well and loads transformers itself.
@@ -31,7 +47,15 @@ def test_a_blank_pipeline_loads_no_model_library() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["spacy_gemel.kb.trie", "spacy_gemel.models.causal_lm", "spacy_gemel.decoding.beam_search"]
+    "module",
+    [
+        "spacy_gemel.kb.trie",
+        "spacy_gemel.decoding.beam_search",
+        "spacy_gemel.models.causal_lm",
+        "spacy_gemel.models.open_clip",
+        "spacy_gemel.models.quantization",
+        "spacy_gemel.models.sentence_encoder",
+    ],
 )
 def test_rooms_that_know_nothing_of_spacy(module: str) -> None:
     assert loaded(f"import {module}", ["spacy", "thinc", "pyarrow"]) == []

@@ -26,7 +26,7 @@ from research.sizing.plan import Plan
 from research.sizing.quantized import quantize
 from research.sizing.tracing import without_data
 from research.sizing.work import encoding, work_of
-from spacy_gemel.models.loading import torch_dtype
+from spacy_gemel.models.frozen import torch_dtype
 from spacy_gemel.models.quantization import SETTINGS, quantized_dtype
 
 # Assumptions, each said in `size --help` or in docs/sizes.md.

@@ -12,7 +12,7 @@ import torch
 
 from research.sizing.known import KNOWN
 from spacy_gemel.models.causal_lm import CausalLM
-from spacy_gemel.models.loading import dtype_argument, torch_dtype
+from spacy_gemel.models.frozen import dtype_argument, torch_dtype
 from spacy_gemel.utils.files import resolve
 
 if TYPE_CHECKING:

@@ -92,7 +92,7 @@ def encode_images(
     images: Sequence[ImageOf],
     folder: Path,
     encoder: "VisionEncoder",
-    identity: EncoderFingerprint,
+    fingerprint: EncoderFingerprint,
     report: EncodeReport,
     *,
     batch_size: int = 32,
@@ -109,7 +109,7 @@ def encode_images(
     busy = f"{folder}: another encode-images is writing there: wait until it has ended, or give another folder"
     with (
         lock_file(folder / ".lock", busy),
-        FeatureWriter(folder, identity) as writer,
+        FeatureWriter(folder, fingerprint) as writer,
         ThreadPoolExecutor(threads) as pool,
         tqdm(total=len(images), desc="encode", unit=" images", disable=not progress) as bar,
     ):

@@ -35,7 +35,7 @@ def encode_images(
         from spacy_gemel.bulk.encode_images import EncodeReport, corpus_images
         from spacy_gemel.bulk.encode_images import encode_images as run
         from spacy_gemel.cli.encoder_from_config import configured_encoder
-        from spacy_gemel.images.identity import identify
+        from spacy_gemel.images.feature_store import EncoderFingerprint
 
         if gpu_id >= 0:
             require_gpu(gpu_id)
@@ -43,10 +43,10 @@ def encode_images(
         report = EncodeReport()
         images = list(corpus_images(corpus, report))
         encoder = frozen.load(str(get_torch_default_device()), folder)
-        identity = identify(encoder, frozen.name, frozen.settings)
+        fingerprint = EncoderFingerprint.of(encoder, frozen.name, frozen.settings)
         try:
             run(
-                images, output, encoder, identity, report,
+                images, output, encoder, fingerprint, report,
                 batch_size=batch_size, threads=threads, progress=not quiet,
             )  # fmt: skip
         except KeyboardInterrupt:

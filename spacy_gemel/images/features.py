@@ -1,4 +1,4 @@
-"""The features of images as documents hold them; one bad image never takes down those beside it."""
+"""The features of images as documents hold them; one bad image never takes down the others."""
 
 import hashlib
 import os
@@ -14,77 +14,81 @@ from spacy_gemel.images.image import ImageError, read_image
 from spacy_gemel.models.vision_encoder import VisionEncoder
 from spacy_gemel.utils.cache import BoundedCache
 
-_KEPT_BYTES = 256 * 2**20  # 65,000 images of 1,024 numbers, so that a training's images are encoded once
-_DECODED_AT_ONCE = 32
+_CACHE_BYTES = 256 * 2**20  # 65,000 images of 1,024 numbers, so that a training's images are encoded once
+_CHUNK = 32  # images decoded at once
 
 
 class FeatureReader:
-    """Reads and encodes images; those it has seen are not encoded again.
+    """Reads and encodes images, and caches their features; pickling leaves out the cache.
 
-    kept_bytes: of features that are kept, beyond which those not used for longest go.
-    store: features of the same encoder that were written to disk; an image that is not there is encoded.
-    Another process gets it with nothing kept.
+    Args:
+        encoder: encodes what is neither cached nor stored.
+        cache_bytes: limit of the cached features, beyond which the least recently used go.
+        store: features of the same encoder on disk.
     """
 
     def __init__(
-        self, encoder: VisionEncoder, kept_bytes: int = _KEPT_BYTES, store: FeatureStore | None = None
+        self, encoder: VisionEncoder, cache_bytes: int = _CACHE_BYTES, store: FeatureStore | None = None
     ) -> None:
         self.encoder = encoder
         self.store = store
-        self._kept: BoundedCache[str, NDArray[np.float32]] = BoundedCache(kept_bytes, _bytes_of)
+        self._cache: BoundedCache[str, NDArray[np.float32]] = BoundedCache(cache_bytes, _bytes_of)
 
     def __reduce__(self) -> tuple[object, tuple[VisionEncoder, int, FeatureStore | None]]:
-        return FeatureReader, (self.encoder, self._kept.limit, self.store)
+        return FeatureReader, (self.encoder, self._cache.limit, self.store)
 
     def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """For each source (None: no image) its features (d_v,), None, or the error that says what is wrong."""
-        results: list[NDArray[np.float32] | ImageError | None] = [None] * len(sources)
-        for start in range(0, len(sources), _DECODED_AT_ONCE):
-            self._read_chunk(sources[start : start + _DECODED_AT_ONCE], start, results)
+        results: list[NDArray[np.float32] | ImageError | None] = []
+        for start in range(0, len(sources), _CHUNK):
+            results += self._read_chunk(sources[start : start + _CHUNK])
         return results
 
-    def _read_chunk(
-        self, sources: Sequence[Any], start: int, results: list[NDArray[np.float32] | ImageError | None]
-    ) -> None:
-        """Read some sources into their places, `start` and following; only their images are decoded at once."""
+    def _read_chunk(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
+        """`read` for sources that may be decoded all at once."""
+        results: list[NDArray[np.float32] | ImageError | None] = [None] * len(sources)
         keys: dict[int, str] = {}
         images: dict[str, Any] = {}
         rows: dict[str, NDArray[np.float32]] = {}
-        for index, source in enumerate(sources, start):
+        for index, source in enumerate(sources):
             if source is None:
                 continue
-            key = _key(source)
-            kept = None if key is None else self._kept.get(key)
-            if key is not None and kept is not None:
-                rows[key] = kept
-            elif key is not None and (stored := self._stored(source)) is not None:
-                rows[key] = self._kept.put(key, stored)
+            key = _cache_key(source)
+            row = None if key is None else self._find(key, source)
+            if key is not None and row is not None:
+                rows[key] = row
             elif key is None or key not in images:
                 try:
                     image = read_image(source)
                 except ImageError as error:
                     results[index] = error
                     continue
-                key = key or _key(np.asarray(image)) or ""
+                key = key or _cache_key(np.asarray(image)) or ""
                 images[key] = image
             keys[index] = key
-        for name, row in zip(images, self.encoder.encode(list(images.values())), strict=True):
-            # A copy: a row is a view that would hold the features of all images beside it.
-            rows[name] = self._kept.put(name, row.copy())
+        for key, row in zip(images, self.encoder.encode(list(images.values())), strict=True):
+            # A copy: a row is a view, which would hold the features of the whole batch.
+            rows[key] = self._cache.put(key, row.copy())
         for index, key in keys.items():
             results[index] = rows[key]
+        return results
 
-    def _stored(self, source: Any) -> NDArray[np.float32] | None:
-        content = None if self.store is None else content_key(source)
-        return None if self.store is None or content is None else self.store.find(content)
+    def _find(self, key: str, source: Any) -> NDArray[np.float32] | None:
+        """The features in the cache or the store, or None."""
+        row = self._cache.get(key)
+        if row is None and self.store is not None and (content := content_key(source)) is not None:
+            row = self.store.find(content)
+            if row is not None:
+                self._cache.put(key, row)
+        return row
 
 
 def check_features(features: Any, width: int) -> NDArray[np.float32]:
-    """Features that a user gives instead of an image, as (d_v,) in fp32. Raises ImageError if they do not fit."""
+    """Features that a doc holds instead of an image, as (width,) in fp32. Raises ImageError if they do not fit."""
     array = np.asarray(features)
     if array.dtype.kind != "f" or array.shape != (width,):
         raise ImageError(
-            f"image_features must be floats of shape ({width},), as this pipe's vision encoder gives them, "
+            f"image_features must be floats of shape ({width},), as this pipe's vision encoder returns them, "
             f"not {array.dtype} of shape {array.shape}"
         )
     if not np.isfinite(array).all():
@@ -96,8 +100,8 @@ def _bytes_of(row: NDArray[np.float32]) -> int:
     return row.nbytes
 
 
-def _key(source: Any) -> str | None:
-    """What tells one image from another, or None where that cannot be told without decoding it."""
+def _cache_key(source: Any) -> str | None:
+    """A key by which images differ; None for one that must be decoded first."""
     if isinstance(source, (str, os.PathLike)):
         try:
             status = Path(source).stat()

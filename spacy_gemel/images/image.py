@@ -2,28 +2,40 @@
 
 import io
 import os
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import srsly
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_ENCODER = "spacy_gemel_images"
+
 
 class ImageError(ValueError):
-    """An image that cannot be used, and why."""
+    """An image that cannot be used; the message says why."""
 
 
 def read_image(source: Any) -> "Image":
     """Decode and check one image; RGB, upright, transparency on white.
 
-    source: a path (str or os.PathLike), encoded bytes, a uint8 array (height, width, 3), or a PIL image.
-    Raises ImageError with the reason for anything else, and for a file that is missing or broken.
+    Args:
+        source: a path (str or os.PathLike), encoded bytes, a uint8 array (height, width, 3), or a PIL image.
+
+    Raises:
+        ImageError: for anything else, and for a file that is missing or broken.
     """
     from PIL import Image, ImageOps
 
     if isinstance(source, np.ndarray):
-        return _from_array(source)
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
+            raise ImageError(
+                f"an array must be uint8 of shape (height, width, 3), not {source.dtype} of shape {source.shape}"
+            )
+        return Image.fromarray(np.ascontiguousarray(source))
     if isinstance(source, Image.Image):
         image: Image.Image = source
     elif isinstance(source, (bytes, bytearray, memoryview)):
@@ -36,7 +48,7 @@ def read_image(source: Any) -> "Image":
             f"not {type(source).__name__}"
         )
     try:
-        image = _eight_bits(ImageOps.exif_transpose(image))
+        image = _to_eight_bits(ImageOps.exif_transpose(image))
         if image.has_transparency_data:
             layer = image.convert("RGBA")
             white = Image.new("RGBA", layer.size, "white")
@@ -46,15 +58,8 @@ def read_image(source: Any) -> "Image":
         raise ImageError(f"the image is broken: {error}") from error
 
 
-def encode_png(image: "Image") -> bytes:
-    """The image as PNG bytes: plain data that a Doc can be serialised with."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def _eight_bits(image: "Image") -> "Image":
-    """A greyscale image of 16 bits with 8; Pillow's own conversion cuts all above 255, which leaves it white."""
+def _to_eight_bits(image: "Image") -> "Image":
+    """A 16-bit greyscale image with 8 bits; Pillow's own conversion clips at 255, which leaves it white."""
     from PIL import Image
 
     if image.mode != "I" and not image.mode.startswith("I;16"):
@@ -65,18 +70,8 @@ def _eight_bits(image: "Image") -> "Image":
     return Image.fromarray((np.clip(levels, 0, 65535) >> 8).astype(np.uint8))
 
 
-def _from_array(array: np.ndarray) -> "Image":
-    from PIL import Image
-
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ImageError(
-            f"an array must be uint8 of shape (height, width, 3), not {array.dtype} of shape {array.shape}"
-        )
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
 def _open(source: Any, name: str) -> "Image":
-    """Open and decode at once, so that a truncated file is found here and its handle is closed."""
+    """Open and decode at once, so that a truncated file is noticed here and its handle is closed."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -88,6 +83,41 @@ def _open(source: Any, name: str) -> "Image":
     except IsADirectoryError:
         raise ImageError(f"{name} is a folder") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is no image that Pillow can read") from None
+        raise ImageError(f"{name} is not an image that Pillow can read") from None
     except Exception as error:  # each of Pillow's plugins has its own for a broken file
         raise ImageError(f"{name} cannot be decoded: {error}") from error
+
+
+def encode_png(image: "Image") -> bytes:
+    """The image as PNG bytes, which a Doc can be serialised with."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def to_serializable(source: Any) -> Any:
+    """A path object as a str, a PIL image as PNG bytes; anything else, also a broken image, unchanged."""
+    if isinstance(source, os.PathLike):
+        return os.fsdecode(source)
+    pil = sys.modules.get("PIL.Image")  # if nothing has imported it, there is no such image
+    if pil is not None and isinstance(source, pil.Image):
+        try:
+            return encode_png(read_image(source))
+        except ImageError:  # reported when the image is read
+            return source
+    return source
+
+
+def register_msgpack_encoder() -> None:
+    """Let `Doc.to_bytes` and DocBins take path objects and PIL images; they come back as str and bytes.
+
+    Docs need it before any linker sees them: `nlp.pipe(n_process=2)` serialises them first.
+    """
+    if _ENCODER not in srsly.msgpack_encoders:
+        srsly.msgpack_encoders.register(_ENCODER, func=_encode)
+
+
+def _encode(value: Any, chain: Callable[[Any], Any] | None = None) -> Any:
+    """What msgpack calls for a value that it does not know; returns the value itself if it is unknown here too."""
+    serializable = to_serializable(value)
+    return chain(value) if serializable is value and chain is not None else serializable

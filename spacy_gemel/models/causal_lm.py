@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from spacy_gemel.decoding.attention import attention_windows
 from spacy_gemel.decoding.decoder import DecoderState, SequentialDecoder, SharedPrefixDecoder
-from spacy_gemel.models.frozen import Loaded
+from spacy_gemel.models.frozen import LoadedModel
 from spacy_gemel.models.memory import is_out_of_memory
 from spacy_gemel.models.tokenizer import NameTokenizer
 
@@ -24,7 +24,7 @@ _AT_ONCE = 8192
 _CHECKING = threading.Lock()
 
 
-class CausalLM(Loaded):
+class CausalLM(LoadedModel):
     """A Hugging Face causal language model that never changes (paper sections 3.2 and 3.3).
 
     name: what messages call it.

@@ -10,30 +10,37 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, SupportsIndex, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from spacy_gemel.utils.files import files_in, link_file, link_folder, resolve, write_whole
+from spacy_gemel.utils.files import files_in, link_file, link_folder, resolve, write_json
+from spacy_gemel.utils.messages import first_line
+
+if TYPE_CHECKING:
+    import torch
 
 ModelT = TypeVar("ModelT")
-Settings = tuple[tuple[str, Any], ...]
+Options = tuple[tuple[str, Any], ...]
 
 _LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
-_TURN = threading.RLock()
+_LOCK = threading.RLock()
 _BUNDLE = "bundle.json"
-_WHAT_IT_IS = (".safetensors", ".json", ".txt", ".model")
-"""Endings of the files that decide what a model is; others, such as a README, may change."""
+# Files that decide what a model computes; others, such as a README, may change.
+_IDENTIFYING = (".safetensors", ".json", ".txt", ".model")
+_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx")
 
 
 @dataclass(frozen=True)
 class FrozenModel(Generic[ModelT]):
-    """A model by name.
+    """A pretrained model by name.
 
-    loader: "module:function", imported when the model is loaded; called as
-        `loader(name, device=..., **settings)`.
-    bundler: "module:function" that writes a model that has no folder of its own: `bundler(name, folder, **settings)`.
-    name: a local folder (relative ones: see paths.resolve), or what the library finds on its hub.
-    device: where it runs; None for spaCy's own choice.
+    Attributes:
+        what: what messages call it, such as "language model".
+        loader: "module:function", imported and called as `loader(name, device=..., **settings)`.
+        bundler: "module:function" for a model without a local folder, called as `bundler(name, folder, **settings)`.
+        name: a local folder (a relative one: see `utils.files.resolve`), or a name on the library's hub.
+        device: where it runs; None for spaCy's default.
+        settings: the loader's other arguments.
     """
 
     what: str
@@ -41,12 +48,13 @@ class FrozenModel(Generic[ModelT]):
     bundler: str
     name: str
     device: str | None
-    settings: Settings
+    settings: Options
 
     def source(self, folder: Path | None = None) -> str:
-        """What is loaded: `folder` if it is there (a bundle), else a local folder, else the hub's name.
+        """The name to load: `folder` if it exists (a bundle), else a local folder, else the name on the hub.
 
-        Raises ValueError for a name that can only be a path and does not exist.
+        Raises:
+            ValueError: if the name can only be a path, and does not exist.
         """
         if folder is not None and folder.is_dir():
             return str(folder.resolve())
@@ -56,48 +64,50 @@ class FrozenModel(Generic[ModelT]):
         if self.name.startswith((".", "/", "~")) or self.name.count("/") > 1 or "\\" in self.name:
             gone = "" if folder is None else f", and {folder}, from which it was loaded, is gone"
             raise ValueError(
-                f"The {self.what} {self.name!r} is not there: no folder {self.name!r} beside the config or in the "
-                f"working folder{gone}. Correct `name` in the config, or make the folder (for the mini models: "
+                f"The {self.what} {self.name!r} does not exist: no folder {self.name!r} beside the config or in the "
+                f"working folder{gone}. Correct `name` in the config, or create the folder (for the mini models: "
                 "`python -m spacy project run pretrain`)."
             )
         return self.name
 
     def load(self, device: str, folder: Path | None = None) -> ModelT:
-        """The model; the same object for the same source, settings and device while its files are the same.
-
-        See `source` for folder.
-        """
+        """The model: one object per source, settings and device, until its files change. For `folder` see `source`."""
         return cast(ModelT, _load(self.loader, self.source(folder), self.device or device, self.settings))
 
     @property
     def _marker(self) -> dict[str, Any]:
-        which = {key: value for key, value in self.settings if key in ("revision", "pretrained")}
-        return {"name": self.name, **which}
+        return {"name": self.name, **{key: value for key, value in self.settings if key in ("revision", "pretrained")}}
 
     def is_bundled(self, folder: Path) -> bool:
-        """Whether a folder is the bundle of this very model: the config may have come to name another one."""
+        """Whether a folder is a bundle of this model; the config may name another model by now."""
         marker = folder / _BUNDLE
         return marker.is_file() and bool(json.loads(marker.read_text(encoding="utf8")) == self._marker)
 
     def check_in_place(self, model: object, folder: Path | None = None) -> None:
-        """Raise ValueError where a bundle would not be the model that was loaded: its files are gone or have changed.
+        """Check that a bundle would hold the loaded model.
 
-        model: what `load` gave; of one that is no `Loaded`, only that there are files is checked. A model of a hub is
-        not judged: whether this machine still has it, bundling it tells.
+        A model on a hub is not checked: `bundle` fails if this machine no longer has it.
+
+        Args:
+            model: the result of `load`. If it is no `LoadedModel`, only the existence of its files is checked.
+            folder: see `source`.
+
+        Raises:
+            ValueError: if the files are missing or have changed.
         """
         source = self.source(folder)
         if not Path(source).is_dir():
             return
         self._files_to_bundle(Path(source))
-        origin = model.origin if isinstance(model, Loaded) else None
+        origin = model.origin if isinstance(model, LoadedModel) else None
         if origin is None or origin.is_in(source):
             return
         problem = (
-            f"{source} no longer holds what was loaded, which the pipe works with: weights, settings or words of the "
-            "tokenizer have changed since, or are gone. Put the files back as they were, or train again"
+            f"{source} no longer holds the model that was loaded: weights, config or tokenizer have changed or are "
+            "missing. Restore the files, or train again"
             if source == origin.source
-            else f"{origin.source}, which it was loaded from, is gone, and {source} need not hold the same. Put the "
-            "folder back, or load the pipeline again"
+            else f"{origin.source}, from which it was loaded, is gone, and {source} may hold another model. Restore "
+            "the folder, or load the pipeline again"
         )
         raise ValueError(
             f"The {self.what} {self.name!r} cannot be saved: {problem}. To save the pipe without its models, set its "
@@ -108,19 +118,21 @@ class FrozenModel(Generic[ModelT]):
         files = _model_files(source)
         if not files:
             raise ValueError(
-                f"The {self.what} {self.name!r} cannot be saved: {source} holds no file of it (any more). Put the "
-                "folder's files back, or load the pipeline again."
+                f"The {self.what} {self.name!r} cannot be saved: {source} holds none of its files. Restore them, or "
+                "load the pipeline again."
             )
         return files
 
     def bundle(self, target: Path, folder: Path | None = None) -> None:
-        """Write the model's files to a folder, hard-linked where they lie in one; nothing where they are there.
+        """Write the model's files to `target`, hard-linked if possible; call `check_in_place` first.
 
-        What is no longer in the model's folder goes from the target too: `check_in_place` comes first. Raises
-        ValueError where the files are gone.
+        Files that are no longer in the model's folder are removed from the target.
+
+        Raises:
+            ValueError: if the files are gone.
         """
         source = Path(self.source(folder))
-        if source.is_dir():  # each time, as another pipe may have saved its own there; what is there costs nothing
+        if source.is_dir():  # even if it is bundled: another pipe may have been saved there since
             link_folder(source, target, self._files_to_bundle(source), keep=(_BUNDLE,))
         elif self.is_bundled(target):
             return
@@ -135,30 +147,28 @@ class FrozenModel(Generic[ModelT]):
                     f"The {self.what} {self.name!r} cannot be saved: {folder}, from which it was loaded, is gone, and "
                     f"this machine has no other copy ({error})."
                 ) from error
-        with write_whole(target / _BUNDLE) as partial:
-            partial.write_text(json.dumps(self._marker), encoding="utf8")
+        write_json(target / _BUNDLE, self._marker)
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """How a model was loaded, and what lay in its folder then: (file, bytes, time) of what decides it."""
+    """How a model was loaded; files: (name, bytes, time) of the identifying files in its folder then."""
 
     loader: str
     source: str
     device: str
-    settings: Settings
+    settings: Options
     files: tuple[tuple[str, int, int], ...]
 
     def is_in(self, source: str) -> bool:
-        """Whether a folder has all of these files as they were. What has come since, such as a log, was not loaded."""
-        return set(self.files) <= set(_files_of(source))
+        """Whether a folder still has these files. New ones, such as a log, make no difference."""
+        return set(self.files) <= set(_identifying_files(source))
 
 
-class Loaded:
-    """A frozen model in memory. Another process loads it again by its name: no weights are sent, nor what cannot be.
+class LoadedModel:
+    """A frozen model in memory. Pickling sends its name; the other process loads the model itself.
 
-    Sending one raises ValueError where its folder is no longer what was loaded. One that no FrozenModel has loaded goes
-    as any object does.
+    Pickling raises ValueError if its folder has changed since. A model that no `FrozenModel` loaded is pickled whole.
     """
 
     origin: _Origin | None = None
@@ -173,25 +183,26 @@ class Loaded:
                 "load the same one (nlp.pipe with n_process does so where processes are not forked). Load the pipeline "
                 "again, or use n_process=1."
             )
-        return _load_again, (origin.loader, origin.source, origin.device, origin.settings)
+        return _load_in_process, (origin.loader, origin.source, origin.device, origin.settings)
 
 
-def _load(loader: str, source: str, device: str, settings: Settings) -> Any:
+def _load(loader: str, source: str, device: str, settings: Options) -> Any:
     key = (loader, source, settings, device)
-    with _TURN:
+    with _LOCK:
         model = _LOADED.get(key)
-        if model is None or (isinstance(model, Loaded) and model.origin is not None and not model.origin.is_in(source)):
-            files = _files_of(source)  # before they are read: a change meanwhile is then a change
+        origin = model.origin if isinstance(model, LoadedModel) else None
+        if model is None or (origin is not None and not origin.is_in(source)):
+            files = _identifying_files(source)  # before loading, so that a change meanwhile is noticed
             model = _import(loader)(source, device=device, **dict(settings))
-            if isinstance(model, Loaded):
+            if isinstance(model, LoadedModel):
                 model.origin = _Origin(loader, source, device, settings, files)
             _LOADED[key] = model
     return model
 
 
-def _load_again(loader: str, source: str, device: str, settings: Settings) -> Any:
-    """What another process gets in place of a model that this one has loaded."""
-    # not parent_process(), which there is none of yet while a new process receives what it is to do
+def _load_in_process(loader: str, source: str, device: str, settings: Options) -> Any:
+    """Load a model that was pickled by its name."""
+    # by name: parent_process() is not set yet while a spawned process receives its arguments
     if multiprocessing.current_process().name != "MainProcess":
         import torch
 
@@ -199,16 +210,27 @@ def _load_again(loader: str, source: str, device: str, settings: Settings) -> An
     return _load(loader, source, device, settings)
 
 
-def _files_of(source: str) -> tuple[tuple[str, int, int], ...]:
-    """The weights, settings and tokenizer in a model's folder; empty for a name on a hub."""
+def _identifying_files(source: str) -> tuple[tuple[str, int, int], ...]:
+    """(name, bytes, time) of the weights, config and tokenizer files in a folder; empty for a name on a hub."""
     folder = Path(source)
     names = _model_files(folder) if folder.is_dir() else []
-    status = [(name, (folder / name).stat()) for name in names if name.endswith(_WHAT_IT_IS)]
-    return tuple((name, found.st_size, found.st_mtime_ns) for name, found in status)
+    status = [(name, (folder / name).stat()) for name in names if name.endswith(_IDENTIFYING)]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in status)
+
+
+def _model_files(folder: Path) -> list[str]:
+    """A model's files, without hidden files and weights in other formats than safetensors."""
+    return [
+        name
+        for name in files_in(folder)
+        if name != _BUNDLE
+        and not name.endswith(_OTHER_WEIGHTS)
+        and not any(part.startswith(".") for part in Path(name).parts)
+    ]
 
 
 def link_snapshot(name: str, folder: Path, revision: str | None = None, **_settings: Any) -> None:
-    """Bundle a model of the Hugging Face hub from the files that loading it has put in the cache."""
+    """Bundle a model of the Hugging Face hub from the local cache."""
     from huggingface_hub import snapshot_download
 
     snapshot = Path(snapshot_download(name, revision=revision, local_files_only=True))
@@ -216,40 +238,52 @@ def link_snapshot(name: str, folder: Path, revision: str | None = None, **_setti
         link_file(snapshot / file, folder / file)
 
 
-def _model_files(folder: Path) -> list[str]:
-    """The files of a model's folder, less weights in other forms than safetensors, and what is hidden."""
-    return [
-        name
-        for name in files_in(folder)
-        if name != _BUNDLE
-        and not name.endswith((".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx"))
-        and not any(part.startswith(".") for part in Path(name).parts)
-    ]
-
-
 def model_lock() -> AbstractContextManager[object]:
-    """Hold the frozen models, which the pipes of all threads share: one thread works with them at a time.
+    """Lock the frozen models, which the pipes of all threads share: one thread at a time works with them.
 
-    Nothing is lost by it, as a forward pass keeps all cores busy. A process is not forked meanwhile, so that none
-    starts with a lock that nobody holds.
+    This costs nothing, as one forward pass keeps all cores busy. No process is forked while it is held, so that no
+    child starts with a lock that is never released.
     """
-    return _TURN
+    return _LOCK
 
 
 @cache
 def one_thread_in_forks() -> None:
-    """Let processes that fork from this one run torch on one thread: with more, `nlp.pipe(n_process=2)` hangs.
+    """Run torch on one thread in forked processes; with more threads, `nlp.pipe(n_process=2)` hangs.
 
-    Those that are started in another way run on one thread as well, from when they load a model: they would not hang,
-    but together have as many threads for each core as there are processes.
+    Spawned processes use one thread as well once they load a model, so that they do not compete for cores.
     """
     import torch
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
-        os.register_at_fork(before=_TURN.acquire, after_in_parent=_TURN.release, after_in_child=_TURN.release)
+        os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
 
 
 def _import(path: str) -> Callable[..., Any]:
     module, _, function = path.partition(":")
     return cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+
+
+def missing_model_message(what: str, name: str, error: Exception) -> str:
+    """The message for a frozen model that cannot be loaded."""
+    return (
+        f"The {what} {name!r} could not be loaded ({first_line(error)}). Give a local folder that holds it, or a name "
+        "on the Hugging Face hub that this machine can reach and your login may read."
+    )
+
+
+def torch_dtype(name: str | None) -> "torch.dtype":
+    """The torch type of a name in a config; float32 for None. Raises ValueError for any other name."""
+    import torch
+
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name is not None and name not in dtypes:
+        raise ValueError(f"dtype = {name!r} is not known: use one of {', '.join(dtypes)}, or null for float32.")
+    return dtypes[name or "float32"]
+
+
+def dtype_argument(version: str) -> str:
+    """The name of transformers' dtype argument: `torch_dtype` became `dtype` in 4.56."""
+    major, minor = (int(part) for part in version.split(".")[:2])
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-import torch
-
 from spacy_gemel.decoding.self_check import check_shared_prefix
 from spacy_gemel.models.causal_lm import CausalLM
+from spacy_gemel.models.frozen import dtype_argument, missing_model_message, torch_dtype
 from spacy_gemel.models.memory import is_out_of_memory
 from spacy_gemel.models.quantization import (
     check_quantization,
@@ -13,7 +12,8 @@ from spacy_gemel.models.quantization import (
     quantization_options,
     quantized_dtype,
 )
-from spacy_gemel.models.tokenizer import load_tokenizer, missing_model_message, one_line
+from spacy_gemel.models.tokenizer import load_tokenizer
+from spacy_gemel.utils.messages import first_line
 
 
 def load_causal_lm(
@@ -66,7 +66,7 @@ def _load_model(name: str, revision: str | None, device: str, dtype: str | None,
                 raise
             raise ValueError(missing_model_message("language model", name, error)) from error
         raise ValueError(
-            f"The language model {name!r} cannot be quantized to {quantization!r} on {device!r} ({one_line(error)}). "
+            f"The language model {name!r} cannot be quantized to {quantization!r} on {device!r} ({first_line(error)}). "
             'Run pip install -U "spacy-gemel[quantized]", use a device that bitsandbytes supports, or set '
             "quantization = null."
         ) from error
@@ -78,19 +78,3 @@ def _load_model(name: str, revision: str | None, device: str, dtype: str | None,
         )
     # A quantized one lies where it was loaded to, and cannot be moved.
     return model if getattr(model, "is_quantized", False) else model.to(device)
-
-
-def dtype_argument(version: str) -> str:
-    """What `from_pretrained` calls the parameters' type: `torch_dtype` was renamed `dtype` in 4.56."""
-    major, minor = (int(part) for part in version.split(".")[:2])
-    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
-
-
-def torch_dtype(name: str | None) -> torch.dtype:
-    """The torch type of a name in a config; float32 for None. Raises ValueError for any other name."""
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name is None:
-        return torch.float32
-    if name not in known:
-        raise ValueError(f"dtype = {name!r} is not known: use one of {', '.join(known)}, or null for float32.")
-    return known[name]

@@ -1,56 +1,173 @@
-"""Where the image towers of open_clip keep the pooled hidden state, the feature before CLIP's projection."""
+"""Vision encoders of open_clip; the feature is the pooled hidden state before CLIP's projection (the paper's)."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Forward = Callable[[Tensor], Tensor]
+from spacy_gemel.models.frozen import missing_model_message, torch_dtype
+from spacy_gemel.models.vision_encoder import VisionEncoder
 
+_CONFIG = "open_clip_config.json"
+_WEIGHTS = "open_clip_model.safetensors"
+_PREFIX = "visual."
+# The smallest text tower: it is built beside the image tower and thrown away.
+_TINY_TEXT = {"context_length": 2, "vocab_size": 2, "width": 8, "heads": 1, "layers": 1}
 # Tried in tests/models/test_open_clip.py on every model that open_clip lists.
 _KINDS = "ViT, CoCa, ModifiedResNet, SigLIP, ConvNeXt, EVA and other timm towers"
 
 
-def tower_forward(visual: Any, name: str, *, projection: bool) -> Forward:
-    """The function that turns pixels (images, channels, height, width) into features (images, d_v).
+def load_open_clip(
+    name: str, pretrained: str | None, *, projection: bool, device: str, dtype: str | None
+) -> VisionEncoder:
+    """A CLIP (Radford et al. 2021) of open_clip by name and tag, or a local folder with its config and weights.
 
-    visual: an image tower of open_clip; the projection is taken out of a ViT and a ModifiedResNet where it is not used.
-    projection: give CLIP's joint embedding, not the hidden state before it. A SigLIP has no projection: its pooled
-        state is the embedding, with either setting.
-    Raises ValueError, naming the setting that works, where the tower has no such state.
+    Args:
+        name: a model name of open_clip, or a folder.
+        pretrained: the tag of its weights.
+        projection: return CLIP's joint embedding instead of the pooled hidden state before it (the paper's).
+        device: where it runs.
+        dtype: of its parameters, as `torch_dtype` takes it.
+
+    Raises:
+        ValueError: if the model cannot be loaded, its weights need another activation, or it has no such hidden state.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        _check_activation(name, pretrained)
+    elif not any(folder.glob("*.safetensors")):
+        raise ValueError(f"The vision encoder {name!r} has no weights in safetensors, the only format that is read.")
+    try:
+        visual, preprocess = _load_folder(folder) if folder.is_dir() else _load_by_name(name, pretrained)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(missing_model_message("vision encoder", name, error)) from error
+    # Moved only now: the text tower never goes to the device.
+    visual = visual.to(device=device, dtype=torch_dtype(dtype)).requires_grad_(False)
+    return VisionEncoder(visual, preprocess, tower_forward(visual, name, projection=projection))
+
+
+def _load_by_name(name: str, pretrained: str | None) -> tuple[Any, Any]:
+    """The image tower, on the CPU, and its preprocessing."""
+    import open_clip
+
+    model, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained, device="cpu")
+    return model.visual, preprocess
+
+
+def _load_folder(folder: Path) -> tuple[Any, Any]:
+    """The image tower of a folder, on the CPU, and its preprocessing, without asking any hub."""
+    import open_clip
+    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+    from safetensors.torch import load_file
+
+    try:
+        config: Any = json.loads((folder / _CONFIG).read_text(encoding="utf8"))
+    except FileNotFoundError:
+        raise ValueError(f"there is no {_CONFIG}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+        raise ValueError(f"{_CONFIG} has no model_cfg")
+    if not _has_hugging_face_text(config):
+        return _load_by_name(f"local-dir:{folder}", None)
+    model_config = config["model_cfg"]
+    vision = dict(model_config["vision_cfg"])
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False
+    quick_gelu = model_config.get("quick_gelu", False)
+    visual = open_clip.CustomTextCLIP(model_config["embed_dim"], vision, _TINY_TEXT, quick_gelu=quick_gelu).visual
+    file = folder / _WEIGHTS
+    weights = load_file(file if file.is_file() else min(folder.glob("*.safetensors")))
+    visual.load_state_dict(
+        {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
+    )
+    preprocess = merge_preprocess_dict(vars(PreprocessCfg()), config.get("preprocess_cfg", {}))
+    preprocess["size"] = visual.image_size
+    return visual, image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
+
+
+def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, projection: bool, dtype: str | None) -> None:
+    """Write a model of open_clip, by its name, as a folder that `load_open_clip` reads.
+
+    If its text tower comes from transformers, only the image tower is written.
+    """
+    import open_clip
+    from safetensors.torch import save_model
+
+    model = open_clip.create_model(name, pretrained=pretrained)
+    preprocess = open_clip.get_model_preprocess_cfg(model)
+    config = {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": preprocess}
+    if _has_hugging_face_text(config):
+        model = nn.ModuleDict({_PREFIX.rstrip("."): model.visual})
+    save_model(model, str(folder / _WEIGHTS))
+    (folder / _CONFIG).write_text(json.dumps(config), encoding="utf8")
+
+
+def _has_hugging_face_text(config: Mapping[str, Any]) -> bool:
+    """Whether the text tower comes from transformers (XLM-R, NLLB, mT5), by a name that open_clip asks the hub for."""
+    return bool(config["model_cfg"].get("text_cfg", {}).get("hf_model_name"))
+
+
+def _check_activation(name: str, pretrained: str | None) -> None:
+    """Raise ValueError if the weights were trained with another GELU; open_clip only warns, after the download."""
+    import open_clip
+
+    config, weights = open_clip.get_model_config(name), open_clip.get_pretrained_cfg(name, pretrained or "")
+    if not config or not weights:
+        return  # open_clip's own error names it
+    quick_gelu = weights.get("quick_gelu", False)
+    if quick_gelu != config.get("quick_gelu", False):
+        fitting = name.removesuffix("-quickgelu") + ("-quickgelu" if quick_gelu else "")
+        raise ValueError(
+            f"vision_encoder: the weights {pretrained!r} of {name!r} were trained with "
+            f"{'QuickGELU' if quick_gelu else 'plain GELU'}, which this model does not use: set name = {fitting!r}."
+        )
+
+
+def tower_forward(visual: Any, name: str, *, projection: bool) -> Callable[[Tensor], Tensor]:
+    """The function from pixels (images, channels, height, width) to features (images, d_v).
+
+    Args:
+        visual: an image tower of open_clip. An unused projection is removed from a ViT or a ModifiedResNet.
+        name: the model's, for messages.
+        projection: return CLIP's joint embedding, not the hidden state before it. A SigLIP has no projection: both
+            are its pooled state.
+
+    Raises:
+        ValueError: if the tower has no such state; the message names the setting that works.
     """
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.timm_model import TimmModel
     from open_clip.transformer import VisionTransformer
 
     if projection:
-        return _vectors(visual, name)
+        return _one_vector(visual, name)
     if isinstance(visual, VisionTransformer):
         visual.proj = None
-        return _vectors(visual, name)
+        return _one_vector(visual, name)
     if isinstance(visual, ModifiedResNet):
-        visual.attnpool.c_proj = _same(visual.attnpool.c_proj)
-        return _vectors(visual, name)
+        visual.attnpool.c_proj = _identity_like(visual.attnpool.c_proj)
+        return _one_vector(visual, name)
     if isinstance(visual, TimmModel):
-        return _vectors(_before_timm_projection(visual, name), name)
+        return _one_vector(_without_timm_projection(visual, name), name)
     raise ValueError(
-        f"vision_encoder: {name!r} has an image tower of the class {type(visual).__name__}, of which the hidden state "
-        f"before the projection is not known (it is of {_KINDS}): set projection = true."
+        f"vision_encoder: the hidden state before the projection is unknown for {name!r}, whose image tower is a "
+        f"{type(visual).__name__} (it is known for {_KINDS}): set projection = true."
     )
 
 
-def _same(projection: nn.Linear) -> nn.Linear:
-    """A projection that changes nothing: the pooling of a ModifiedResNet reads the weights of its last layer itself."""
+def _identity_like(projection: nn.Linear) -> nn.Linear:
+    """An identity in place of a projection: a ModifiedResNet's pooling reads that layer's weights itself."""
     width = projection.in_features
     device, dtype = projection.weight.device, projection.weight.dtype
-    same = nn.Linear(width, width, device=device, dtype=dtype).requires_grad_(False)
-    same.weight.copy_(torch.eye(width, device=device, dtype=dtype))
-    same.bias.zero_()
-    return same
+    identity = nn.Linear(width, width, device=device, dtype=dtype).requires_grad_(False)
+    identity.weight.copy_(torch.eye(width, device=device, dtype=dtype))
+    identity.bias.zero_()
+    return identity
 
 
-def _before_timm_projection(visual: Any, name: str) -> Callable[[Tensor], Any]:
+def _without_timm_projection(visual: Any, name: str) -> Callable[[Tensor], Any]:
     trunk, head = visual.trunk, visual.head
     layers = dict(head.named_children())
     if not layers:
@@ -59,14 +176,14 @@ def _before_timm_projection(visual: Any, name: str) -> Callable[[Tensor], Any]:
     if "proj" not in layers and "mlp" not in layers:
         raise ValueError(
             f"vision_encoder: the attention pooling of {name!r} is its projection as well, so there is no hidden state "
-            "before it to take: set projection = true."
+            "before it: set projection = true."
         )
     pool = layers.get("pool")
     return trunk if pool is None else lambda pixels: pool(trunk(pixels))
 
 
-def _vectors(forward: Callable[[Tensor], Any], name: str) -> Forward:
-    """The same, with the first of several outputs (CoCa gives its tokens too), and one vector an image or an error."""
+def _one_vector(forward: Callable[[Tensor], Any], name: str) -> Callable[[Tensor], Tensor]:
+    """`forward` with only the first of several outputs (CoCa also returns its tokens), checked to be one vector."""
 
     def vectors(pixels: Tensor) -> Tensor:
         output = forward(pixels)
@@ -75,7 +192,7 @@ def _vectors(forward: Callable[[Tensor], Any], name: str) -> Forward:
             features = features[:, 0]  # an attention pooling with one query
         if features.ndim != 2:
             raise ValueError(
-                f"vision_encoder: {name!r} gives features of shape {tuple(features.shape[1:])} for an image, not one "
+                f"vision_encoder: {name!r} returns features of shape {tuple(features.shape[1:])} for an image, not one "
                 "vector: its pooling is switched off. Use another model."
             )
         return features

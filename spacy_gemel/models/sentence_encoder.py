@@ -9,15 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spacy_gemel.models.frozen import Loaded
-from spacy_gemel.models.tokenizer import missing_model_message
+from spacy_gemel.models.frozen import LoadedModel, missing_model_message
 
 _BATCH = 64
 _NOTHING = "?"  # read in place of a mention without a token, such as a blank: no model reads nothing
 _REMEDY = 'set pooling = "cls" or "mean" of the retriever, or name a model with a trained pooler, as SimCSE\'s.'
 
 
-class SentenceEncoder(Loaded):
+class SentenceEncoder(LoadedModel):
     """A sentence-transformers model (Reimers and Gurevych 2019); embeds mention strings."""
 
     def __init__(self, model: Any) -> None:
@@ -31,7 +30,7 @@ class SentenceEncoder(Loaded):
         return np.asarray(vectors, dtype=np.float32)
 
 
-class PoolerEncoder(Loaded):
+class PoolerEncoder(LoadedModel):
     """A plain transformer whose pooler output is the vector, as in SimCSE's supervised models (Gao et al. 2021)."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:

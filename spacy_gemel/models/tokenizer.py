@@ -1,9 +1,11 @@
-"""The tokenizer of a causal language model, as this package uses it: no special token from a document's text."""
+"""The tokenizer of a causal language model, as this package uses it: a document's text never gives special tokens."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
+
+from spacy_gemel.models.frozen import missing_model_message
 
 NameEnd = Literal["newline", "eos"]
 
@@ -14,8 +16,9 @@ _PROBES = ("Mercury (planet)", "São Tomé", "北京市", "A  b\n\tc", "'s-Herto
 class NameTokenizer:
     """Turns texts and names into token ids.
 
-    tokenizer: a Hugging Face tokenizer.
-    leading_space: for the knowledge base, whether `encode` puts a space before a text.
+    Attributes:
+        tokenizer: a Hugging Face tokenizer.
+        leading_space: for the knowledge base, whether `encode` puts a space before a text.
     """
 
     leading_space = False
@@ -26,14 +29,14 @@ class NameTokenizer:
         self.special_ids: frozenset[int] = frozenset(tokenizer.all_special_ids)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The token ids of each text, without BOS or EOS; "</s>" in a text stays the letters that it is."""
+        """The token ids of each text, without BOS or EOS; "</s>" in a text is encoded as letters."""
         if not texts:
             return []
         encoded = self.tokenizer(
             list(texts),
             add_special_tokens=False,
             split_special_tokens=True,
-            return_attention_mask=False,  # nobody reads these two, and millions of names take a quarter less without
+            return_attention_mask=False,  # both are unused, and millions of names take a quarter less time without
             return_token_type_ids=False,
         )
         return [list(ids) for ids in encoded["input_ids"]]
@@ -46,7 +49,8 @@ class NameTokenizer:
     def end_id(self, name_end: NameEnd) -> int:
         """The token that ends a name: EOS (as in the paper), or the newline that ends a demonstration.
 
-        Raises ValueError where the tokenizer has no such single token.
+        Raises:
+            ValueError: if the tokenizer has no such single token.
         """
         if name_end == "eos":
             if self.tokenizer.eos_token_id is None:
@@ -54,14 +58,14 @@ class NameTokenizer:
                     'The language model\'s tokenizer has no EOS token: set name_end = "newline" in the config.'
                 )
             return int(self.tokenizer.eos_token_id)
-        # In context, because SentencePiece puts a "▁" before a newline that stands alone.
+        # After a name, because SentencePiece puts a "▁" before a lone newline.
         ends = set()
         for name in ("x", "x (y)", "x.", 'x"', "x 1"):
             with_end, without = self.encode([name + "\n", name])
             ends.add(with_end[-1] if with_end[:-1] == without else None)
         if len(ends) > 1 or None in ends:
             raise ValueError(
-                "The language model's tokenizer joins the newline after a name with what stands before it: "
+                "The language model's tokenizer merges the newline after a name with the character before it: "
                 'set name_end = "eos" in the config.'
             )
         return int(ends.pop() or 0)
@@ -75,10 +79,7 @@ class NameTokenizer:
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> NameTokenizer:
-    """The tokenizer of a model on the Hugging Face hub, or in a local folder.
-
-    Raises ValueError, with what to do, if there is none.
-    """
+    """The tokenizer of a model on the Hugging Face hub or in a local folder. Raises ValueError if there is none."""
     from transformers import AutoTokenizer
 
     try:
@@ -86,17 +87,3 @@ def load_tokenizer(name: str, revision: str | None = None) -> NameTokenizer:
     except (OSError, ValueError) as error:
         raise ValueError(missing_model_message("tokenizer", name, error)) from error
     return NameTokenizer(tokenizer)
-
-
-def missing_model_message(what: str, name: str, error: Exception) -> str:
-    """One message for every frozen model that cannot be loaded."""
-    return (
-        f"The {what} {name!r} could not be loaded ({one_line(error)}). Give a local folder that holds it, or a name on "
-        "the Hugging Face hub that this machine can reach and that your login may read."
-    )
-
-
-def one_line(error: Exception) -> str:
-    """What another library's error says first."""
-    said = str(error).strip()
-    return said.splitlines()[0] if said else type(error).__name__

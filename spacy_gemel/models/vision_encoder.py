@@ -1,216 +1,182 @@
-"""Frozen vision encoders: images in, one feature vector each out (paper section 3.1)."""
+"""Frozen vision encoders: images in, one feature vector each out (paper section 3.1); those of transformers."""
 
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from spacy_gemel.models.frozen import Loaded
-from spacy_gemel.models.image_tower import (
-    CONFIG,
-    WEIGHTS,
-    has_text_of_transformers,
-    load_image_tower,
-    read_config,
-    save_image_tower,
-)
-from spacy_gemel.models.loading import dtype_argument, torch_dtype
-from spacy_gemel.models.pooling import check_repeatable, image_vectors
-from spacy_gemel.models.tokenizer import missing_model_message
+from spacy_gemel.models.frozen import LoadedModel, dtype_argument, missing_model_message, torch_dtype
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Features = NDArray[np.float32]
-
 _BATCH = 32
-# Only looked at where patches are masked, while such a model is pretrained.
+# What transformers calls the parameter that becomes the first row of hidden states.
+_CLS_NAMES = ("cls_token", "class_embedding", "class_token")
+# Only used in pretraining, to mask patches.
 _UNUSED = "mask_token"
+# Relative to the features' norm: kernels may add in another order each time, other patches differ far more.
+_TOLERANCE = 5e-3
 
 
-class VisionEncoder(Loaded):
+class VisionEncoder(LoadedModel):
     """A frozen model that turns an image into a vector (paper section 3.1).
 
-    preprocess: a PIL image -> a tensor (channels, height, width).
-    forward: a batch of those -> features (images, d_v).
+    Attributes:
+        preprocess: a PIL image -> a tensor (channels, height, width).
+        forward: a batch of those -> features (images, d_v).
+        width: d_v.
     """
 
     def __init__(
-        self,
-        model: torch.nn.Module,
-        preprocess: Callable[["Image"], torch.Tensor],
-        forward: Callable[[torch.Tensor], torch.Tensor],
+        self, model: nn.Module, preprocess: Callable[["Image"], Tensor], forward: Callable[[Tensor], Tensor]
     ) -> None:
+        from PIL import Image
+
         self.model = model.requires_grad_(False).eval()
         self.preprocess = preprocess
         self.forward = forward
-        self.width: int = self.encode([_blank_image()]).shape[1]
-        # Digest of the weights, features of a picture, tolerance: kept by vision/identity.py once it was asked.
-        self.identity: tuple[str, list[float], float] | None = None
+        self.width: int = self.encode([Image.new("RGB", (64, 64))]).shape[1]
 
-    def encode(self, images: Sequence["Image"]) -> Features:
-        """The features of some RGB images, (images, d_v), in fp32."""
+    def encode(self, images: Sequence["Image"]) -> NDArray[np.float32]:
+        """The features of RGB images, (images, d_v), in fp32."""
         rows = [
             self.encode_pixels([self.preprocess(image) for image in images[start : start + _BATCH]])
             for start in range(0, len(images), _BATCH)
         ]
         return np.concatenate(rows) if rows else np.zeros((0, self.width), dtype=np.float32)
 
-    def encode_pixels(self, pixels: Sequence[torch.Tensor]) -> Features:
-        """The features of one batch of images as `preprocess` gives them, (images, d_v), in fp32; at least one."""
+    def encode_pixels(self, pixels: Sequence[Tensor]) -> NDArray[np.float32]:
+        """The features of one batch, at least one image as `preprocess` returns it; (images, d_v), in fp32."""
         parameter = next(self.model.parameters())
         with torch.no_grad():
             features = self.forward(torch.stack(list(pixels)).to(parameter.device, parameter.dtype))
-        rows: Features = features.float().cpu().numpy()
+        rows: NDArray[np.float32] = features.float().cpu().numpy()
         return rows
-
-
-def load_open_clip(
-    name: str, pretrained: str | None, *, projection: bool, device: str, dtype: str | None
-) -> VisionEncoder:
-    """A CLIP (Radford et al. 2021) of open_clip by name and tag, or a local folder with its config and weights.
-
-    projection: give CLIP's joint embedding instead of the pooled hidden state before it (the paper's).
-    Raises ValueError if the model cannot be loaded, if its activation is not the one of its weights, or if it has no
-    such hidden state (see `towers.tower_forward`).
-    """
-    from spacy_gemel.models.open_clip import tower_forward
-
-    is_folder = Path(name).is_dir()
-    if not is_folder:
-        _check_activation(name, pretrained)
-    elif not any(Path(name).glob("*.safetensors")):
-        raise ValueError(f"The vision encoder {name!r} has no weights in safetensors; others are not read.")
-    try:
-        visual, preprocess = _folder_of_open_clip(Path(name)) if is_folder else _named_by_open_clip(name, pretrained)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(missing_model_message("vision encoder", name, error)) from error
-    # Only now to the device, where the text tower has no business.
-    visual = visual.to(device=device, dtype=torch_dtype(dtype)).requires_grad_(False)
-    return VisionEncoder(visual, preprocess, tower_forward(visual, name, projection=projection))
-
-
-def _folder_of_open_clip(folder: Path) -> tuple[Any, Any]:
-    """Image tower and preprocessing of a folder, on the CPU, without asking any hub."""
-    config = read_config(folder)
-    if has_text_of_transformers(config):
-        return load_image_tower(folder, config)
-    return _named_by_open_clip(f"local-dir:{folder}", None)
-
-
-def _named_by_open_clip(name: str, pretrained: str | None) -> tuple[Any, Any]:
-    """Image tower and preprocessing as open_clip makes them, on the CPU."""
-    import open_clip
-
-    model, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained, device="cpu")
-    return model.visual, preprocess
-
-
-def _check_activation(name: str, pretrained: str | None) -> None:
-    """Refuse weights that were trained with another GELU than the model would run them with.
-
-    Their features would be others, and open_clip only warns, after it has downloaded them.
-    """
-    import open_clip
-
-    config, weights = open_clip.get_model_config(name), open_clip.get_pretrained_cfg(name, pretrained or "")
-    if not config or not weights:
-        return  # open_clip says what is not there
-    needs, has = weights.get("quick_gelu", False), config.get("quick_gelu", False)
-    if needs != has:
-        fitting = name.removesuffix("-quickgelu") + ("-quickgelu" if needs else "")
-        raise ValueError(
-            f"vision_encoder: the weights {pretrained!r} of {name!r} were trained with "
-            f"{'QuickGELU' if needs else 'plain GELU'}, which this model is not built with: "
-            f"set name = {fitting!r}."
-        )
-
-
-def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, projection: bool, dtype: str | None) -> None:
-    """Write a model that open_clip knows by name as a folder that `load_open_clip` reads.
-
-    Of a model whose text tower is one of transformers the image tower alone is written.
-    """
-    import json
-
-    import open_clip
-    from safetensors.torch import save_model
-
-    model = open_clip.create_model(name, pretrained=pretrained)
-    config = {
-        "model_cfg": open_clip.get_model_config(name),
-        "preprocess_cfg": open_clip.get_model_preprocess_cfg(model),
-    }
-    if has_text_of_transformers(config):
-        save_image_tower(model, config, folder)
-        return
-    save_model(model, str(folder / WEIGHTS))
-    (folder / CONFIG).write_text(json.dumps(config), encoding="utf8")
 
 
 def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dtype: str | None) -> VisionEncoder:
     """Any vision encoder of transformers (ViT, BEiT, ResNet, ConvNeXt, Swin, DINOv2), also that of a CLIP or SigLIP.
 
-    The feature is its pooled output; its CLS token's state where it has no pooling or where the files have no weights
-    for it: transformers would fill those in at random, anew each time; the mean over its patches where there is no CLS
-    token either (see `pooling.image_vectors`).
-    Raises ValueError if it cannot be loaded, if other weights are missing, if it pools in no such way, if it takes more
-    than pixels, or if its features of one picture differ from time to time.
+    For its features see `image_vectors`. A pooling layer without weights in the files is dropped, since transformers
+    would initialise it at random.
+
+    Raises:
+        ValueError: if the model cannot be loaded, lacks other weights, has no such features, needs more than pixels,
+            or gives different features for the same picture.
     """
     import transformers
 
     options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype)}
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision)
-        model, message = transformers.AutoModel.from_pretrained(
+        model, info = transformers.AutoModel.from_pretrained(
             name, revision=revision, use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
-    model = _image_part(model, name, message["missing_keys"]).to(device)
+    model = _image_tower(model, name, info["missing_keys"]).to(device)
 
-    def preprocess(image: "Image") -> torch.Tensor:
-        pixels: torch.Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
+    def preprocess(image: "Image") -> Tensor:
+        pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
         return pixels
 
-    def forward(pixels: torch.Tensor) -> torch.Tensor:
-        return image_vectors(model, pixels, name)
-
-    encoder = VisionEncoder(model, preprocess, forward)
-    check_repeatable(encoder, name)
+    encoder = VisionEncoder(model, preprocess, lambda pixels: image_vectors(model, pixels, name))
+    _check_repeatable(encoder, name)
     return encoder
 
 
-def _image_part(model: Any, name: str, missing: Iterable[str]) -> Any:
-    """The part that reads images, less a pooling layer that has no weights.
+def _image_tower(model: Any, name: str, missing_keys: Iterable[str]) -> Any:
+    """The part that reads images, without a pooling layer that has no weights.
 
-    missing: the weights that the model's files lack. Raises ValueError where the features would depend on them, and
-    for a model that reads no images.
+    Raises ValueError if weights that the features depend on are missing, or if the model reads no images.
     """
-    lacking = sorted(missing)
-    if hasattr(model, "vision_model"):  # of a whole CLIP or SigLIP, or a tower of theirs
+    missing = sorted(missing_keys)
+    if hasattr(model, "vision_model"):  # a whole CLIP or SigLIP, or a tower of one
         model = model.vision_model
-        if any("vision_model." in key for key in lacking):
-            lacking = [key.partition("vision_model.")[2] for key in lacking if "vision_model." in key]
-        else:
-            lacking = []
+        missing = [key.partition("vision_model.")[2] for key in missing if "vision_model." in key]
     elif model.main_input_name != "pixel_values":
         raise ValueError(f"vision_encoder: {name!r} is a {type(model).__name__}, which reads no images.")
-    if any(key.startswith("pooler.") for key in lacking):
-        model.pooler = None  # and out of what identifies the weights
-    lacking = [key for key in lacking if not key.startswith("pooler.") and not key.endswith(_UNUSED)]
-    if lacking:
+    if any(key.startswith("pooler.") for key in missing):
+        model.pooler = None  # not part of the encoder's fingerprint either
+    missing = [key for key in missing if not key.startswith("pooler.") and not key.endswith(_UNUSED)]
+    if missing:
         raise ValueError(
-            f"The vision encoder {name!r} lacks {len(lacking)} of its weights ({lacking[0]} first), which would be "
+            f"The vision encoder {name!r} lacks {len(missing)} of its weights ({missing[0]} first), which would be "
             "random: give a folder or a name that holds all of them."
         )
     return model
 
 
-def _blank_image() -> "Image":
+def image_vectors(model: Any, pixels: Tensor, name: str) -> Tensor:
+    """The features of images, (images, d_v).
+
+    These are the model's pooled output; without one, the state of its CLS token; without either, the mean over the
+    patches, if each hidden state belongs to a patch.
+
+    Args:
+        model: a vision model of transformers.
+        pixels: (images, channels, height, width).
+        name: the model's, for messages.
+
+    Raises:
+        ValueError: if the model needs more than pixels, or has no such features.
+    """
+    try:
+        output = model(pixel_values=pixels)
+    except TypeError as error:
+        raise ValueError(
+            f"vision_encoder: {name!r} is a {type(model).__name__}, which does not make features from pixels alone "
+            f"({error}). Use another model."
+        ) from error
+    pooled = getattr(output, "pooler_output", None)
+    if pooled is not None:
+        vectors: Tensor = pooled.flatten(1)  # ResNet pools to (images, d_v, 1, 1)
+        return vectors
+    states: Tensor | None = getattr(output, "last_hidden_state", None)
+    if states is not None and states.ndim == 3:
+        if _has_cls_token(model):
+            return states[:, 0]
+        if states.shape[1] == _count_patches(model, pixels):
+            return states.mean(dim=1)
+    raise ValueError(
+        f"vision_encoder: {name!r} has no pooled output, no CLS token and no hidden state per patch, so there is no "
+        "single vector for an image. Use a model with a pooling layer or a CLS token."
+    )
+
+
+def _has_cls_token(model: nn.Module) -> bool:
+    """Whether the model puts a CLS token before the patches; some only pool with one (AIMv2's head)."""
+    for path, _ in model.named_parameters():
+        *modules, parameter = path.split(".")
+        if parameter in _CLS_NAMES and any("embed" in module for module in modules):
+            return True
+    return False
+
+
+def _count_patches(model: Any, pixels: Tensor) -> int | None:
+    """The number of patches in an image of this size; None if the config does not give their size."""
+    size = getattr(model.config, "patch_size", None)
+    if isinstance(size, (list, tuple)):
+        size = size[0] if len(set(size)) == 1 else None
+    if not isinstance(size, int) or pixels.ndim != 4:
+        return None
+    height, width = pixels.shape[-2:]
+    return (height // size) * (width // size)
+
+
+def _check_repeatable(encoder: VisionEncoder, name: str) -> None:
+    """Raise ValueError if features of one picture differ from call to call, as those of masked patches do."""
     from PIL import Image
 
-    return Image.new("RGB", (64, 64))
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    first, second = (encoder.encode([Image.fromarray(noise)])[0] for _ in range(2))
+    if np.linalg.norm(first - second) > _TOLERANCE * np.linalg.norm(first):
+        raise ValueError(
+            f"vision_encoder: {name!r} is a {type(encoder.model).__name__}, which gives different features for the "
+            "same picture each time: it masks patches at random, as in pretraining. Set mask_ratio to 0 in its "
+            "config.json if it has one, or use another model."
+        )

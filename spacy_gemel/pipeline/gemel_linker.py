@@ -14,7 +14,7 @@ from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
-from spacy_gemel.images.plain import install_encoder
+from spacy_gemel.images.image import register_msgpack_encoder
 from spacy_gemel.linking.candidates import Candidate, decide, install_extension, to_row, write_rows
 from spacy_gemel.linking.demonstrations import Demonstration
 from spacy_gemel.linking.retrievers import Retriever
@@ -69,7 +69,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
         self._told_missing: set[str] = set()  # golds that the training data's warning counts
         self._said_missing = False
         install_extension()
-        install_encoder()
+        register_msgpack_encoder()
 
     # What others may ask
 

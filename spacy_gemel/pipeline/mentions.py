@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from spacy.tokens import Doc, Span
 
 from spacy_gemel.images.features import FeatureReader, check_features
-from spacy_gemel.images.image import ImageError
-from spacy_gemel.images.plain import plain
+from spacy_gemel.images.image import ImageError, to_serializable
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.context import context_of
 from spacy_gemel.pipeline.user_data import FEATURES_KEY, IMAGE_KEY, UNREADABLE_KEY, has_image, image_in
@@ -125,9 +124,9 @@ def describe(doc: Doc, index: int) -> str:
 def make_images_plain(docs: Iterable[Doc]) -> None:
     """Replace each PIL image in user_data by its encoded bytes, and each path object by a str.
 
-    So a doc can be serialised from then on, also where nothing knows of these (see `vision.plain.install_encoder`).
+    So a doc can be serialised from then on, also in a process without `register_msgpack_encoder`.
     """
     for doc in docs:
         source = doc.user_data.get(IMAGE_KEY)
         if source is not None and not isinstance(source, (str, bytes, np.ndarray)):
-            doc.user_data[IMAGE_KEY] = plain(source)
+            doc.user_data[IMAGE_KEY] = to_serializable(source)

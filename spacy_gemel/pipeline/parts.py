@@ -219,8 +219,8 @@ class LinkerParts:
         What the pipe works with stays as it was, until `assemble`.
         new: the pipe is being trained, so that image features that cannot be used are an error, not a warning.
         """
+        from spacy_gemel.images.feature_store import open_features
         from spacy_gemel.images.features import FeatureReader
-        from spacy_gemel.images.stored import open_features
 
         one_thread_in_forks()
         device = str(get_torch_default_device())

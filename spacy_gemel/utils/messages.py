@@ -68,6 +68,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error message; its class if it has no message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage with one decimal; "-" for None."""
     return "-" if share is None else f"{100 * share:.1f}"

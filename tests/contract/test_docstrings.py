@@ -32,7 +32,7 @@ SOURCES = {
     "research.paper": r"Shi et al\. 2024.*arXiv 2306\.12725",
     "spacy_gemel.models.vision_encoder": PAPER + r" section 3\.1",
     "spacy_gemel.models.vision_encoder.VisionEncoder": PAPER + r" section 3\.1",
-    "spacy_gemel.models.vision_encoder.load_open_clip": r"Radford et al\. 2021.*\(the paper's\)",
+    "spacy_gemel.models.open_clip.load_open_clip": r"Radford et al\. 2021.*\(the paper's\)",
     "spacy_gemel.models.mapper.linear_mapper": PAPER + r" eq\. 1",
     "spacy_gemel.linking.template": PAPER + r" section 3\.2",
     "spacy_gemel.linking.template.query_text": PAPER + r" section 3\.2",

@@ -20,9 +20,9 @@ from spacy_gemel.images.feature_store import (
     content_key,
 )
 from spacy_gemel.images.features import FeatureReader
-from spacy_gemel.images.identity import identify
 from spacy_gemel.images.image import ImageError
-from spacy_gemel.models.vision_encoder import VisionEncoder, load_open_clip
+from spacy_gemel.models.open_clip import load_open_clip
+from spacy_gemel.models.vision_encoder import VisionEncoder
 from spacy_gemel.registry import open_clip_encoder
 from tests.sending import Sent
 
@@ -156,7 +156,7 @@ def test_no_pickle_is_read(tmp_path: Path) -> None:
     (tmp_path / "00000.rows.npy").write_bytes(evil)
     content["shards"][0]["rows_bytes"] = len(evil)
     del content["checksum"]
-    content["checksum"] = feature_store._digest(content)
+    content["checksum"] = feature_store._checksum(content)
     (tmp_path / "meta.json").write_text(json.dumps(content))
     with pytest.raises(FeatureStoreError, match="cannot be read"):
         FeatureStore(tmp_path)
@@ -176,20 +176,20 @@ def test_identity_tells_encoders_apart(models: Path, tmp_path: Path) -> None:
     name = str(models / "vision_encoder")
     frozen = open_clip_encoder(name)
     encoder = frozen.load("cpu")
-    mine = identify(encoder, name, frozen.settings)
+    mine = EncoderFingerprint.of(encoder, name, frozen.settings)
     again = load_open_clip(name, None, projection=False, device="cpu", dtype=None)
-    assert mine.difference(identify(again, "elsewhere")) is None
-    assert identify(encoder, name, frozen.settings) == mine
+    assert mine.difference(EncoderFingerprint.of(again, "elsewhere")) is None
+    assert EncoderFingerprint.of(encoder, name, frozen.settings) == mine
     assert json.loads(json.dumps(mine.probe)) == mine.probe
     joint = load_open_clip(name, None, projection=True, device="cpu", dtype=None)
-    assert mine.difference(identify(joint, name)) == "another width"
+    assert mine.difference(EncoderFingerprint.of(joint, name)) == "another width"
     half = load_open_clip(name, None, projection=False, device="cpu", dtype="bfloat16")
-    assert mine.difference(identify(half, name)) == "other weights"
+    assert mine.difference(EncoderFingerprint.of(half, name)) == "other weights"
     mirrored = VisionEncoder(again.model, lambda image: again.preprocess(image).flip(-1), again.forward)
-    assert mine.difference(identify(mirrored, name)) == "other pixels made of the same image"
+    assert mine.difference(EncoderFingerprint.of(mirrored, name)) == "other pixels made of the same image"
     again.model.conv1.weight.data[0, 0, 0, 0] += 1e-3
-    again.identity = None
-    assert mine.difference(identify(again, name)) == "other weights"
+    again = VisionEncoder(again.model, again.preprocess, again.forward)
+    assert mine.difference(EncoderFingerprint.of(again, name)) == "other weights"
 
 
 def test_the_reader_takes_what_is_stored_and_encodes_the_rest(models: Path, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_the_reader_takes_what_is_stored_and_encodes_the_rest(models: Path, tmp_
     paths = [tmp_path / f"{index}.png" for index in range(6)]
     for path, picture in zip(paths, pictures, strict=True):
         picture.save(path)
-    with FeatureWriter(tmp_path / "features", identify(encoder, "x")) as writer:
+    with FeatureWriter(tmp_path / "features", EncoderFingerprint.of(encoder, "x")) as writer:
         for path, features in zip(paths[:4], encoder.encode(pictures[:4]), strict=True):
             writer.add(content_key(path) or b"", features)
     paths[0].rename(tmp_path / "moved.png")

@@ -63,7 +63,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), d
 BAD = {
     "does not exist": "no/such/picture.jpg",
     "is a folder": ".",
-    "is no image that Pillow can read": b"this is text",
+    "is not an image that Pillow can read": b"this is text",
     "cannot be decoded": encoded(NOISE, "JPEG")[:700],
     "uint8 of shape": np.zeros((4, 4), dtype=np.uint8),
     "not float64 of shape": np.zeros((4, 4, 3)),

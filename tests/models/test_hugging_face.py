@@ -14,8 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from spacy_gemel.images.features import FeatureReader
-from spacy_gemel.models.pooling import image_vectors
-from spacy_gemel.models.vision_encoder import VisionEncoder
+from spacy_gemel.models.vision_encoder import VisionEncoder, image_vectors
 from spacy_gemel.registry import hugging_face_vision
 
 PICTURES = [
@@ -301,7 +300,7 @@ def save_another(name: str, processor: Any, folder: Path, **settings: Any) -> No
 def test_features_that_differ_each_time_are_refused(dtype: str, tmp_path: Path) -> None:
     """ViTMAE masks three patches of four at random, in eval mode too."""
     save_another("ViTMAE", transformers.ViTImageProcessor(size=SQUARE), tmp_path, **SMALL)
-    with pytest.raises(ValueError, match=r"ViTMAEModel, which gives other features .* mask_ratio to 0"):
+    with pytest.raises(ValueError, match=r"ViTMAEModel, which gives different features .* mask_ratio to 0"):
         load(tmp_path, dtype)
 
 
@@ -309,7 +308,7 @@ def test_a_model_that_wants_more_than_pixels_is_refused(tmp_path: Path) -> None:
     tower = {name: value for name, value in SMALL.items() if name != "image_size"}
     processor = transformers.Siglip2ImageProcessor(patch_size=16)
     save_another("Siglip2", processor, tmp_path, text_config=TEXT, vision_config=tower)
-    with pytest.raises(ValueError, match=r"Siglip2Vision\w+, which does not make features of pixels alone"):
+    with pytest.raises(ValueError, match=r"Siglip2Vision\w+, which does not make features from pixels alone"):
         load(tmp_path)
 
 
@@ -328,7 +327,7 @@ def test_states_that_are_no_patches_are_not_taken_for_features(tmp_path: Path) -
         num_attention_heads=[1, 1],
         mlp_ratios=[1, 1],
     )
-    with pytest.raises(ValueError, match="no one vector for an image"):
+    with pytest.raises(ValueError, match="no single vector for an image"):
         load(tmp_path)
 
 
@@ -352,5 +351,5 @@ def test_the_mean_is_taken_over_patches_alone(patch_size: Any) -> None:
         torch.testing.assert_close(image_vectors(patches, pixels, "mine"), expected)
     else:
         others = patches
-    with pytest.raises(ValueError, match="'mine' gives no pooled output"):
+    with pytest.raises(ValueError, match="'mine' has no pooled output"):
         image_vectors(others, pixels, "mine")

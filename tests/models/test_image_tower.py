@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file, save_model
 from transformers import RobertaConfig, RobertaModel
 
-from spacy_gemel.models.vision_encoder import bundle_open_clip, load_open_clip
+from spacy_gemel.models.open_clip import bundle_open_clip, load_open_clip
 from spacy_gemel.registry import open_clip_encoder
 
 PICTURES = [

@@ -12,8 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from spacy_gemel.models.open_clip import tower_forward
-from spacy_gemel.models.vision_encoder import bundle_open_clip
+from spacy_gemel.models.open_clip import bundle_open_clip, tower_forward
 from spacy_gemel.registry import open_clip_encoder
 
 PICTURES = [
@@ -123,10 +122,10 @@ def test_features_in_half_precision(family: str, tmp_path: Path) -> None:
 
 def test_a_tower_without_such_a_state_says_which_setting_works(tmp_path: Path) -> None:
     folder = str(save(NO_STATE, tmp_path))
-    with pytest.raises(ValueError, match=r"no hidden state before it to take: set projection = true"):
+    with pytest.raises(ValueError, match=r"no hidden state before it: set projection = true"):
         open_clip_encoder(folder).load("cpu")
     assert open_clip_encoder(folder, projection=True).load("cpu").encode(PICTURES).shape == (3, EMBEDDING)
-    with pytest.raises(ValueError, match=r"tower of the class Linear, .* not known .*: set projection = true"):
+    with pytest.raises(ValueError, match=r"is unknown for .* tower is a Linear .*: set projection = true"):
         tower_forward(nn.Linear(2, 2), "mine", projection=False)
 
 

@@ -173,7 +173,7 @@ def test_where_a_name_ends(family: str, tmp_path: Path) -> None:
             with_end, without = tokenizer.encode([name + "\n", name])
             assert with_end == [*without, end]
     else:
-        with pytest.raises(ValueError, match=r'joins the newline after a name.*set name_end = "eos"'):
+        with pytest.raises(ValueError, match=r'merges the newline after a name.*set name_end = "eos"'):
             tokenizer.end_id("newline")
 
 

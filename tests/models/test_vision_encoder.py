@@ -14,7 +14,8 @@ from spacy_gemel.images.features import FeatureReader, check_features
 from spacy_gemel.images.image import ImageError
 from spacy_gemel.models.frozen import FrozenModel
 from spacy_gemel.models.mapper import init_to_embedding_scale, linear_mapper
-from spacy_gemel.models.vision_encoder import VisionEncoder, bundle_open_clip, load_open_clip
+from spacy_gemel.models.open_clip import bundle_open_clip, load_open_clip
+from spacy_gemel.models.vision_encoder import VisionEncoder
 from spacy_gemel.registry import open_clip_encoder
 
 PICTURES = [

@@ -377,7 +377,7 @@ def test_a_rebuilt_model_is_bundled_anew(models: Path, kb: Path, tmp_path: Path)
     nlp.to_disk(tmp_path / "pipeline")
     shutil.rmtree(tmp_path / "models" / "language_model")
     tiny.make_language_model(tmp_path / "models" / "language_model", seed=5)
-    with pytest.raises(ValueError, match="no longer holds what was loaded"):
+    with pytest.raises(ValueError, match="no longer holds the model that was loaded"):
         nlp.to_disk(tmp_path / "pipeline")  # its mapper was trained on the old one
     anew = make_pipeline(tmp_path / "models", kb, bundle_models=True)
     models_of = [pipeline.get_pipe("gemel_linker").stages.language_model for pipeline in (nlp, anew)]
@@ -486,7 +486,7 @@ def test_a_knowledge_base_for_another_tokenizer(models: Path, kb: Path, tmp_path
 @pytest.mark.parametrize("block", ["language_model", "vision_encoder", "retriever"])
 def test_a_model_that_is_not_there(models: Path, kb: Path, block: str) -> None:
     config = {**make_config(models)[block], "name": "./models/nowhere"}
-    with pytest.raises(ValueError, match=r"'\./models/nowhere' is not there"):
+    with pytest.raises(ValueError, match=r"'\./models/nowhere' does not exist"):
         initialize(models, kb, **{block: config})
 
 

@@ -144,7 +144,7 @@ def test_bad_images_are_told_and_left_out(world: Path, models: Path, tmp_path: P
     assert "2 images encoded now, 0 were there, 2 cannot be used" in result.stdout
     bad = [json.loads(line) for line in (tmp_path / "f" / "failed.jsonl").read_text().splitlines()]
     assert [Path(row["image"]).name for row in bad] == ["broken.png", "gone.png"]
-    assert "no image that Pillow can read" in bad[0]["reason"]
+    assert "not an image that Pillow can read" in bad[0]["reason"]
     assert "does not exist" in bad[1]["reason"]
     assert all("the doc" in row["doc"] and "c.spacy" in row["doc"] for row in bad)
 
@@ -249,7 +249,7 @@ def test_features_that_went_are_one_warning(
 
     rows = mine / "00000.rows.npy"
     rows.write_bytes(rows.read_bytes()[:-4])
-    loads("is damaged: 00000.rows.npy is not as long as it was")
+    loads("is damaged: 00000.rows.npy has the wrong size")
     shutil.rmtree(mine)
     loads("holds no image features")
 

@@ -218,13 +218,13 @@ def test_loading_and_training_hold_the_models(
     nlp: Language, models: Path, kb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from spacy_gemel.linking.retrievers import DenseRetriever
-    from spacy_gemel.models.frozen import _TURN
+    from spacy_gemel.models.frozen import _LOCK
 
     held: list[bool] = []
     index = DenseRetriever.index
 
     def spy(retriever: DenseRetriever, mentions: Any, vectors: Any) -> None:
-        held.append(_TURN._is_owned())  # type: ignore[attr-defined]
+        held.append(_LOCK._is_owned())  # type: ignore[attr-defined]
         index(retriever, mentions, vectors)
 
     monkeypatch.setattr(DenseRetriever, "index", spy)

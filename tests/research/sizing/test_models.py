@@ -20,8 +20,9 @@ from research.sizing.models import (
 from research.sizing.plan import Plan
 from research.sizing.tracing import without_data
 from spacy_gemel.models.loading import load_causal_lm
+from spacy_gemel.models.open_clip import load_open_clip
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
-from spacy_gemel.models.vision_encoder import load_hugging_face_vision, load_open_clip
+from spacy_gemel.models.vision_encoder import load_hugging_face_vision
 from tests.models.test_hugging_face import CLASSES, save
 
 # As the models' own pages and checkpoints have them.
