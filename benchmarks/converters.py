@@ -25,8 +25,9 @@ from spacy.vocab import Vocab
 from benchmarks.keeping import write_json
 from benchmarks.machine import describe_machine
 from spacy_gemel.data.datasets.alignment import PART_OF_WORD, VERBATIM, Aligned, Unaligned, align
-from spacy_gemel.data.datasets.converters import convert, report_path
+from spacy_gemel.data.datasets.converters import convert
 from spacy_gemel.data.fields import as_list
+from spacy_gemel.data.report import report_path
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -88,7 +89,7 @@ def measure(kind: str, source: Path, folder: Path) -> dict[str, Any]:
     """Convert one file; what its report says, and what a count of the file itself says beside that."""
     out = folder / "out.spacy"
     start = time.perf_counter()
-    convert(kind, source, out)
+    convert(kind, source, out, progress=False)
     seconds = time.perf_counter() - start
     report = json.loads(report_path(out).read_text(encoding="utf8"))
     rows = list(rows_of(source))

@@ -13,9 +13,9 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from tqdm import tqdm
 
-from spacy_gemel.data.docs import doc_of
+from spacy_gemel.data.docs import doc_from_record
 from spacy_gemel.data.jsonl import read_jsonl
-from spacy_gemel.data.overlaps import apart
+from spacy_gemel.data.overlaps import split_overlaps
 from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.data.records import Problem
 from spacy_gemel.kb.resolve import NIL
@@ -99,13 +99,13 @@ def _items_of_jsonl(nlp: Language, source: Path, out_folder: Path, report: LinkR
         image = None if record.image is None else str((record.folder / record.image).absolute())
         if record.image_url is not None:
             report.problems.append(Problem(record.where, "image", _ONLY_URL, record.image_url))
-        split = apart(record)
-        report.problems.extend(split.problems)
-        for part in split.records:
+        records, overlapping = split_overlaps(record)
+        report.problems.extend(overlapping)
+        for part in records:
             asked = None if part.mentions is None else tuple(replace(mention, kb_id="") for mention in part.mentions)
-            doc, problems, _ = doc_of(replace(part, mentions=asked), nlp.make_doc, image)
+            doc, problems, _ = doc_from_record(replace(part, mentions=asked), nlp.make_doc, image)
             report.problems.extend(problems)
-            shown = record.image_for(out_folder) or record.image_url
+            shown = record.image_path_from(out_folder) or record.image_url
             yield _Item(doc, given=part.mentions is not None, image=shown, further=part.rows == 0)
 
 

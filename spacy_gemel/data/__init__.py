@@ -1,1 +1,1 @@
-"""Other people's data: readers of data sets, importers of knowledge bases, images by URL."""
+"""Other people's data: data sets, knowledge bases and images, read into the project's own forms."""

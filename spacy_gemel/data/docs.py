@@ -5,29 +5,35 @@ from itertools import pairwise
 
 from spacy.tokens import Doc, Span
 
-from spacy_gemel.data.records import Mention, Problem, Record
+from spacy_gemel.data.records import MentionSpan, Problem, Record
 
 
-def doc_of(record: Record, make_doc: Callable[[str], Doc], image: str | None) -> tuple[Doc, list[Problem], int]:
+def doc_from_record(
+    record: Record, make_doc: Callable[[str], Doc], image: str | None
+) -> tuple[Doc, list[Problem], int]:
     """Tokenise a record and set its mentions as entities.
 
-    A mention that starts or ends inside a token is widened to whole tokens, never dropped for the
-    tokeniser's sake; a token that two mentions share is cut where they end and begin. No two mentions may share a
-    character: `overlaps.apart` sees to that. `image` is the path to store, as the caller wants it written.
+    A mention that starts or ends inside a token is widened to whole tokens, never dropped because of the tokeniser; a
+    token that two mentions share is cut between them. The mentions must not overlap: see `split_overlaps`.
 
-    Returns the doc, the mentions left out, and how many were widened.
+    Args:
+        record: The document.
+        make_doc: The tokeniser.
+        image: The path to store, as the caller wants it written.
+
+    Returns:
+        The doc, the mentions that were left out, and the number of widened mentions.
     """
     mentions = record.mentions or ()
-    problems: list[Problem] = []
     doc = _cut_shared_tokens(make_doc(record.text), mentions)
-    for key, value in (
-        ("id", record.id),
-        ("image", image),
-        ("image_url", record.image_url),
-        ("image_features", record.image_features),
-    ):
-        if value is not None:
-            doc.user_data[key] = value
+    user_data = {
+        "id": record.id,
+        "image": image,
+        "image_url": record.image_url,
+        "image_features": record.image_features,
+    }
+    doc.user_data.update((key, value) for key, value in user_data.items() if value is not None)
+    problems: list[Problem] = []
     spans: list[Span] = []
     widened = 0
     for mention in mentions:
@@ -45,8 +51,8 @@ def doc_of(record: Record, make_doc: Callable[[str], Doc], image: str | None) ->
     return doc, problems, widened
 
 
-def _cut_shared_tokens(doc: Doc, mentions: Sequence[Mention]) -> Doc:
-    """The same text with the tokens cut that hold the end of one mention and the beginning of the next."""
+def _cut_shared_tokens(doc: Doc, mentions: Sequence[MentionSpan]) -> Doc:
+    """The same text, with each token cut that holds the end of one mention and the beginning of the next."""
     cuts = set()
     for left, right in pairwise(sorted(mentions, key=lambda mention: mention.start)):
         whole = doc.char_span(left.end - 1, right.start + 1, alignment_mode="expand")

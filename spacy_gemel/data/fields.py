@@ -6,29 +6,24 @@ from typing import Any, TypeGuard
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
-def bad_text(text: Any, field: str = "text") -> tuple[str, str] | None:
-    """Why a value cannot be a document's text, as a reason and its detail; None where it can."""
-    if not isinstance(text, str):
-        return f"no {field}", f"give the field {field} as a string"
-    if not text.strip():
-        return f"the {field} is empty", ""
-    if not is_unicode(text):
-        return f"the {field} is not valid Unicode", "it holds half a surrogate pair"
-    return None
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether a value is a string that UTF-8 can hold: JSON also allows half a surrogate pair."""
+    if not isinstance(value, str):
+        return False
     try:
-        text.encode("utf-8")
+        value.encode("utf-8")
     except UnicodeEncodeError:
         return False
     return True
 
 
-def is_name(value: Any) -> TypeGuard[str]:
-    """Whether a value is a string that can be written."""
-    return isinstance(value, str) and is_unicode(value)
+def bad_text(value: Any, field: str = "text") -> tuple[str, str] | None:
+    """Why a value cannot be the text of a document, as a reason and its detail; None if it can."""
+    if not isinstance(value, str):
+        return f"no {field}", f"give the field {field} as a string"
+    if not value.strip():
+        return f"the {field} is empty", ""
+    return None if is_text(value) else (f"the {field} is not valid Unicode", "it holds half a surrogate pair")
 
 
 def is_url(text: str) -> bool:
@@ -36,16 +31,13 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def id_of(*values: Any) -> str | None:
-    """The first of some values that can be an id: a string or a whole number."""
-    for value in values:
-        if (is_name(value) and value) or type(value) is int:
-            return str(value)
-    return None
+def first_id(*values: Any) -> str | None:
+    """The first value that can be an id: a string that is not empty, or a whole number."""
+    return next((str(value) for value in values if (is_text(value) and value) or type(value) is int), None)
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list as it is, None as an empty one, and anything else as a list of itself."""
+    """A list as it is, None as an empty list, and anything else as a list of one."""
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]

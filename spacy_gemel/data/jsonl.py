@@ -1,79 +1,97 @@
-"""JSON lines of one's own, and of the mini world.
+"""Rows of JSON lines, and the project's own form of them, which the mini world has too.
 
     {"id": "17", "text": "Jaguar at dusk", "image": "images/17.jpg",
      "mentions": [{"start": 0, "end": 6, "kb_id": "Jaguar_Cars", "label": "ORG"}]}
 
-Offsets are in characters; `id`, `image`, `label` and `kb_id` may be left out; `kb_id` "NIL" says that the
-KB has no such entity. Mentions may overlap. An image is a path, relative to the file, or the URL it is published at.
+Offsets are in characters; `id`, `image`, `label` and `kb_id` are optional; `kb_id` "NIL" says that the KB has no such
+entity. Mentions may overlap. An image is a path relative to the file, or the URL where it is published.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.data.datasets import json_rows
-from spacy_gemel.data.fields import bad_text, is_unicode, is_url
-from spacy_gemel.data.records import DEFAULT_LABEL, Mention, Problem, Record
+from spacy_gemel.data.fields import bad_text, is_text, is_url
+from spacy_gemel.data.records import DEFAULT_LABEL, MentionSpan, Problem, Record
 from spacy_gemel.kb.resolve import NIL
 
 
-def read_jsonl(path: Path) -> Iterator[Record | Problem]:
-    """Yield a Record for each usable line, and a Problem for each line or mention that is not.
+@dataclass(frozen=True, slots=True)
+class JsonRow:
+    """A row of a JSON file: file and line for messages, its value, and its key if the file is an object of rows."""
 
-    Raises FileNotFoundError (OSError) where the file is not there. Never raises for what is inside it.
-    """
+    where: str
+    value: Any
+    key: str | None = None
+
+
+def read_json_lines(path: Path) -> Iterator[JsonRow | Problem]:
+    """Yield each line that is not blank as a row, or as a Problem if it is not JSON. Raises OSError for the file."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield from parse_line(line, where=f"{path}:{number}", folder=path.parent)
+                yield _parse_json(line, f"{path}:{number}")
 
 
-def parse_line(line: bytes, *, where: str, folder: Path) -> Iterable[Record | Problem]:
-    """Parse one line; `folder` is what an image path is relative to."""
+def _parse_json(line: bytes, where: str) -> JsonRow | Problem:
+    try:
+        return JsonRow(where, json.loads(line.decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        return Problem(where, "row", "not UTF-8", str(error))
+    except (ValueError, RecursionError) as error:
+        return Problem(where, "row", "not JSON", str(error))
 
+
+def read_jsonl(path: Path) -> Iterator[Record | Problem]:
+    """Yield a Record for each usable line, and a Problem for each line or mention that is not usable.
+
+    Raises:
+        OSError: if the file cannot be read; what is inside it raises nothing.
+    """
+    for row in read_json_lines(path):
+        yield from [row] if isinstance(row, Problem) else _parse_row(row, path.parent)
+
+
+def _parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
     def bad(reason: str, detail: str = "") -> list[Record | Problem]:
-        return [Problem(where, "row", reason, detail)]
+        return [Problem(row.where, "row", reason, detail)]
 
-    parsed_line = json_rows.parse_line(line, where)
-    if isinstance(parsed_line, Problem):
-        return [parsed_line]
-    row = parsed_line.value
-    if not isinstance(row, dict):
-        return bad("not an object", type(row).__name__)
-    if (wrong := bad_text(row.get("text"))) is not None:
-        return bad(*wrong)
-    text = row["text"]
-    image = row.get("image")
-    if image is not None and not (isinstance(image, str) and image and is_unicode(image)):
+    value = row.value
+    if not isinstance(value, dict):
+        return bad("not an object", type(value).__name__)
+    if (problem := bad_text(value.get("text"))) is not None:
+        return bad(*problem)
+    text, image, doc_id, mentions = value["text"], value.get("image"), value.get("id"), value.get("mentions")
+    if image is not None and not (is_text(image) and image):
         return bad("image is not a path", repr(image))
-    identity = row.get("id")
-    if identity is not None and (not isinstance(identity, str | int) or not is_unicode(str(identity))):
-        return bad("id is neither a string nor a whole number", repr(identity))
-    mentions = row.get("mentions")
+    if doc_id is not None and not (isinstance(doc_id, str | int) and is_text(str(doc_id))):
+        return bad("id is neither a string nor a whole number", repr(doc_id))
     if mentions is not None and not isinstance(mentions, list):
         return bad("mentions is not a list", type(mentions).__name__)
-    parsed = [_parse_mention(m, text, f"{where}, mention {i}") for i, m in enumerate(mentions or [])]
+    parsed = [_parse_mention(item, text, f"{row.where}, mention {i}") for i, item in enumerate(mentions or [])]
     url = image.strip() if image is not None and is_url(image) else None
     record = Record(
-        where=where,
+        where=row.where,
         text=text,
-        id=None if identity is None else str(identity),
+        id=None if doc_id is None else str(doc_id),
         image=image if url is None else None,
         image_url=url,
         folder=folder,
-        mentions=None if mentions is None else tuple(m for m in parsed if isinstance(m, Mention)),
+        mentions=None if mentions is None else tuple(item for item in parsed if isinstance(item, MentionSpan)),
     )
-    return [*(m for m in parsed if isinstance(m, Problem)), record]
+    return [*(item for item in parsed if isinstance(item, Problem)), record]
 
 
-def _parse_mention(mention: Any, text: str, where: str) -> Mention | Problem:
+def _parse_mention(value: Any, text: str, where: str) -> MentionSpan | Problem:
     def bad(reason: str, detail: str = "") -> Problem:
         return Problem(where, "mention", reason, detail)
 
-    if not isinstance(mention, dict):
-        return bad("not an object", type(mention).__name__)
-    start, end = mention.get("start"), mention.get("end")
-    # type() and not isinstance(): True is an int to Python, and no offset
+    if not isinstance(value, dict):
+        return bad("not an object", type(value).__name__)
+    start, end, kb_id, label = (value.get(key) for key in ("start", "end", "kb_id", "label"))
+    # type() and not isinstance(): True is an int in Python, but no offset
     if type(start) is not int or type(end) is not int:
         return bad("start or end is not a whole number", f"{start!r}, {end!r}")
     if not 0 <= start < end <= len(text):
@@ -81,17 +99,13 @@ def _parse_mention(mention: Any, text: str, where: str) -> Mention | Problem:
     surface = text[start:end]
     if not surface.strip():
         return bad("the mention is blank", f"{start} to {end}")
-    kb_id, label = mention.get("kb_id"), mention.get("label")
-    if kb_id is not None and not (isinstance(kb_id, str) and is_unicode(kb_id)):
+    if kb_id is not None and not is_text(kb_id):
         return bad("kb_id is not a string", repr(kb_id))
-    if label is not None and not (isinstance(label, str) and is_unicode(label)):
+    if label is not None and not is_text(label):
         return bad("label is not a string", repr(label))
-    # blanks at the edges belong to no token, and expanding to tokens would stumble over them
+    # blanks at the edges belong to no token
     start += len(surface) - len(surface.lstrip())
     end -= len(surface) - len(surface.rstrip())
-    return Mention(start, end, _gold(kb_id), label or DEFAULT_LABEL)
-
-
-def _gold(kb_id: str | None) -> str:
-    """As it stands, since a knowledge base of one's own may have any ids; but "nil" is "NIL" in any spelling."""
-    return NIL if (kb_id or "").strip().casefold() == NIL.casefold() else kb_id or ""
+    # a KB may have any ids, so only "nil" has several spellings
+    kb_id = NIL if (kb_id or "").strip().casefold() == NIL.casefold() else kb_id or ""
+    return MentionSpan(start, end, kb_id, label or DEFAULT_LABEL)

@@ -1,7 +1,7 @@
 """The corpus reader that keeps the image.
 
-spaCy's own reader makes the predicted doc from the text alone, so a linker would be trained and scored
-without its image, and, alone in its pipeline, without a single mention.
+spaCy's own reader makes the predicted doc from the text alone, so a linker would be trained and scored without its
+image, and without any mention if no NER stands before it.
 """
 
 import logging
@@ -20,24 +20,25 @@ from spacy_gemel.utils.files import resolve
 
 logger = logging.getLogger(__name__)
 
-CARRIED = ("id", "image_url", *IMAGE_KEYS)
-"""What goes over from the gold doc's user_data to the predicted one's."""
+_COPIED_KEYS = ("id", "image_url", *IMAGE_KEYS)
+"""Keys of user_data that the predicted doc takes from the gold doc."""
 
 
 @registry.readers("spacy_gemel.MultimodalCorpus.v1")  # type: ignore[untyped-decorator]
 def multimodal_corpus(
-    path: str | Path | None,
-    gold_ents: bool = False,
-    max_length: int = 0,
-    limit: int = 0,
+    path: str | Path | None, gold_ents: bool = False, max_length: int = 0, limit: int = 0
 ) -> Callable[[Language], Iterable[Example]]:
     """Read docs with images from a .spacy file, or a folder of them.
 
-    path: resolved against the config's folder, then the working folder. gold_ents: put the gold spans,
-    without their entities, on the predicted doc; what a pipeline without a NER needs, and what would leak
-    into one with a NER. max_length: leave out docs of more tokens than this, 0 for no limit. limit: read at
-    most so many docs, 0 for all.
-    Raises ValueError without a path; what is wrong with the path is said when the reader is called.
+    Args:
+        path: Resolved against the config's folder, then the working folder; checked when the reader is called.
+        gold_ents: Put the gold spans, without their ids, on the predicted doc. A pipeline without a NER needs this; a
+            pipeline with a NER must not see them.
+        max_length: Leave out docs with more tokens; 0 for no limit.
+        limit: Read at most so many docs; 0 for all.
+
+    Raises:
+        ValueError: if there is no path.
     """
     if path is None or not str(path):
         raise ValueError("the corpus reader needs a path: set paths.train and paths.dev in the config")
@@ -45,7 +46,7 @@ def multimodal_corpus(
 
 
 class MultimodalCorpus:
-    """Callable that yields Examples in the order of the file (spaCy's training loop does the shuffling)."""
+    """Callable that yields Examples in the order of the file (spaCy's training loop shuffles them)."""
 
     def __init__(self, path: Path, *, gold_ents: bool = False, max_length: int = 0, limit: int = 0) -> None:
         self.path = path
@@ -54,36 +55,37 @@ class MultimodalCorpus:
         self.limit = limit
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
-        """Yield the examples. Raises ValueError where there is no file, or no doc within the limits in it."""
-        yielded = too_long = 0
+        """Yield the examples. Raises ValueError if the path holds no doc, or none within `max_length`."""
+        count = too_long = 0
         for reference in read_docs(self.path, nlp.vocab):
             if self.max_length and len(reference) > self.max_length:
                 too_long += 1
                 continue
             yield make_example(nlp, reference, gold_ents=self.gold_ents)
-            yielded += 1
-            if yielded == self.limit:
+            count += 1
+            if count == self.limit:
                 break
         if too_long:
-            logger.info("%s: left out %d docs of more than %d tokens", self.path, too_long, self.max_length)
-        if not yielded:
+            logger.info("%s: left out %d docs with more than %d tokens", self.path, too_long, self.max_length)
+        if not count:
             raise ValueError(f"{self.path}: every doc has more than max_length = {self.max_length} tokens")
 
 
 def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
-    """Yield the non-empty docs of a .spacy file, or of a folder of them in the order of their names.
+    """Yield the non-empty docs of a .spacy file, or of the .spacy files in a folder, sorted by name.
 
-    A relative image path becomes an absolute one, from the folder of the file it stands in. Raises
-    ValueError where there is nothing to read: no such path, no .spacy file, a file that is no DocBin, not
-    one doc.
+    A relative image path becomes absolute, from the folder of its .spacy file.
+
+    Raises:
+        ValueError: if the path does not exist, holds no .spacy file or no doc, or if a file is not a DocBin.
     """
-    read = 0
-    for file in corpus_files(path):
+    is_empty = True
+    for file in _corpus_files(path):
         try:
             docs = DocBin().from_disk(file)
-        # zlib, msgpack and numpy each have their own error for bytes that are not theirs
+        # zlib, msgpack and numpy each raise their own error for bytes that are not theirs
         except Exception as error:
-            raise ValueError(f"{file}: no DocBin can be read from it; write it again ({error})") from error
+            raise ValueError(f"{file}: it cannot be read as a DocBin; write it again ({error})") from error
         folder = file.parent.absolute()
         for doc in docs.get_docs(vocab):
             image = doc.user_data.get("image")
@@ -91,13 +93,12 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
                 doc.user_data["image"] = os.path.normpath(folder / image)
             if len(doc):
                 yield doc
-                read += 1
-    if not read:
-        raise ValueError(f"{path}: not a single doc in it; write it again with python -m spacy_gemel convert")
+                is_empty = False
+    if is_empty:
+        raise ValueError(f"{path}: it holds no docs; write it again with python -m spacy_gemel convert")
 
 
-def corpus_files(path: Path) -> list[Path]:
-    """The .spacy files at `path`, sorted; ValueError where there are none."""
+def _corpus_files(path: Path) -> list[Path]:
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; make it with python -m spacy_gemel convert")
     if path.is_file():
@@ -111,34 +112,28 @@ def corpus_files(path: Path) -> list[Path]:
 
 
 def make_example(nlp: Language, reference: Doc, *, gold_ents: bool) -> Example:
-    """Pair a gold doc with a doc to predict on: it gets the image, and with `gold_ents` the spans, not the
-    ids.
-    """
-    predicted = _same_tokens(nlp, reference) if reference.has_unknown_spaces else nlp.make_doc(reference.text)
+    """Pair a gold doc with a doc to predict on, which gets the image and, with `gold_ents`, the spans without ids."""
+    predicted = _copy_tokens(nlp, reference) if reference.has_unknown_spaces else nlp.make_doc(reference.text)
     if gold_ents:
-        spans = _spans_on(predicted, reference)
+        spans = _copy_spans(predicted, reference)
         if spans is None:
-            # another tokeniser than the corpus's: keep the corpus's tokens rather than lose a gold span
-            predicted = _same_tokens(nlp, reference)
-            spans = _spans_on(predicted, reference) or []
+            # the corpus has another tokeniser: keep its tokens rather than lose a gold span
+            predicted = _copy_tokens(nlp, reference)
+            spans = _copy_spans(predicted, reference) or []
         predicted.set_ents(spans)
-    for key in CARRIED:
+    for key in _COPIED_KEYS:
         if key in reference.user_data:
             predicted.user_data[key] = reference.user_data[key]
     return Example(predicted, reference)
 
 
-def _same_tokens(nlp: Language, reference: Doc) -> Doc:
+def _copy_tokens(nlp: Language, reference: Doc) -> Doc:
     spaces = [bool(token.whitespace_) for token in reference]
     return Doc(nlp.vocab, words=[token.text for token in reference], spaces=spaces)
 
 
-def _spans_on(doc: Doc, reference: Doc) -> list[Span] | None:
-    """The reference's entities, without ids, on `doc`; None where a token boundary is in the way."""
-    spans = []
-    for ent in reference.ents:
-        span = doc.char_span(ent.start_char, ent.end_char, label=ent.label_)
-        if span is None:
-            return None
-        spans.append(span)
-    return spans
+def _copy_spans(doc: Doc, reference: Doc) -> list[Span] | None:
+    """The reference's entities, without ids, as spans of `doc`; None if one does not end at a token's edge."""
+    spans = [doc.char_span(ent.start_char, ent.end_char, label=ent.label_) for ent in reference.ents]
+    complete = [span for span in spans if span is not None]
+    return complete if len(complete) == len(spans) else None

@@ -14,7 +14,6 @@ from spacy.tokens import DocBin, Span
 from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
-from spacy_gemel.data.reader import read_docs
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.pipeline import loaded as pipelines
 from tests.evaluation.doubles import TableLinker, pipeline
@@ -97,9 +96,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "report",
         "calibrate",
         "fit-prior",
-        "peer",
         "size",
-        "experiments",
     ):
         assert command in done.stdout
         assert call(command, "--help").exit_code == 0
@@ -110,20 +107,6 @@ def test_python_m_fails_with_one_line(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (1, "error: gone.jsonl: no such file\n")
-
-
-def test_convert(jsonl: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out" / "in.spacy"
-    result = call("convert", "jsonl", jsonl, out, "--quiet")
-    assert result.exit_code == 0, result.output
-    assert "rows: 3 read, 3 kept, 0 left out" in result.stdout
-    assert json.loads((out.parent / "in.spacy.report.json").read_text())["images"] == {
-        "named": 1,
-        "missing": 1,
-    }
-    docs = list(read_docs(out, spacy.blank("en").vocab))
-    assert docs[0].user_data["image"] == str(jsonl.parent / "images" / "a.jpg")
-    failed(call("convert", "nosuch", jsonl, out), "unknown data set 'nosuch'")
 
 
 def test_link_json_lines(table: TableLinker, jsonl: Path, tmp_path: Path) -> None:

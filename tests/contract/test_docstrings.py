@@ -75,8 +75,7 @@ SOURCES = {
     "scripts.mini_world.train_vision": r"CLIP \(Radford et al\. 2021\)",
     # data sets
     "spacy_gemel.data.datasets.gemel": r"Shi et al\. 2024",
-    "spacy_gemel.data.datasets.melbench": "Wang, Wu and Chen 2022",
-    "spacy_gemel.data.datasets.mimic": r"Luo et al\. 2023",
+    "spacy_gemel.data.datasets.melbench": r"Wang, Wu and Chen 2022(?s:.*)Luo et al\. 2023",
     "spacy_gemel.data.datasets.wikidiverse": r"Wang et al\. 2022",
 }
 # "(Efron 1979)", "Guo et al. 2017", "Milne and Witten (2008)", "paper section 3.2"

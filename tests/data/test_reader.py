@@ -98,13 +98,13 @@ def test_one_clear_error(tmp_path: Path) -> None:
     cases = {
         tmp_path / "gone.spacy": "no such file or folder; make it with",
         tmp_path / "empty": "no .spacy file in this folder",
-        tmp_path / "bad.spacy": "no DocBin can be read",
+        tmp_path / "bad.spacy": "it cannot be read as a DocBin",
         tmp_path / "x.txt": "not a .spacy file",
-        corpus(tmp_path / "none.spacy"): "not a single doc",
-        corpus(tmp_path / "blank.spacy", ""): "not a single doc",
+        corpus(tmp_path / "none.spacy"): "it holds no docs",
+        corpus(tmp_path / "blank.spacy", ""): "it holds no docs",
     }
-    for path, says in cases.items():
-        with pytest.raises(ValueError, match=says) as raised:
+    for path, message in cases.items():
+        with pytest.raises(ValueError, match=message) as raised:
             list(MultimodalCorpus(path)(nlp))
         assert str(path) in str(raised.value)
     with pytest.raises(ValueError, match="needs a path"):

@@ -1,39 +1,44 @@
-"""Where in a text a mention stands that the data set gives as a string alone.
+"""Finds the mentions of a row, given as strings, in its text.
 
-A mention that is there as whole words is always found there; one that is not, by the rules of `corpus/tolerant.py`, as
-part of a longer word ("Iceland" in "Icelandic") where no strict one of these fits, or it is reported. No two mentions
-get the same span: the k-th mention of a string gets the k-th of its places, and none that has a place as whole words
-gets a further one inside another word. Those of whole words overlap only where the data set wants it so, as with
-"Quist" and "Lena Quist" in "Otto and Lena Quist"; one inside a word takes what is left, and may overlap them.
+A mention that is in the text as whole words is always found there. Else the rules of `fuzzy_alignment.py` are asked,
+and a part of a longer word ("Iceland" in "Icelandic") is taken if no strict rule has a match. No two mentions get the
+same span: the k-th mention of a string gets its k-th occurrence, and none that occurs as whole words gets a further
+span inside another word. Whole words overlap only if the data set has it so, as with "Quist" and "Lena Quist" in "Otto
+and Lena Quist"; a part of a word takes the span that remains, and may overlap them.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
-from spacy_gemel.data.datasets.boundaries import fit_of
 from spacy_gemel.data.datasets.fuzzy_alignment import (
     AMBIGUOUS,
-    OTHER_RULES,
+    LOOSE_RULES,
     STRICT_RULES,
-    Candidate,
+    Match,
     Rule,
-    best_of,
-    why_not,
+    best_match,
+    why_not_found,
 )
-from spacy_gemel.data.datasets.words import Word, words_of
+from spacy_gemel.data.datasets.words import Word, fit_of, split_words
+from spacy_gemel.data.fields import is_text
+from spacy_gemel.data.overlaps import Span, is_free
+from spacy_gemel.data.records import DEFAULT_LABEL, SAME_SPAN, MentionSpan, Problem, Record
+from spacy_gemel.kb.resolve import NIL, gold_of
 
 VERBATIM = "verbatim"
 PART_OF_WORD = "part of a longer word"
 REPEATED = "listed more often than it occurs"
-PLACE_TAKEN = "another mention has its place"
 BLANK = "the mention is blank"
 
-Span = tuple[int, int]
+NOT_FOUND = "not found: "
+"""Prefix of the reason of a mention that is not in the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """A span of the text, in characters, and the rule it was found by."""
+    """A span of the text, in characters, and the rule that found it."""
 
     start: int
     end: int
@@ -47,113 +52,182 @@ class Unaligned:
     reason: str
 
 
-Found = dict[int, Aligned | Unaligned]
+@dataclass(frozen=True, slots=True)
+class NamedMention:
+    """A mention as a string, its gold id, its label, and the offsets that the data set gives, right or wrong."""
+
+    surface: str
+    kb_id: str = ""
+    label: str = DEFAULT_LABEL
+    span: Span | None = None
+
+
+def parse_mention(
+    where: str, surface: Any, gold: Any, *, label: Any = None, start: Any = None, end: Any = None, empty: str = NIL
+) -> NamedMention | Problem:
+    """A mention from unchecked values, ignoring offsets that are not numbers; `empty`: what an empty gold means."""
+    if not is_text(surface):
+        return Problem(where, "mention", "the mention is not a string", repr(surface))
+    if gold is not None and not is_text(gold):
+        return Problem(where, "mention", "the gold entity is not a string", repr(gold))
+    span = (start, end) if type(start) is int and type(end) is int else None
+    label = label if is_text(label) and label else DEFAULT_LABEL
+    return NamedMention(surface, gold_of(gold, missing=empty), label, span)
+
+
+def add_mentions(record: Record, mentions: Sequence[NamedMention | Problem]) -> Iterator[Record | Problem]:
+    """Find the mentions of a row in its text.
+
+    Yields the problems, then the record with its mentions, which may overlap. A mention is merged with an earlier one
+    of the same gold if both have the same offsets, or the same string and the text does not have it once more.
+    """
+    by_span: dict[Span, MentionSpan] = {}
+    known: set[tuple[str, str]] = set()
+    unplaced: list[NamedMention] = []
+    merged = 0
+    for mention in mentions:
+        if isinstance(mention, Problem):
+            yield mention
+        elif (span := _given_span(record.text, mention)) is None:
+            unplaced.append(mention)
+        elif span not in by_span:
+            by_span[span] = MentionSpan(*span, mention.kb_id, mention.label)
+            known.add((mention.surface, mention.kb_id))
+        elif by_span[span].kb_id == mention.kb_id:
+            merged += 1
+        else:
+            yield Problem(record.where, "mention", SAME_SPAN, repr(mention.surface))
+    results = align(record.text, [mention.surface for mention in unplaced], list(by_span))
+    for mention, result in zip(unplaced, results, strict=True):
+        if isinstance(result, Aligned):
+            span = (result.start, result.end)
+            by_span[span] = MentionSpan(*span, mention.kb_id, mention.label, result.rule)
+            known.add((mention.surface, mention.kb_id))
+    for mention, result in zip(unplaced, results, strict=True):
+        if isinstance(result, Unaligned) and result.reason == REPEATED and (mention.surface, mention.kb_id) in known:
+            merged += 1
+        elif isinstance(result, Unaligned):
+            yield Problem(record.where, "mention", NOT_FOUND + result.reason, repr(mention.surface))
+    yield replace(record, mentions=tuple(by_span[span] for span in sorted(by_span)), merged=merged)
+
+
+def _given_span(text: str, mention: NamedMention) -> Span | None:
+    """The offsets that the data set gives, without blanks at the edges; None if the mention is not there."""
+    start, end = mention.span or (-1, -1)
+    surface = mention.surface
+    if not 0 <= start < end or text[start:end] != surface or not surface.strip():
+        return None
+    return start + len(surface) - len(surface.lstrip()), end - len(surface) + len(surface.rstrip())
 
 
 def align(text: str, mentions: Sequence[str], taken: Sequence[Span] = ()) -> list[Aligned | Unaligned]:
-    """Find each mention in the text; one result for each, in their order.
+    """Find each mention in the text. Never raises.
 
-    taken: spans of the text that other mentions have already. Blanks around a mention are left off. Never raises.
+    Args:
+        text: The text.
+        mentions: Strings; blanks around them are ignored.
+        taken: Spans that other mentions have already.
+
+    Returns:
+        One result per mention, in their order.
     """
-    wanted = [mention.strip() for mention in mentions]
-    found: Found = {index: Unaligned(BLANK) for index, mention in enumerate(wanted) if not mention}
-    spans = list(taken)
-    indices = {mention: _places(text, mention) for mention in wanted if mention}
-    _align_verbatim(wanted, {mention: whole for mention, (whole, _) in indices.items()}, VERBATIM, spans, found)
-    if len(found) < len(wanted):
-        words = words_of(text)
-        of_mention = {index: words_of(mention) for index, mention in enumerate(wanted) if index not in found}
-        _align_tolerantly(text, wanted, of_mention, words, STRICT_RULES, spans, found)
-        _align_verbatim(wanted, {mention: parts for mention, (_, parts) in indices.items()}, PART_OF_WORD, spans, found)
-        _align_tolerantly(text, wanted, of_mention, words, OTHER_RULES, spans, found)
-        for index, mention_words in of_mention.items():
-            found.setdefault(index, Unaligned(why_not(mention_words, words)))
-    return [found[index] for index in range(len(wanted))]
+    aligner = _Aligner(text, [mention.strip() for mention in mentions], taken)
+    occurrences = {surface: _occurrences(text, surface) for surface in aligner.surfaces if surface}
+    aligner.use_occurrences({surface: whole for surface, (whole, _) in occurrences.items()}, VERBATIM)
+    if len(aligner.results) < len(mentions):
+        aligner.use_rules(STRICT_RULES)
+        aligner.use_occurrences({surface: parts for surface, (_, parts) in occurrences.items()}, PART_OF_WORD)
+        aligner.use_rules(LOOSE_RULES)
+    return aligner.all_results()
 
 
-def is_free(span: Span, taken: Sequence[Span]) -> bool:
-    """Whether a span shares no character with any of some others."""
-    return all(span[1] <= start or end <= span[0] for start, end in taken)
+class _Aligner:
+    """The mentions of one text, of which `results` has those that are decided, and `taken` their spans."""
+
+    def __init__(self, text: str, surfaces: Sequence[str], taken: Sequence[Span]) -> None:
+        self.text = text
+        self.surfaces = surfaces
+        self.taken = list(taken)
+        self.results: dict[int, Aligned | Unaligned] = {
+            index: Unaligned(BLANK) for index, surface in enumerate(surfaces) if not surface
+        }
+
+    @cached_property
+    def words(self) -> list[Word]:
+        return split_words(self.text)
+
+    def undecided(self) -> list[int]:
+        return [index for index in range(len(self.surfaces)) if index not in self.results]
+
+    def use_occurrences(self, occurrences: Mapping[str, list[Span]], rule: str) -> None:
+        """Give undecided mentions the occurrences of their string; of these the best come first."""
+        groups: dict[str, list[int]] = {}
+        for index in self.undecided():
+            if occurrences[self.surfaces[index]]:
+                groups.setdefault(self.surfaces[index], []).append(index)
+        # a string occurs at least as often as one that contains it: the rarer first, or "York" takes it from "New York"
+        for surface in sorted(groups, key=lambda surface: (len(occurrences[surface]), -len(surface))):
+            indices = groups[surface]
+            spans = self._choose(occurrences[surface], len(indices))
+            self.taken += spans
+            self.results.update((index, Aligned(*span, rule)) for index, span in zip(indices, spans, strict=False))
+            self.results.update((index, Unaligned(REPEATED)) for index in indices[len(spans) :])
+
+    def _choose(self, occurrences: Sequence[Span], number: int) -> list[Span]:
+        """Up to `number` occurrences in the order of the text, preferring those that overlap nothing."""
+        chosen: list[Span] = []
+        for span in occurrences:
+            if len(chosen) < number and is_free(span, self.taken) and is_free(span, chosen):
+                chosen.append(span)
+        further = [span for span in occurrences if span not in self.taken and span not in chosen]
+        return sorted(chosen + further[: number - len(chosen)])
+
+    def use_rules(self, rules: Mapping[str, Rule]) -> None:
+        """Ask the rules for the undecided mentions."""
+        # the strictest rule first, for all mentions: none shall lose its span to one that fits less well
+        for name, rule in rules.items():
+            for index in self.undecided():
+                surface = self.surfaces[index]
+                mention = split_words(surface)
+                matches = rule(mention, self.words) if mention else []
+                if matches:
+                    self._take_best(index, [self._with_edges(surface, match) for match in matches], name)
+
+    def _take_best(self, index: int, matches: Sequence[Match], rule: str) -> None:
+        untaken = [match for match in matches if (match.start, match.end) not in self.taken]
+        free = [match for match in untaken if is_free((match.start, match.end), self.taken)]
+        best = best_match(free or untaken)
+        if best is not None:
+            self.taken.append((best.start, best.end))
+            self.results[index] = Aligned(best.start, best.end, rule)
+        elif untaken:
+            self.results[index] = Unaligned(AMBIGUOUS)
+        else:
+            surface = self.surfaces[index]
+            is_repeated = any(isinstance(r, Aligned) and self.surfaces[i] == surface for i, r in self.results.items())
+            self.results[index] = Unaligned(REPEATED if is_repeated else SAME_SPAN)
+
+    def _with_edges(self, surface: str, match: Match) -> Match:
+        """Extend a match over marks that the mention and the text both have at its edge, as the dot of "Jr."."""
+        marks = "".join({char for char in surface if not char.isalnum()})
+        head = surface[: len(surface) - len(surface.lstrip(marks))] if marks else ""
+        tail = surface[len(surface.rstrip(marks)) :] if marks else ""
+        start = match.start - len(head) if self.text.endswith(head, 0, match.start) else match.start
+        end = match.end + len(tail) if self.text.startswith(tail, match.end) else match.end
+        return replace(match, start=start, end=end)
+
+    def all_results(self) -> list[Aligned | Unaligned]:
+        for index in self.undecided():
+            self.results[index] = Unaligned(why_not_found(split_words(self.surfaces[index]), self.words))
+        return [self.results[index] for index in range(len(self.surfaces))]
 
 
-def _align_verbatim(
-    wanted: Sequence[str], places: dict[str, list[Span]], rule: str, taken: list[Span], found: Found
-) -> None:
-    """Give the mentions that have none yet the places of their string, the best first in each list."""
-    groups: dict[str, list[int]] = {}
-    for index, mention in enumerate(wanted):
-        if index not in found and places[mention]:
-            groups.setdefault(mention, []).append(index)
-    # a string occurs at least as often as one that it is part of: the rarer first, or "York" takes "New York"'s place
-    for mention in sorted(groups, key=lambda mention: (len(places[mention]), -len(mention))):
-        indices = groups[mention]
-        spans = sorted(_choose(places[mention], taken, len(indices)))
-        taken += spans
-        found.update((index, Aligned(*span, rule)) for index, span in zip(indices, spans, strict=False))
-        found.update((index, Unaligned(REPEATED)) for index in indices[len(spans) :])
-
-
-def _choose(indices: Sequence[Span], taken: Sequence[Span], wanted: int) -> list[Span]:
-    """So many of some places as are wanted and there: those first that share no character with what is taken."""
-    chosen: list[Span] = []
-    for index in indices:
-        if len(chosen) < wanted and is_free(index, taken) and is_free(index, chosen):
-            chosen.append(index)
-    if len(chosen) < wanted:
-        given = {*taken, *chosen}
-        chosen += [index for index in indices if index not in given][: wanted - len(chosen)]
-    return chosen
-
-
-def _places(text: str, mention: str) -> tuple[list[Span], list[Span]]:
-    """Where a string stands in a text as whole words, and where as part of one; the best first, then in their order."""
-    fits = sorted((fit_of(text, *index), index) for index in _find_all(text, mention))
-    return [index for fit, index in fits if fit.is_whole], [index for fit, index in fits if not fit.is_whole]
-
-
-def _find_all(text: str, mention: str) -> Iterator[Span]:
-    start = text.find(mention)
+def _occurrences(text: str, surface: str) -> tuple[list[Span], list[Span]]:
+    """Where a string occurs as whole words, and where as a part of one; the best fit first, then in order."""
+    starts = []
+    start = text.find(surface)
     while start >= 0:
-        yield start, start + len(mention)
-        start = text.find(mention, start + 1)
-
-
-def _align_tolerantly(
-    text: str,
-    wanted: Sequence[str],
-    of_mention: dict[int, list[Word]],
-    words: Sequence[Word],
-    rules: dict[str, Rule],
-    taken: list[Span],
-    found: Found,
-) -> None:
-    """Ask some rules for the mentions, given as their words, that have no place yet."""
-    # the strict rules first, for all: no mention shall lose its place to another that fits there less well
-    for rule, find in rules.items():
-        for index, mention_words in of_mention.items():
-            if index in found or not mention_words:
-                continue
-            candidates = [_with_edges(text, wanted[index], span) for span in find(mention_words, words)]
-            if not candidates:
-                continue
-            left = [candidate for candidate in candidates if (candidate.start, candidate.end) not in taken]
-            free = [candidate for candidate in left if is_free((candidate.start, candidate.end), taken)]
-            best = best_of(free or left)
-            if best is not None:
-                taken.append((best.start, best.end))
-                found[index] = Aligned(best.start, best.end, rule)
-            elif left:
-                found[index] = Unaligned(AMBIGUOUS)
-            else:
-                again = any(wanted[other] == wanted[index] for other in found if isinstance(found[other], Aligned))
-                found[index] = Unaligned(REPEATED if again else PLACE_TAKEN)
-
-
-def _with_edges(text: str, mention: str, span: Candidate) -> Candidate:
-    """Take in what stands beside the words in the mention and in the text alike, as the dot of "Jr."."""
-    marks = "".join({char for char in mention if not char.isalnum()})
-    head = mention[: len(mention) - len(mention.lstrip(marks))] if marks else ""
-    tail = mention[len(mention.rstrip(marks)) :] if marks else ""
-    start = span.start - len(head) if text.endswith(head, 0, span.start) else span.start
-    end = span.end + len(tail) if text.startswith(tail, span.end) else span.end
-    return Candidate(start, end, span.skipped, span.surface)
+        starts.append(start)
+        start = text.find(surface, start + 1)
+    fits = sorted((fit_of(text, start, start + len(surface)), (start, start + len(surface))) for start in starts)
+    return [span for fit, span in fits if fit.is_whole], [span for fit, span in fits if not fit.is_whole]

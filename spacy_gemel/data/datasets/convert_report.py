@@ -1,167 +1,140 @@
-"""What a conversion read, kept and left out, by reason."""
+"""What a conversion read, converted and left out, by reason."""
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import Any
 
-from spacy_gemel.data.datasets.alignment import PART_OF_WORD, VERBATIM
-from spacy_gemel.data.datasets.named import NOT_FOUND
-from spacy_gemel.data.records import GIVEN, Mention, Problem, Record
+from spacy_gemel.data.datasets.alignment import NOT_FOUND, PART_OF_WORD, VERBATIM
+from spacy_gemel.data.records import GIVEN_OFFSETS, MentionSpan, Problem, Record
+from spacy_gemel.data.report import ReasonCounter
 
-_LISTED = 100
+_MAX_LISTED = 100
 _CONTEXT = 20
 
 
-@dataclass(slots=True)
 class ConvertReport:
-    """What was read, kept and left out, by reason; `listed` holds the first hundred problems in full.
+    """Counts of rows, docs, mentions, images and features, and of what was left out by reason.
 
-    doubtful: mentions that were found only inside a longer word, the first hundred. stopped: the error that ended the
-    conversion before OUT was written, or None.
+    Attributes:
+        stopped: The error that ended the conversion before OUT was written, or None.
+        dropped: Counts by reason for each `Problem.what`.
+        problems: The first hundred problems in full.
+        inside_words: The first hundred mentions that were found only inside a longer word.
     """
 
-    source: str
-    rows_read: int = 0
-    rows_kept: int = 0
-    docs: int = 0
-    docs_for_overlaps: int = 0
-    docs_not_annotated: int = 0
-    mentions_kept: int = 0
-    mentions_merged: int = 0
-    mentions_widened: int = 0
-    mentions_nil: int = 0
-    mentions_unannotated: int = 0
-    images: int = 0
-    images_missing: int = 0
-    image_urls: int = 0
-    image_urls_alone: int = 0
-    features: int = 0
-    rows_dropped: Counter[str] = field(default_factory=Counter)
-    mentions_dropped: Counter[str] = field(default_factory=Counter)
-    features_missing: Counter[str] = field(default_factory=Counter)
-    file_damage: Counter[str] = field(default_factory=Counter)
-    rules: Counter[str] = field(default_factory=Counter)
-    listed: list[str] = field(default_factory=list)
-    doubtful: list[str] = field(default_factory=list)
-    stopped: str | None = None
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.stopped: str | None = None
+        self.rows = Counter(read=0, kept=0)
+        self.docs = Counter(written=0, for_overlapping_mentions=0)
+        self.not_annotated = 0
+        self.mentions = Counter(kept=0, merged=0, widened_to_tokens=0, nil=0, unannotated=0)
+        self.rules: Counter[str] = Counter()
+        self.images = Counter(named=0, missing=0)
+        self.image_urls = Counter(named=0, without_a_file=0)
+        self.features = 0
+        self.dropped = {what: ReasonCounter() for what in ("row", "mention", "features")}
+        self.problems: list[str] = []
+        self.inside_words: list[str] = []
 
     def add(self, problem: Problem) -> None:
-        """Count a problem, and list it while there is room."""
-        if problem.what == "row":
-            self.rows_read += problem.rows
-        by_kind = {"row": self.rows_dropped, "features": self.features_missing, "file": self.file_damage}
-        by_kind.get(problem.what, self.mentions_dropped)[problem.reason] += problem.rows
-        if len(self.listed) < _LISTED:
-            self.listed.append(str(problem))
+        """Count a problem, and list it if it is among the first."""
+        self.rows["read"] += problem.what == "row"
+        self.dropped[problem.what].add(problem.reason)
+        if len(self.problems) < _MAX_LISTED:
+            self.problems.append(str(problem))
 
-    def add_record(self, record: Record, *, image_is_there: bool) -> None:
-        """Count a record that was read, before its mentions are set."""
-        self.rows_read += record.rows
-        self.rows_kept += record.rows
-        self.docs += 1
-        self.docs_for_overlaps += record.rows == 0
-        self.docs_not_annotated += record.mentions is None
-        self.mentions_merged += record.merged
-        self.rules.update(mention.rule for mention in record.mentions or () if mention.rule != GIVEN)
+    def add_record(self, record: Record, *, image_exists: bool) -> None:
+        """Count a record, before its mentions become entities."""
+        self.rows["read"] += record.rows
+        self.rows["kept"] += record.rows
+        self.docs["written"] += 1
+        self.docs["for_overlapping_mentions"] += record.rows == 0
+        self.not_annotated += record.mentions is None
+        self.mentions["merged"] += record.merged
         for mention in record.mentions or ():
-            if mention.rule == PART_OF_WORD and len(self.doubtful) < _LISTED:
-                self.doubtful.append(f"{record.where}: {_in_context(record.text, mention)}")
-        self.images += record.image is not None
-        self.images_missing += record.image is not None and not image_is_there
-        self.image_urls += record.image_url is not None
-        self.image_urls_alone += record.image_url is not None and record.image is None
+            self.rules[mention.rule] += 1
+            if mention.rule == PART_OF_WORD and len(self.inside_words) < _MAX_LISTED:
+                self.inside_words.append(f"{record.where}: {_in_context(record.text, mention)}")
+        self.images["named"] += record.image is not None
+        self.images["missing"] += record.image is not None and not image_exists
+        self.image_urls["named"] += record.image_url is not None
+        self.image_urls["without_a_file"] += record.image_url is not None and record.image is None
         self.features += record.image_features is not None
-
-    @property
-    def fuzzy_alignment(self) -> dict[str, int]:
-        """Mentions that are not verbatim in their text, by the rule they were found by."""
-        return {rule: n for rule, n in sorted(self.rules.items()) if rule not in (VERBATIM, PART_OF_WORD)}
-
-    @property
-    def not_found(self) -> dict[str, int]:
-        """Mentions that have no place in their text, by the reason."""
-        there = sorted(self.mentions_dropped.items())
-        return {reason.removeprefix(NOT_FOUND): n for reason, n in there if reason.startswith(NOT_FOUND)}
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, for OUT.report.json."""
+        dropped = {what: dict(sorted(counter.items())) for what, counter in self.dropped.items()}
+        mentions = dict(self.mentions)
+        merged = mentions.pop("merged")
         return {
             "source": self.source,
             "stopped": self.stopped,
-            "rows": {
-                "read": self.rows_read,
-                "kept": self.rows_kept,
-                "dropped": dict(sorted(self.rows_dropped.items())),
-            },
-            "file_damage": dict(sorted(self.file_damage.items())),
-            "docs": {
-                "written": self.docs if self.stopped is None else 0,
-                "for_overlapping_mentions": self.docs_for_overlaps,
-            },
-            "docs_not_annotated": self.docs_not_annotated,
+            "rows": {**self.rows, "dropped": dropped["row"]},
+            "docs": self.docs if self.stopped is None else {**self.docs, "written": 0},
+            "docs_not_annotated": self.not_annotated,
             "mentions": {
-                "read": self.mentions_kept + self.mentions_merged + self.mentions_dropped.total(),
-                "kept": self.mentions_kept,
-                "dropped": dict(sorted(self.mentions_dropped.items())),
-                "widened_to_tokens": self.mentions_widened,
-                "nil": self.mentions_nil,
-                "unannotated": self.mentions_unannotated,
+                "read": mentions["kept"] + merged + sum(dropped["mention"].values()),
+                **mentions,
+                "dropped": dropped["mention"],
             },
             "alignment": {
-                "by_given_offsets": self.mentions_kept - self.rules.total(),
+                "by_given_offsets": self.rules[GIVEN_OFFSETS],
                 "verbatim": self.rules[VERBATIM],
                 "part_of_a_longer_word": self.rules[PART_OF_WORD],
-                "tolerant": self.fuzzy_alignment,
-                "not_found": self.not_found,
-                "same_mention_listed_again": self.mentions_merged,
+                "tolerant": self._fuzzy_rules(),
+                "not_found": self._not_found(),
+                "same_mention_listed_again": merged,
             },
-            "images": {"named": self.images, "missing": self.images_missing},
-            "image_urls": self.image_urls,
-            "image_urls_without_a_file": self.image_urls_alone,
-            "features": {"found": self.features, "missing": dict(sorted(self.features_missing.items()))},
-            "found_inside_a_longer_word": self.doubtful,
-            "problems": self.listed,
+            "images": self.images,
+            "image_urls": self.image_urls["named"],
+            "image_urls_without_a_file": self.image_urls["without_a_file"],
+            "features": {"found": self.features, "missing": dropped["features"]},
+            "found_inside_a_longer_word": self.inside_words,
+            "problems": self.problems,
         }
+
+    def _fuzzy_rules(self) -> dict[str, int]:
+        other_rules = (VERBATIM, PART_OF_WORD, GIVEN_OFFSETS)
+        return {rule: n for rule, n in sorted(self.rules.items()) if rule not in other_rules}
+
+    def _not_found(self) -> dict[str, int]:
+        reasons = sorted(self.dropped["mention"].items())
+        return {reason.removeprefix(NOT_FOUND): n for reason, n in reasons if reason.startswith(NOT_FOUND)}
 
     def summary(self) -> str:
         """A few lines for a person."""
+        dropped, mentions = self.dropped, self.mentions
         lines = [
-            f"rows: {self.rows_read} read, {self.rows_kept} kept, {self.rows_dropped.total()} left out",
-            f"mentions: {self.mentions_kept} kept, {self.mentions_dropped.total()} left out (of the kept: "
-            f"{self.mentions_nil} NIL, {self.mentions_unannotated} without an entity, "
-            f"{self.mentions_widened} widened to whole tokens)",
-            f"images: {self.images} named, {self.images_missing} not found",
+            f"rows: {self.rows['read']} read, {self.rows['kept']} converted, {dropped['row'].total()} left out",
+            *dropped["row"].lines("row: "),
+            f"docs: {self.docs['written']} written, {self.docs['for_overlapping_mentions']} of them for mentions that "
+            "overlap others",
+            f"mentions: {mentions['kept']} converted, {dropped['mention'].total()} left out, "
+            f"{mentions['merged']} merged (of the converted: {mentions['nil']} NIL, {mentions['unannotated']} without "
+            f"an entity, {mentions['widened_to_tokens']} widened to whole tokens)",
+            *dropped["mention"].lines("mention: "),
         ]
-        if self.docs_not_annotated:
-            lines.append(f"docs: {self.docs_not_annotated} have no field mentions, which is not the same as none")
-        if self.rules:
-            lines.append(
-                f"places: {self.rules[VERBATIM]} mentions verbatim, {sum(self.fuzzy_alignment.values())} tolerantly, "
-                f"{sum(self.not_found.values())} not found, {self.mentions_merged} listed again"
-            )
-            if self.rules[PART_OF_WORD]:
+        if self.not_annotated:
+            lines.append(f"  {self.not_annotated} docs have no field mentions, which does not mean that they have none")
+        if self.rules.total() > self.rules[GIVEN_OFFSETS]:
+            lines.append(f"alignment: {self.rules[VERBATIM]} verbatim, {sum(self._not_found().values())} not found")
+            lines += [f"  {n} x found by the rule: {rule}" for rule, n in self._fuzzy_rules().items()]
+            if self.inside_words:
                 lines.append(f"  {self.rules[PART_OF_WORD]} x found only inside a longer word: the report lists them")
-            lines += [f"  {n} x found by: {rule}" for rule, n in self.fuzzy_alignment.items()]
-        if self.docs_for_overlaps:
-            further = "further doc was" if self.docs_for_overlaps == 1 else "further docs were"
-            lines.append(f"docs: {self.docs}; {self.docs_for_overlaps} {further} made for mentions that overlap others")
-        if self.features or self.features_missing:
-            lines.append(f"features: {self.features} found, {self.features_missing.total()} missing")
-            lines += [f"  {n} x {reason}" for reason, n in sorted(self.features_missing.items())]
-        if self.image_urls_alone:
+        lines.append(f"images: {self.images['named']} named, {self.images['missing']} not found")
+        if self.image_urls["without_a_file"]:
             lines.append(
-                f"  {self.image_urls_alone} docs know only their image's URL: fetch-images downloads them to a folder, "
-                "which --images takes"
+                f"  {self.image_urls['without_a_file']} docs have only the URL of their image: download the images "
+                "with fetch-images, and give its folder as --images"
             )
-        lines += [f"  {n} x file: {reason}" for reason, n in sorted(self.file_damage.items())]
-        lines += [f"  {n} x row: {reason}" for reason, n in sorted(self.rows_dropped.items())]
-        lines += [f"  {n} x mention: {reason}" for reason, n in sorted(self.mentions_dropped.items())]
-        lines += [f"  {problem}" for problem in self.listed[:5]]
-        return "\n".join(lines)
+        if self.features or dropped["features"]:
+            lines.append(f"features: {self.features} found, {dropped['features'].total()} missing")
+            lines += dropped["features"].lines()
+        return "\n".join(lines + [f"  {problem}" for problem in self.problems[:5]])
 
 
-def _in_context(text: str, mention: Mention) -> str:
-    """The mention in brackets, and what stands beside it."""
+def _in_context(text: str, mention: MentionSpan) -> str:
+    """The mention in brackets, with the text beside it."""
     before = text[max(0, mention.start - _CONTEXT) : mention.start]
     behind = text[mention.end : mention.end + _CONTEXT]
     return f"{before}[{text[mention.start : mention.end]}]{behind}"

@@ -1,4 +1,4 @@
-"""Converters of data sets to spaCy's DocBin. A further data set is one more function in CONVERTERS."""
+"""Conversion of data sets to spaCy's DocBin. To add a data set, add its reader to CONVERTERS."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -7,40 +7,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import srsly
-from tqdm import tqdm
-
 from spacy_gemel.data.datasets.convert_report import ConvertReport
 from spacy_gemel.data.datasets.gemel import read_gemel
-from spacy_gemel.data.datasets.image_folder import open_folder
-from spacy_gemel.data.datasets.melbench import read_richpediamel, read_wikimel
-from spacy_gemel.data.datasets.mimic import read_mimic
+from spacy_gemel.data.datasets.melbench import read_melbench, read_mimic
 from spacy_gemel.data.datasets.wikidiverse import read_wikidiverse
 from spacy_gemel.data.fetch.index import local_image
 from spacy_gemel.data.jsonl import read_jsonl
-from spacy_gemel.data.overlaps import apart
+from spacy_gemel.data.overlaps import split_overlaps
 from spacy_gemel.data.records import Problem, Record
+from spacy_gemel.data.report import report_path, write_report
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.utils.files import write_whole
+from spacy_gemel.utils.messages import one_line
 
 if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import DocBin
 
 DatasetReader = Callable[..., Iterator[Record | Problem]]
-"""Takes SRC as a Path and, by name, those of `images` and `features` (Path or None) that it knows."""
+"""Takes SRC as a Path and, by name, `images` and `features` (Path or None) if it has these parameters."""
 
 CONVERTERS: dict[str, DatasetReader] = {
     "jsonl": read_jsonl,
     "gemel": read_gemel,
     "mimic": read_mimic,
-    "richpediamel": read_richpediamel,
+    "richpediamel": read_melbench,
     "wikidiverse": read_wikidiverse,
-    "wikimel": read_wikimel,
+    "wikimel": read_melbench,
 }
-"""Data set name -> function that yields its records and problems from SRC."""
-
-_USUAL_FILES = (".json", ".jsonl")
+"""Readers by the names of their data sets; a reader yields the records and the problems of SRC."""
 
 
 def convert(
@@ -53,34 +48,44 @@ def convert(
     features: Path | None = None,
     progress: bool = True,
 ) -> ConvertReport:
-    """Write `source` as a DocBin at `out`, and in any case the report beside it as `out` + ".report.json".
+    """Write `source` as a DocBin to `out`, and the report beside it, even if the conversion fails.
 
-    Images go in by reference: `doc.user_data["image"]` is a path relative to the folder of `out`; images: the folder
-    where a data set's image files lie, or one that `fetch-images` filled for the URLs that it names. features: an HDF5
-    file of image features, which go into `doc.user_data["image_features"]`, float32 (d_v,). Rows that cannot be read
-    are counted and left out; of mentions that overlap, those after the first go into a further doc. Raises ValueError
-    for an unknown data set or language, an option that the data set has no use for, an `out` that does not end in
-    .spacy, a source that is no such file at all, or where no row is usable; OSError where a file cannot be read or
-    written; ImportError where the features need a package that is not there.
+    Images are stored by reference: `doc.user_data["image"]` is a path relative to the folder of `out`. Rows that cannot
+    be read are counted and left out; mentions that overlap an earlier one go into a further doc.
+
+    Args:
+        dataset: A name in CONVERTERS.
+        source: The file to read.
+        out: The .spacy file to write.
+        lang: The spaCy language of the tokeniser.
+        images: The folder of the data set's image files, or one that `fetch-images` filled for its image URLs.
+        features: An HDF5 file of image features for `doc.user_data["image_features"]`, float32 (d_v,).
+        progress: Show a progress bar.
+
+    Raises:
+        ValueError: for an unknown data set or language, an option that the data set does not take, an `out` that does
+            not end in .spacy, a source of another form, or if no row is usable.
+        OSError: if a file cannot be read or written.
+        ImportError: if the features need a package that is not installed.
     """
+    from tqdm import tqdm
+
     if dataset not in CONVERTERS:
         raise ValueError(f"unknown data set {dataset!r}: there are {', '.join(CONVERTERS)}")
     if out.suffix != ".spacy":
-        raise ValueError(f"{out}: the output must end in .spacy, as spaCy finds its corpora by that")
+        raise ValueError(f"{out}: the output must end in .spacy, because spaCy finds its corpora by that")
     _check_source(source)
-    options = {name: path for name, path in (("images", images), ("features", features)) if path is not None}
-    _check_options(dataset, options)
-    nlp = _blank(lang)
-    report = ConvertReport(source=str(source))
-    known = inspect.signature(CONVERTERS[dataset]).parameters
-    with _reported(report, out):
-        records = CONVERTERS[dataset](source, **{name: path for name, path in options.items() if name in known})
+    options = _reader_options(dataset, images, features)
+    nlp = _make_tokenizer(lang)
+    report = ConvertReport(str(source))
+    with _write_report_at_end(report, out):
+        records = CONVERTERS[dataset](source, **options)
         bar = tqdm(records, desc=f"convert {source.name}", unit=" rows", disable=not progress)
-        docs = _docs_of(bar, nlp, out.parent, images, report)
-        if not report.rows_kept:
-            first = f"; the first: {report.listed[0]}" if report.listed else ""
+        docs = _make_docs(bar, nlp, out.parent, images, report)
+        if not report.rows["kept"]:
+            first = f"; the first: {report.problems[0]}" if report.problems else ""
             raise ValueError(
-                f"{source}: not one usable row of {report.rows_read}, so {out} was not written{first} "
+                f"{source}: none of its {report.rows['read']} rows is usable, so {out} was not written{first} "
                 f"({report_path(out)} has all of them)"
             )
         with write_whole(out) as partial:
@@ -88,101 +93,88 @@ def convert(
     return report
 
 
-@contextmanager
-def _reported(report: ConvertReport, out: Path) -> Iterator[None]:
-    """Write the report however the conversion ends: what was read until then, and what ended it."""
-    try:
-        yield
-    except BaseException as error:
-        report.stopped = " ".join(f"{type(error).__name__}: {error}".split())
-        with suppress(OSError):  # of the two errors the first is the one to tell
-            _write_report(report, out)
-        raise
-    _write_report(report, out)
-
-
-def _write_report(report: ConvertReport, out: Path) -> None:
-    with write_whole(report_path(out)) as partial:
-        partial.write_text(srsly.json_dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
-
-
-def _docs_of(
-    records: Iterable[Record | Problem], nlp: "Language", folder: Path, images: Path | None, report: ConvertReport
-) -> "DocBin":
-    """The docs, all counted in the report; folder: where they are going to lie, which image paths are relative to."""
-    from spacy.tokens import DocBin
-
-    from spacy_gemel.data.docs import doc_of
-
-    docs = DocBin(store_user_data=True)
-    for row in records:
-        if isinstance(row, Problem):
-            report.add(row)
-            continue
-        split = apart(row if images is None else _with_fetched(row, images))
-        for problem in split.problems:
-            report.add(problem)
-        for record in split.records:
-            report.add_record(
-                record, image_is_there=record.image is not None and _is_file(record.folder / record.image)
-            )
-            doc, problems, widened = doc_of(record, nlp.make_doc, record.image_for(folder))
-            for problem in problems:
-                report.add(problem)
-            report.mentions_kept += len(doc.ents)
-            report.mentions_widened += widened
-            report.mentions_nil += sum(ent.kb_id_ == NIL for ent in doc.ents)
-            report.mentions_unannotated += sum(ent.kb_id_ == "" for ent in doc.ents)
-            docs.add(doc)
-    return docs
-
-
-def report_path(out: Path) -> Path:
-    """Where the report of a conversion to `out` lies."""
-    return out.with_name(out.name + ".report.json")
-
-
 def _check_source(source: Path) -> None:
     if source.is_dir():
-        files = sorted(file.name for file in source.iterdir() if file.suffix in _USUAL_FILES)
-        there = f"there are {', '.join(files[:10])}" if files else "there is no .json or .jsonl file in it"
-        raise ValueError(
-            f"{source}: a folder; give one of its files, and convert each with a command of its own: {there}"
-        )
+        files = sorted(file.name for file in source.iterdir() if file.suffix in (".json", ".jsonl"))
+        listing = f"there are {', '.join(files[:10])}" if files else "there is no .json or .jsonl file in it"
+        raise ValueError(f"{source}: a folder; convert each of its files with a command of its own: {listing}")
     if not source.exists():
         raise ValueError(f"{source}: no such file")
 
 
-def _with_fetched(record: Record, images: Path) -> Record:
-    """The record with the file that `fetch-images` put into a folder for its image's URL, if it has."""
-    path = None if record.image_url is None else local_image(record.image_url, images)
-    return record if path is None else replace(record, image=path.name, folder=path.parent)
+def _reader_options(dataset: str, images: Path | None, features: Path | None) -> dict[str, Path]:
+    """The options that the data set's reader takes. Raises ValueError for one that cannot be used."""
+    if images is not None and not images.is_dir():
+        raise ValueError(f"{images}: no such folder of images")
+    parameters = {name: inspect.signature(reader).parameters for name, reader in CONVERTERS.items()}
+    if features is not None and "features" not in parameters[dataset]:
+        able = ", ".join(sorted(name for name in CONVERTERS if "features" in parameters[name]))
+        raise ValueError(f"{dataset} does not take --features: it is for {able}")
+    # a reader without `images` may still have image URLs, whose files are looked up later
+    options = {"images": images, "features": features}
+    return {name: path for name, path in options.items() if path is not None and name in parameters[dataset]}
 
 
-def _check_options(dataset: str, options: dict[str, Path]) -> None:
-    known = {*inspect.signature(CONVERTERS[dataset]).parameters, "images"}  # any data set may name images by URL
-    for name in options:
-        if name not in known:
-            able = [other for other, reader in CONVERTERS.items() if name in inspect.signature(reader).parameters]
-            raise ValueError(f"{dataset} has no use for --{name}: it is for {', '.join(sorted(able))}")
-    if "images" in options:
-        open_folder(options["images"])  # raises where there is none
-
-
-def _blank(lang: str) -> "Language":
+def _make_tokenizer(lang: str) -> "Language":
     import spacy
 
     try:
         nlp = spacy.blank(lang)
     except ImportError as error:
-        raise ValueError(f"no language {lang!r} in spaCy: give its code, as in en ({error})") from error
-    # only the tokeniser runs, and that needs no guard against long texts
-    nlp.max_length = 10**9
+        raise ValueError(f"spaCy has no language {lang!r}: give its code, such as en ({error})") from error
+    nlp.max_length = 10**9  # only the tokeniser runs, which needs no guard against long texts
     return nlp
 
 
-def _is_file(path: Path) -> bool:
+@contextmanager
+def _write_report_at_end(report: ConvertReport, out: Path) -> Iterator[None]:
+    """Write the report however the conversion ends, with the error that ended it."""
     try:
-        return path.is_file()
+        yield
+    except BaseException as error:
+        report.stopped = f"{type(error).__name__}: {one_line(error)}"
+        with suppress(OSError):  # the first error is the one to raise
+            write_report(out, report.to_dict())
+        raise
+    write_report(out, report.to_dict())
+
+
+def _make_docs(
+    rows: Iterable[Record | Problem], nlp: "Language", folder: Path, images: Path | None, report: ConvertReport
+) -> "DocBin":
+    """Make the docs and count them in the report; image paths become relative to `folder`."""
+    from spacy.tokens import DocBin
+
+    from spacy_gemel.data.docs import doc_from_record
+
+    docs = DocBin(store_user_data=True)
+    for row in rows:
+        if isinstance(row, Problem):
+            report.add(row)
+            continue
+        records, problems = split_overlaps(row if images is None else _with_fetched_image(row, images))
+        for record in records:
+            report.add_record(record, image_exists=_image_exists(record))
+            doc, not_covered, widened = doc_from_record(record, nlp.make_doc, record.image_path_from(folder))
+            problems += not_covered
+            report.mentions["kept"] += len(doc.ents)
+            report.mentions["widened_to_tokens"] += widened
+            report.mentions["nil"] += sum(ent.kb_id_ == NIL for ent in doc.ents)
+            report.mentions["unannotated"] += sum(ent.kb_id_ == "" for ent in doc.ents)
+            docs.add(doc)
+        for problem in problems:
+            report.add(problem)
+    return docs
+
+
+def _with_fetched_image(record: Record, images: Path) -> Record:
+    """The record with the file that `fetch-images` downloaded for its image URL, if it did."""
+    path = None if record.image_url is None else local_image(record.image_url, images)
+    return record if path is None else replace(record, image=path.name, folder=path.parent)
+
+
+def _image_exists(record: Record) -> bool:
+    try:
+        return record.image is not None and (record.folder / record.image).is_file()
     except OSError:  # a name that no file can have, such as a data URI
         return False

@@ -1,198 +1,185 @@
-"""Rules by which a mention is found that is not verbatim in its text.
+"""Rules that find a mention that is not verbatim in its text.
 
-Each rule takes the mention's words and the text's, and says at which spans they fit. The first rule that has any
-decides; where they then differ and none is nearest, the mention is reported and not guessed. What no rule does:
-change the order of words, leave out a word of the mention that is more than a small one, or read one name for another.
+Each rule takes the words of the mention and of the text, and returns the spans that fit. The first rule with a match
+decides; if its matches differ and none is nearest, the mention is reported and not guessed. No rule changes the order
+of words, leaves out a word of the mention unless it is a function word, or reads one name for another.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
-from spacy_gemel.data.datasets.words import PARTICLES, Word, is_one_slip
+from spacy_gemel.data.datasets.words import PARTICLES, Word, differ_by_one_letter
 
 AMBIGUOUS = "more than one place fits as well"
 NO_WORD = "none of its words is in the text"
 SOME_WORDS = "only some of its words are in the text"
-NOT_AS_ONE = "its words are in the text, but not as one name in this order"
+NOT_ONE_NAME = "its words are in the text, but not as one name in this order"
 
-_MOST_FURTHER_WORDS = 4
-_MOST_NAMES = 2
-_FEWEST_LEFT = 2
-_LONG = 5
-_LONG_ALONE = 8
+_MAX_SKIPPED_WORDS = 4
+_MAX_MIDDLE_NAMES = 2
+_MIN_CONTENT_WORDS = 2
+_LONG_WORD = 5
+_LONG_SINGLE_WORD = 8
 _ENDING = 2
 _ABBREVIATION = 3
 _ARTICLES = frozenset(["the", "a", "an"])
 _SENTENCE_ENDS = frozenset(".!?;:\n")
-_WITHIN_NAMES = frozenset(" \u00a0-.'\"()‘’“”«»")
+_NAME_SEPARATORS = frozenset(" \u00a0-.'\"()‘’“”«»")
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A span that fits, in characters; how many words more than the mention it has, and its folded words."""
+class Match:
+    """A span that fits, in characters, with the number of words that the mention does not have, and its words."""
 
     start: int
     end: int
     skipped: int
-    surface: tuple[str, ...]
+    words: tuple[str, ...]
 
 
-Rule = Callable[[Sequence[Word], Sequence[Word]], list[Candidate]]
-_Same = Callable[[Word, Word], bool]
-_MaySkip = Callable[[Sequence[Word]], bool]
-"""Whether the text may have further words between the first and the last of these, which the mention has too."""
+Words = Sequence[Word]
+Rule = Callable[[Words, Words], list[Match]]
+_SameWord = Callable[[Word, Word], bool]
+_MaySkip = Callable[[Words], bool]
+"""Whether the text may have the words between the first and the last of these, which are the mention's."""
 
 
-def best_of(candidates: Sequence[Candidate]) -> Candidate | None:
-    """The span with the fewest further words, the first of equal ones; None where two differ, or there is none."""
-    least = min((candidate.skipped for candidate in candidates), default=0)
-    nearest = [candidate for candidate in candidates if candidate.skipped == least]
-    return nearest[0] if len({candidate.surface for candidate in nearest}) == 1 else None
+def best_match(matches: Sequence[Match]) -> Match | None:
+    """The match that skips the fewest words, the first of equal ones; None if two differ, or there is none."""
+    fewest = min((match.skipped for match in matches), default=0)
+    nearest = [match for match in matches if match.skipped == fewest]
+    return nearest[0] if len({match.words for match in nearest}) == 1 else None
 
 
-def why_not(mention: Sequence[Word], text: Sequence[Word]) -> str:
+def why_not_found(mention: Words, text: Words) -> str:
     """The reason to report for a mention that no rule finds."""
-    there = {word.folded for word in text}
+    in_text = {word.folded for word in text}
     content = [word for word in mention if not word.is_function_word] or mention
-    if not any(word.folded in there for word in content):
+    if not any(word.folded in in_text for word in content):
         return NO_WORD
-    return NOT_AS_ONE if all(word.folded in there for word in mention) else SOME_WORDS
+    return NOT_ONE_NAME if all(word.folded in in_text for word in mention) else SOME_WORDS
 
 
-def _same_words(mention: Sequence[Word], text: Sequence[Word]) -> list[Candidate]:
-    """The same words one after another, whatever stands between them: case, marks, dashes, quotes, commas, blanks."""
-    return _search(mention, text, _equal, _nothing)
+def _same_words(mention: Words, text: Words) -> list[Match]:
+    """The same words in a row, whatever separates them: case, marks, dashes, quotes, commas and blanks may differ."""
+    return _search(mention, text, _equal, _skip_nothing)
 
 
-def _same_letters(mention: Sequence[Word], text: Sequence[Word]) -> list[Candidate]:
-    """The same letters, parted otherwise: "Al-Hilal" and "AlHilal"; with initials or few letters, the same capitals."""
-    wanted = "".join(word.folded for word in mention)
-    found = []
+def _same_letters(mention: Words, text: Words) -> list[Match]:
+    """The same letters, split otherwise: "Al-Hilal" and "AlHilal". Short ones and initials need the same capitals."""
+    letters = "".join(word.folded for word in mention)
+    matches = []
     for first in range(len(text)):
         joined = ""
         for last in range(first, len(text)):
             joined += text[last].folded
-            if not wanted.startswith(joined):
+            if not letters.startswith(joined):
                 break
-            if joined == wanted:
-                there = text[first : last + 1]
-                is_telling = len(wanted) >= _LONG and not any(word.is_initial for word in (*mention, *there))
-                if is_telling or _capitals(mention) == _capitals(there) != "":
-                    found.append(_candidate(text, first, last, 0))
+            if joined == letters:
+                words = text[first : last + 1]
+                is_long = len(letters) >= _LONG_WORD and not any(word.is_initial for word in (*mention, *words))
+                if is_long or _capitals(mention) == _capitals(words) != "":
+                    matches.append(_make_match(text, first, last, 0))
                 break
-    return found
+    return matches
 
 
-def _small_words(mention: Sequence[Word], text: Sequence[Word]) -> list[Candidate]:
-    """Without some of the small words: "Louis Nassau" for "Louis of Nassau"."""
-    return _search(mention, text, _equal, _are_small)
+def _function_words(mention: Words, text: Words) -> list[Match]:
+    """The text has more function words: "Louis of Nassau" for "Louis Nassau"."""
+    return _search(mention, text, _equal, _skip_function_words)
 
 
-def _initials(mention: Sequence[Word], text: Sequence[Word]) -> list[Candidate]:
-    """Without initials too: "Owen Marsh" for "Owen J. Marsh"; if it has some, it has all."""
+def _initials(mention: Words, text: Words) -> list[Match]:
+    """The text has initials too: "Owen J. Marsh" for "Owen Marsh". A mention with some initials has all of them."""
     if any(word.is_initial for word in mention):
         return []
-    return _search(mention, text, _equal, _are_small_or_initials)
+    return _search(mention, text, _equal, _skip_initials)
 
 
-def _names_between(mention: Sequence[Word], text: Sequence[Word]) -> list[Candidate]:
-    """Without up to two names in the middle: "Alice Roosevelt" for "Alice Lee Roosevelt"."""
+def _middle_names(mention: Words, text: Words) -> list[Match]:
+    """The text has up to two middle names: "Alice Lee Roosevelt" for "Alice Roosevelt"."""
     names = [word for word in mention if not word.is_function_word]
-    if len(names) < _FEWEST_LEFT or any(word.is_initial for word in mention):
+    if len(names) < _MIN_CONTENT_WORDS or any(word.is_initial for word in mention):
         return []
-    return _search(mention, text, _equal, _are_middle_names)
+    return _search(mention, text, _equal, _skip_middle_names)
 
 
-def _small_words_added(mention: Sequence[Word], text: Sequence[Word]) -> list[Candidate]:
-    """With small words that the text has nowhere: "The Blue Marble" for "Blue Marble".
+def _function_words_added(mention: Words, text: Words) -> list[Match]:
+    """The mention has function words that the text has nowhere: "The Blue Marble" for "Blue Marble".
 
-    Two further words must be left: "Hague" is not "The Hague". Another capital word may be a name ("Van"), and one at
-    the end a noun ("Police van").
+    Two content words must remain: "Hague" is not "The Hague". Another capitalised word may be a name ("Van"), and the
+    last one a noun ("Police van").
     """
-    there = {word.folded for word in text}
-    kept = [
+    in_text = {word.folded for word in text}
+    required = [
         word
-        for index, word in enumerate(mention, start=1)
+        for number, word in enumerate(mention, start=1)
         if not word.is_function_word
-        or word.folded in there
-        or index == len(mention)
-        or (word.is_capitalised and not (index == 1 and word.folded in _ARTICLES))
+        or word.folded in in_text
+        or number == len(mention)
+        or (word.is_capitalised and not (number == 1 and word.folded in _ARTICLES))
     ]
-    content = [word for word in kept if not word.is_function_word and not word.is_initial]
-    return [] if len(kept) == len(mention) or len(content) < _FEWEST_LEFT else _search(kept, text, _equal, _are_small)
+    content = [word for word in required if not word.is_function_word and not word.is_initial]
+    if len(required) == len(mention) or len(content) < _MIN_CONTENT_WORDS:
+        return []
+    return _search(required, text, _equal, _skip_function_words)
 
 
-def _one_slip(mention: Sequence[Word], text: Sequence[Word]) -> list[Candidate]:
-    """One letter of one long word differs, not in its ending ("Paul" is not "Paula"), and no other word does."""
-    found = []
-    for index, word in enumerate(mention):
-        others = [other for other in mention if other is not word and not other.is_function_word]
-        if len(word.folded) < (_LONG if others else _LONG_ALONE) or not word.folded.isalpha():
-            continue
-
-        def same(left: Word, right: Word, slip: Word = mention[index]) -> bool:
-            if left is not slip:
-                return _equal(left, right)
-            one, other = left.folded, right.folded
-            return one[0] == other[0] and one[-_ENDING:] == other[-_ENDING:] and is_one_slip(one, other)
-
-        found += _search(mention, text, same, _are_small)
-    return found
+def _one_letter(mention: Words, text: Words) -> list[Match]:
+    """One letter of one long word differs, but not in its ending ("Paul" is not "Paula")."""
+    matches = []
+    for word in mention:
+        has_content = any(other is not word and not other.is_function_word for other in mention)
+        if len(word.folded) >= (_LONG_WORD if has_content else _LONG_SINGLE_WORD) and word.folded.isalpha():
+            matches += _search(mention, text, partial(_equal_but_for_a_letter, word), _skip_function_words)
+    return matches
 
 
 STRICT_RULES: dict[str, Rule] = {
     "case, marks or punctuation": _same_words,
     "words parted otherwise": _same_letters,
-    "small words": _small_words,
+    "small words": _function_words,
     "initials": _initials,
-    "middle names": _names_between,
+    "middle names": _middle_names,
 }
-"""Name of a rule, as reports have it -> the rule; the strictest first. These find all words of a mention, letter for
-letter, so that what they find is better than a place inside another word."""
+"""Rules by their names in reports, the strictest first. They find all words of a mention, letter for letter, so their
+matches are better than a span inside another word."""
 
-OTHER_RULES: dict[str, Rule] = {
-    "small words added": _small_words_added,
-    "one letter": _one_slip,
-}
-"""Those that do not."""
+LOOSE_RULES: dict[str, Rule] = {"small words added": _function_words_added, "one letter": _one_letter}
+"""Rules that do not."""
 
 
-def _search(mention: Sequence[Word], text: Sequence[Word], same: _Same, may_skip: _MaySkip) -> list[Candidate]:
-    return [found for first in range(len(text)) for found in _match(mention, text, first, same, may_skip)]
+def _search(mention: Words, text: Words, same: _SameWord, may_skip: _MaySkip) -> list[Match]:
+    return [match for first in range(len(text)) for match in _match_at(mention, text, first, same, may_skip)]
 
 
-def _match(
-    mention: Sequence[Word], text: Sequence[Word], first: int, same: _Same, may_skip: _MaySkip
-) -> Iterator[Candidate]:
-    """Follow the mention's words from one of the text's; yields the span, or nothing."""
+def _match_at(mention: Words, text: Words, first: int, same: _SameWord, may_skip: _MaySkip) -> Iterator[Match]:
+    """Follow the mention's words through the text from the word `first` on; yields one match at most."""
     index, skipped = first, 0
     for number, word in enumerate(mention):
-        for at in range(index, min(len(text), index + 1 + (_MOST_FURTHER_WORDS if number else 0))):
-            if same(word, text[at]) and (at == index or may_skip(text[index - 1 : at + 1])):
-                skipped += at - index
-                index = at + 1
+        for candidate in range(index, min(len(text), index + 1 + (_MAX_SKIPPED_WORDS if number else 0))):
+            if same(word, text[candidate]) and (candidate == index or may_skip(text[index - 1 : candidate + 1])):
+                skipped += candidate - index
+                index = candidate + 1
                 break
         else:
             return
-    content = [word for word in mention if not word.is_function_word]
-    if len(mention) == 1 and not _is_safe_alone(mention[0], text[first]):
+    # a short word by itself is another word in another case: "US" and "us"
+    is_short = len(mention) == 1 and len(mention[0].folded) < _LONG_WORD
+    if is_short and mention[0].text.islower() != text[first].text.islower():
         return
-    if content or may_skip is _nothing:
-        yield _candidate(text, first, index - 1, skipped)
+    if may_skip is _skip_nothing or not all(word.is_function_word for word in mention):
+        yield _make_match(text, first, index - 1, skipped)
 
 
-def _candidate(text: Sequence[Word], first: int, last: int, skipped: int) -> Candidate:
-    surface = tuple(word.folded for word in text[first : last + 1])
-    return Candidate(text[first].start, text[last].end, skipped, surface)
+def _make_match(text: Words, first: int, last: int, skipped: int) -> Match:
+    words = tuple(word.folded for word in text[first : last + 1])
+    return Match(text[first].start, text[last].end, skipped, words)
 
 
-def _is_safe_alone(mention: Word, text: Word) -> bool:
-    """A short word by itself is another word in another case: "US" and "us"."""
-    return len(mention.folded) >= _LONG or mention.text.islower() == text.text.islower()
-
-
-def _capitals(words: Sequence[Word]) -> str:
+def _capitals(words: Words) -> str:
     return "".join(char for word in words for char in word.text if char.isupper())
 
 
@@ -200,32 +187,39 @@ def _equal(mention: Word, text: Word) -> bool:
     return mention.folded == text.folded
 
 
-def _nothing(words: Sequence[Word]) -> bool:
+def _equal_but_for_a_letter(misspelt: Word, mention: Word, text: Word) -> bool:
+    if mention is not misspelt:
+        return _equal(mention, text)
+    left, right = mention.folded, text.folded
+    return left[0] == right[0] and left[-_ENDING:] == right[-_ENDING:] and differ_by_one_letter(left, right)
+
+
+def _skip_nothing(words: Words) -> bool:
     return False
 
 
-def _are_small(words: Sequence[Word]) -> bool:
+def _skip_function_words(words: Words) -> bool:
     return all(word.is_function_word for word in words[1:-1]) and _is_one_sentence(words)
 
 
-def _are_small_or_initials(words: Sequence[Word]) -> bool:
+def _skip_initials(words: Words) -> bool:
     return all(word.is_function_word or word.is_initial for word in words[1:-1]) and _is_one_sentence(words)
 
 
-def _are_middle_names(words: Sequence[Word]) -> bool:
-    """Names within one name: no comma, no "and" and no "with" parts them."""
+def _skip_middle_names(words: Words) -> bool:
+    """Names within one name: no comma, no "and" and no "with" stands between them."""
     between = words[1:-1]
     return (
-        sum(word.is_capitalised and not word.is_initial for word in between) <= _MOST_NAMES
+        sum(word.is_capitalised and not word.is_initial for word in between) <= _MAX_MIDDLE_NAMES
         and all(word.is_capitalised or word.folded in PARTICLES for word in between)
-        and all(set(word.before) <= _WITHIN_NAMES for word in words[1:])
+        and all(set(word.separator) <= _NAME_SEPARATORS for word in words[1:])
         and _is_one_sentence(words)
     )
 
 
-def _is_one_sentence(words: Sequence[Word]) -> bool:
-    """No sentence ends between the words; a dot after a short one is that of an abbreviation."""
+def _is_one_sentence(words: Words) -> bool:
+    """Whether no sentence ends between the words; a dot behind a short word is that of an abbreviation."""
     return all(
-        len(word.text) <= _ABBREVIATION or _SENTENCE_ENDS.isdisjoint(following.before)
+        len(word.text) <= _ABBREVIATION or _SENTENCE_ENDS.isdisjoint(following.separator)
         for word, following in pairwise(words)
     )

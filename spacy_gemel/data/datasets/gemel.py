@@ -1,98 +1,75 @@
-"""GEMEL's own preprocessed form (Shi et al. 2024): JSON lines, one mention each, and image features in an HDF5 file.
+"""GEMEL's own preprocessed form (Shi et al. 2024): JSON lines of one mention each, and image features in HDF5.
 
     {"text": "Ada in London", "mention": "Ada", "golden": "Ada Lovelace", "target": "Ada Lovelace",
      "img_url": "https://upload.../Ada.svg"}
 
-`img_name` stands in place of `img_url` for WikiMEL; the features lie under that value. `golden` is the gold ("NIL" for
-none in the knowledge base), `target` where it is not given. Mentions of one text and image are one document.
+WikiMEL has `img_name` and not `img_url`; the features have the same key. `golden` is the gold ("NIL" if the knowledge
+base has none), `target` is the gold if there is no `golden`. Mentions of one text and image are one document.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from spacy_gemel.data.datasets.image_folder import ImageFolder, Picture, names_for_url, open_folder
-from spacy_gemel.data.datasets.json_rows import Row, read_json_lines
-from spacy_gemel.data.datasets.named import Named, named_of, records_of
-from spacy_gemel.data.fields import bad_text, id_of, is_name
+from spacy_gemel.data.datasets.alignment import NamedMention, add_mentions, parse_mention
+from spacy_gemel.data.datasets.image_folder import ImageFolder, names_for_url
+from spacy_gemel.data.fields import bad_text, first_id, is_text
+from spacy_gemel.data.jsonl import read_json_lines
 from spacy_gemel.data.records import Problem, Record
 
-_FeaturesOf = Callable[[str], np.ndarray | str]
-"""From an image's name or URL to its features, or to the reason why there are none."""
-
-
-@dataclass(slots=True)
-class _Document:
-    where: str
-    id: str | None
-    url: str | None
-    name: str | None
-    rows: int = 0
-    mentions: list[Named | Problem] = field(default_factory=list)
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def read_gemel(path: Path, *, images: Path | None = None, features: Path | None = None) -> Iterator[Record | Problem]:
-    """Yield the documents and what is wrong with lines, mentions and features. The whole text is held meanwhile.
+    """Yield the documents, and the problems of lines, mentions and features. Holds the whole text in memory.
 
-    Raises ValueError where the features' file is none, ImportError where it needs a package that is not there, and
-    OSError where a file cannot be read.
+    Raises:
+        ValueError: if `features` is not an HDF5 file.
+        ImportError: if h5py is not installed, and `features` is given.
+        OSError: if a file cannot be read.
     """
-    folder = open_folder(images)
-    documents: dict[tuple[str, str | None], _Document] = {}
-    with _open_features(features) as features_of:
+    folder = ImageFolder(images)
+    documents: dict[tuple[str, str | None], tuple[Record, list[NamedMention | Problem]]] = {}
+    with nullcontext() if features is None else _open_hdf5(features) as file:
         for row in read_json_lines(path):
-            wrong = row if isinstance(row, Problem) else _gather(row, documents)
-            if wrong is not None:
-                yield wrong
-        for (text, image), document in documents.items():
-            picture = _picture(document, folder)
-            record = Record(document.where, text, document.id, picture.name, picture.folder, rows=document.rows)
-            record = replace(record, image_url=document.url)
-            if features_of is not None and image is not None:
-                found = features_of(image)
-                if isinstance(found, str):
-                    yield Problem(document.where, "features", found, image)
+            if isinstance(row, Problem):
+                yield row
+                continue
+            value = row.value
+            if (problem := _bad_row(value)) is not None:
+                yield Problem(row.where, "row", *problem)
+                continue
+            name, url = (value[k] if is_text(value.get(k)) and value[k] else None for k in ("img_name", "img_url"))
+            record = Record(row.where, value["text"], first_id(value.get("id")), image_url=url)
+            record = folder.add_image(record, *([name] if name else names_for_url(url) if url else []))
+            gold = value["golden"] if value.get("golden") is not None else value.get("target")
+            mention = parse_mention(row.where, value["mention"], gold)
+            documents.setdefault((record.text, name or url), (record, []))[1].append(mention)
+        for (_, image), (record, mentions) in documents.items():
+            record = replace(record, rows=len(mentions))
+            if file is not None and image is not None:
+                vector = _read_features(file, image)
+                if isinstance(vector, str):
+                    yield Problem(record.where, "features", vector, image)
                 else:
-                    record = replace(record, image_features=found)
-            yield from records_of(record, document.mentions)
+                    record = replace(record, image_features=vector)
+            yield from add_mentions(record, mentions)
 
 
-def _gather(row: Row, documents: dict[tuple[str, str | None], _Document]) -> Problem | None:
-    value = row.value
+def _bad_row(value: Any) -> tuple[str, str] | None:
     if not isinstance(value, dict):
-        return Problem(row.where, "row", "not an object", type(value).__name__)
-    wrong = bad_text(value.get("text"))
-    if wrong is None and "mention" not in value:
-        wrong = ("no mention", "give the field mention as a string")
-    if wrong is None and "golden" not in value and "target" not in value:
-        wrong = ("no entity", "give the field golden or target")
-    if wrong is not None:
-        return Problem(row.where, "row", *wrong)
-    name, url = (value[key] if is_name(value.get(key)) and value[key] else None for key in ("img_name", "img_url"))
-    document = documents.setdefault(
-        (value["text"], name or url), _Document(row.where, id_of(value.get("id")), url, name)
-    )
-    document.rows += 1
-    gold = value["golden"] if value.get("golden") is not None else value.get("target")
-    document.mentions.append(named_of(row.where, value["mention"], gold))
-    return None
+        return "not an object", type(value).__name__
+    if (problem := bad_text(value.get("text"))) is not None:
+        return problem
+    if "mention" not in value:
+        return "no mention", "give the field mention as a string"
+    return None if "golden" in value or "target" in value else ("no entity", "give the field golden or target")
 
 
-def _picture(document: _Document, folder: ImageFolder | None) -> Picture:
-    if folder is None or (document.name or document.url) is None:
-        return Picture()
-    return folder.picture(*((document.name,) if document.name else names_for_url(document.url or "")))
-
-
-@contextmanager
-def _open_features(path: Path | None) -> Iterator[_FeaturesOf | None]:
-    if path is None:
-        yield None
-        return
+def _open_hdf5(path: Path) -> Any:
     try:
         import h5py
     except ImportError as error:
@@ -100,24 +77,24 @@ def _open_features(path: Path | None) -> Iterator[_FeaturesOf | None]:
     if not path.is_file():
         raise ValueError(f"{path}: no such file of features")
     try:
-        file = h5py.File(path, "r")
+        return h5py.File(path, "r")
     except OSError as error:
-        raise ValueError(f"{path}: no HDF5 file ({error})") from error
-    with file:
-        yield lambda image: _features(file, image)
+        raise ValueError(f"{path}: not an HDF5 file ({error})") from error
 
 
-def _features(file: Any, image: str) -> np.ndarray | str:
-    """One image's vector. h5py reads a slash in a name as a group within a group, when writing and reading alike."""
+def _read_features(file: Any, image: str) -> "np.ndarray | str":
+    """One image's vector (d_v,), float32, or why there is none. In h5py a slash in a name means a group."""
+    import numpy as np
+
     try:
-        found = np.asarray(file[image][()])
-    # h5py has another error for each way in which a name is none of a data set
+        array = np.asarray(file[image][()])
+    # h5py has a different error for each way in which a name is not that of a data set
     except Exception:
         return "no features of this image"
     try:
-        vector = found.astype(np.float32).reshape(-1)
+        vector = array.astype(np.float32).reshape(-1)
     except (TypeError, ValueError):
-        return "the features are no numbers"
-    if vector.size == 0 or vector.size != max(found.shape, default=1):
-        return "the features are no vector"
+        return "the features are not numbers"
+    if vector.size == 0 or vector.size != max(array.shape, default=1):
+        return "the features are not a vector"
     return vector if np.isfinite(vector).all() else "the features are not finite"

@@ -1,86 +1,100 @@
-"""The words of a text, folded so that spellings of one name compare equal."""
+"""The words of a text: folded, so that spellings of one name compare equal, and their edges, so that none is cut.
+
+Words are runs of letters, digits and the marks on them, and abbreviations with dots ("U.S.A."). Scripts without blanks
+have no such runs: every span of them counts as whole words, since nobody can tell that it is not. But a run of
+katakana, which spells a foreign name, is a word, and a name in hangul may have a particle behind it.
+"""
 
 import re
 import unicodedata
 from dataclasses import dataclass
+from enum import IntEnum
 
 _WORD = re.compile(r"[^\W_]+")
-# letters that Unicode does not take apart into a base and a mark
-_BASE = str.maketrans(
+# letters that Unicode does not decompose into a base and a mark
+_BASE_LETTERS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t"}
 )
 
-CONJUNCTIONS = frozenset(["and", "et", "i", "y", "e", "und", "en", "og", "och"])
-"""Small words between two persons as often as within one name."""
-
+_CONJUNCTIONS = "and et i y e und en og och"
 _ROMANCE = "de d del della delle dello dei degli di da das do dos du des la le l les lo los las el o"
 _GERMANIC = "von vom van der den het dem ter ten tot zu zum zur t af av"
-_FURTHER = "no al ul bin ibn bint abu"
-
-PARTICLES = frozenset(f"{_ROMANCE} {_GERMANIC} {_FURTHER}".split())
-"""Small words within the names of persons."""
-
 _ENGLISH = "a an the of in on at to for from with by or as"
 
-FUNCTION_WORDS = CONJUNCTIONS | PARTICLES | frozenset(_ENGLISH.split())
+PARTICLES = frozenset(f"{_ROMANCE} {_GERMANIC} no al ul bin ibn bint abu".split())
+"""Small words within the names of persons."""
+
+FUNCTION_WORDS = PARTICLES | frozenset(f"{_CONJUNCTIONS} {_ENGLISH}".split())
 """Words that data sets leave out of a name: articles, prepositions, conjunctions and particles, folded."""
+
+_ABBREVIATION = re.compile(r"(?<![^\W_])(?:[^\W\d_]\.){2,}(?:[^\W\d_](?![^\W_]))?")
+_LONGEST_ABBREVIATION = 64
+_POSSESSIVE = re.compile(r"['’ʼ`´]s?(?![^\W_])", re.IGNORECASE)
+# marks that make one word of two if nothing else stands between them, as in "Jean-Paul"
+_JOINERS = frozenset("-\u00ad‐‑.'’ʼ`´_&@#/\\+=゠・･·\u200c")
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]"
+)
+_KATAKANA = re.compile("[\u30a1-\u30ff\u31f0-\u31ff\uff66-\uff9f]")
+_HANGUL = re.compile("[\u1100-\u11ff\u3130-\u318f\uac00-\ud7ff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A run of letters and digits: where it stands, what it is compared by, and what parts it from the one before."""
+    """A run of letters and digits: its span, its text, the folded text, and what separates it from the word before."""
 
     start: int
     end: int
     text: str
     folded: str
-    before: str
+    separator: str
 
     @property
     def is_initial(self) -> bool:
-        """One capital letter alone."""
+        """Whether it is a single capital letter."""
         return len(self.text) == 1 and self.text.isupper()
 
     @property
     def is_capitalised(self) -> bool:
-        """Begins with a capital letter, as the parts of a name do."""
+        """Whether it begins with a capital letter, as the words of a name do."""
         return self.text[0].isupper()
 
     @property
     def is_function_word(self) -> bool:
-        """Something a name is often given without; a single capital letter is an initial, not the word "a"."""
+        """Whether names are often given without it; a single capital letter is an initial, not the word "a"."""
         return self.folded in FUNCTION_WORDS and not self.is_initial
 
 
-def words_of(text: str) -> list[Word]:
-    """The words of a text in their order. Marks of a decomposed letter belong to its word."""
+def split_words(text: str) -> list[Word]:
+    """The words of a text in order. The marks of a decomposed letter belong to its word."""
     spans: list[tuple[int, int]] = []
     for match in _WORD.finditer(text):
         start, end = match.span()
-        while end < len(text) and text[end] > "\x7f" and unicodedata.category(text[end])[0] == "M":
+        while end < len(text) and _is_mark(text[end]):
             end += 1
         if spans and spans[-1][1] == start:  # only a mark stood between the two
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))
-    ends = [0, *(end for _, end in spans)]
+    previous_ends = [0, *(end for _, end in spans)]
     return [
-        Word(start, end, text[start:end], fold(text[start:end]), text[last:start])
-        for last, (start, end) in zip(ends, spans, strict=False)
+        Word(start, end, text[start:end], fold(text[start:end]), text[previous:start])
+        for previous, (start, end) in zip(previous_ends, spans, strict=False)
     ]
 
 
 def fold(text: str) -> str:
-    """Without case and marks: "Émile" and "EMILE" fold alike, and so do "Ångström" and "Angstrom"."""
+    """Remove case and marks: "Émile" and "EMILE" fold alike, and so do "Ångström" and "Angstrom"."""
     if text.isascii():
         return text.lower()
-    apart = unicodedata.normalize("NFKD", text.casefold())
-    bare = "".join(char for char in apart if not unicodedata.combining(char))
-    return unicodedata.normalize("NFC", bare).translate(_BASE)
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    letters = "".join(char for char in decomposed if not unicodedata.combining(char))
+    return unicodedata.normalize("NFC", letters).translate(_BASE_LETTERS)
 
 
-def is_one_slip(left: str, right: str) -> bool:
-    """Whether one letter more, less or other, or two changed about, make one word of the other."""
+def differ_by_one_letter(left: str, right: str) -> bool:
+    """Whether one insertion, deletion or substitution, or a swap of neighbours, makes one word of the other."""
     if abs(len(left) - len(right)) > 1 or left == right:
         return False
     start = 0
@@ -90,3 +104,86 @@ def is_one_slip(left: str, right: str) -> bool:
     if len(left) != len(right):
         return left[1:] == right or left == right[1:]
     return left[1:] == right[1:] or (left[:2] == right[1::-1] and left[2:] == right[2:])
+
+
+class Fit(IntEnum):
+    """How well a span fits the words of its text; the best first."""
+
+    WHOLE = 0
+    """Whole words with blanks, marks or the text's end on both sides, or a possessive behind."""
+    JOINED = 1
+    """Whole words that a mark joins to others: "Jean" in "Jean-Paul"."""
+    PREFIX = 2
+    """The beginning of a longer word: "Iceland" in "Icelandic"."""
+    INSIDE = 3
+    """Elsewhere in a longer word: "Ada" in "Canada"."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no word is cut."""
+        return self <= Fit.JOINED
+
+
+def fit_of(text: str, start: int, end: int) -> Fit:
+    """How well text[start:end], which must not be empty, fits the words of the text."""
+    if _cuts_word(text, start, is_end=False):
+        return Fit.INSIDE
+    if _cuts_word(text, end, is_end=True):
+        return Fit.PREFIX
+    return Fit.JOINED if _is_joined_before(text, start) or _is_joined_behind(text, end) else Fit.WHOLE
+
+
+def _cuts_word(text: str, index: int, *, is_end: bool) -> bool:
+    """Whether a word goes on across an index, at which a mention begins or (`is_end`) ends."""
+    if not 0 < index < len(text):
+        return False
+    left, right = text[index - 1], text[index]
+    if _is_mark(right):
+        return _is_letter(left)
+    return _is_one_word(text, index, is_end=is_end) or _cuts_abbreviation(text, index)
+
+
+def _is_one_word(text: str, index: int, *, is_end: bool) -> bool:
+    right, base_index = text[index], index - 1
+    while base_index > 0 and _is_mark(text[base_index]):
+        base_index -= 1
+    base = text[base_index]  # the letter that the marks before the index stand on
+    if not right.isalnum() or not base.isalnum() or _UNSPACED.match(base) or _UNSPACED.match(right):
+        return False
+    katakana = bool(_KATAKANA.match(base)), bool(_KATAKANA.match(right))
+    if any(katakana):
+        return all(katakana)
+    return not (is_end and _HANGUL.match(right))
+
+
+def _cuts_abbreviation(text: str, index: int) -> bool:
+    """Whether an index is between two letters of an abbreviation, whose last dot may be left out."""
+    if "." not in text[max(0, index - 1) : index + 1]:
+        return False
+    first = index
+    while first > max(0, index - _LONGEST_ABBREVIATION) and (text[first - 1].isalpha() or text[first - 1] == "."):
+        first -= 1
+    match = _ABBREVIATION.search(text, first)
+    while match is not None and match.end() <= index:
+        match = _ABBREVIATION.search(text, match.end())
+    return match is not None and match.start() < index < match.end() - (text[match.end() - 1] == ".")
+
+
+def _is_joined_before(text: str, start: int) -> bool:
+    return start > 1 and text[start - 1] in _JOINERS and _is_letter(text[start - 2]) and text[start].isalnum()
+
+
+def _is_joined_behind(text: str, end: int) -> bool:
+    if end >= len(text) or _POSSESSIVE.match(text, end):
+        return False
+    if text[end - 1] in _JOINERS and text[end].isalnum():
+        return True
+    return text[end] in _JOINERS and _is_letter(text[end - 1]) and text[end + 1 : end + 2].isalnum()
+
+
+def _is_letter(char: str) -> bool:
+    return char.isalnum() or _is_mark(char)
+
+
+def _is_mark(char: str) -> bool:
+    return char > "\x7f" and unicodedata.category(char)[0] == "M"

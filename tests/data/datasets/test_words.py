@@ -1,4 +1,4 @@
-"""Which places of a text are made of whole words, in scripts with blanks and without."""
+"""Which spans of a text are whole words, in scripts with blanks and without."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.data.datasets.boundaries import Fit, fit_of
+from spacy_gemel.data.datasets.words import Fit, differ_by_one_letter, fit_of
 
 
 @pytest.mark.parametrize(
@@ -92,3 +92,20 @@ def test_plain_letters_are_judged_as_a_regular_expression_does(text: str, data: 
         cut = r"(?<=[a-zA-Z0-9])(?=[a-zA-Z0-9])"
         cuts = {found.start() for found in re.finditer(cut, text)}
         assert fit is (Fit.INSIDE if start in cuts else Fit.PREFIX if end in cuts else Fit.WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        ("abcd", "abd", True),
+        ("abd", "abcd", True),
+        ("abcd", "abxd", True),
+        ("abcd", "acbd", True),
+        ("ab", "ba", True),
+        ("abcd", "abcd", False),
+        ("abcd", "badc", False),
+        ("abcd", "ab", False),
+    ],
+)
+def test_differ_by_one_letter(left: str, right: str, expected: bool) -> None:
+    assert differ_by_one_letter(left, right) is expected
