@@ -30,13 +30,14 @@ from benchmarks.stage_clock import StageClock, watched
 from benchmarks.subject import Caption, Parts, docs_of, forget_all, linker_in, longer, make_pipeline, read_captions
 from benchmarks.timing import seconds_of, spread
 from benchmarks.worlds import MODELS, ROOT, World, prepare
+from spacy_gemel.linking.retrievers import Query
 
 if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc
 
+    from spacy_gemel.linking.mention import Mention
     from spacy_gemel.linking.model import LinkingModel
-    from spacy_gemel.pipeline.mentions import Mention
 
 WORLD = World(name="linking", test=200)
 
@@ -131,15 +132,16 @@ def measure_large(parts: Parts, train: Sequence[Caption], test: Sequence[Caption
     asked = longer(test[: sizes.mentions], sizes.more_words)
     result = measure_beside(parts, shown, asked, sizes.demonstrations, sizes)
     nlp = make_pipeline(parts, shown, sizes.demonstrations)
-    stages = linker_in(nlp).stages
+    stages, settings = linker_in(nlp).stages, linker_in(nlp).settings
     say("the prefill alone")
-    prompts, _ = stages.embed([prompt for prompt in stages.prompts(mentions_of(nlp, asked)) if prompt], train=False)
-    batch = prompts[: max(1, stages.settings.batch_tokens // max(len(prompt) for prompt in prompts))]
+    prompts = [prompt for prompt in stages.prompts(mentions_of(nlp, asked), settings) if prompt]
+    embedded, _ = stages.embed(prompts, train=False)
+    batch = embedded[: max(1, settings.batch_tokens // max(len(prompt) for prompt in embedded))]
     result |= measure_prefill(stages.language_model, batch, sizes.repeats)
     say(f"a trie of {sizes.names} names")
     with tempfile.TemporaryDirectory() as folder:
         trie = trie_on_disk(sizes.names, Path(folder))
-        result |= measure_constraint(stages.language_model, batch, trie, stages.end_id, sizes.repeats)
+        result |= measure_constraint(stages.language_model, batch, trie, stages.end_id(settings), sizes.repeats)
     return result
 
 
@@ -154,10 +156,10 @@ def measure_beside(
     half = make_pipeline(replace(parts, dtype="bfloat16"), shown, demonstrations)
     for name in ("W", "b"):  # the same mapper: its start depends a little on the embeddings
         linker_in(half).model.set_param(name, linker_in(nlp).model.get_param(name).copy())
-    stages = linker_in(nlp).stages
-    reference = Official(stages)
+    stages, settings = linker_in(nlp).stages, linker_in(nlp).settings
+    reference = Official(stages, settings)
     mentions = mentions_of(nlp, asked)
-    ranked = [stages.demonstrations(mention.mention, mention.text) for mention in mentions]
+    ranked = [stages.rank_demonstrations(Query(mention.mention, mention.text), settings) for mention in mentions]
     lengths = check_prompts(stages, reference, mentions, ranked)
     for each in (nlp, half):
         time_ours(each, asked[:1])
@@ -204,7 +206,8 @@ def check_prompts(
 ) -> list[int]:
     """The prompts' lengths in tokens. Raises RuntimeError where both ways would not read the same prompt."""
     lengths = []
-    for mention, demonstrations, prompt in zip(mentions, shown, stages.prompts(mentions), strict=True):
+    prompts = stages.prompts(mentions, reference.settings)
+    for mention, demonstrations, prompt in zip(mentions, shown, prompts, strict=True):
         if prompt is None:
             raise RuntimeError(
                 f"the prompt of {mention.mention!r} does not fit the language model: use shorter captions"

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.model import LinkingModel
-from spacy_gemel.linking.template import demonstration_text, query_text
-from spacy_gemel.pipeline.mentions import Mention
+from spacy_gemel.linking.prompt import demonstration_text, query_text
+from spacy_gemel.linking.settings import LinkerSettings
 
 Answer = list[tuple[str, float]]
 
@@ -19,15 +20,17 @@ Answer = list[tuple[str, float]]
 class Official:
     """The official way over the parts of a linker, so with the same weights and the same prompts."""
 
-    def __init__(self, stages: LinkingModel) -> None:
+    def __init__(self, stages: LinkingModel, settings: LinkerSettings) -> None:
         self.stages = stages
+        self.settings = settings
+        self.end_id = stages.end_id(settings)
         self.trie: dict[int, Any] = {}
         names = sorted({stages.kb.entity(row).name for row in range(len(stages.kb))})
         for ids in stages.language_model.tokenizer.encode(names):
             if not len(stages.kb.trie.rows_of(ids)):
                 continue  # too long, or of tokens that cannot be said: not in the knowledge base's trie either
             node = self.trie
-            for token in (*ids, stages.end_id):
+            for token in (*ids, self.end_id):
                 node = node.setdefault(token, {})
 
     def link(self, mention: Mention, demonstrations: list[int], early_stopping: bool | str = False) -> Answer:
@@ -38,25 +41,25 @@ class Official:
         """
         stages = self.stages
         prompt = self.embed(mention, demonstrations)
-        beams = stages.settings.beam_size
+        beams = self.settings.beam_size
         output = stages.language_model.model.generate(
             inputs_embeds=prompt[None],
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=prompt.device),
             num_beams=beams,
             num_return_sequences=beams,
-            max_new_tokens=stages.settings.max_name_tokens + 1,
+            max_new_tokens=self.settings.max_name_tokens + 1,
             do_sample=False,
             early_stopping=early_stopping,
             prefix_allowed_tokens_fn=self._allowed,
-            eos_token_id=stages.end_id,
-            pad_token_id=stages.end_id,
+            eos_token_id=self.end_id,
+            pad_token_id=self.end_id,
             output_scores=True,
             return_dict_in_generate=True,
         )
         found: dict[str, float] = {}
         for row, score in zip(output.sequences.tolist(), output.sequences_scores.tolist(), strict=True):
-            if stages.end_id in row and score > -1e4:
-                name = stages.language_model.tokenizer.decode(row[: row.index(stages.end_id)])
+            if self.end_id in row and score > -1e4:
+                name = stages.language_model.tokenizer.decode(row[: row.index(self.end_id)])
                 found.setdefault(name, score)
         return list(found.items())
 
@@ -80,11 +83,11 @@ class Official:
     def _prefix(self, features: Any) -> Tensor:
         stages = self.stages
         row = stages.mapper.ops.asarray2f(features[None])
-        prefix = torch.tensor(stages.mapper.predict(row)).view(stages.prefix_length, -1)
+        prefix = torch.tensor(stages.mapper.predict(row)).view(stages.prompt_builder.prefix_length, -1)
         return prefix.to(stages.language_model.device, stages.language_model.dtype)
 
     def _allowed(self, _batch: int, ids: Tensor) -> list[int]:
         node = self.trie
         for token in ids.tolist():
             node = node.get(token, {})
-        return list(node) or [self.stages.end_id]
+        return list(node) or [self.end_id]

@@ -207,7 +207,7 @@ def prompt_lengths(nlp: "Language", data: Path) -> list[int]:
         replace(mention, features=image)
         for mention in gather_mentions([doc.ents for doc in read_docs(data, nlp.vocab)], None, pipe.settings)
     ]
-    return [prompt.length for prompt in pipe.stages.prompts(mentions) if prompt is not None]
+    return [prompt.length for prompt in pipe.stages.prompts(mentions, pipe.settings) if prompt is not None]
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
         (pipe.retriever, "prepare", "retrieve"),
         (pipe.retriever, "rank", "retrieve"),
         (parts.language_model.tokenizer, "encode", "tokenise"),
-        (parts.embedder, "embed", "embed"),
+        (parts.prompt_embedder, "embed", "embed"),
         (pipe._reader, "read", "encode image"),
         (parts, "embed", "map"),  # less the embedder, which it calls
         (parts.language_model, "prefill", "prefill"),

@@ -19,7 +19,7 @@ from benchmarks.wikidiverse.forms import bare_name
 from benchmarks.wikidiverse.text import NEIGHBOURS, TextMaker
 from benchmarks.wikidiverse.tokens import train_tokenizer
 from benchmarks.wikidiverse.train import Course, train, watched
-from spacy_gemel.linking.template import demonstration_text, query_text
+from spacy_gemel.linking.prompt import demonstration_text, query_text
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.utils.files import write_whole
 

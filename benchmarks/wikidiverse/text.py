@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from benchmarks.wikidiverse.data import Asked, Known
 from benchmarks.wikidiverse.forms import make_mention, words_in_front
-from spacy_gemel.linking.template import query_text
+from spacy_gemel.linking.prompt import query_text
 
 # Weights of the loss: of a name with its end; of a demonstration's, read so often that it would be learned by heart;
 # of one that nothing before it tells; of any other text.

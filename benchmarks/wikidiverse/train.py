@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks.wikidiverse.data import Asked
 from benchmarks.wikidiverse.text import NEIGHBOURS, PLAIN, Lesson, TextMaker
 from benchmarks.wikidiverse.tokens import POSITIONS
-from spacy_gemel.linking.template import demonstration_text, query_text
+from spacy_gemel.linking.prompt import demonstration_text, query_text
 
 _PLAIN_SHARE = 0.1  # of the places that are no answer, how many are asked: the text itself matters little
 _EVERY = 200

@@ -9,8 +9,8 @@ from spacy.tokens import Doc
 
 from research.baselines.surfaces import Surfaces, by_count
 from research.baselines.training_mentions import TrainingMentions
-from spacy_gemel.kb.resolve import NIL
-from spacy_gemel.linking.candidates import Candidate, decide, to_row, write_rows
+from spacy_gemel.linking.candidates import Candidate, decide
+from spacy_gemel.pipeline.user_data import to_row, write_rows
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -76,7 +76,7 @@ def looked_up(lookup: Lookup) -> Callable[[Sequence[Doc]], Iterator[Doc]]:
             rows = []
             for ent in doc.ents:
                 candidates = lookup.candidates(ent.text)
-                kb_id = decide(candidates, None, NIL)
+                kb_id = decide(candidates, None)
                 for token in ent:
                     token.ent_kb_id_ = kb_id
                 rows.append(to_row(ent.start_char, ent.end_char, candidates))

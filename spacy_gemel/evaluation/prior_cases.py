@@ -98,8 +98,8 @@ def _found(pipe: "GemelLinker", docs: "Sequence[Doc]") -> dict[_Place, _Found]:
         mark_unreadable(docs, mentions)
     demonstrations = {(shown.mention, shown.text) for shown in pipe.store}
     found: dict[_Place, _Found] = {}
-    for mention, names in zip(mentions, pipe.stages.find(mentions, with_known=True), strict=True):
-        prior = pipe.stages.prior.prior.of(mention.mention)
+    for mention, names in zip(mentions, pipe.stages.find(mentions, pipe.settings, include_prior=True), strict=True):
+        prior = pipe.stages.prior.of(mention.mention)
         span = docs[mention.doc][mention.start : mention.end]
         candidates = [
             PriorCandidate(kb_id, name.score, prior.get(kb_id, 0.0), name.searched)

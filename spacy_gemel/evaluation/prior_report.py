@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.evaluation.prior_weight import GRID, SEED, WAYS, PriorCase, cross_validate, curve, fit_weight
-from spacy_gemel.linking.combine import FLOOR
-from spacy_gemel.linking.prior import ALIAS, SURFACE, UNKNOWN
-from spacy_gemel.linking.prior_stage import KNOWN
+from spacy_gemel.linking.prior import ALIAS, FLOOR, MAX_KNOWN, SURFACE, UNKNOWN
 from spacy_gemel.utils.files import write_whole
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def fitted(cases: Sequence[PriorCase], settings: "LinkerSettings", *, folds: int
             "alias": ALIAS,
             "unknown": UNKNOWN,
             "floor": FLOOR,
-            "known": KNOWN,
+            "known": MAX_KNOWN,
             "seed": SEED,
         },
         "notes": notes,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.evaluation.bootstrap import accuracy_interval, interval_by_doc, paired_difference
 from spacy_gemel.kb.resolve import NIL
-from spacy_gemel.linking.combine import combined
+from spacy_gemel.linking.prior import combine
 
 GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 FOLDS = 5
@@ -69,7 +69,7 @@ class PriorCase:
         """The answer of a pipe with this prior_weight: the model's where there is no evidence, or no weight."""
         if not weight or not self.has_evidence():
             return self.by_model()
-        return max(self.candidates, key=lambda c: combined(c.score, c.prior, weight)).kb_id
+        return max(self.candidates, key=lambda c: combine(c.score, c.prior, weight)).kb_id
 
 
 _NONE = PriorCandidate(NIL, 0.0, 0.0)

@@ -25,10 +25,16 @@ class Demonstration:
 
 
 class DemonstrationStore:
-    """Demonstrations in the order they were given, and features (images, d_v) in fp32 that they share.
+    """Demonstrations in the order they were given, and the features that they share.
 
-    vectors: what the pipeline's transformer made of the mentions, (demonstrations, width) in fp32, a row of NaN for one
-        that has none; None where the retriever did not want them. Raises ValueError for another number of rows.
+    Args:
+        demonstrations: the demonstrations.
+        features: (images, d_v) in fp32.
+        vectors: the vectors that the pipeline's transformer gave the mentions, (demonstrations, width) in fp32, with a
+            row of NaN for a mention that has none; None if the retriever does not use them.
+
+    Raises:
+        ValueError: if there are more or fewer vectors than demonstrations.
     """
 
     def __init__(
@@ -52,31 +58,32 @@ class DemonstrationStore:
     def __iter__(self) -> Iterator[Demonstration]:
         return iter(self.demonstrations)
 
-    def picture(self, shown: Demonstration) -> NDArray[np.float32] | None:
+    def features_of(self, demonstration: Demonstration) -> NDArray[np.float32] | None:
         """The features of a demonstration's image, (d_v,), or None."""
-        return None if shown.image == NO_IMAGE else self.features[shown.image]
+        return None if demonstration.image == NO_IMAGE else self.features[demonstration.image]
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain data for msgpack: columns of strings and numbers; bytes and shape of the features and the vectors."""
         columns = {
             field.name: [getattr(row, field.name) for row in self.demonstrations] for field in fields(Demonstration)
         }
-        plain = {"columns": columns, "shape": list(self.features.shape), "features": _bytes(self.features)}
+        data = {"columns": columns, "shape": list(self.features.shape), "features": _to_bytes(self.features)}
         if self.vectors is not None:
-            plain |= {"vectors_shape": list(self.vectors.shape), "vectors": _bytes(self.vectors)}
-        return plain
+            data |= {"vectors_shape": list(self.vectors.shape), "vectors": _to_bytes(self.vectors)}
+        return data
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> "DemonstrationStore":
-        """The store that `to_plain` was called on."""
-        names = [field.name for field in fields(Demonstration)]
-        rows = zip(*(plain["columns"][name] for name in names), strict=True)
-        features = np.frombuffer(plain["features"], dtype="<f4").reshape(plain["shape"])
-        vectors = None
-        if "vectors" in plain:
-            vectors = np.frombuffer(plain["vectors"], dtype="<f4").reshape(plain["vectors_shape"]).astype(np.float32)
-        return cls([Demonstration(*row) for row in rows], features.astype(np.float32), vectors)
+    def from_dict(cls, data: dict[str, Any]) -> "DemonstrationStore":
+        """The store that `to_dict` was called on."""
+        rows = zip(*(data["columns"][field.name] for field in fields(Demonstration)), strict=True)
+        features = _from_bytes(data["features"], data["shape"])
+        vectors = _from_bytes(data["vectors"], data["vectors_shape"]) if "vectors" in data else None
+        return cls([Demonstration(*row) for row in rows], features, vectors)
 
 
-def _bytes(matrix: NDArray[np.float32]) -> bytes:
+def _to_bytes(matrix: NDArray[np.float32]) -> bytes:
     return np.ascontiguousarray(matrix, dtype="<f4").tobytes()
+
+
+def _from_bytes(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:
+    return np.frombuffer(data, dtype="<f4").reshape(shape).astype(np.float32)

@@ -1,6 +1,7 @@
-"""The way of a mention through the stages: demonstrations -> prompt -> language model -> names -> entities."""
+"""The method: mentions -> demonstrations -> prompts -> constrained decoding -> candidates, and the mapper's loss."""
 
-import warnings
+import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -12,23 +13,34 @@ from torch import Tensor
 
 from spacy_gemel.decoding.beam_search import search_after
 from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained, UnionConstraint
+from spacy_gemel.decoding.decoder import DecoderState
 from spacy_gemel.decoding.finished import Hypothesis
+from spacy_gemel.decoding.score_names import score_names
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.linking.candidates import Candidate, FoundName, found_name, to_candidates
+from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.linking.candidates import Candidate, ScoredName, score_name, to_candidates
 from spacy_gemel.linking.demonstrations import DemonstrationStore
-from spacy_gemel.linking.prior_stage import PriorStage
-from spacy_gemel.linking.prompt import Prompt, gather_features
+from spacy_gemel.linking.mention import Mention
+from spacy_gemel.linking.prior import MentionPrior, rerank
+from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptTooLong, collect_features
 from spacy_gemel.linking.prompt_embedder import PromptEmbedder
-from spacy_gemel.linking.prompting import Prompting
-from spacy_gemel.linking.retrievers import Retriever
+from spacy_gemel.linking.retrievers import Query, Retriever, warn_changed_vectors
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.memory import TokenBudget
-from spacy_gemel.pipeline.mentions import Mention
+from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWarning, excerpt, warn, warn_once
 
 
-class LinkingModel(Prompting):
-    """The loaded parts of a linker, and the ways through them."""
+class LinkingModel:
+    """The loaded parts of a linker and the ways through them. Each call takes the settings that hold for it.
+
+    Args:
+        mapper: maps features of images to soft tokens, (images, d_v) -> (images, prefix_length * width).
+        kb: the knowledge base to link to; its tokenizer is the language model's.
+        language_model: the frozen language model.
+        store: the demonstrations that may be shown.
+        retriever: chooses among them.
+    """
 
     def __init__(
         self,
@@ -37,144 +49,144 @@ class LinkingModel(Prompting):
         language_model: CausalLM,
         store: DemonstrationStore,
         retriever: Retriever,
-        settings: LinkerSettings,
-        nil: str,
     ) -> None:
-        self._prior: PriorStage | None = None
-        super().__init__(kb, language_model, store, retriever, settings, nil, mapper.attrs["prefix_length"])
         self.mapper = mapper
+        self.language_model = language_model
+        self.retriever = retriever
+        self.prompt_builder = PromptBuilder(
+            language_model.tokenizer, store, prefix_length=mapper.attrs["prefix_length"], bos=language_model.bos
+        )
+        self.prompt_embedder = PromptEmbedder(language_model)
         self._end_ids: dict[str, int] = {}
-        self.end_id  # noqa: B018
-        self.embedder = PromptEmbedder(language_model)
-        # One each: a gradient takes several times the memory of a search.
+        # Two budgets: a gradient takes several times the memory of a search.
         self._budget, self._training_budget = TokenBudget(), TokenBudget()
+        self.use_kb(kb)
+        self.use_store(store)
 
     def use_kb(self, kb: KnowledgeBase) -> None:
         """Link to another knowledge base of the same tokenizer."""
         self.kb = kb
-        self._prior = None
+        self._prior: MentionPrior | None = None
 
     def use_store(self, store: DemonstrationStore) -> None:
-        """See Prompting: what mentions usually mean may be something else then."""
-        super().use_store(store)
+        """Show these demonstrations from now on; what is cached of those that stay is kept."""
+        self.retriever.index([demonstration.mention for demonstration in store], store.vectors)
+        self.prompt_builder.store = store
         self._prior = None
+        self._demonstrations_of: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        for index, demonstration in enumerate(store):
+            self._demonstrations_of[demonstration.mention, demonstration.text].add(index)
 
     @property
-    def end_id(self) -> int:
-        """The token that ends a name. Raises ValueError where the tokenizer has no such one."""
-        name_end = self.settings.name_end
+    def store(self) -> DemonstrationStore:
+        """The demonstrations that may be shown."""
+        return self.prompt_builder.store
+
+    @property
+    def prior(self) -> MentionPrior:
+        """P(entity | mention); made when it is first needed."""
+        if self._prior is None:
+            training = ((demonstration.mention, demonstration.kb_id) for demonstration in self.store)
+            self._prior = MentionPrior(training, self.kb)
+        return self._prior
+
+    def end_id(self, settings: LinkerSettings) -> int:
+        """The token that ends a name.
+
+        Raises:
+            ValueError: if the tokenizer has no such token.
+        """
+        name_end = settings.name_end
         if name_end not in self._end_ids:
             self._end_ids[name_end] = self.language_model.tokenizer.end_id(name_end)
         return self._end_ids[name_end]
 
-    @property
-    def prior(self) -> PriorStage:
-        """What mentions usually mean; made when it is first asked for."""
-        if self._prior is None:
-            self._prior = PriorStage(self.store, self.kb, self.language_model.tokenizer)
-        return self._prior
+    # Prompts
 
-    def link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
-        """The candidates of each mention, best first.
+    def prompts(
+        self, mentions: Sequence[Mention], settings: LinkerSettings, *, training: bool = False
+    ) -> list[Prompt | None]:
+        """A prompt for each mention; None, with a warning, if its text is too long for the language model.
 
-        Mentions that share words, text, image and vector are searched once: their prompts are the same.
+        Args:
+            mentions: the mentions.
+            settings: the settings that hold.
+            training: never show a mention itself, that is a demonstration of the same mention in the same text.
         """
-        groups: dict[tuple[str, str, int, bytes], list[int]] = {}
-        for index, mention in enumerate(mentions):
-            vector = b"" if mention.vector is None else mention.vector.tobytes()
-            groups.setdefault((mention.mention, mention.text, id(mention.features), vector), []).append(index)
-        found = self._link([mentions[indices[0]] for indices in groups.values()])
-        candidates: list[list[Candidate]] = [[] for _ in mentions]
-        for indices, shared in zip(groups.values(), found, strict=True):
-            for index in indices:
-                candidates[index] = list(shared)
-        return candidates
-
-    def _link(self, mentions: Sequence[Mention]) -> list[list[Candidate]]:
-        weight = self.settings.prior_weight
-        found = self.find(mentions, with_known=weight > 0)
-        if weight > 0:
-            limit = min(self.settings.n_candidates, self.settings.beam_size)
-            found = self.prior.weigh([mention.mention for mention in mentions], found, weight, limit)
-        return [to_candidates(names, self.settings.temperature) for names in found]
-
-    def find(self, mentions: Sequence[Mention], *, with_known: bool) -> list[list[FoundName]]:
-        """The names that the search finds for each mention, best first.
-
-        with_known: and after them, with the score that the search would have given them, those that the prior knows.
-        """
-        prompts = self.prompts(mentions)
-        names = self._names()
-        beams = self.settings.beam_size
-        found: list[list[FoundName]] = [[] for _ in mentions]
-
-        def search(batch: Sequence[int]) -> None:
-            embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
-            state = self.language_model.prefill(embedded, beams=beams, tokens=names.max_tokens)
-            results = search_after(state, names, beam_size=beams, n_names=self.settings.n_candidates)
-            searched = [self._named(hypotheses, names) for hypotheses in results]
-            if with_known:
-                words = [mentions[index].mention for index in batch]
-                searched = self.prior.complete(
-                    state, words, searched, self.end_id, beams=beams, max_tokens=names.max_tokens
+        queries = [Query(mention.mention, mention.text, mention.vector) for mention in mentions]
+        self.retriever.prepare(queries, settings.n_demonstrations)
+        if training:
+            warn_changed_vectors(self, mentions, self.store.vectors, self._demonstrations_of)
+        # Leave room for a name and its end.
+        longest_name = max(settings.max_name_tokens, self.kb.meta.max_name_tokens)
+        max_tokens = self.language_model.max_length - longest_name - 1
+        prompts: list[Prompt | None] = []
+        for mention, query in zip(mentions, queries, strict=True):
+            ranked = self.rank_demonstrations(query, settings, training=training)
+            try:
+                prompt = self.prompt_builder.build(
+                    mention.text,
+                    mention.mention,
+                    mention.features,
+                    ranked,
+                    max_tokens=max_tokens,
+                    use_image=settings.use_image,
                 )
-            for index, own in zip(batch, searched, strict=True):
-                found[index] = own
+            except PromptTooLong as error:
+                fate = "skipped" if training else f"linked to {NIL!r}"
+                warn(
+                    f"gemel_linker: {mention.mention!r} in {excerpt(mention.text)} is {fate}: {error}. "
+                    'Set context = "window" or "sentence", or split the document.',
+                    SkippedMentionWarning,
+                )
+                prompts.append(None)
+                continue
+            if prompt.dropped:
+                warn_once(
+                    self,
+                    f"gemel_linker: prompts are longer than the {max_tokens} tokens that the language model takes: "
+                    f"their least similar demonstrations are left out ({prompt.dropped} of {len(ranked)} for "
+                    f"{mention.mention!r}, the first). This warning is given once.",
+                    PromptTruncatedWarning,
+                )
+            prompts.append(prompt)
+        return prompts
 
-        lengths = _lengths(prompts)
-        fast = {
-            index
-            for index, length in lengths.items()
-            if self.language_model.can_share_prefix(length, names.max_tokens, beams)
-        }
-        # What is held of a prompt: its own tokens, and room for all that its beams may say.
-        held = {index: lengths[index] + beams * names.max_tokens for index in fast}
-        failed = self._budget.run(held, self.settings.batch_tokens, search)
-        # The slow way holds one row at a time, whatever the batch: one prompt each, and no reason for smaller batches.
-        failed += TokenBudget().run({index: lengths[index] for index in lengths.keys() - fast}, 0, search)
-        self._warn_too_large(mentions, lengths, failed, f"linked to {self.nil!r}")
-        if self.settings.constrained:  # a free search may say nothing that ends
-            self._warn_nothing_found(mentions, [index for index in lengths if not found[index]], failed)
-        return found
-
-    def learn(self, mentions: Sequence[Mention], rows: Sequence[int]) -> NDArray[np.float32]:
-        """The losses, (mentions,), in the mentions' order, after adding the gradient of their mean to the mapper's.
-
-        rows: the gold entities' rows in the knowledge base. A text that is too long is left out; one that memory runs
-        out on has neither loss nor gradient, but counts in the mean.
-        """
-        prompts = self.prompts(mentions, training=True)
-        lengths = _lengths(prompts)
-        losses: dict[int, float] = {}
-
-        def learn(batch: Sequence[int]) -> None:
-            embedded, backprop = self.embed([prompt for index in batch if (prompt := prompts[index])], train=True)
-            golds = [self.kb.entity(rows[index]).name for index in batch]
-            names = self.language_model.tokenizer.encode(golds)
-            values = self.language_model.name_loss(embedded, [[*name, self.end_id] for name in names])
-            if values.requires_grad:  # not where no mention and no demonstration has an image
-                (values.sum() / len(lengths)).backward()
-                backprop()  # last: where memory ran out before, nothing has been learned yet
-            losses.update(zip(batch, values.detach().tolist(), strict=True))
-
-        failed = self._training_budget.run(lengths, self.settings.batch_tokens, learn)
-        self._warn_too_large(mentions, lengths, failed, "skipped")
-        return np.array([losses[index] for index in sorted(losses)], dtype=np.float32)
+    def rank_demonstrations(self, query: Query, settings: LinkerSettings, *, training: bool = False) -> list[int]:
+        """Indices of the demonstrations to show for a mention, most similar first."""
+        count = settings.n_demonstrations
+        same: set[int] = set()
+        if training:
+            if settings.n_training_demonstrations is not None:
+                count = min(count, settings.n_training_demonstrations)
+            same = self._demonstrations_of.get((query.mention, query.text), same)
+        if count < 1:
+            return []
+        ranked = self.retriever.rank(query, count + len(same))
+        return [index for index in ranked if index not in same][:count]
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
-        """The prompts embedded, (tokens, width) each, and what brings their gradient back to the mapper."""
-        features, indices = gather_features(prompts, self.store)
-        model = self.language_model
+        """Embed prompts.
+
+        Args:
+            prompts: the prompts.
+            train: keep what the mapper's gradient needs.
+
+        Returns:
+            The embedded prompts, (tokens, width) each, and a function that brings their gradient back to the mapper.
+        """
+        model, prefix_length = self.language_model, self.prompt_builder.prefix_length
+        features, rows = collect_features(prompts, self.store)  # (images, d_v)
         if not len(features):
-            prefixes = model.embed([]).view(0, self.prefix_length, model.width)
+            prefixes = model.embed([]).view(0, prefix_length, model.width)
         else:
             inputs = self.mapper.ops.asarray2f(cast(Floats2d, features))
-            outputs, backprop_mapper = self.mapper(inputs, is_train=train)  # (images, k x width)
-            prefixes = xp2torch(outputs, device=model.device).view(len(features), self.prefix_length, model.width)
+            outputs, backprop_mapper = self.mapper(inputs, is_train=train)  # (images, prefix_length * width)
+            prefixes = xp2torch(outputs, device=model.device).view(len(features), prefix_length, model.width)
             prefixes = prefixes.detach().requires_grad_(train)
         embedded = [
-            self.embedder.embed([segment.ids for segment in prompt.segments], images, prefixes)
-            for prompt, images in zip(prompts, indices, strict=True)
+            self.prompt_embedder.embed([segment.ids for segment in prompt.segments], images, prefixes)
+            for prompt, images in zip(prompts, rows, strict=True)
         ]
 
         def backprop() -> None:
@@ -184,65 +196,188 @@ class LinkingModel(Prompting):
 
         return embedded, backprop
 
-    def _warn_too_large(
-        self, mentions: Sequence[Mention], lengths: dict[int, int], failed: Sequence[tuple[int, str]], fate: str
-    ) -> None:
-        """One warning for each mention whose prompt found no room, even alone."""
-        for index, problem in failed:
-            mention = mentions[index]
-            warnings.warn(
-                f"gemel_linker: {mention.mention!r} in {mention.text[:50]!r}... is {fate}: memory ran out on its "
-                f"prompt of {lengths[index]} tokens alone ({problem}). "
-                'Set context = "window" or "sentence", a smaller '
-                "n_demonstrations or beam_size, or a smaller dtype of the language model.",
-                stacklevel=4,
-            )
+    # Linking
 
-    def _warn_nothing_found(
-        self, mentions: Sequence[Mention], empty: Sequence[int], failed: Sequence[tuple[int, str]]
-    ) -> None:
-        """One warning for all mentions that the search ended without a name for: a trie always has one."""
-        empty = sorted(set(empty) - {index for index, _ in failed})
-        if empty:
+    def link(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[list[Candidate]]:
+        """The candidates of each mention, best first.
+
+        Mentions with the same words, text, image and vector have the same prompt and are searched once.
+        """
+        groups: dict[tuple[str, str, int, bytes], list[int]] = {}
+        for index, mention in enumerate(mentions):
+            vector = b"" if mention.vector is None else mention.vector.tobytes()
+            groups.setdefault((mention.mention, mention.text, id(mention.features), vector), []).append(index)
+        distinct = [mentions[indices[0]] for indices in groups.values()]
+        weight = settings.prior_weight
+        all_names = self.find(distinct, settings, include_prior=weight > 0)
+        candidates: list[list[Candidate]] = [[] for _ in mentions]
+        for mention, indices, names in zip(distinct, groups.values(), all_names, strict=True):
+            if weight > 0:
+                limit = min(settings.n_candidates, settings.beam_size)
+                names = rerank(names, self.prior.of(mention.mention), weight, limit)
+            shared = to_candidates(names, settings.temperature)
+            for index in indices:
+                candidates[index] = list(shared)
+        return candidates
+
+    def find(
+        self, mentions: Sequence[Mention], settings: LinkerSettings, *, include_prior: bool
+    ) -> list[list[ScoredName]]:
+        """The names that the search finds for each mention, best first.
+
+        Args:
+            mentions: the mentions.
+            settings: the settings that hold.
+            include_prior: add the names that the prior knows and the search did not find, scored as the search would
+                have scored them.
+        """
+        prompts = self.prompts(mentions, settings)
+        constraint = self._constraint(settings)
+        beams, max_tokens = settings.beam_size, constraint.max_tokens
+        found: list[list[ScoredName]] = [[] for _ in mentions]
+
+        def search(batch: Sequence[int]) -> None:
+            embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
+            state = self.language_model.prefill(embedded, beams=beams, tokens=max_tokens)
+            results = search_after(state, constraint, beam_size=beams, n_names=settings.n_candidates)
+            names = [self._distinct_names(hypotheses, constraint) for hypotheses in results]
+            if include_prior:
+                self._add_known_names([mentions[index] for index in batch], names, state, settings, max_tokens)
+            for index, names_of_mention in zip(batch, names, strict=True):
+                found[index] = names_of_mention
+
+        lengths = _lengths(prompts)
+        shares_prefix = {
+            index: self.language_model.can_share_prefix(length, max_tokens, beams) for index, length in lengths.items()
+        }
+        # A prompt takes its own tokens and room for its beams.
+        sizes = {index: lengths[index] + beams * max_tokens for index, shares in shares_prefix.items() if shares}
+        failures = self._budget.run(sizes, settings.batch_tokens, search)
+        # Sequential decoding takes one row at a time: a batch is one prompt, and a failure makes no batch smaller.
+        sizes = {index: lengths[index] for index, shares in shares_prefix.items() if not shares}
+        failures += TokenBudget().run(sizes, 0, search)
+        self._warn_out_of_memory(mentions, lengths, failures, f"linked to {NIL!r}")
+        # A free search may find nothing that ends; a trie always has a name.
+        failed = {index for index, _ in failures}
+        empty = [index for index in sorted(lengths) if not found[index] and index not in failed]
+        if settings.constrained and empty:
             first = mentions[empty[0]]
-            warnings.warn(
-                f"gemel_linker: no name was found for {len(empty)} mentions, which are linked to {self.nil!r} (the "
-                f"first: {first.mention!r} in {first.text[:50]!r}): either no name ends within max_name_tokens = "
-                f"{self.settings.max_name_tokens}, or the language model's scores are no numbers, as float16 may make "
-                "them: use bfloat16 or float32.",
-                stacklevel=4,
+            warn(
+                f"gemel_linker: no name was found for {len(empty)} mentions, which are linked to {NIL!r} (the first: "
+                f"{first.mention!r} in {excerpt(first.text)}): either no name ends within max_name_tokens = "
+                f"{settings.max_name_tokens}, or the language model's scores are not finite, as can happen in "
+                "float16: use bfloat16 or float32.",
+                SkippedMentionWarning,
             )
+        return found
 
-    def _named(self, hypotheses: Sequence[Hypothesis], names: Constraint) -> list[FoundName]:
-        # A free search can find a name in several tokenisations: the best of them counts.
-        found: dict[str, FoundName] = {}
+    def _constraint(self, settings: LinkerSettings) -> Constraint:
+        end_id, limit = self.end_id(settings), settings.max_name_tokens
+        if not settings.constrained:
+            # What is longer than every name is no entity's name.
+            return Unconstrained(self.language_model.vocab_size, end_id, min(limit, self.kb.max_depth))
+        added = self.kb.added.trie
+        if added is not None:
+            return UnionConstraint(self.kb.trie, added, end_id, limit)
+        return TrieConstraint(self.kb.trie, end_id, limit)
+
+    def _distinct_names(self, hypotheses: Sequence[Hypothesis], constraint: Constraint) -> list[ScoredName]:
+        """The names of a mention's hypotheses. A free search can find one in several tokenisations: the best counts."""
+        names: dict[str, ScoredName] = {}
         for hypothesis in hypotheses:
-            name = self._found(hypothesis, names)
-            found.setdefault(name.name, name)
-        return list(found.values())
+            name = self._resolve(hypothesis, constraint)
+            names.setdefault(name.name, name)
+        return list(names.values())
 
-    def _names(self) -> Constraint:
-        limit = self.settings.max_name_tokens
-        if self.settings.constrained:
-            added = self.kb.added.trie
-            if added is not None:
-                return UnionConstraint(self.kb.trie, added, self.end_id, limit)
-            return TrieConstraint(self.kb.trie, self.end_id, limit)
-        # What is longer than every name is no entity's name.
-        limit = min(limit, self.kb.max_depth)
-        return Unconstrained(self.language_model.vocab_size, self.end_id, limit)
-
-    def _found(self, hypothesis: Hypothesis, names: Constraint) -> FoundName:
-        """The entities of a name; for a free search's name that no entity has, the NIL entity."""
-        rows = names.rows_at(hypothesis.edge)
+    def _resolve(self, hypothesis: Hypothesis, constraint: Constraint) -> ScoredName:
+        """The entities of a hypothesis; NIL if a free search found a name that no entity has."""
+        rows = constraint.rows_at(hypothesis.edge)
         if not rows:
-            name = self.language_model.tokenizer.decode(hypothesis.tokens)
-            rows = self.kb.rows_of(self.language_model.tokenizer.encode([name])[0]) if name else []
+            tokenizer = self.language_model.tokenizer
+            name = tokenizer.decode(hypothesis.tokens)
+            rows = self.kb.rows_of(tokenizer.encode([name])[0]) if name else []
             if not rows:
-                return FoundName(name, hypothesis.score, [(self.nil, 0)])
-        return found_name(self.kb, rows, hypothesis.score)
+                return ScoredName(name, hypothesis.score, [(NIL, 0)])
+        return score_name(self.kb, rows, hypothesis.score)
+
+    def _add_known_names(
+        self,
+        mentions: Sequence[Mention],
+        names: Sequence[list[ScoredName]],
+        state: DecoderState,
+        settings: LinkerSettings,
+        max_tokens: int,
+    ) -> None:
+        """Append to each mention's names those that the prior knows and the search did not find, scored alike.
+
+        Args:
+            mentions: the mentions of a batch.
+            names: the names that the search found for each.
+            state: the mentions' prompts after the search, with room for the beams of names of `max_tokens`.
+            settings: the settings that hold.
+            max_tokens: names with more tokens are left out, as are those that are not in the trie.
+        """
+        missing: list[list[tuple[int, ...]]] = []
+        for mention, searched in zip(mentions, names, strict=True):
+            known = [name for name in self.prior.known_names(mention.mention) if name not in {s.name for s in searched}]
+            encoded = dict.fromkeys(tuple(ids) for ids in self.language_model.tokenizer.encode(known))
+            missing.append([ids for ids in encoded if 0 < len(ids) <= max_tokens and self.kb.rows_of(ids)])
+        if not any(missing):
+            return
+        scores = score_names(state, missing, self.end_id(settings), beams=settings.beam_size)
+        for names_of_mention, all_ids, values in zip(names, missing, scores, strict=True):
+            names_of_mention += [
+                score_name(self.kb, self.kb.rows_of(ids), score, searched=False)
+                for ids, score in zip(all_ids, values, strict=True)
+                if math.isfinite(score)
+            ]
+
+    # Learning
+
+    def learn(self, mentions: Sequence[Mention], rows: Sequence[int], settings: LinkerSettings) -> NDArray[np.float32]:
+        """Add the gradient of the mentions' mean loss (paper eq. 4) to the mapper's.
+
+        A text that is too long is left out. A mention that memory runs out on has neither loss nor gradient, but counts
+        in the mean.
+
+        Args:
+            mentions: the mentions.
+            rows: the rows of their gold entities in the knowledge base.
+            settings: the settings that hold.
+
+        Returns:
+            The losses, at most (mentions,), in the mentions' order.
+        """
+        prompts = self.prompts(mentions, settings, training=True)
+        lengths = _lengths(prompts)
+        losses: dict[int, float] = {}
+
+        def learn_batch(batch: Sequence[int]) -> None:
+            embedded, backprop = self.embed([prompt for index in batch if (prompt := prompts[index])], train=True)
+            names = self.language_model.tokenizer.encode([self.kb.entity(rows[index]).name for index in batch])
+            values = self.language_model.name_loss(embedded, [[*name, self.end_id(settings)] for name in names])
+            if values.requires_grad:  # not if neither mentions nor demonstrations have an image
+                (values.sum() / len(lengths)).backward()
+                backprop()  # last: if memory ran out before, nothing has been learned yet
+            losses.update(zip(batch, values.detach().tolist(), strict=True))
+
+        failures = self._training_budget.run(lengths, settings.batch_tokens, learn_batch)
+        self._warn_out_of_memory(mentions, lengths, failures, "skipped")
+        return np.array([losses[index] for index in sorted(losses)], dtype=np.float32)
+
+    def _warn_out_of_memory(
+        self, mentions: Sequence[Mention], lengths: dict[int, int], failures: Sequence[tuple[int, str]], fate: str
+    ) -> None:
+        for index, problem in failures:
+            mention = mentions[index]
+            warn(
+                f"gemel_linker: {mention.mention!r} in {excerpt(mention.text)} is {fate}: memory ran out on its prompt "
+                f'of {lengths[index]} tokens alone ({problem}). Set context = "window" or "sentence", a smaller '
+                "n_demonstrations or beam_size, or a smaller dtype of the language model.",
+                SkippedMentionWarning,
+            )
 
 
 def _lengths(prompts: Sequence[Prompt | None]) -> dict[int, int]:
-    """Tokens of each prompt that there is, by its place."""
+    """Tokens of each prompt by its index, without the prompts that are None."""
     return {index: prompt.length for index, prompt in enumerate(prompts) if prompt is not None}

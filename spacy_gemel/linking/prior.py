@@ -1,46 +1,58 @@
-"""P(entity | mention), from the training examples and from the names and aliases of the knowledge base."""
+"""P(entity | mention) from training examples, names and aliases, and the score that combines it with the search's."""
 
+import math
+import re
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from spacy_gemel.kb.index import surface_key
-from spacy_gemel.linking.spelling import fold, spellings
+from spacy_gemel.linking.candidates import ScoredName
 from spacy_gemel.utils.cache import BoundedCache
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
+# SURFACE, ALIAS and UNKNOWN were chosen on WikiDiverse's training docs, by five-fold cross-validation: the most
+# accurate of the values whose log loss is near the minimum (docs/prior.md).
 SURFACE = 2.0
-"""Training examples that a mention's being the name of an entity counts as."""
+"""Training examples that a mention counts as for being the name of an entity."""
 ALIAS = 0.1
-"""What an alias is worth of a name: of training examples, and of its bearer's share where names bear it too."""
+"""Weight of an alias relative to a name: in training examples, and in its bearer's share beside bearers of the name."""
 UNKNOWN = 0.1
-"""Training examples that count for entities there is no evidence of. All three were chosen on WikiDiverse's training
-docs, each fifth told by the rest: the most accurate of those whose log loss is near the least (docs/prior.md)."""
+"""Training examples that count for the entities without evidence."""
+FLOOR = 0.01
+"""Added to each probability, so that an entity without evidence can still win. Not tuned on data."""
+MAX_KNOWN = 10
+"""The prior's best entities that are scored for each mention besides those that the search found. It bounds the cost
+and is not tuned on data."""
 
-_KEPT = 65536
+_CACHE_SIZE = 65536
+_POSSESSIVE = re.compile(r"(?:['’ʼ]s|(?<=s)['’ʼ])$", re.IGNORECASE)
+_DASHES = re.compile(r"[-‐-―/]+")
 
 
 class MentionPrior:
-    """What mentions mean to those who wrote the training examples and the knowledge base.
+    """What a mention means in the training examples and in the knowledge base, whatever its context.
 
-    It is what Milne and Witten (2008) call commonness, smoothed, with names and aliases for the links that are lacking.
-
-    For an entity e and a mention m that occurs c(m) times in training, c(m, e) of them for e::
+    It is what Milne and Witten (2008) call commonness, smoothed; names and aliases stand in for missing links. For an
+    entity e and a mention m that occurs c(m) times in training, c(m, e) of them for e::
 
         P(e | m) = (c(m, e) + s(m) * share(e | m)) / (c(m) + s(m) + UNKNOWN)
 
-    s(m): SURFACE where m is the name of an entity, SURFACE * ALIAS where it is nothing but an alias, else 0.
-    share(e | m): of those that have m for a name or an alias, by their counts and one more, so that one that was never
-    counted has a little; an alias's bearer weighs ALIAS times that. What the probabilities lack of 1 is left to the
-    entities without evidence.
+    s(m): SURFACE if m is the name of an entity, SURFACE * ALIAS if it is only an alias, else 0.
+    share(e | m): e's share among the bearers of m as a name or alias, by count + 1, so that an entity that was never
+    counted has a little; the bearer of an alias weighs ALIAS times that. The rest of the probability, up to 1, is left
+    to the entities without evidence.
 
-    Two mentions are the same if the knowledge base takes them for one title (``surface_key``: blanks and the first
-    letter's case do not count). Where there is no evidence for a mention so, case, punctuation and a possessive do not
-    count either (`spelling.fold`).
+    Two mentions are the same if the knowledge base takes them for one title (``surface_key``: blanks and the case of
+    the first letter do not count). If there is no evidence for a mention so, case, punctuation and a possessive do not
+    count either (`fold`).
 
-    training: (mention, kb_id) of each example; an id that the knowledge base lacks is no evidence.
+    Args:
+        training: (mention, kb_id) of each example; an id that the knowledge base does not have is no evidence.
+        kb: the knowledge base.
     """
 
     def __init__(self, training: Iterable[tuple[str, str]], kb: "KnowledgeBase") -> None:
@@ -50,51 +62,126 @@ class MentionPrior:
         for mention, kb_id in training:
             self._exact[surface_key(mention)][kb_id] += 1
             self._folded[fold(mention)][kb_id] += 1
-        self._known: BoundedCache[str, dict[str, float]] = BoundedCache(_KEPT)
+        self._cache: BoundedCache[str, dict[str, float]] = BoundedCache(_CACHE_SIZE)
 
     def of(self, mention: str) -> dict[str, float]:
-        """P(e | mention) of each entity that there is evidence of, the best first; empty for an unknown mention.
+        """P(e | mention) of each entity with evidence, best first; empty for an unknown mention.
 
-        Equals are in the order of the knowledge base: the counted first, then by row. Raises KBError where it is
-        damaged.
+        Ties are in the order of the knowledge base: by count, then by row.
+
+        Raises:
+            KBError: if the knowledge base is damaged.
         """
-        known = self._known.get(mention)
-        return dict(self._known.put(mention, self._compute(mention)) if known is None else known)
+        cached = self._cache.get(mention)
+        return dict(self._cache.put(mention, self._compute(mention)) if cached is None else cached)
 
     def best(self, mention: str) -> str | None:
-        """The entity that the mention most probably means, None where there is no evidence. Raises as `of`."""
+        """The most probable entity, None without evidence."""
         return next(iter(self.of(mention)), None)
+
+    def known_names(self, mention: str) -> list[str]:
+        """The names of the mention's MAX_KNOWN most probable entities, each once."""
+        rows = [self.kb.row(kb_id) for kb_id in [*self.of(mention)][:MAX_KNOWN]]
+        return [*dict.fromkeys(self.kb.entity(row).name for row in rows if row is not None)]
 
     def _compute(self, mention: str) -> dict[str, float]:
         key, folded = surface_key(mention), fold(mention)
-        exact = self._weigh(self._exact.get(key), [mention]) if key else {}
+        exact = self._probabilities(self._exact.get(key), [mention]) if key else {}
         if exact:
             return exact
-        return self._weigh(self._folded.get(folded), spellings(mention)) if folded else {}
+        return self._probabilities(self._folded.get(folded), spellings(mention)) if folded else {}
 
-    def _weigh(self, counted: Counter[str] | None, written: Iterable[str]) -> dict[str, float]:
-        """P of the entities that training counts, and of those that bear one of some names."""
+    def _probabilities(self, counts: Counter[str] | None, surfaces: Iterable[str]) -> dict[str, float]:
+        """P of the entities that training counts and of the bearers of some surfaces, best first."""
         examples = {}
-        for kb_id, times in (counted or {}).items():
+        for kb_id, count in (counts or {}).items():
             row = self.kb.row(kb_id)
             if row is not None:
-                examples[row] = times
-        shares, surface = self._shares(written)
+                examples[row] = count
+        shares, surface = self._shares(surfaces)
         total = sum(examples.values()) + surface + UNKNOWN
         rows = sorted(examples.keys() | shares.keys())
-        weighed = {row: (examples.get(row, 0) + surface * shares.get(row, 0.0)) / total for row in rows}
-        rows.sort(key=lambda row: (-weighed[row], -self.kb.count(row), row))
-        return {self.kb.entity(row).kb_id: weighed[row] for row in rows}
+        probabilities = {row: (examples.get(row, 0) + surface * shares.get(row, 0.0)) / total for row in rows}
+        rows.sort(key=lambda row: (-probabilities[row], -self.kb.count(row), row))
+        return {self.kb.entity(row).kb_id: probabilities[row] for row in rows}
 
-    def _shares(self, written: Iterable[str]) -> tuple[dict[int, float], float]:
-        """How those that bear one of some names share it, by row, and the examples that this counts as, in all."""
+    def _shares(self, surfaces: Iterable[str]) -> tuple[dict[int, float], float]:
+        """share(e | m) by row for the bearers of some surfaces, and s(m)."""
         weights: dict[int, float] = {}
         best = 0.0
-        for text in written:
-            named, aliased = self.kb.rows_by_surface(text)
+        for surface in surfaces:
+            named, aliased = self.kb.rows_by_surface(surface)
             for rows, weight in ((named, 1.0), (aliased, ALIAS)):
                 for row in rows:
                     weights[row] = max(weights.get(row, 0.0), weight * (self.kb.count(row) + 1))
                     best = max(best, weight)
         total = sum(weights.values())
         return {row: weight / total for row, weight in weights.items()}, SURFACE * best
+
+
+def combine(score: float, probability: float, weight: float) -> float:
+    """The search's score of a name and P(entity | mention), 0 without evidence, as one score."""
+    return score + weight * math.log(probability + FLOOR)
+
+
+def rerank(names: Sequence[ScoredName], prior: Mapping[str, float], weight: float, limit: int) -> list[ScoredName]:
+    """At most `limit` names by the combined score of their entities, best first.
+
+    Entities of one name that the prior tells apart become entries of their own, each with its score; the others of the
+    name stay together, with one score that their counts share.
+
+    Args:
+        names: the names of one mention.
+        prior: P(entity | mention) of the entities with evidence; if there is none, the names are returned as they are.
+        weight: `prior_weight`.
+        limit: the number of names to keep.
+    """
+    if not prior:
+        return [*names]
+    reranked = []
+    for name in names:
+        by_probability: dict[float, list[tuple[str, int]]] = {}
+        for kb_id, count in name.entities:
+            by_probability.setdefault(prior.get(kb_id, 0.0), []).append((kb_id, count))
+        reranked += [
+            ScoredName(name.name, combine(name.score, probability, weight), entities, name.searched)
+            for probability, entities in by_probability.items()
+        ]
+    reranked.sort(key=lambda name: -name.score)  # stable: ties keep their order
+    best = [*dict.fromkeys(name.name for name in reranked)][:limit]
+    return [name for name in reranked if name.name in best]
+
+
+def fold(mention: str) -> str:
+    """What spellings of one mention share: no case, no possessive at the end, no punctuation; dashes are blanks."""
+    text = _DASHES.sub(" ", strip_possessive(mention).casefold())
+    return " ".join("".join(char for char in text if not _is_punctuation(char)).split())
+
+
+def spellings(mention: str) -> list[str]:
+    """Spellings of names that fold to the same, for an index that knows exact spellings only.
+
+    The mention without possessive and outer punctuation, then without any punctuation; each as it is, in lower case, in
+    capitals, and with each word capitalised.
+    """
+    bare = strip_possessive(mention)
+    while bare and _is_punctuation(bare[0]):
+        bare = bare[1:]
+    while bare and _is_punctuation(bare[-1]):
+        bare = bare[:-1]
+    words = "".join(char for char in _DASHES.sub(" ", bare) if not _is_punctuation(char))
+    cased = [
+        spelling
+        for text in (" ".join(bare.split()), " ".join(words.split()))
+        for spelling in (text, text.lower(), text.upper(), " ".join(word.capitalize() for word in text.split()))
+    ]
+    return [spelling for spelling in dict.fromkeys(cased) if spelling]
+
+
+def strip_possessive(mention: str) -> str:
+    """The mention without 's, or the apostrophe after an s, at its end."""
+    return _POSSESSIVE.sub("", " ".join(unicodedata.normalize("NFC", mention).split()))
+
+
+def _is_punctuation(char: str) -> bool:
+    return unicodedata.category(char).startswith("P")

@@ -1,4 +1,4 @@
-"""Putting a prompt together: x = [v_1; t_1; ...; v_n; t_n; v_q; t_q] (paper section 3.2)."""
+"""Building a prompt: x = [v_1; t_1; ...; v_n; t_n; v_q; t_q] (paper section 3.2)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,20 +7,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
-from spacy_gemel.linking.template import demonstration_text, query_text
 from spacy_gemel.models.tokenizer import NameTokenizer
 from spacy_gemel.utils.cache import BoundedCache
 
 QUERY_IMAGE = -2
 
-_KEPT_DEMONSTRATIONS = 20_000
+_CACHED_DEMONSTRATIONS = 20_000
+
+
+def query_text(text: str, mention: str) -> str:
+    """The question about a mention (paper section 3.2), which the model continues with the name."""
+    return f"[Text]{text}\n[Question]What does {mention} mentioned in the text refer to?\n[Answer]"
+
+
+def demonstration_text(text: str, mention: str, name: str) -> str:
+    """A question with its answer, as it stands before the query (paper section 3.2)."""
+    return f"{query_text(text, mention)}{name}\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
     """One visual prefix and the text after it.
 
-    image: row of the demonstration store's features, QUERY_IMAGE for the query's own, NO_IMAGE for none.
+    image: row of the demonstration store's features, QUERY_IMAGE for the query's own image, NO_IMAGE for none.
     ids: token ids of the text.
     """
 
@@ -33,10 +42,10 @@ class Prompt:
     """A mention's prompt before it is embedded.
 
     segments: the demonstrations, most similar last, then the query.
-    features: the features (d_v,) of the query's image, or None.
+    features: features (d_v,) of the query's image, or None.
     length: tokens, visual prefixes included.
-    demonstrations: the shown demonstrations' places in the store.
-    dropped: demonstrations left out because the prompt was too long for the model.
+    demonstrations: indices of the demonstrations in the store, most similar last.
+    dropped: demonstrations left out because the prompt would not fit the model.
     """
 
     segments: tuple[Segment, ...]
@@ -51,26 +60,23 @@ class PromptTooLong(ValueError):
 
 
 class PromptBuilder:
-    """Builds prompts (paper section 3.2) of at most max_tokens tokens; each demonstration is tokenised once.
+    """Builds prompts (paper section 3.2) and tokenises each demonstration once.
 
-    store: may be exchanged for one that has more. prefix_length: soft tokens of a visual prefix.
+    Args:
+        tokenizer: the language model's.
+        store: the demonstrations; may be replaced later.
+        prefix_length: soft tokens of a visual prefix.
+        bos: start each prompt with BOS.
     """
 
     def __init__(
-        self,
-        tokenizer: NameTokenizer,
-        store: DemonstrationStore,
-        *,
-        prefix_length: int,
-        max_tokens: int,
-        bos: bool = False,
+        self, tokenizer: NameTokenizer, store: DemonstrationStore, *, prefix_length: int, bos: bool = False
     ) -> None:
         self.tokenizer = tokenizer
         self.store = store
         self.prefix_length = prefix_length
-        self.max_tokens = max_tokens
         self.start: tuple[int, ...] = (tokenizer.tokenizer.bos_token_id,) if bos else ()
-        self._segments: BoundedCache[Demonstration, Segment] = BoundedCache(_KEPT_DEMONSTRATIONS)
+        self._segments: BoundedCache[Demonstration, Segment] = BoundedCache(_CACHED_DEMONSTRATIONS)
 
     def build(
         self,
@@ -79,78 +85,76 @@ class PromptBuilder:
         features: NDArray[np.float32] | None,
         ranked: Sequence[int],
         *,
+        max_tokens: int,
         use_image: bool = True,
     ) -> Prompt:
         """The prompt of a mention in its text.
 
-        features: of the text's image, (d_v,), or None.
-        ranked: the demonstrations to show, most similar first; the last of them go where all do not fit.
-        Raises PromptTooLong if the query alone does not fit.
+        Args:
+            text: the context.
+            mention: the mention's words.
+            features: features of the text's image, (d_v,), or None.
+            ranked: indices of the demonstrations, most similar first; if they do not all fit, the last are dropped.
+            max_tokens: tokens that the prompt may have.
+            use_image: False to leave out all visual prefixes.
+
+        Raises:
+            PromptTooLong: if the query alone does not fit.
         """
         has_image = use_image and features is not None
-        query = Segment(
-            QUERY_IMAGE if has_image else NO_IMAGE,
-            tuple(self.tokenizer.encode([query_text(text, mention)])[0]),
-        )
+        query_ids = tuple(self.tokenizer.encode([query_text(text, mention)])[0])
+        query = Segment(QUERY_IMAGE if has_image else NO_IMAGE, query_ids)
         length = len(self.start) + self._length(query)
-        if length > self.max_tokens:
+        if length > max_tokens:
             raise PromptTooLong(
-                f"the text is too long for the language model: its prompt has {length} tokens, {self.max_tokens} fit"
+                f"the text is too long for the language model: its prompt has {length} tokens, {max_tokens} fit"
             )
         segments = [query]
-        shown = 0
+        indices: list[int] = []
         for index in ranked:
             segment = self._demonstration(self.store[index], use_image)
-            if length + self._length(segment) > self.max_tokens:
+            if length + self._length(segment) > max_tokens:
                 break
             segments.insert(0, segment)
+            indices.insert(0, index)
             length += self._length(segment)
-            shown += 1
         if self.start:
             segments.insert(0, Segment(NO_IMAGE, self.start))
         return Prompt(
-            segments=tuple(segments),
-            features=features if has_image else None,
-            length=length,
-            demonstrations=tuple(reversed(ranked[:shown])),
-            dropped=len(ranked) - shown,
+            tuple(segments), features if has_image else None, length, tuple(indices), len(ranked) - len(indices)
         )
 
     def _length(self, segment: Segment) -> int:
         return len(segment.ids) + (self.prefix_length if segment.image != NO_IMAGE else 0)
 
-    def _demonstration(self, shown: Demonstration, use_image: bool) -> Segment:
-        segment = self._segments.get(shown)
+    def _demonstration(self, demonstration: Demonstration, use_image: bool) -> Segment:
+        segment = self._segments.get(demonstration)
         if segment is None:
-            text = demonstration_text(shown.text, shown.mention, shown.name)
+            text = demonstration_text(demonstration.text, demonstration.mention, demonstration.name)
             ids = tuple(self.tokenizer.encode([text])[0])
-            segment = self._segments.put(shown, Segment(shown.image, ids))
+            segment = self._segments.put(demonstration, Segment(demonstration.image, ids))
         return segment if use_image else Segment(NO_IMAGE, segment.ids)
 
 
-def gather_features(
+def collect_features(
     prompts: Sequence[Prompt], store: DemonstrationStore
 ) -> tuple[NDArray[np.float32], list[list[int]]]:
-    """The features that some prompts need, each once, (images, d_v), and for each segment its row there or -1."""
-    rows: list[NDArray[np.float32]] = []
-    of_store: dict[int, int] = {}
-    of_query: dict[int, int] = {}  # by identity: mentions of one doc share their array
+    """The features that the prompts need, each once, (images, d_v), and for each segment its row there or NO_IMAGE."""
+    features: list[NDArray[np.float32]] = []
+    rows: dict[tuple[str, int], int] = {}
     indices: list[list[int]] = []
     for prompt in prompts:
-        place_of = []
+        indices.append([])
         for segment in prompt.segments:
-            if segment.image == NO_IMAGE:
-                place_of.append(-1)
-            elif segment.image == QUERY_IMAGE:
-                assert prompt.features is not None
-                if id(prompt.features) not in of_query:
-                    of_query[id(prompt.features)] = len(rows)
-                    rows.append(prompt.features)
-                place_of.append(of_query[id(prompt.features)])
-            else:
-                if segment.image not in of_store:
-                    of_store[segment.image] = len(rows)
-                    rows.append(store.features[segment.image])
-                place_of.append(of_store[segment.image])
-        indices.append(place_of)
-    return (np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)), indices
+            row = NO_IMAGE
+            if segment.image != NO_IMAGE:
+                is_query = segment.image == QUERY_IMAGE
+                # Mentions of one doc share their array, so its identity tells images apart.
+                key = ("query", id(prompt.features)) if is_query else ("demonstration", segment.image)
+                row = rows.setdefault(key, len(features))
+                if row == len(features):
+                    image = prompt.features if is_query else store.features[segment.image]
+                    assert image is not None
+                    features.append(image)
+            indices[-1].append(row)
+    return (np.stack(features) if features else np.zeros((0, 0), dtype=np.float32)), indices

@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from spacy_gemel.kb.resolve import linkable_row
 from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
+from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.before import aligned_span
 from spacy_gemel.pipeline.context import context_of
-from spacy_gemel.pipeline.mentions import Mention, gather_mentions, read_features
+from spacy_gemel.pipeline.mentions import gather_mentions, read_features
 from spacy_gemel.pipeline.trf_vectors import Vector, VectorReader
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from thinc.api import Model, Optimizer, set_dropout_rate
 from thinc.types import Floats2d
 
 from spacy_gemel.images.image import register_msgpack_encoder
-from spacy_gemel.linking.candidates import Candidate, decide, install_extension, to_row, write_rows
+from spacy_gemel.linking.candidates import Candidate, decide
 from spacy_gemel.linking.demonstrations import Demonstration
 from spacy_gemel.linking.retrievers import Retriever
 from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config
@@ -23,10 +23,10 @@ from spacy_gemel.models.frozen import FrozenModel, model_lock
 from spacy_gemel.models.mapper import init_to_embedding_scale
 from spacy_gemel.pipeline.growth import GrowingParts
 from spacy_gemel.pipeline.parts import KBLoader
-from spacy_gemel.pipeline.user_data import UNREADABLE_KEY
+from spacy_gemel.pipeline.user_data import UNREADABLE_KEY, install_extension, to_row, write_rows
 
 if TYPE_CHECKING:
-    from spacy_gemel.pipeline.mentions import Mention
+    from spacy_gemel.linking.mention import Mention
 
 _SCALE_SAMPLE = 1024
 
@@ -89,7 +89,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
                     return []
                 with model_lock():
                     [mention] = self.gather([[ent]])
-                    [prompt] = self.stages.prompts([mention])
+                    [prompt] = self.stages.prompts([mention], self.settings)
                     return [self.store[index] for index in prompt.demonstrations] if prompt else []
         raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
 
@@ -170,7 +170,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
                 warn_missing_golds(missing, len(mentions), self.name)
             if not mentions:
                 return losses
-            values = self.stages.learn(mentions, rows)
+            values = self.stages.learn(mentions, rows, self.settings)
         losses[self.name] += float(values.sum())
         if sgd:  # spaCy's training loop passes False to accumulate
             self.finish_update(sgd)
@@ -231,7 +231,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
         make_images_plain(doc for doc in docs if doc.ents)
         with model_lock():
             mentions = self._mentions(docs)
-            for mention, candidates in zip(mentions, self.stages.link(mentions), strict=True):
+            for mention, candidates in zip(mentions, self.stages.link(mentions, self.settings), strict=True):
                 found[mention.doc].append((mention.start, mention.end, candidates))
         if self.settings.use_image:
             mark_unreadable(docs, mentions)
@@ -272,7 +272,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
             rows = []
             for start, end, candidates in linked:
                 span = doc[start:end]
-                kb_id = decide(candidates, self.settings.threshold, self.NIL)
+                kb_id = decide(candidates, self.settings.threshold)
                 for token in span:  # an id set on the spans of doc.ents would not stay
                     if self.settings.overwrite or not token.ent_kb_id:
                         token.ent_kb_id_ = kb_id

@@ -178,11 +178,11 @@ def _what_is_new(new: DemonstrationStore, store: DemonstrationStore, useless: ND
     pictures: dict[tuple[str, str, str], dict[int, Vector | None]] = {}  # what is known: {its place: its picture}
     for index, shown in enumerate(store):
         if not useless[index]:
-            pictures.setdefault(_key(shown), {})[index] = store.picture(shown)
+            pictures.setdefault(_key(shown), {})[index] = store.features_of(shown)
     taken: dict[int, int] = {}
     end = len(store)
     for number, shown in enumerate(new):
-        known, picture = pictures.setdefault(_key(shown), {}), new.picture(shown)
+        known, picture = pictures.setdefault(_key(shown), {}), new.features_of(shown)
         if (known and picture is None) or any(_is_same_picture(picture, other) for other in known.values()):
             continue
         bare = [index for index, other in known.items() if other is None]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from spacy_gemel.linking.candidates import CANDIDATES_KEY
+from spacy_gemel.pipeline.user_data import CANDIDATES_KEY
 
 if TYPE_CHECKING:
     from spacy.language import Language

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,10 @@ from spacy.tokens import Doc, Span
 
 from spacy_gemel.images.features import FeatureReader, check_features
 from spacy_gemel.images.image import ImageError, to_serializable
+from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.context import context_of
 from spacy_gemel.pipeline.user_data import FEATURES_KEY, IMAGE_KEY, UNREADABLE_KEY, has_image, image_in
-
-
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """A span to be linked: its doc's place in the batch, its tokens, its words and the text they stand in.
-
-    features: of the doc's image, (d_v,), or None.
-    gold: the id it should get, where that is known.
-    vector: what the pipeline's transformer made of it, (width,), where the retriever wants it and there is one.
-    """
-
-    doc: int
-    start: int
-    end: int
-    mention: str
-    text: str
-    features: NDArray[np.float32] | None
-    gold: str = ""
-    vector: NDArray[np.float32] | None = None
 
 
 def gather_mentions(

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from spacy_gemel.images.features import FeatureReader
     from spacy_gemel.kb.entity import Entity
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.linking.mention import Mention
     from spacy_gemel.linking.model import LinkingModel
-    from spacy_gemel.pipeline.mentions import Mention
     from spacy_gemel.pipeline.trf_vectors import VectorReader
 
 # Not KnowledgeBase: spaCy has pydantic look at what `initialize` takes, which must import nothing heavy.
@@ -110,8 +110,6 @@ class LinkerParts:
     def use_settings(self, settings: LinkerSettings) -> None:
         """Work with these settings, without a warning."""
         self._settings = settings
-        if self._stages is not None:
-            self._stages.settings = settings
 
     def warn_unused_settings(self, names: Container[str] | None = None) -> None:
         """Warn of settings that have no effect beside the others. names: of which; all if None."""
@@ -246,7 +244,7 @@ class LinkerParts:
                 "vectors of their mentions. Train it again, or give it demonstrations by add_demonstrations.",
                 stacklevel=2,
             )
-        stages = LinkingModel(self.model, kb, language_model, store, self.retriever, self.settings, self.NIL)
+        stages = LinkingModel(self.model, kb, language_model, store, self.retriever)
         self._kb, self._stages, self._reader, self.store = kb, stages, reader, store
 
     def use_kb(self, kb: "KnowledgeBase") -> None:

@@ -80,7 +80,7 @@ class Saved:
     def read_store(self, data: bytes) -> None:
         """Take the demonstrations. Raises ValueError for what is none."""
         self.store = parsed(
-            self.pipe, "demonstrations", lambda: DemonstrationStore.from_plain(srsly.msgpack_loads(data))
+            self.pipe, "demonstrations", lambda: DemonstrationStore.from_dict(srsly.msgpack_loads(data))
         )
 
     def read_kb(self, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The vector of a mention, read from what the pipeline's own transformer left on its doc (`doc._.trf_data`)."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc, Span
 
-from spacy_gemel.pipeline.mentions import Mention, describe
+from spacy_gemel.pipeline.mentions import describe
 
 ATTRIBUTE = "trf_data"
 Vector = NDArray[np.float32]
-
-# the least cosine of a mention's vector with the one it had before: rounding, in fp16 too, takes less
-_SAME = 0.999
 
 HOW = (
     "TransformerRetriever compares mentions by the vectors that the pipeline's transformer leaves on a doc: put the "
@@ -129,36 +126,6 @@ class VectorReader:
             "(Said once.)",
             stacklevel=2,
         )
-
-
-def warn_changed_vectors(
-    mentions: Sequence[Mention], kept: Vector | None, same: Mapping[tuple[str, str], Iterable[int]]
-) -> bool:
-    """Warn, once, where the transformer no longer gives a training mention the vector that was kept; whether it did.
-
-    kept: of the demonstrations, (demonstrations, width). same: those of a mention and its text.
-    """
-    for mention in mentions:
-        new = mention.vector
-        if new is None or kept is None or new.shape != kept.shape[1:]:  # another width is an error, and said as such
-            continue
-        then = [kept[index] for index in same.get((mention.mention, mention.text), ())]
-        most = max((_cosine(new, old) for old in then if np.isfinite(old).all()), default=1.0)
-        if most < _SAME:
-            warnings.warn(
-                "gemel_linker: the pipeline's transformer has changed since the demonstrations were taken "
-                f"({mention.mention!r} in {mention.text[:50]!r}: a cosine of {most:.3f} with its own vector of then), "
-                "so that which are shown becomes arbitrary. Train the transformer with its NER beforehand, and name it "
-                "in frozen_components while the linker is trained (said once).",
-                stacklevel=4,
-            )
-            return True
-    return False
-
-
-def _cosine(first: Vector, second: Vector) -> float:
-    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / norm if norm else 1.0
 
 
 def _host(array: Any) -> NDArray[Any]:

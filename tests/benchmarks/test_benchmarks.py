@@ -707,7 +707,8 @@ def test_measured_for_real(ready: worlds.Ready, models: Path, tmp_path: Path, mo
     prompts = pipe.stages.prompts(
         gather_mentions(
             [doc.ents for doc in read_docs(ready.world.corpus("test"), nlp.vocab)], pipe._reader, pipe.settings
-        )
+        ),
+        pipe.settings,
     )
     assert all(prompt.features is not None for prompt in prompts)
     assert search.prompt_lengths(loaded, ready.world.corpus("test")) == [prompt.length for prompt in prompts]

@@ -129,14 +129,16 @@ def test_the_same_prompts_or_none(world: World, monkeypatch: pytest.MonkeyPatch)
     """A reference that reads something else is no reference."""
     from benchmarks.official import Official
     from benchmarks.subject import Parts, linker_in, make_pipeline
+    from spacy_gemel.linking.retrievers import Query
 
     models = world.root / "assets" / "mini"
     parts = Parts(models / "language_model", models / "vision_encoder", models / "sentence_encoder", world.kb)
     captions = read_captions(world.folder("data") / "train.jsonl")
-    stages = linker_in(nlp := make_pipeline(parts, captions, 2)).stages
+    nlp = make_pipeline(parts, captions, 2)
+    stages, settings = linker_in(nlp).stages, linker_in(nlp).settings
     mentions = linking.mentions_of(nlp, captions[:1])
-    reference = Official(stages)
-    assert linking.check_prompts(stages, reference, mentions, [stages.demonstrations("Mercury", "")])
+    reference = Official(stages, settings)
+    assert linking.check_prompts(stages, reference, mentions, [stages.rank_demonstrations(Query("Mercury"), settings)])
     with pytest.raises(RuntimeError, match="different prompts for 'Mercury'"):
         linking.check_prompts(stages, reference, mentions, [[0]])
 

@@ -14,7 +14,7 @@ from benchmarks.wikidiverse.forms import bare_name, make_mention, words_in_front
 from benchmarks.wikidiverse.measure import Answers
 from benchmarks.wikidiverse.text import ANSWER, NEIGHBOURS, PLAIN, SHOWN, UNKNOWABLE, Lesson, TextMaker
 from benchmarks.wikidiverse.tokens import EOS, train_tokenizer
-from spacy_gemel.linking.template import demonstration_text
+from spacy_gemel.linking.prompt import demonstration_text
 from spacy_gemel.models.tokenizer import NameTokenizer
 
 NAMES = [

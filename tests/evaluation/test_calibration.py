@@ -12,13 +12,13 @@ from spacy_gemel.evaluation.calibration import COLDEST, Calibration, Decision, c
 from spacy_gemel.evaluation.calibration_report import render, table
 from spacy_gemel.evaluation.confidence import cases_of, confidence, expected_calibration_error, log_loss, reliability
 from spacy_gemel.evaluation.results import MentionResult
-from spacy_gemel.linking.candidates import FoundName, decide, to_candidates
+from spacy_gemel.linking.candidates import ScoredName, decide, to_candidates
 
 START = Decision(1.0, None)
 
 
 def result(
-    gold: str, found: Sequence[FoundName], *, doc: str = "d", temperature: float = 1.0, in_kb: bool | None = None
+    gold: str, found: Sequence[ScoredName], *, doc: str = "d", temperature: float = 1.0, in_kb: bool | None = None
 ) -> MentionResult:
     candidates = to_candidates(found, temperature)
     return MentionResult(
@@ -27,7 +27,7 @@ def result(
         end=1,
         mention="m",
         gold=gold,
-        predicted=decide(candidates, None, "NIL"),
+        predicted=decide(candidates, None),
         probability=None,
         seen=False,
         tail=None,
@@ -40,7 +40,7 @@ def result(
 def sure(probability: float, gold: str, doc: str) -> MentionResult:
     """A mention whose best of two candidates, "x", has this probability at temperature 1."""
     gap = float(np.log(probability / (1 - probability)))
-    return result(gold, [FoundName("x", -1.0, [("x", 1)]), FoundName("y", -1.0 - gap, [("y", 1)])], doc=doc)
+    return result(gold, [ScoredName("x", -1.0, [("x", 1)]), ScoredName("y", -1.0 - gap, [("y", 1)])], doc=doc)
 
 
 def mentions(*rows: tuple[float, str]) -> list[MentionResult]:
@@ -57,10 +57,10 @@ names = st.lists(
 )
 
 
-def found_names(drawn: list[tuple[float, list[int]]]) -> list[FoundName]:
+def found_names(drawn: list[tuple[float, list[int]]]) -> list[ScoredName]:
     """As the search and the knowledge base give them: best name first, most counted entity first."""
     return [
-        FoundName(
+        ScoredName(
             f"n{index}", score, [(f"n{index}e{n}", count) for n, count in enumerate(sorted(counts, reverse=True))]
         )
         for index, (score, counts) in enumerate(sorted(drawn, key=lambda name: -name[0]))
@@ -91,7 +91,7 @@ def test_a_known_temperature_is_found(truth: float) -> None:
         shares = np.exp(scores / truth) / np.exp(scores / truth).sum()
         gold = f"e{rng.choice(4, p=shares)}"
         results.append(
-            result(gold, [FoundName(f"n{n}", s, [(f"e{n}", 1)]) for n, s in enumerate(scores)], doc=str(number))
+            result(gold, [ScoredName(f"n{n}", s, [(f"e{n}", 1)]) for n, s in enumerate(scores)], doc=str(number))
         )
     found = calibrated(results)
     assert found.after.temperature == pytest.approx(truth, rel=0.1)
@@ -184,7 +184,7 @@ def test_without_nil_the_temperature_alone_is_fitted() -> None:
         (mentions((0.9, "x"), (0.8, "x")), "All 2 best candidates are right"),
         (mentions((0.9, "y"), (0.8, "NIL")), "All 2 best candidates are wrong"),
         ([result("x", [])], "No mention has a candidate"),
-        ([result(gold, [FoundName("x", -1.0, [("x", 1)])]) for gold in "xy"], "more than one name to choose from"),
+        ([result(gold, [ScoredName("x", -1.0, [("x", 1)])]) for gold in "xy"], "more than one name to choose from"),
         (mentions((0.6, "x"), (0.6, "x"), (0.9, "NIL")), "No threshold links better than none"),
         (mentions((0.6, "x"), (0.9, "x")), "Only 2 mentions"),
     ],
@@ -202,19 +202,19 @@ def test_what_cannot_be_fitted_is_said(results: list[MentionResult], says: str) 
 
 def test_a_temperature_beyond_the_end() -> None:
     tiny = [
-        result("x", [FoundName("x", -1.0, [("x", 1)]), FoundName("y", -1.0 - gap, [("y", 1)])])
+        result("x", [ScoredName("x", -1.0, [("x", 1)]), ScoredName("y", -1.0 - gap, [("y", 1)])])
         for gap in (0.001, 0.002)
     ]
-    wrong = result("y", [FoundName("x", -1.0, [("x", 1)]), FoundName("y", -1.0, [("y", 1)])])
+    wrong = result("y", [ScoredName("x", -1.0, [("x", 1)]), ScoredName("y", -1.0, [("y", 1)])])
     temperature, note = fit_temperature(cases_of([*tiny * 20, wrong])[0])
     assert temperature == COLDEST
     assert "lies beyond 0.01" in note
 
 
 def test_mentions_that_cannot_be_used() -> None:
-    unfound = result("x", [FoundName("x", -1.0, [("x", 1)])])
+    unfound = result("x", [ScoredName("x", -1.0, [("x", 1)])])
     unfound = MentionResult(**{**{f: getattr(unfound, f) for f in unfound.__slots__}, "predicted": None})
-    outside = result("z", [FoundName("x", -1.0, [("x", 1)])], in_kb=False)
+    outside = result("z", [ScoredName("x", -1.0, [("x", 1)])], in_kb=False)
     useless = [unfound, outside, result("", [])]
     with pytest.raises(ValueError, match="not one mention to calibrate on: of 3, 1 have no gold, 1 a gold that"):
         calibrated(useless)
@@ -226,7 +226,7 @@ def test_mentions_that_cannot_be_used() -> None:
 
 
 def test_a_name_of_no_entity_is_nil_at_any_threshold() -> None:
-    free = result("NIL", [FoundName("blue", -0.1, [("NIL", 0)]), FoundName("x", -1.0, [("x", 1)])])
+    free = result("NIL", [ScoredName("blue", -0.1, [("NIL", 0)]), ScoredName("x", -1.0, [("x", 1)])])
     found = calibrated([free, *mentions((0.9, "x"))])
     assert found.figures_before["nil"] == {"n": 1, "p": 1.0, "r": 1.0, "f": 1.0}
     assert sum(row["n"] for row in found.figures_before["reliability"]) == 1
@@ -252,7 +252,7 @@ def test_cross_fitting_parts_docs_and_tells_overfitting() -> None:
 
 def test_ties_are_decided_by_order_alone() -> None:
     """Equal scores: the name that the search gave first; in a name: the entity that the knowledge base has first."""
-    tied = [FoundName("n", -1.0, [("a", 3), ("b", 3)]), FoundName("m", -1.0, [("c", 5), ("d", 1)])]
+    tied = [ScoredName("n", -1.0, [("a", 3), ("b", 3)]), ScoredName("m", -1.0, [("c", 5), ("d", 1)])]
     candidates = to_candidates(tied)
     assert [(c.kb_id, c.probability) for c in candidates] == [
         ("a", 0.25),
@@ -260,8 +260,8 @@ def test_ties_are_decided_by_order_alone() -> None:
         ("c", pytest.approx(5 / 12)),
         ("d", pytest.approx(1 / 12)),
     ]
-    assert decide(candidates, None, "NIL") == decide(candidates, 0.25, "NIL") == "a"
-    assert decide(candidates, 0.2500001, "NIL") == "NIL", "the best candidate decides, likelier ones below it or not"
+    assert decide(candidates, None) == decide(candidates, 0.25) == "a"
+    assert decide(candidates, 0.2500001) == "NIL", "the best candidate decides, likelier ones below it or not"
     cases, _ = cases_of([result("a", tied), result("c", tied)])
     assert confidence(cases, 1.0).tolist() == pytest.approx([0.25, 0.25])
     assert cases.right.tolist() == [True, False]

@@ -17,8 +17,8 @@ from spacy_gemel.evaluation.prior_weight import (
     difference_of,
     fit_weight,
 )
-from spacy_gemel.linking.candidates import FoundName, to_candidates
-from spacy_gemel.linking.combine import FLOOR, weigh
+from spacy_gemel.linking.candidates import ScoredName, to_candidates
+from spacy_gemel.linking.prior import FLOOR, rerank
 
 A = PriorCandidate("a", -1.0, 0.1)
 B = PriorCandidate("b", -2.0, 0.8)
@@ -141,6 +141,6 @@ def test_the_best_of_the_curve_is_the_fitted_weight(cases: list[PriorCase]) -> N
 @given(st.lists(candidates, min_size=1, max_size=5, unique_by=lambda c: c.kb_id), st.floats(0.01, 20))
 def test_both_answer_what_a_pipe_with_this_weight_does(own: list[PriorCandidate], weight: float) -> None:
     own = sorted((c._replace(searched=True) for c in own), key=lambda c: -c.score)
-    found = [FoundName(c.kb_id, c.score, [(c.kb_id, 0)]) for c in own]
-    linked = to_candidates(weigh(found, {c.kb_id: c.prior for c in own if c.prior}, weight, 5))
+    found = [ScoredName(c.kb_id, c.score, [(c.kb_id, 0)]) for c in own]
+    linked = to_candidates(rerank(found, {c.kb_id: c.prior for c in own if c.prior}, weight, 5))
     assert case_of("d", "a", own).by_both(weight) == linked[0].kb_id

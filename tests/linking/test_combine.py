@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spacy_gemel.linking.candidates import FoundName, to_candidates
-from spacy_gemel.linking.combine import FLOOR, weigh
+from spacy_gemel.linking.candidates import ScoredName, to_candidates
+from spacy_gemel.linking.prior import FLOOR, rerank
 
 IDS = list("abcdefgh")
 probabilities = st.dictionaries(st.sampled_from(IDS), st.floats(0.01, 0.9), max_size=8)
@@ -15,21 +15,21 @@ weights = st.floats(0.01, 100)
 
 
 @st.composite
-def found_names(draw: st.DrawFn) -> list[FoundName]:
+def found_names(draw: st.DrawFn) -> list[ScoredName]:
     """Names as the search finds them: best first, each entity under one name."""
     ids = draw(st.permutations(IDS))
     scores = sorted(draw(st.lists(st.floats(-9, 0), min_size=4, max_size=4)), reverse=True)
     return [
-        FoundName(f"n{index}", score, [(kb_id, draw(st.integers(0, 3))) for kb_id in ids[2 * index : 2 * index + 2]])
+        ScoredName(f"n{index}", score, [(kb_id, draw(st.integers(0, 3))) for kb_id in ids[2 * index : 2 * index + 2]])
         for index, score in enumerate(scores)
     ]
 
 
 @given(found_names(), probabilities, weights, st.integers(1, 5))
 def test_each_entity_has_its_own_score(
-    found: list[FoundName], prior: dict[str, float], weight: float, limit: int
+    found: list[ScoredName], prior: dict[str, float], weight: float, limit: int
 ) -> None:
-    parts = weigh(found, prior, weight, limit)
+    parts = rerank(found, prior, weight, limit)
     if not prior:
         assert parts == found
         return
@@ -53,9 +53,9 @@ def test_each_entity_has_its_own_score(
 
 @given(found_names(), probabilities, weights)
 def test_probabilities_are_in_the_order_of_the_scores_and_add_up(
-    found: list[FoundName], prior: dict[str, float], weight: float
+    found: list[ScoredName], prior: dict[str, float], weight: float
 ) -> None:
-    candidates = to_candidates(weigh(found, prior, weight, 5), temperature=2.0)
+    candidates = to_candidates(rerank(found, prior, weight, 5), temperature=2.0)
     assert sum(candidate.probability for candidate in candidates) == pytest.approx(1)
     scores = [candidate.score for candidate in candidates]
     assert scores == sorted(scores, reverse=True)
@@ -63,19 +63,19 @@ def test_probabilities_are_in_the_order_of_the_scores_and_add_up(
 
 def test_bearers_of_one_name_are_told_apart_by_the_prior_or_else_share_by_count() -> None:
     found = [
-        FoundName("Mercury", -1.0, [("planet", 30), ("element", 10), ("god", 0)]),
-        FoundName("Jaguar", -2.0, [("c", 1)]),
+        ScoredName("Mercury", -1.0, [("planet", 30), ("element", 10), ("god", 0)]),
+        ScoredName("Jaguar", -2.0, [("c", 1)]),
     ]
-    [element, *_] = to_candidates(weigh(found, {"element": 0.9}, 1.0, 5))
+    [element, *_] = to_candidates(rerank(found, {"element": 0.9}, 1.0, 5))
     assert element.kb_id == "element"
     assert element.score == pytest.approx(-1 + math.log(0.9 + FLOOR))
-    rest = {c.kb_id: c for c in to_candidates(weigh(found, {"element": 0.9}, 1.0, 5))[1:]}
+    rest = {c.kb_id: c for c in to_candidates(rerank(found, {"element": 0.9}, 1.0, 5))[1:]}
     assert rest["planet"].score == rest["god"].score == pytest.approx(-1 + math.log(FLOOR))
     assert rest["god"].probability == 0.0 < rest["planet"].probability < element.probability
 
 
 def test_a_large_weight_gives_the_priors_order() -> None:
-    found = [FoundName(name, -float(index), [(name, 0)]) for index, name in enumerate("abcd")]
+    found = [ScoredName(name, -float(index), [(name, 0)]) for index, name in enumerate("abcd")]
     prior = {"d": 0.5, "b": 0.3, "c": 0.1}
-    assert [part.name for part in weigh(found, prior, 1e4, 9)] == ["d", "b", "c", "a"]
-    assert [part.name for part in weigh(found, prior, 1e-6, 9)] == ["a", "b", "c", "d"]
+    assert [part.name for part in rerank(found, prior, 1e4, 9)] == ["d", "b", "c", "a"]
+    assert [part.name for part in rerank(found, prior, 1e-6, 9)] == ["a", "b", "c", "d"]

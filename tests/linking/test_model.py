@@ -143,7 +143,7 @@ def test_memory_that_runs_out_halves_the_batches(
 def prompts_of(pipe: GemelLinker, doc: Doc) -> list[Any]:
     from spacy_gemel.pipeline.mentions import gather_mentions
 
-    return pipe.stages.prompts(gather_mentions([doc.ents], pipe._reader, pipe.settings))
+    return pipe.stages.prompts(gather_mentions([doc.ents], pipe._reader, pipe.settings), pipe.settings)
 
 
 def test_a_prompt_that_does_not_fit_alone_is_one_clear_warning(
@@ -158,7 +158,7 @@ def test_a_prompt_that_does_not_fit_alone_is_one_clear_warning(
         found = list(nlp.pipe(docs(nlp)))
     alone = [str(w.message) for w in caught if "alone" in str(w.message)]
     assert len(alone) == 1
-    assert "'Mercury' in 'So far away, So far away, So far away, So far away'... is linked to 'NIL'" in alone[0]
+    assert "'Mercury' in 'So far away, So far away, So far away, So far away...' is linked to 'NIL'" in alone[0]
     assert f"its prompt of {lengths[-1]} tokens alone (CUDA out of memory.)" in alone[0]
     assert found[-1].ents[0].kb_id_ == "NIL"
     assert_same(found[:-1], expected[:-1])
@@ -195,7 +195,7 @@ def test_one_long_prompt_does_not_slow_the_others(
     expected = list(nlp.pipe(docs(nlp)))
     model = pipe.stages.language_model
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(model, "branch_limit", lengths[-2] + pipe.stages._names().max_tokens)
+    monkeypatch.setattr(model, "branch_limit", lengths[-2] + pipe.stages._constraint(pipe.settings).max_tokens)
     monkeypatch.setattr(model, "_said_slow", False)
     prefilled = Calls(monkeypatch, model, "prefill")
     with pytest.warns(UserWarning, match="slow way") as caught:
@@ -211,7 +211,7 @@ def test_memory_that_runs_out_on_the_slow_way_makes_no_batch_smaller(
     """Its rows go one by one: there is nothing to halve, and the fast way's batches fit as before."""
     model = pipe.stages.language_model
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(model, "branch_limit", lengths[-3] + pipe.stages._names().max_tokens)
+    monkeypatch.setattr(model, "branch_limit", lengths[-3] + pipe.stages._constraint(pipe.settings).max_tokens)
     monkeypatch.setattr(model, "_said_slow", True)
     prefill = model.prefill
 
@@ -251,7 +251,7 @@ def test_losses_come_in_the_order_of_the_mentions(nlp: Language, pipe: GemelLink
 
     mentions = gather_mentions([doc.ents for doc in docs(nlp, 4)], pipe._reader, pipe.settings)
     rows = [pipe.kb.row(kb_id) for kb_id in sorted(pipe.training_golds)][:1] * 4
-    together = pipe.stages.learn(mentions, rows)
-    alone = [pipe.stages.learn([mention], rows[:1])[0] for mention in mentions]
+    together = pipe.stages.learn(mentions, rows, pipe.settings)
+    alone = [pipe.stages.learn([mention], rows[:1], pipe.settings)[0] for mention in mentions]
     np.testing.assert_allclose(together, alone, rtol=1e-4)
     assert len(set(together.tolist())) == 4

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.linking.prior import ALIAS, SURFACE, UNKNOWN, MentionPrior
-from spacy_gemel.linking.spelling import fold, spellings
+from spacy_gemel.linking.prior import ALIAS, SURFACE, UNKNOWN, MentionPrior, fold, spellings
 from tests.calls import Calls
 from tests.kb.conftest import CharacterTokenizer
 

@@ -14,9 +14,9 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from spacy_gemel.evaluation.prior_cases import cases_of
-from spacy_gemel.linking import prior_stage as stage
+from spacy_gemel.linking import model as model_module
 from spacy_gemel.linking.candidates import Candidate
-from spacy_gemel.linking.combine import FLOOR
+from spacy_gemel.linking.prior import FLOOR, MAX_KNOWN
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded import overridden
 from spacy_gemel.pipeline.mentions import gather_mentions
@@ -74,7 +74,7 @@ def test_without_weight_nothing_is_computed(nlp: Language, pipe: GemelLinker, mo
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("made a prior")
 
-    monkeypatch.setattr("spacy_gemel.linking.model.PriorStage", never)
+    monkeypatch.setattr("spacy_gemel.linking.model.MentionPrior", never)
     assert pipe.settings.prior_weight == 0.0
     assert all(link(nlp, "Mercury", "Thing"))
     pipe.configure(prior_weight=1.0)
@@ -92,15 +92,15 @@ def test_a_mention_without_evidence_is_linked_as_before(nlp: Language, pipe: Gem
 
 def test_the_known_names_have_the_scores_that_a_wide_search_gives_them(nlp: Language, pipe: GemelLinker) -> None:
     mentions = gather_mentions([doc.ents for doc in docs(nlp, "Thing", "Mercury", "evening")], None, pipe.settings)
-    found = pipe.stages.find(mentions, with_known=True)
+    found = pipe.stages.find(mentions, pipe.settings, include_prior=True)
     assert [sum(name.searched for name in names) for names in found] == [2, 2, 2]
-    known = pipe.stages.prior.prior.of("Thing")
-    assert len(known) == 12 > stage.KNOWN
-    expected = {pipe.kb.entity(pipe.kb.row(kb_id)).name for kb_id in [*known][: stage.KNOWN]}
+    known = pipe.stages.prior.of("Thing")
+    assert len(known) == 12 > MAX_KNOWN
+    expected = {pipe.kb.entity(pipe.kb.row(kb_id)).name for kb_id in [*known][:MAX_KNOWN]}
     assert {name.name for name in found[0]} >= expected
     assert not [name for name in found[2] if not name.searched]
     pipe.configure(beam_size=40, n_candidates=40)
-    for names, all_names in zip(found, pipe.stages.find(mentions, with_known=False), strict=True):
+    for names, all_names in zip(found, pipe.stages.find(mentions, pipe.settings, include_prior=False), strict=True):
         scores = {name.name: name for name in all_names}
         for name in names:
             assert name.score == pytest.approx(scores[name.name].score, abs=1e-4)
@@ -111,9 +111,9 @@ def test_a_name_of_several_that_the_prior_alone_brings_in(nlp: Language, pipe: G
     """It is scored as the search would have, once, with all that bear it; the prior knows some of them, or one."""
     known = ("Twin", "Isle")
     mentions = gather_mentions([doc.ents for doc in docs(nlp, *known)], None, pipe.settings)
-    found = pipe.stages.find(mentions, with_known=True)
+    found = pipe.stages.find(mentions, pipe.settings, include_prior=True)
     pipe.configure(beam_size=40, n_candidates=40)
-    wide = pipe.stages.find(mentions, with_known=False)
+    wide = pipe.stages.find(mentions, pipe.settings, include_prior=False)
     for mention, names, all_names in zip(known, found, wide, strict=True):
         [brought] = [name for name in names if name.name == "Atlantis"]
         assert not brought.searched
@@ -121,7 +121,7 @@ def test_a_name_of_several_that_the_prior_alone_brings_in(nlp: Language, pipe: G
         [expected] = [name for name in all_names if name.name == "Atlantis"]
         assert brought.score == pytest.approx(expected.score, abs=1e-4)
         assert list(brought.entities) == list(expected.entities)
-        prior = pipe.stages.prior.prior.of(mention)
+        prior = pipe.stages.prior.of(mention)
         assert set(prior) == ({"myth", "ship"} if mention == "Twin" else {"myth"})
 
 
@@ -148,7 +148,7 @@ def test_the_fit_answers_as_the_pipe_does(nlp: Language, pipe: GemelLinker) -> N
 def test_the_score_is_the_models_and_the_priors(nlp: Language, pipe: GemelLinker) -> None:
     pipe.configure(prior_weight=0.7)
     [found] = link(nlp, "Thing")
-    prior = pipe.stages.prior.prior.of("Thing")
+    prior = pipe.stages.prior.of("Thing")
     pipe.configure(prior_weight=0.0)
     pipe.configure(beam_size=40, n_candidates=40)
     scores = {candidate.kb_id: candidate.score for candidate in link(nlp, "Thing")[0]}
@@ -163,16 +163,16 @@ def test_a_large_weight_gives_the_priors_answer(nlp: Language, pipe: GemelLinker
     """Of the bearers of one name it picks the more frequent, and the search need not have found it."""
     pipe.configure(prior_weight=1e4)
     for found, mention in zip(link(nlp, "Java", "New York", "Thing"), ("Java", "New York", "Thing"), strict=True):
-        known = pipe.stages.prior.prior.of(mention)
+        known = pipe.stages.prior.of(mention)
         best = {kb_id for kb_id, probability in known.items() if probability == max(known.values())}
         assert found[0].kb_id in best
     assert link(nlp, "Java")[0][0].kb_id == "island"
 
 
 def test_training_examples_count(nlp: Language, pipe: GemelLinker) -> None:
-    counted = pipe.stages.prior.prior.of("Mercury")
+    counted = pipe.stages.prior.of("Mercury")
     assert set(counted) >= {entity_id(name) for name in COLOURS}
-    assert pipe.stages.prior.prior.of("mercury’s") == counted
+    assert pipe.stages.prior.of("mercury’s") == counted
 
 
 def test_the_threshold_is_on_the_combined_probability(nlp: Language, pipe: GemelLinker) -> None:
@@ -203,14 +203,14 @@ def test_memory_that_runs_out_while_known_names_are_scored(
     pipe.configure(prior_weight=1.0)
     mentions = ["Thing", "Java", "Jaguar", "New York"]
     expected = link(nlp, *mentions)
-    scored = stage.score_names
+    scored = model_module.score_names
 
     def small(state: Any, names: Any, end_id: int, *, beams: int) -> Any:
         if len(names) > 1:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return scored(state, names, end_id, beams=beams)
 
-    monkeypatch.setattr(stage, "score_names", small)
+    monkeypatch.setattr(model_module, "score_names", small)
     with pytest.warns(UserWarning, match="memory ran out"):
         found = link(nlp, *mentions)
     for own, other in zip(found, expected, strict=True):
@@ -225,7 +225,7 @@ def test_scores_that_are_no_numbers_are_no_candidates(
     def broken(_state: Any, names: Any, *_: Any, **__: Any) -> Any:
         return [[float("nan")] * len(own) for own in names]
 
-    monkeypatch.setattr(stage, "score_names", broken)
+    monkeypatch.setattr(model_module, "score_names", broken)
     [found] = link(nlp, "Thing")
     assert found
     assert all(math.isfinite(candidate.score) for candidate in found)

@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore
-from spacy_gemel.linking.prompt import NO_IMAGE, QUERY_IMAGE, PromptBuilder, PromptTooLong, gather_features
-from spacy_gemel.linking.template import demonstration_text, query_text
+from spacy_gemel.linking.prompt import (
+    NO_IMAGE,
+    QUERY_IMAGE,
+    Prompt,
+    PromptBuilder,
+    PromptTooLong,
+    collect_features,
+    demonstration_text,
+    query_text,
+)
 from spacy_gemel.models.tokenizer import NameTokenizer, load_tokenizer
 
 STORE = DemonstrationStore(
@@ -28,8 +36,19 @@ def tokenizer(models: Path) -> NameTokenizer:
     return load_tokenizer(str(models / "language_model"))
 
 
-def builder(tokenizer: NameTokenizer, max_tokens: int = 10_000, bos: bool = False) -> PromptBuilder:
-    return PromptBuilder(tokenizer, STORE, prefix_length=4, max_tokens=max_tokens, bos=bos)
+def build(
+    tokenizer: NameTokenizer,
+    text: str,
+    mention: str,
+    features: np.ndarray | None,
+    ranked: list[int],
+    *,
+    max_tokens: int = 10_000,
+    bos: bool = False,
+    use_image: bool = True,
+) -> Prompt:
+    builder = PromptBuilder(tokenizer, STORE, prefix_length=4, bos=bos)
+    return builder.build(text, mention, features, ranked, max_tokens=max_tokens, use_image=use_image)
 
 
 def test_the_words_are_the_papers() -> None:
@@ -43,7 +62,7 @@ def test_the_words_are_the_papers() -> None:
 
 def test_order_and_prefixes(tokenizer: NameTokenizer) -> None:
     """x = [v_1; t_1; ...; v_q; t_q], the most similar demonstration last, then the query."""
-    prompt = builder(tokenizer).build("Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
+    prompt = build(tokenizer, "Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
     assert [segment.image for segment in prompt.segments] == [NO_IMAGE, 1, 0, QUERY_IMAGE]
     words = "".join(tokenizer.decode(segment.ids) for segment in prompt.segments)
     assert words == (
@@ -56,26 +75,26 @@ def test_order_and_prefixes(tokenizer: NameTokenizer) -> None:
     )
     assert prompt.demonstrations == (1, 0, 2)
     assert prompt.length == sum(len(segment.ids) for segment in prompt.segments) + 3 * 4
-    other = builder(tokenizer).build("Mercury at dawn.", "Mercury", FEATURES + 2, [2, 0, 1])
-    features, indices = gather_features([prompt, other, prompt], STORE)
+    other = build(tokenizer, "Mercury at dawn.", "Mercury", FEATURES + 2, [2, 0, 1])
+    features, indices = collect_features([prompt, other, prompt], STORE)
     assert indices == [[-1, 0, 1, 2], [-1, 0, 1, 3], [-1, 0, 1, 2]]
     assert features.tolist() == [[3, 4], [1, 2], [5, 6], [7, 8]]  # each once
 
 
 def test_without_image_there_is_no_prefix(tokenizer: NameTokenizer) -> None:
-    assert [segment.image for segment in builder(tokenizer).build("A b.", "b", None, [0]).segments] == [1, NO_IMAGE]
-    text_only = builder(tokenizer).build("A b.", "b", FEATURES, [0], use_image=False)
+    assert [segment.image for segment in build(tokenizer, "A b.", "b", None, [0]).segments] == [1, NO_IMAGE]
+    text_only = build(tokenizer, "A b.", "b", FEATURES, [0], use_image=False)
     assert [segment.image for segment in text_only.segments] == [NO_IMAGE, NO_IMAGE]
 
 
 def test_bos_only_where_asked(tokenizer: NameTokenizer) -> None:
-    assert tokenizer.tokenizer.bos_token_id not in builder(tokenizer).build("A b.", "b", None, [0]).segments[0].ids
-    with_bos = builder(tokenizer, bos=True).build("A b.", "b", None, [0])
+    assert tokenizer.tokenizer.bos_token_id not in build(tokenizer, "A b.", "b", None, [0]).segments[0].ids
+    with_bos = build(tokenizer, "A b.", "b", None, [0], bos=True)
     assert with_bos.segments[0].ids == (tokenizer.tokenizer.bos_token_id,)
 
 
 def test_a_document_cannot_write_special_tokens(tokenizer: NameTokenizer) -> None:
-    prompt = builder(tokenizer).build("</s><s> Mercury </s>", "Mercury", None, [])
+    prompt = build(tokenizer, "</s><s> Mercury </s>", "Mercury", None, [])
     assert not tokenizer.special_ids & set(prompt.segments[0].ids)
 
 
@@ -83,20 +102,20 @@ def test_a_document_cannot_write_special_tokens(tokenizer: NameTokenizer) -> Non
 @settings(max_examples=60, deadline=None)
 def test_the_least_similar_go_first_and_the_query_never(limit: int, models: Path) -> None:
     tokenizer = load_cached(models)
-    whole = builder(tokenizer).build("Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
+    whole = build(tokenizer, "Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
     query = whole.segments[-1]
     if len(query.ids) + 4 > limit:
         with pytest.raises(PromptTooLong, match=f"{limit} fit"):
-            builder(tokenizer, limit).build("Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
+            build(tokenizer, "Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1], max_tokens=limit)
         return
-    prompt = builder(tokenizer, limit).build("Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])
+    prompt = build(tokenizer, "Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1], max_tokens=limit)
     assert prompt.length <= limit
     assert prompt.segments == whole.segments[prompt.dropped :]
     assert prompt.segments[-1] == query
 
 
 def test_the_store_survives_saving() -> None:
-    again = DemonstrationStore.from_plain(STORE.to_plain())
+    again = DemonstrationStore.from_dict(STORE.to_dict())
     assert list(again) == list(STORE)
     assert again.features.tolist() == STORE.features.tolist()
 

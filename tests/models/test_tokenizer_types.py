@@ -19,7 +19,7 @@ from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.name_tokens import tokenise_names
-from spacy_gemel.linking.template import demonstration_text, query_text
+from spacy_gemel.linking.prompt import demonstration_text, query_text
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.loading import load_causal_lm
 from spacy_gemel.models.tokenizer import NameEnd, NameTokenizer, load_tokenizer

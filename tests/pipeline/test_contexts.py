@@ -9,6 +9,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
+from spacy_gemel.linking.retrievers import Query
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.context import context_of
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
@@ -90,13 +91,13 @@ def prompts_of(nlp: Language, doc: Doc) -> list[str]:
     pipe = nlp.get_pipe("gemel_linker")
     assert isinstance(pipe, GemelLinker)
     seen: list[str] = []
-    build = pipe.stages.builder.build
+    build = pipe.stages.prompt_builder.build
 
     def spy(text: str, *rest: object, **more: object) -> object:
         seen.append(text)
         return build(text, *rest, **more)  # type: ignore[arg-type]
 
-    pipe.stages.builder.build = spy  # type: ignore[assignment]
+    pipe.stages.prompt_builder.build = spy  # type: ignore[assignment]
     nlp(doc)
     return seen
 
@@ -127,7 +128,7 @@ def test_a_training_item_is_never_its_own_demonstration(models: Path, tmp_path: 
     assert isinstance(pipe, GemelLinker)
     shown = pipe.store[0]
     assert shown.text == "A photo of Mercury number 0."
-    indices = pipe.stages.demonstrations(shown.mention, shown.text, training=True)
+    indices = pipe.stages.rank_demonstrations(Query(shown.mention, shown.text), pipe.settings, training=True)
     assert indices
     assert all(pipe.store[index].text != shown.text for index in indices)
 

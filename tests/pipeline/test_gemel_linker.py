@@ -18,7 +18,8 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 
-from spacy_gemel.linking.candidates import FoundName, decide, to_candidates
+from spacy_gemel.linking.candidates import ScoredName, decide, to_candidates
+from spacy_gemel.linking.retrievers import Query
 from tests.contract.world import train
 from tests.mini_pipeline import (
     COLOURS,
@@ -297,16 +298,16 @@ def test_entities_that_share_a_name_share_its_probability(models: Path, tmp_path
 
 
 def test_candidates_by_hand() -> None:
-    found = [FoundName("A", -1.0, [("a", 1), ("b", 0)]), FoundName("B", -2.0, [("c", 0), ("d", 0)])]
+    found = [ScoredName("A", -1.0, [("a", 1), ("b", 0)]), ScoredName("B", -2.0, [("c", 0), ("d", 0)])]
     share = 1 / (1 + np.exp(-1.0))
     candidates = to_candidates(found)
     assert [c.kb_id for c in candidates] == ["a", "b", "c", "d"]
     assert [c.probability for c in candidates] == pytest.approx([share, 0, (1 - share) / 2, (1 - share) / 2])
     flat = to_candidates(found, temperature=1e9)
     assert flat[0].probability == pytest.approx(0.5)
-    assert decide(candidates, None, "NIL") == "a"
-    assert decide(candidates, 0.99, "NIL") == "NIL"
-    assert decide([], None, "NIL") == "NIL"
+    assert decide(candidates, None) == "a"
+    assert decide(candidates, 0.99) == "NIL"
+    assert decide([], None) == "NIL"
 
 
 def test_unconstrained_says_nil_for_what_is_no_name(nlp: Language) -> None:
@@ -396,17 +397,19 @@ def test_a_doc_without_mentions_still_loses_its_pil_image(nlp: Language) -> None
 def test_an_item_never_sees_itself_in_training(nlp: Language) -> None:
     pipe = nlp.get_pipe("gemel_linker")
     for index, shown in enumerate(pipe.store):
-        in_training = pipe.stages.demonstrations(shown.mention, shown.text, training=True)
+        query = Query(shown.mention, shown.text)
+        in_training = pipe.stages.rank_demonstrations(query, pipe.settings, training=True)
         assert all(pipe.store[other].text != shown.text for other in in_training)
         assert len(in_training) == 3
-        assert index in pipe.stages.demonstrations(shown.mention, shown.text) or shown.mention == "Mercury"
+        assert index in pipe.stages.rank_demonstrations(query, pipe.settings) or shown.mention == "Mercury"
 
 
 def test_fewer_demonstrations_while_learning(models: Path, kb: Path) -> None:
-    stages = make_pipeline(models, kb, n_training_demonstrations=1).get_pipe("gemel_linker").stages
-    whole = stages.demonstrations("Mercury", "A text.")
+    pipe = make_pipeline(models, kb, n_training_demonstrations=1).get_pipe("gemel_linker")
+    query = Query("Mercury", "A text.")
+    whole = pipe.stages.rank_demonstrations(query, pipe.settings)
     assert len(whole) == 3
-    assert stages.demonstrations("Mercury", "A text.", training=True) == whole[:1]
+    assert pipe.stages.rank_demonstrations(query, pipe.settings, training=True) == whole[:1]
 
 
 @pytest.mark.parametrize("retriever", ["NoRetriever", "RandomRetriever", "BM25Retriever"])
@@ -423,9 +426,9 @@ def test_a_long_prompt_drops_demonstrations_and_says_so_once(models: Path, kb: P
     tiny.make_language_model(tmp_path / "short", max_position_embeddings=200)
     small = {"@misc": "spacy_gemel.CausalLM.v1", "name": str(tmp_path / "short")}
     nlp = make_pipeline(models, kb, language_model=small, n_demonstrations=16)
-    with pytest.warns(UserWarning, match="least similar demonstrations are dropped") as caught:
+    with pytest.warns(UserWarning, match="least similar demonstrations are left out") as caught:
         docs = list(nlp.pipe([mercury(nlp), mercury(nlp)]))
-    assert len([w for w in caught if "dropped" in str(w.message)]) == 1
+    assert len([w for w in caught if "left out" in str(w.message)]) == 1
     assert all(doc.ents[0].kb_id_ != "NIL" for doc in docs)
     shown = nlp.get_pipe("gemel_linker").demonstrations_for(docs[0], docs[0].ents[0])
     assert 0 < len(shown) < 16  # those that are in the prompt
@@ -439,7 +442,8 @@ def test_a_long_prompt_drops_demonstrations_and_says_so_once(models: Path, kb: P
 
 def test_names_end_with_eos_where_asked(models: Path, kb: Path) -> None:
     nlp = make_pipeline(models, kb, name_end="eos")
-    assert nlp.get_pipe("gemel_linker").stages.end_id == 1
+    pipe = nlp.get_pipe("gemel_linker")
+    assert pipe.stages.end_id(pipe.settings) == 1
     assert nlp(mercury(nlp)).ents[0].kb_id_
 
 

@@ -16,6 +16,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 from thinc.api import Config
 
+from spacy_gemel.linking.retrievers import Query
 from tests.calls import Calls
 from tests.contract.world import assert_same
 from tests.mini_pipeline import make_config, make_doc, make_kb, make_pipeline, picture
@@ -97,7 +98,7 @@ def test_demonstrations_are_those_of_the_nearest_vectors(nlp: Language) -> None:
             query = mean_of(doc, ent.start, ent.end)
             similarity = vectors @ query / np.linalg.norm(query)
             [mention] = pipe.gather([[ent]])
-            ranked = pipe.stages.demonstrations(ent.text, doc.text, vector=mention.vector)
+            ranked = pipe.stages.rank_demonstrations(Query(ent.text, doc.text, mention.vector), pipe.settings)
             assert len(ranked) == 3
             np.testing.assert_allclose(similarity[ranked], np.sort(similarity)[::-1][:3], atol=2e-5)
             assert [pipe.store[index] for index in reversed(ranked)] == pipe.demonstrations_for(doc, ent)
@@ -109,9 +110,9 @@ def test_while_learning_a_mention_is_never_shown_itself(nlp: Language) -> None:
     pipe = linker(nlp)
     assert pipe.store.vectors is not None
     for index, shown in enumerate(pipe.store):
-        vector = pipe.store.vectors[index]
-        assert index in pipe.stages.demonstrations(shown.mention, shown.text, vector=vector)
-        learned = pipe.stages.demonstrations(shown.mention, shown.text, vector=vector, training=True)
+        query = Query(shown.mention, shown.text, pipe.store.vectors[index])
+        assert index in pipe.stages.rank_demonstrations(query, pipe.settings)
+        learned = pipe.stages.rank_demonstrations(query, pipe.settings, training=True)
         assert len(learned) == 3
         assert all(pipe.store[other].text != shown.text for other in learned)
 
@@ -213,7 +214,7 @@ def test_loading_asks_no_transformer(made: Make, tmp_path: Path, monkeypatch: py
 
 def test_a_pipe_that_was_saved_without_vectors_loads(models: Path, kb: Path, tmp_path: Path) -> None:
     old = make_pipeline(models, kb, retriever={"@misc": "spacy_gemel.BM25Retriever.v1"})
-    assert "vectors" not in linker(old).store.to_plain()
+    assert "vectors" not in linker(old).store.to_dict()
     old.to_disk(tmp_path / "old")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -374,7 +375,7 @@ def test_a_transformer_that_changes_is_said_once_while_learning(made: Make) -> N
         learn(nlp, 1)
     transformer: Any = nlp.get_pipe("transformer")
     transformer.seed += 1
-    with pytest.warns(UserWarning, match="transformer has changed since the demonstrations were taken") as caught:
+    with pytest.warns(UserWarning, match="transformer has changed since the demonstrations were collected") as caught:
         learn(nlp, 2)
     assert len(said(caught.list)) == 1
 

@@ -125,16 +125,16 @@ def store_of(matrix: np.ndarray | None, size: int = 0) -> DemonstrationStore:
 @given(matrix=vectors)
 @settings(max_examples=60, deadline=None)
 def test_a_store_comes_back_with_its_vectors(matrix: np.ndarray) -> None:
-    again = DemonstrationStore.from_plain(store_of(matrix).to_plain())
+    again = DemonstrationStore.from_dict(store_of(matrix).to_dict())
     assert again.vectors is not None
     assert again.vectors.dtype == np.float32
     assert np.array_equal(again.vectors, matrix, equal_nan=True)
 
 
 def test_a_store_of_before_there_were_vectors() -> None:
-    plain = store_of(None, 3).to_plain()
+    plain = store_of(None, 3).to_dict()
     assert set(plain) == {"columns", "shape", "features"}
-    assert DemonstrationStore.from_plain(plain).vectors is None
+    assert DemonstrationStore.from_dict(plain).vectors is None
     with pytest.raises(ValueError, match="2 vectors were given for 3 demonstrations"):
         DemonstrationStore(list(store_of(None, 3)), None, np.zeros((2, 4), "f"))
 
