@@ -9,7 +9,7 @@ import spacy
 from spacy import registry
 from spacy.language import Language
 
-from spacy_gemel.linking.retrievers import Query, Vectors
+from spacy_gemel.linking.retrievers import FloatArray, Query
 from spacy_gemel.registry import causal_lm
 from tests.mini_pipeline import make_config, make_doc, make_kb, make_pipeline
 
@@ -71,7 +71,7 @@ class OwnRetriever:
     def load(self, device: str, folder: Path | None = None) -> None:
         self.device = device
 
-    def index(self, mentions: Sequence[str], vectors: Vectors | None = None) -> None:
+    def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
         self.size = len(mentions)
 
     def prepare(self, queries: Sequence[Query], n: int) -> None:
