@@ -1,4 +1,4 @@
-"""`import-kb`: entities.jsonl from the knowledge bases that people hold."""
+"""`import-kb`: entities.jsonl from other knowledge bases."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from spacy_gemel.cli.common import Quiet, one_line_errors
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the others."""
+    """Add the command."""
     app.command("import-kb")(import_kb)
 
 
@@ -18,46 +18,48 @@ def import_kb(
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCES...", help="Dumps, tables, or spaCy's folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Entities to write, for build-kb.")],
     language: Annotated[
-        str, typer.Option(help="wikidata: of labels, aliases, descriptions; wikipedia: whose page views count.")
+        str, typer.Option(help="wikidata: of labels, aliases, descriptions; wikipedia: of the page views.")
     ] = "en",
     ids: Annotated[str, typer.Option("--id", help="wikipedia: title, or qid (from page_props.sql.gz).")] = "title",
     names: Annotated[
         str | None, typer.Option(help="wikidata: label or title; spacy: id, alias, or a file with id and name.")
     ] = None,
-    site: Annotated[str | None, typer.Option(help="wikidata: whose titles are meant; default LANGUAGEwiki.")] = None,
+    site: Annotated[
+        str | None, typer.Option(help="wikidata: the wiki whose titles are used; default LANGUAGEwiki.")
+    ] = None,
     with_sitelink: Annotated[
         bool, typer.Option("--with-sitelink", help="wikidata: only items that have a page on the site.")
     ] = False,
     properties: Annotated[bool, typer.Option("--properties", help="wikidata: properties as well as items.")] = False,
     sections: Annotated[
-        bool, typer.Option("--sections/--no-sections", help="wikipedia: redirects to a section are aliases, too.")
+        bool, typer.Option("--sections/--no-sections", help="wikipedia: redirects to a section are aliases too.")
     ] = True,
     disambiguation: Annotated[
         bool,
         typer.Option(
             "--disambiguation/--no-disambiguation",
-            help="wikipedia: keep disambiguation pages (page_props.sql.gz tells which they are).",
+            help="wikipedia: keep disambiguation pages (which page_props.sql.gz marks).",
         ),
     ] = True,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=COLUMN", help="csv: the header's name of a field, such as id=qid; again for more."),
+        typer.Option(metavar="FIELD=COLUMN", help="csv: the column of a field, such as id=qid; repeat it for more."),
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="csv: default a tab for .tsv, else a comma.")] = None,
-    alias_separator: Annotated[str, typer.Option(help="csv: what stands between aliases.")] = "|",
+    alias_separator: Annotated[str, typer.Option(help="csv: the separator of aliases.")] = "|",
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Use an archive that is cut off as far as it goes.")
+        bool, typer.Option("--keep-going", help="Use a source that is cut off or damaged as far as it goes.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Make entities.jsonl from Wikipedia's or Wikidata's dumps, a CSV file or spaCy's InMemoryLookupKB.
 
-    wikipedia: page.sql.gz, with redirect.sql.gz the aliases, with pagelinks.sql.gz and linktarget.sql.gz, or page
-    views, the counts, with page_props.sql.gz the QIDs. What is left out is told in OUT.jsonl.report.json.
+    wikipedia needs page.sql.gz. Aliases come from redirect.sql.gz, counts from pagelinks.sql.gz and linktarget.sql.gz
+    or from page views, QIDs from page_props.sql.gz. OUT.jsonl.report.json lists what is left out.
     """
     with one_line_errors():
         from spacy_gemel.data.knowledge_bases.importer import import_kb as run
-        from spacy_gemel.data.knowledge_bases.options import ImportOptions
+        from spacy_gemel.data.knowledge_bases.work import ImportOptions
 
         options = ImportOptions(
             language=language,
@@ -75,6 +77,6 @@ def import_kb(
         try:
             report = run(kind, sources, out, options, keep_going=keep_going, progress=not quiet)
         except KeyboardInterrupt:
-            typer.echo(f"interrupted: {out} is as it was before, and nothing else is left; run it again", err=True)
+            typer.echo(f"interrupted: {out} is unchanged; run the command again", err=True)
             raise typer.Exit(130) from None
         typer.echo(f"{out}\n{report.summary()}")

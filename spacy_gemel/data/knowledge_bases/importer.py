@@ -1,4 +1,4 @@
-"""From a knowledge base of another form to entities.jsonl, whole or not at all. A further kind: a function in KINDS."""
+"""From a knowledge base in another form to entities.jsonl. For a further kind, add a function to KINDS."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from spacy_gemel.data.knowledge_bases.options import ImportOptions
-from spacy_gemel.data.knowledge_bases.report import ImportReport, report_path
 from spacy_gemel.data.knowledge_bases.spacy_kb import read_spacy_kb
 from spacy_gemel.data.knowledge_bases.table import read_table
 from spacy_gemel.data.knowledge_bases.wikidata import read_wikidata
 from spacy_gemel.data.knowledge_bases.wikipedia import read_wikipedia
-from spacy_gemel.data.knowledge_bases.work import Work, working_beside
-from spacy_gemel.data.knowledge_bases.writer import EntityWriter
+from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport, Work, working_beside
+from spacy_gemel.data.report import write_report
 from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.jsonl import MAX_COUNT, MAX_TEXT
 from spacy_gemel.utils.files import write_whole
 
-Found = Iterator[tuple[str, Entity]]
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of source. read: yields each entity after where it stands. options: those of ImportOptions it knows."""
+    """A kind of source: `read` yields (location, entity) pairs; `options` are the names of its ImportOptions."""
 
-    read: Callable[[Sequence[Path], ImportOptions, Work], Found]
+    read: Callable[[Sequence[Path], ImportOptions, Work], Iterator[tuple[str, Entity]]]
     options: frozenset[str] = frozenset()
 
 
@@ -36,7 +36,6 @@ KINDS: dict[str, Kind] = {
     "csv": Kind(read_table, frozenset({"column", "delimiter", "alias_separator"})),
     "spacy": Kind(read_spacy_kb, frozenset({"names"})),
 }
-"""Kind of source -> how it is read."""
 
 
 def import_kb(
@@ -48,42 +47,103 @@ def import_kb(
     keep_going: bool = False,
     progress: bool = True,
 ) -> ImportReport:
-    """Write the entities of some sources to `out` as JSON lines for build-kb, and the report beside it.
+    """Write the entities of some sources to `out` as JSON lines for build-kb, and a report beside it.
 
-    Rows that cannot be used are counted by reason. Memory does not grow with the sources: what is joined lies in
-    temporary tables beside `out`, removed at the end. Nothing is kept for a second try: an import that was
-    interrupted begins anew, and until it has ended `out` is as it was. keep_going: an archive that is cut off is used
-    as far as it goes.
+    Rows that cannot be used are counted by reason. Memory does not grow with the sources: what is joined is in
+    temporary tables beside `out`, which are removed at the end. An import that was interrupted starts from the
+    beginning; until it ends, `out` stays as it was.
 
-    Raises ValueError for an unknown kind, an option it does not know, sources that are not what they should be or have
-    no entity, and where another process imports to `out`; CutOffError, a ValueError, for an archive that is cut off;
-    OSError where a file cannot be read or written.
+    Args:
+        kind: one of KINDS.
+        sources: the files to read, see KINDS.
+        out: the file to write.
+        options: see ImportOptions.
+        keep_going: use a source that is cut off or damaged as far as it goes.
+        progress: whether to show progress bars.
+
+    Raises:
+        ValueError: for wrong arguments, for sources that are damaged or have no entity (CutOffError if `keep_going`
+            can help), and if another process imports to `out`.
+        OSError: if a file cannot be read or written.
     """
-    begin = time.perf_counter()
+    start = time.perf_counter()
     options = options or ImportOptions()
     if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}: there are {', '.join(sorted(KINDS))}")
+        raise ValueError(f"unknown kind {kind!r}: give one of {', '.join(sorted(KINDS))}")
     options.check(kind, KINDS[kind].options)
     for source in sources:
         if not source.exists():
             raise ValueError(f"{source}: no such file")
         if source.resolve() == out.resolve():
-            raise ValueError(f"{source} is both read and written: name another output")
+            raise ValueError(f"{source} is both source and output: name another output")
     if out.is_dir():
         raise ValueError(f"{out} is a folder: name a file to write, such as {out / 'entities.jsonl'}")
     report = ImportReport(kind, [str(source) for source in sources])
-    with (
-        working_beside(out, report, keep_going=keep_going, progress=progress) as work,
-        write_whole(out) as partial,
-    ):
+    with working_beside(out, report, keep_going=keep_going, progress=progress) as work, write_whole(out) as partial:
         with partial.open("wb") as file:
-            writer = EntityWriter(file, work)
+            writer = _EntityWriter(file, work)
             for where, entity in KINDS[kind].read(sources, options, work):
-                writer.add(entity, where)
+                writer.write(entity, where)
         if not report.kept["entities"]:
-            first = next((f"; the first thing left out: {indices[0]}" for indices in report.examples.values()), "")
+            first = next((f"; the first problem: {where[0]}" for where in report.dropped.examples.values()), "")
             raise ValueError(f"no entity in {', '.join(report.sources)}, so nothing was written{first}")
-    report.seconds = time.perf_counter() - begin
-    with write_whole(report_path(out)) as partial:
-        partial.write_text(json.dumps(report.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    report.seconds = time.perf_counter() - start
+    write_report(out, report.to_dict())
     return report
+
+
+class _EntityWriter:
+    """Writes entities as lines, once per id, and reports those that build-kb would refuse."""
+
+    def __init__(self, file: BinaryIO, work: Work) -> None:
+        self._file = file
+        self._report = work.report
+        self._store = work.store
+        self._store.execute("CREATE TABLE written (id TEXT PRIMARY KEY) WITHOUT ROWID")
+
+    def write(self, entity: Entity, where: str) -> None:
+        """Write an entity that stands at `where` in its source."""
+        kb_id, name = entity.kb_id.strip(), entity.name.strip()
+        if not kb_id or not name:
+            self._report.drop("entities without " + ("a name" if kb_id else "an id"), where)
+            return
+        row: dict[str, object] = {"id": kb_id, "name": name}
+        aliases = [
+            alias for alias in dict.fromkeys(alias.strip() for alias in entity.aliases) if alias not in (name, "")
+        ]
+        if aliases:
+            row["aliases"] = aliases
+        if entity.description:
+            row["description"] = entity.description
+        if entity.count:
+            row["count"] = min(entity.count, MAX_COUNT)
+        try:
+            line = _encode(row).encode("utf-8") + b"\n"
+        except UnicodeEncodeError:
+            self._report.drop("entities with half of a surrogate pair, which is not text", where)
+            return
+        if len(line) > MAX_TEXT // 8:
+            room = MAX_TEXT - sum(len(str(row.get(key, "")).encode()) for key in ("id", "name", "description"))
+            if room < 0:
+                self._report.drop(f"entities with more than {MAX_TEXT} bytes of text", where)
+                return
+            self._cut(aliases, room, where)
+            line = _encode(row).encode("utf-8") + b"\n"
+        if not self._store.execute("INSERT OR IGNORE INTO written VALUES (?)", (kb_id,)).rowcount:
+            self._report.drop("entities with the id of an earlier one", where)
+            return
+        self._file.write(line)
+        kept = self._report.kept
+        kept["entities"] += 1
+        kept["aliases"] += len(aliases)
+        kept["entities with a description"] += bool(entity.description)
+        kept["entities with a count"] += bool(entity.count)
+
+    def _cut(self, aliases: list[str], room: int, where: str) -> None:
+        """Remove the aliases that are more than build-kb takes."""
+        for number, alias in enumerate(aliases):
+            room -= len(alias.encode()) + 16
+            if room < 0:
+                self._report.drop(f"aliases beyond {MAX_TEXT} bytes of one entity", where, len(aliases) - number)
+                del aliases[number:]
+                return

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.data.knowledge_bases.importer import import_kb
-from spacy_gemel.data.knowledge_bases.options import ImportOptions
-from spacy_gemel.data.knowledge_bases.report import ImportReport
 from spacy_gemel.data.knowledge_bases.source_note import SourceNote
 from spacy_gemel.data.knowledge_bases.spacy_kb import source_files
+from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.jsonl import REASONS
 from spacy_gemel.kb.knowledge_base import KnowledgeBase

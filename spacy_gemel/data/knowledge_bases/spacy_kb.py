@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.data.knowledge_bases.archive import Archive, CutOffError
-from spacy_gemel.data.knowledge_bases.options import ImportOptions
 from spacy_gemel.data.knowledge_bases.table import read_table
-from spacy_gemel.data.knowledge_bases.work import Work
+from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
 from spacy_gemel.kb.entity import Entity
 
 if TYPE_CHECKING:

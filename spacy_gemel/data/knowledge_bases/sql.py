@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.data.knowledge_bases.archive import BLOCK, Archive, CutOffError
-from spacy_gemel.data.knowledge_bases.literals import column_names, integer, row_pattern, rows_pattern, text
-from spacy_gemel.data.knowledge_bases.report import ImportReport
+from spacy_gemel.data.knowledge_bases.work import ImportReport
 
 _LONGEST_ROW = 2**22
-"""Bytes. What does not become a row within that is taken for damage."""
+"""Bytes. Anything longer that is not a row is damage."""
+_LONGEST_HEADER = 2**16
 
 _NAME = rb"(?:[`\"]?\w+[`\"]?\s*\.\s*)?[`\"]?(\w+)[`\"]?"
 _STATEMENT = re.compile(
@@ -25,202 +25,192 @@ _STATEMENT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _END_OF_CREATE = re.compile(rb"\)[^;)]*;")
-_LONGEST_HEADER = 2**16
-_AFTER_DAMAGE = re.compile(rb"\)\s*,\s*(?=\()|\)\s*;[ \t]*\r?\n|\)\s*;\s*\Z")
 _END_OF_INSERT = re.compile(rb"\s*;")
+
+# Possessive patterns: a row that does not fit is given up at once.
+_STRING = rb"(?>(?:_binary\s++)?'(?>[^'\\]++|\\.|'')*+')"
+_VALUE = rb"(?>" + _STRING + rb"|[-+]?[0-9.][0-9.eE+-]*+(?![\w])|NULL|null|0[xX][0-9A-Fa-f]++)"
+_QUOTE = ord("'")
+_ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
+_ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column to be read: one of these names (tables change), as "int" or "text"; may_lack: it need not be there."""
+    """A column to read, under the first of `names` that exists (tables change), as "int" or "text"."""
 
     names: tuple[str, ...]
     type: str = "text"
-    may_lack: bool = False
+    optional: bool = False
 
 
-def _nothing(token: bytes) -> None:
-    return None
+class Table:
+    """How to read the rows of a table.
 
+    Args:
+        name: the table's name.
+        columns: the names of all its columns.
+        requested: the columns to read; `indices` has the index of each among all columns, or None.
+        where: the location of the statement, for errors.
 
-def _optional_integer(token: bytes) -> int | None:
-    return None if token in (b"NULL", b"null") else integer(token)
+    Raises:
+        ValueError: if a column that is not optional does not exist.
+    """
 
-
-_FUNCTIONS: dict[tuple[str, bool], Callable[[bytes], Any]] = {
-    ("int", False): integer,
-    ("int", True): _optional_integer,
-    ("text", False): text,
-    ("text", True): text,
-}
-
-
-class _Table:
-    """How the rows of a table are read. wanted[i] is the place of column i among the table's columns, or None."""
-
-    def __init__(self, name: str, columns: Sequence[str], wanted: Sequence[Column], where: str) -> None:
+    def __init__(self, name: str, columns: Sequence[str], requested: Sequence[Column], where: str) -> None:
         self.name = name
         self.width = len(columns)
         self.indices: list[int | None] = []
-        for column in wanted:
-            found = [columns.index(option) for option in column.names if option in columns]
-            if not found and not column.may_lack:
+        for column in requested:
+            index = next((columns.index(option) for option in column.names if option in columns), None)
+            if index is None and not column.optional:
                 raise ValueError(
                     f"{where}: the table {name} has no column {' or '.join(column.names)}, "
                     f"but {', '.join(columns) or 'none'}"
                 )
-            self.indices.append(found[0] if found else None)
-        kept = sorted(index for index in self.indices if index is not None)
-        self.row = row_pattern(self.width, kept)
-        self.rows = rows_pattern(self.width)
-        # (group of the row's match, what makes a value of it) for each wanted column
+            self.indices.append(index)
+        groups = sorted(index for index in self.indices if index is not None)
+        values = [b"(" + _VALUE + b")" if index in groups else _VALUE for index in range(self.width)]
+        row = rb"\(\s*+" + rb"\s*+,\s*+".join([_VALUE] * self.width) + rb"\s*+\)"
+        self.row = re.compile(rb"\(\s*+" + rb"\s*+,\s*+".join(values) + rb"\s*+\)", re.DOTALL)
+        self.rows = re.compile(rb"(?:[\s,]*+" + row + rb")*+", re.DOTALL)
+        # for each requested column the group of the row's match, and the conversion of its value
         self.convert: list[tuple[int, Callable[[Any], Any]]] = [
-            (0, _nothing) if index is None else (kept.index(index), _FUNCTIONS[column.type, column.may_lack])
-            for column, index in zip(wanted, self.indices, strict=True)
+            (0, _missing) if index is None else (groups.index(index), _CONVERT[column.type, column.optional])
+            for column, index in zip(requested, self.indices, strict=True)
         ]
         self.only_integers = all(
-            column.type == "int" for column, index in zip(wanted, self.indices, strict=True) if index is not None
+            column.type == "int" for column, index in zip(requested, self.indices, strict=True) if index is not None
         )
-        # findall gives a value, not a tuple, where there is only one group
-        self.alone = len(kept) == 1
+        self.one_group = len(groups) == 1  # then findall gives values and not tuples
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole rows of one table, as they stand in the dump, and the line on which they begin.
+    """Some whole rows of a table, and the line on which they begin.
 
-    integers: all values (rows, columns of the table) where only integers were wanted and there is nothing else.
+    integers: int64 (rows, columns of the table), if the rows are plain integers and only integers are requested.
     """
 
-    table: _Table
+    table: Table
     content: bytes
     line: int
     integers: NDArray[np.int64] | None = None
 
-    @property
-    def name(self) -> str:
-        """The table's name."""
-        return self.table.name
-
     def rows(self, report: ImportReport, source: str) -> Iterator[tuple[int, list[Any]]]:
-        """Each row's number in the block, and its wanted values.
+        """Yield each row's number in the block, and its requested values.
 
-        None stands for a column that the table lacks, and for NULL in a text or where a column may lack.
-        Rows that are no UTF-8, or have no number where one is wanted, are reported and left out.
+        None stands for a column that the table does not have, and for NULL in a text or an optional column. Rows that
+        are not UTF-8, or have no number in a column of numbers, are reported and skipped.
         """
         table = self.table
         convert = table.convert
         for number, tokens in enumerate(table.row.findall(self.content)):
-            row = (tokens,) if table.alone else tokens
+            row = (tokens,) if table.one_group else tokens
             try:
                 yield number, [function(row[group]) for group, function in convert]
             except ValueError as error:
-                what = "{} rows that are no UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed {} rows"
-                report.drop(what.format(table.name), partial(self.where, source, number))
+                reason = "{} rows that are not UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed {} rows"
+                report.drop(reason.format(table.name), partial(self.where, source, number))
 
     def where(self, source: str, row: int) -> str:
-        """Where a row stands: file, line, and how it begins."""
-        for number, found in enumerate(self.table.row.finditer(self.content)):
+        """The location of a row: file, line, and its first characters."""
+        for number, match in enumerate(self.table.row.finditer(self.content)):
             if number == row:
-                line = self.line + self.content.count(b"\n", 0, found.start())
-                return f"{source}:{line}: {found[0][:80].decode('utf-8', 'backslashreplace')}"
+                line = self.line + self.content.count(b"\n", 0, match.start())
+                return f"{source}:{line}: {match[0][:80].decode('utf-8', 'backslashreplace')}"
         return f"{source}:{self.line}"
 
 
 class SqlDump:
-    """The rows of some tables of a dump; wanted: for each table the columns to be read.
+    """The rows of some tables of a dump; `requested` has the columns to read of each. Other tables are skipped."""
 
-    Other tables are passed over.
-    """
-
-    def __init__(self, archive: Archive, wanted: Mapping[str, Sequence[Column]], report: ImportReport) -> None:
+    def __init__(self, archive: Archive, requested: Mapping[str, Sequence[Column]]) -> None:
         self._archive = archive
-        self._wanted = wanted
-        self._report = report
+        self._requested = requested
         self._columns: dict[str, tuple[str, ...]] = {}
         self._buffer = b""
-        self._at = 0
+        self._index = 0
         self._line = 1
         self._ended = False
         self._source = archive.blocks()
 
     def blocks(self) -> Iterator[Block]:
-        """Whole rows by the block, in the dump's order.
+        """Yield whole rows by the block, in the dump's order.
 
-        Raises CutOffError where the dump ends within a statement, ValueError where a wanted column is not there.
+        Raises:
+            CutOffError: if the dump ends within a statement, or at a row that is damaged.
+            ValueError: if a requested column does not exist.
         """
         while header := self._next_statement():
             if header[1]:
                 self._create(header)
-                continue
-            name = header[2].decode("utf-8", "replace")
-            if name in self._wanted:
+            elif (name := header[2].decode("utf-8", "replace")) in self._requested:
                 yield from self._insert(name, header[3])
 
     def _fill(self) -> bool:
-        """Read one block more, and forget what is done with; False at the end."""
+        """Read another block and forget what was used; False at the end."""
         block = next(self._source, b"")
-        self._line += self._buffer.count(b"\n", 0, self._at)
-        self._buffer = self._buffer[self._at :] + block
-        self._at = 0
+        self._line += self._buffer.count(b"\n", 0, self._index)
+        self._buffer = self._buffer[self._index :] + block
+        self._index = 0
         self._ended = not block
         return bool(block)
 
-    def _here(self) -> int:
-        return self._line + self._buffer.count(b"\n", 0, self._at)
+    def _current_line(self) -> int:
+        return self._line + self._buffer.count(b"\n", 0, self._index)
 
     def _next_statement(self) -> re.Match[bytes] | None:
         while True:
-            found = _STATEMENT.search(self._buffer, self._at)
-            # a header at the end of the buffer may go on
-            if found and (self._ended or found.end() < len(self._buffer)):
-                self._at = found.end()
-                return found
+            match = _STATEMENT.search(self._buffer, self._index)
+            if match and (self._ended or match.end() < len(self._buffer)):  # at the buffer's end it may go on
+                self._index = match.end()
+                return match
             if self._ended:
                 return None
-            # a line of an unwanted table may be longer than memory should be
-            least = max(self._at, len(self._buffer) - _LONGEST_HEADER)
-            last = self._buffer.rfind(b"\n", self._at, least)
-            self._at = least if last < 0 else last
+            # a line of another table may be longer than memory should be
+            least = max(self._index, len(self._buffer) - _LONGEST_HEADER)
+            last = self._buffer.rfind(b"\n", self._index, least)
+            self._index = least if last < 0 else last
             self._fill()
 
     def _create(self, header: re.Match[bytes]) -> None:
-        while not (end := _END_OF_CREATE.search(self._buffer, self._at)):
-            if len(self._buffer) - self._at > BLOCK or not self._fill():
-                raise self._archive.cut_off(f"line {self._here()}: a CREATE TABLE that does not end")
-        name = header[1].decode("utf-8", "replace")
-        self._columns[name] = column_names(self._buffer[self._at : end.start()])
-        self._at = end.end()
+        while not (end := _END_OF_CREATE.search(self._buffer, self._index)):
+            if len(self._buffer) - self._index > BLOCK or not self._fill():
+                raise self._archive.cut_off(f"line {self._current_line()}: a CREATE TABLE that does not end")
+        self._columns[header[1].decode("utf-8", "replace")] = column_names(self._buffer[self._index : end.start()])
+        self._index = end.end()
 
     def _insert(self, name: str, columns: bytes | None) -> Iterator[Block]:
-        where = f"{self._archive.path.name}:{self._here()}"
-        names = column_names(_quoted(columns)) if columns else self._columns.get(name)
+        where = f"{self._archive.path.name}:{self._current_line()}"
+        names = self._columns.get(name)
+        if columns:
+            names = tuple(column.strip().strip(b'`"').decode("utf-8", "replace") for column in columns.split(b","))
         if not names:
-            raise ValueError(f"{where}: no CREATE TABLE {name} before its rows, so that their columns are not known")
-        table = _Table(name, names, self._wanted[name], where)
+            raise ValueError(f"{where}: no CREATE TABLE {name} before its rows, so their columns are unknown")
+        table = Table(name, names, self._requested[name], where)
         while True:
             if table.only_integers and (block := self._integers(table)):
                 yield block
-                self._at += len(block.content)
-            elif (rows := table.rows.match(self._buffer, self._at)) and rows.end() > self._at:
-                yield Block(table, rows[0], self._here())
-                self._at = rows.end()
-            if end := _END_OF_INSERT.match(self._buffer, self._at):
-                self._at = end.end()
+                self._index += len(block.content)
+            elif (rows := table.rows.match(self._buffer, self._index)) and rows.end() > self._index:
+                yield Block(table, rows[0], self._current_line())
+                self._index = rows.end()
+            if end := _END_OF_INSERT.match(self._buffer, self._index):
+                self._index = end.end()
                 return
-            if not self._ended and len(self._buffer) - self._at < _LONGEST_ROW:
-                self._fill()
-            elif not self._pass_damage(table):
-                return
+            if self._ended or len(self._buffer) - self._index >= _LONGEST_ROW:
+                beginning = self._buffer[self._index :][:80].lstrip(b", \t\r\n").decode("utf-8", "backslashreplace")
+                raise self._archive.cut_off(f"line {self._current_line()}: not a row of {name}: {beginning!r}")
+            self._fill()
 
-    def _integers(self, table: _Table) -> Block | None:
-        """The whole rows in the buffer, where they hold nothing but integers from 0."""
-        stop = self._buffer.find(b";", self._at)
+    def _integers(self, table: Table) -> Block | None:
+        """The whole rows in the buffer, if they have nothing but integers from 0."""
+        stop = self._buffer.find(b";", self._index)
         if stop < 0:
-            stop = self._buffer.rfind(b")", self._at) + 1
-        content = self._buffer[self._at : stop]
-        # ",(" at the beginning of what goes on a block, newlines between rows
-        rows = content.lstrip(b", \t\r\n").rstrip()
+            stop = self._buffer.rfind(b")", self._index) + 1
+        content = self._buffer[self._index : stop]
+        rows = content.lstrip(b", \t\r\n").rstrip()  # a block may begin with ",("
         if not rows or b",," in rows or b"(," in rows or b",)" in rows:
             return None
         structure = rows.translate(None, b"0123456789")
@@ -231,39 +221,13 @@ class SqlDump:
         values = np.fromstring(rows.translate(None, b"()"), dtype=np.int64, sep=",")
         if len(values) != number * table.width or values.max() >= 10**18:
             return None
-        return Block(table, content, self._here(), values.reshape(number, table.width))
-
-    def _pass_damage(self, table: _Table) -> bool:
-        """Go on where a row begins again; False where the statement ends first.
-
-        Raises CutOffError at the file's end.
-        """
-        start = self._at
-        if self._ended and not self._buffer[start:].strip(b", \t\r\n"):
-            raise self._archive.cut_off(f"line {self._here()}: the rows of {table.name} go on beyond its end")
-
-        def shown() -> str:
-            content = self._buffer[start : start + 80].lstrip(b", \t\r\n").decode("utf-8", "backslashreplace")
-            return f"{self._archive.path.name}:{self._here()}: {content}"
-
-        for found in _AFTER_DAMAGE.finditer(self._buffer, start):
-            goes_on = b";" not in found[0]
-            if not goes_on or table.row.match(self._buffer, found.end()):
-                self._report.drop(f"malformed {table.name} rows", shown)
-                self._at = found.end()
-                return goes_on
-        if self._ended:
-            raise self._archive.cut_off(f"{shown()}: ends within a row of {table.name}")
-        # nothing in four megabytes: drop all but the end of it, where a row may begin
-        self._report.drop(f"malformed {table.name} rows", shown)
-        self._at = len(self._buffer) - _LONGEST_HEADER
-        return True
+        return Block(table, content, self._current_line(), values.reshape(number, table.width))
 
 
 def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
-    """The first table of a dump and its columns, none where its rows come first; None where this is no SQL.
+    """The first table of a dump and its columns (empty if its rows come first), or None if the file is not SQL.
 
-    Reads the file's beginning. Raises as `Archive.blocks` does.
+    Reads only the beginning of the file, and raises what `Archive.blocks` raises.
     """
     content = b""
     try:
@@ -282,6 +246,64 @@ def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
     return (header[1] or header[2]).decode("utf-8", "replace"), columns
 
 
-def _quoted(columns: bytes) -> bytes:
-    """The column list of an INSERT, with every name in quotes."""
-    return b",".join(b"`" + name.strip().strip(b'`"') + b"`" for name in columns.split(b","))
+def column_names(definitions: bytes) -> tuple[str, ...]:
+    """The columns of a CREATE TABLE, from the text between its brackets, without keys and constraints."""
+    items, depth, start = [], 0, 0
+    for match in re.finditer(rb"'(?>[^'\\]|\\.|'')*+'|[(),]", definitions, re.DOTALL):
+        depth += (match[0] == b"(") - (match[0] == b")")
+        if match[0] == b"," and depth == 0:
+            items.append(definitions[start : match.start()])
+            start = match.end()
+    names = [re.match(rb"\s*[`\"]([^`\"]+)[`\"]", item) for item in (*items, definitions[start:])]
+    return tuple(name[1].decode("utf-8", "replace") for name in names if name)
+
+
+def _text(token: bytes) -> str | None:
+    """The text of a literal, None for NULL. Raises UnicodeDecodeError if it is not UTF-8."""
+    if token.startswith(b"_"):
+        token = token.removeprefix(b"_binary").lstrip()
+    if token.startswith(b"'"):
+        content = token[1:-1]
+        if b"\\" in content or b"''" in content:
+            content = _ESCAPED.sub(_unescape, content)
+        return content.decode("utf-8")
+    if token in (b"NULL", b"null"):
+        return None
+    if token[:2] in (b"0x", b"0X"):
+        digits = token[2:].decode("ascii")
+        return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits).decode("utf-8")
+    return token.decode("utf-8")
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    escaped = match[1]
+    if escaped is None:
+        return b"'"
+    # MySQL keeps the backslash of these two, which have a meaning only in patterns
+    return b"\\" + escaped if escaped in b"%_" else _ESCAPES.get(escaped, escaped)
+
+
+def _integer(token: bytes) -> int:
+    """The number of a literal, which may be in quotes. Raises ValueError if it is not one of up to 18 digits."""
+    if len(token) <= 18 and token[0] != _QUOTE:
+        return int(token)
+    number = token.strip(b"'")
+    if len(number.lstrip(b"+-")) > 18:
+        raise ValueError(f"{number[:40]!r} is not a number of up to 18 digits")
+    return int(number)
+
+
+def _optional_integer(token: bytes) -> int | None:
+    return None if token in (b"NULL", b"null") else _integer(token)
+
+
+def _missing(token: bytes) -> None:
+    return None
+
+
+_CONVERT: dict[tuple[str, bool], Callable[[bytes], Any]] = {
+    ("int", False): _integer,
+    ("int", True): _optional_integer,
+    ("text", False): _text,
+    ("text", True): _text,
+}

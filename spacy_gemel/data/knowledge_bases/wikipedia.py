@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from spacy_gemel.data.knowledge_bases.archive import Archive
-from spacy_gemel.data.knowledge_bases.options import ImportOptions
 from spacy_gemel.data.knowledge_bases.sql import Block, Column, SqlDump, first_table
-from spacy_gemel.data.knowledge_bases.wiki_counts import PageBits, TargetCounts, TitleCounts, read_pageviews
-from spacy_gemel.data.knowledge_bases.wiki_redirects import follow_redirects, index_pages
-from spacy_gemel.data.knowledge_bases.work import Work
+from spacy_gemel.data.knowledge_bases.wiki_counts import PageSet, TargetCounts, TitleCounts, read_pageviews
+from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
+from spacy_gemel.data.report import EXAMPLES
 from spacy_gemel.kb.entity import Entity
 
 ARTICLES = 0
@@ -34,114 +33,135 @@ _TABLES: dict[str, tuple[Column, ...]] = {
         Column(("rd_from",), "int"),
         Column(("rd_namespace",), "int"),
         Column(("rd_title",)),
-        Column(("rd_interwiki",), may_lack=True),
-        Column(("rd_fragment",), may_lack=True),
+        Column(("rd_interwiki",), optional=True),
+        Column(("rd_fragment",), optional=True),
     ),
     "page_props": (Column(("pp_page",), "int"), Column(("pp_propname",)), Column(("pp_value",))),
     "linktarget": (Column(("lt_id",), "int"), Column(("lt_namespace",), "int"), Column(("lt_title",))),
     # by number in linktarget, or by namespace and title, or both while wikis changed from one to the other
     "pagelinks": (
         Column(("pl_from",), "int"),
-        Column(("pl_from_namespace",), "int", may_lack=True),
-        Column(("pl_target_id",), "int", may_lack=True),
-        Column(("pl_namespace",), "int", may_lack=True),
-        Column(("pl_title",), may_lack=True),
+        Column(("pl_from_namespace",), "int", optional=True),
+        Column(("pl_target_id",), "int", optional=True),
+        Column(("pl_namespace",), "int", optional=True),
+        Column(("pl_title",), optional=True),
     ),
 }
 _VIEWS = "page views"
 
 
 def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
-    """The articles of a Wikipedia, by page number.
+    """Yield the articles of a Wikipedia, by page number.
 
-    sources: the table dumps page, and as wanted redirect, page_props (QIDs, short descriptions, disambiguation pages),
-    and for the counts either pagelinks (with linktarget, where it names its targets by number) or files of page views;
-    told apart by what they hold. A link or view of a redirect counts for the article it leads to. Links count once a
-    page, and only from articles that are no redirects.
+    A link or view of a redirect counts for the article it leads to. Links count once per page, and only from articles
+    that are not redirects.
 
-    Raises ValueError where a table is missing, or of no use here.
+    Args:
+        sources: the table dumps page, and optionally redirect, page_props (QIDs, short descriptions, disambiguation
+            pages), and for the counts either pagelinks (with linktarget, if its targets are numbers) or files of page
+            views; their content tells which is which.
+        options: `id`, `language`, `sections` and `disambiguation`.
+        work: has the tables and the report.
+
+    Raises:
+        ValueError: if a table is missing or not used.
     """
     if options.id not in ("title", "qid"):
         raise ValueError(f"--id must be title or qid, not {options.id!r}")
-    files = _by_table(sources)
+    files = _files_by_table(sources)
     if options.id == "qid" and "page_props" not in files:
-        raise ValueError("ids are to be QIDs: give page_props.sql.gz as well, which has them")
+        raise ValueError("--id qid needs the QIDs of page_props.sql.gz: give it as well")
     store = work.store
     store.execute("CREATE TABLE page (id INTEGER PRIMARY KEY, title TEXT NOT NULL, redirect INTEGER NOT NULL)")
-    store.execute("CREATE TABLE redirect (source INTEGER PRIMARY KEY, title TEXT NOT NULL, section INTEGER NOT NULL)")
+    store.execute("CREATE TABLE redirect (source INTEGER PRIMARY KEY, title TEXT NOT NULL)")
     store.execute("CREATE TABLE hop (source INTEGER PRIMARY KEY, target INTEGER NOT NULL)")
     store.execute("CREATE TABLE page_count (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
     for prop in ("qid", "description", "disambiguation"):
         store.execute(f"CREATE TABLE {prop} (page INTEGER PRIMARY KEY, value TEXT NOT NULL)")
-    _each(files, "page", work, lambda block, name: _take_pages(block, name, work))
-    index_pages(work)
+    _read_table(files, "page", work, lambda block, name: _read_pages(block, name, work))
+    _index_pages(work)
     highest = store.one("SELECT coalesce(max(id), 0) FROM page")
-    redirects = PageBits((page for (page,) in store.rows("SELECT id FROM page WHERE redirect")), highest)
-    _each(files, "redirect", work, lambda block, name: _take_redirects(block, name, redirects, options, work))
-    follow_redirects(work, given="redirect" in files)
-    _each(files, "page_props", work, lambda block, name: _take_props(block, name, work))
+    redirects = PageSet((page for (page,) in store.rows("SELECT id FROM page WHERE redirect")), highest)
+    _read_table(files, "redirect", work, lambda block, name: _read_redirects(block, name, redirects, options, work))
+    if "redirect" in files:
+        _drop_pages(
+            work,
+            "redirects without a row in the redirect table",
+            "FROM page p WHERE p.redirect AND NOT EXISTS (SELECT 1 FROM redirect r WHERE r.source = p.id)",
+        )
+    _follow_redirects(work)
+    _read_table(files, "page_props", work, lambda block, name: _read_props(block, name, work))
     _count(files, redirects, options, work)
     with work.bar("write the articles", store.one("SELECT count(*) FROM page WHERE NOT redirect"), " pages") as bar:
-        for found in _articles(options, work):
-            yield found
+        for item in _articles(options, work):
+            yield item
             bar.update()
 
 
-def _by_table(sources: Sequence[Path]) -> dict[str, list[Path]]:
-    """The sources by the table they hold. Raises ValueError where they do not go together."""
+def _files_by_table(sources: Sequence[Path]) -> dict[str, list[Path]]:
+    """The sources by the table they have. Raises ValueError if they do not fit together."""
     files: dict[str, list[Path]] = {}
-    columns: dict[str, tuple[str, ...]] = {}
+    links: tuple[str, ...] = ()
     for source in sources:
-        table, columns_of = first_table(Archive(source)) or (_VIEWS, ())
+        table, columns = first_table(Archive(source)) or (_VIEWS, ())
         if table not in (*_TABLES, _VIEWS):
-            raise ValueError(f"{source} holds the table {table}, which is not used: give {', '.join(_TABLES)}")
+            raise ValueError(f"{source} has the table {table}, which is not used: give {', '.join(_TABLES)}")
         files.setdefault(table, []).append(source)
-        columns[table] = columns_of
+        links = columns if table == "pagelinks" else links
     if "page" not in files:
         raise ValueError(f"none of {', '.join(map(str, sources))} has the table page: give page.sql.gz as well")
     if _VIEWS in files and "pagelinks" in files:
         raise ValueError("counts come from pagelinks or from page views, not from both: leave one of them out")
-    links = columns.get("pagelinks", ())
     if links and not {"pl_target_id", "pl_title"} & set(links):
         raise ValueError(f"pagelinks has neither pl_target_id nor pl_title, but {', '.join(links)}")
     if "pl_target_id" in links and "pl_title" not in links and "linktarget" not in files:
-        raise ValueError(
-            "pagelinks names its targets by number: give linktarget.sql.gz as well, which has their titles"
-        )
+        raise ValueError("the targets in pagelinks are numbers: give linktarget.sql.gz as well, which has their titles")
     return files
 
 
-def _each(files: dict[str, list[Path]], table: str, work: Work, take: Callable[[Block, str], None]) -> None:
-    """Have the rows of a table taken, block by block."""
+def _read_table(files: dict[str, list[Path]], table: str, work: Work, read: Callable[[Block, str], None]) -> None:
+    """Call `read` with each block of rows of a table."""
     for path in files.get(table, []):
         with work.read(path) as archive:
-            for block in SqlDump(archive, {table: _TABLES[table]}, work.report).blocks():
-                take(block, path.name)
+            for block in SqlDump(archive, {table: _TABLES[table]}).blocks():
+                read(block, path.name)
 
 
-def _take_pages(block: Block, name: str, work: Work) -> None:
+def _read_pages(block: Block, name: str, work: Work) -> None:
     report = work.report
-    articles, others = [], 0
+    articles, number_of_others = [], 0
     for number, (page, namespace, title, redirect) in block.rows(report, name):
         if not 0 < page < _HIGHEST_PAGE or not title:
             report.drop("malformed page rows", partial(block.where, name, number))
         elif namespace == ARTICLES:
             articles.append((page, title, int(redirect != 0)))
         else:
-            others += 1
+            number_of_others += 1
     added = work.store.insert("INSERT OR IGNORE INTO page VALUES (?, ?, ?)", articles)
-    report.drop("pages whose number stands above already", f"{name}:{block.line} and after", len(articles) - added)
-    report.read["pages"] += len(articles) + others
-    report.read["of them of other namespaces"] += others
+    report.drop("pages with the number of an earlier one", f"{name}:{block.line} and after", len(articles) - added)
+    report.read["pages"] += len(articles) + number_of_others
+    report.read["of them of other namespaces"] += number_of_others
 
 
-def _take_redirects(block: Block, name: str, known: PageBits, options: ImportOptions, work: Work) -> None:
+def _index_pages(work: Work) -> None:
+    """Index the pages by title; of several with one title the first stays that is not a redirect, else the first."""
+    store = work.store
+    store.execute("CREATE INDEX page_title ON page (title)")
+    repeated = store.rows("SELECT title FROM page INDEXED BY page_title GROUP BY title HAVING count(*) > 1")
+    for (title,) in list(repeated):
+        pages = list(store.rows("SELECT id FROM page WHERE title = ? ORDER BY redirect, id", (title,)))
+        for (page,) in pages[1:]:
+            store.execute("DELETE FROM page WHERE id = ?", (page,))
+            work.report.drop("pages with the title of an earlier one", f"page {page} {title!r}")
+
+
+def _read_redirects(block: Block, name: str, pages: PageSet, options: ImportOptions, work: Work) -> None:
     report = work.report
-    kept = []
+    redirects = []
     for number, (source, namespace, title, wiki, fragment) in block.rows(report, name):
         report.read["redirects"] += 1
         where = partial(block.where, name, number)
-        if source not in known:
+        if source not in pages:
             report.read["of them not of articles"] += 1
         elif wiki:
             report.drop("redirects to another wiki", where)
@@ -152,28 +172,73 @@ def _take_redirects(block: Block, name: str, known: PageBits, options: ImportOpt
         elif not title:
             report.drop("malformed redirect rows", where)
         else:
-            kept.append((source, title, int(bool(fragment))))
-    added = work.store.insert("INSERT OR IGNORE INTO redirect VALUES (?, ?, ?)", kept)
-    report.drop("redirects whose page stands above already", f"{name}:{block.line} and after", len(kept) - added)
+            redirects.append((source, title))
+    added = work.store.insert("INSERT OR IGNORE INTO redirect VALUES (?, ?)", redirects)
+    report.drop("redirects of a page with an earlier one", f"{name}:{block.line} and after", len(redirects) - added)
 
 
-def _take_props(block: Block, name: str, work: Work) -> None:
-    found: dict[str, list[tuple[int, str]]] = {"qid": [], "description": [], "disambiguation": []}
+def _follow_redirects(work: Work) -> None:
+    """Fill hop, for each redirect the article that it leads to in the end, and report what leads nowhere."""
+    store = work.store
+    store.execute(
+        "INSERT INTO hop SELECT r.source, t.id FROM redirect r CROSS JOIN page t INDEXED BY page_title "
+        "ON t.title = r.title"
+    )
+    _drop_pages(
+        work,
+        "redirects to a page that does not exist",
+        "FROM redirect r JOIN page p ON p.id = r.source "
+        "WHERE NOT EXISTS (SELECT 1 FROM hop h WHERE h.source = r.source)",
+    )
+    # hops to a redirect go on to its target; every round halves the rest of a chain at least, and a circle stays one
+    store.execute("CREATE TABLE open_hop AS SELECT h.source FROM hop h JOIN page t ON t.id = h.target WHERE t.redirect")
+    remaining, previous = store.one("SELECT count(*) FROM open_hop"), None
+    work.report.read["redirects to redirects"] += remaining
+    while remaining and remaining != previous:
+        store.execute(
+            "UPDATE hop SET target = coalesce((SELECT n.target FROM hop n WHERE n.source = hop.target), target) "
+            "WHERE source IN (SELECT source FROM open_hop)"
+        )
+        store.execute(
+            "DELETE FROM open_hop WHERE source IN "
+            "(SELECT h.source FROM open_hop o JOIN hop h ON h.source = o.source JOIN page t ON t.id = h.target "
+            "WHERE NOT t.redirect)"
+        )
+        previous, remaining = remaining, store.one("SELECT count(*) FROM open_hop")
+    dead_ends = (
+        "FROM hop h JOIN page t ON t.id = h.target JOIN page p ON p.id = h.source "
+        "WHERE t.redirect AND {} EXISTS (SELECT 1 FROM hop n WHERE n.source = h.target)"
+    )
+    _drop_pages(work, "redirects to redirects that lead nowhere", dead_ends.format("NOT"))
+    _drop_pages(work, "redirects in a circle", dead_ends.format(""))
+    store.execute("DELETE FROM hop WHERE target IN (SELECT id FROM page WHERE redirect)")
+
+
+def _drop_pages(work: Work, reason: str, clause: str) -> None:
+    """Report the pages p of a FROM clause."""
+    number = work.store.one(f"SELECT count(*) {clause}")
+    for page, title in work.store.rows(f"SELECT p.id, p.title {clause} LIMIT {EXAMPLES}"):
+        work.report.drop(reason, f"page {page} {title!r}")
+    work.report.drop(reason, "", number - min(number, EXAMPLES))
+
+
+def _read_props(block: Block, name: str, work: Work) -> None:
+    props: dict[str, list[tuple[int, str]]] = {"qid": [], "description": [], "disambiguation": []}
     for number, (page, prop, value) in block.rows(work.report, name):
         if prop == "wikibase_item":
             if value and _QID.fullmatch(value):
-                found["qid"].append((page, value))
+                props["qid"].append((page, value))
             else:
-                work.report.drop("wikibase items that are no QID", partial(block.where, name, number))
+                work.report.drop("wikibase items that are not a QID", partial(block.where, name, number))
         elif prop == "wikibase-shortdesc" and value:
-            found["description"].append((page, value))
+            props["description"].append((page, value))
         elif prop == "disambiguation":
-            found["disambiguation"].append((page, ""))
-    for table, rows in found.items():
+            props["disambiguation"].append((page, ""))
+    for table, rows in props.items():
         work.store.insert(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", rows)
 
 
-def _count(files: dict[str, list[Path]], redirects: PageBits, options: ImportOptions, work: Work) -> None:
+def _count(files: dict[str, list[Path]], redirects: PageSet, options: ImportOptions, work: Work) -> None:
     """Fill page_count."""
     store = work.store
     titles = TitleCounts(work)
@@ -182,15 +247,15 @@ def _count(files: dict[str, list[Path]], redirects: PageBits, options: ImportOpt
             read_pageviews(archive, options.language, titles, work)
     if "pagelinks" in files:
         targets = TargetCounts(work)
-        # a table that is changing over has both, and what stands in linktarget is what the other one may lack
+        # a table that is changing over has both, and linktarget has what the titles may lack
         by_number = targets if "linktarget" in files else None
-        _each(
-            files, "pagelinks", work, lambda block, name: _take_links(block, name, redirects, by_number, titles, work)
+        _read_table(
+            files, "pagelinks", work, lambda block, name: _read_links(block, name, redirects, by_number, titles, work)
         )
         targets.flush()
         titles.flush()
         store.execute("CREATE TABLE linktarget (id INTEGER PRIMARY KEY, title TEXT NOT NULL)")
-        _each(files, "linktarget", work, lambda block, name: _take_targets(block, name, work))
+        _read_table(files, "linktarget", work, lambda block, name: _read_targets(block, name, work))
         # in the order of the titles, so that table and index are read and written from front to back
         store.execute(
             "INSERT INTO title_count SELECT t.title, c.n FROM target_count c CROSS JOIN linktarget t ON t.id = c.id "
@@ -203,18 +268,18 @@ def _count(files: dict[str, list[Path]], redirects: PageBits, options: ImportOpt
     )
 
 
-def _take_targets(block: Block, name: str, work: Work) -> None:
+def _read_targets(block: Block, name: str, work: Work) -> None:
     rows = block.rows(work.report, name)
     articles = [(number, title) for _, (number, namespace, title) in rows if namespace == ARTICLES and title]
     added = work.store.insert("INSERT OR IGNORE INTO linktarget VALUES (?, ?)", articles)
-    reason = "link targets whose number stands above already"
+    reason = "link targets with the number of an earlier one"
     work.report.drop(reason, f"{name}:{block.line} and after", len(articles) - added)
 
 
-def _take_links(
-    block: Block, name: str, redirects: PageBits, targets: TargetCounts | None, titles: TitleCounts, work: Work
+def _read_links(
+    block: Block, name: str, redirects: PageSet, targets: TargetCounts | None, titles: TitleCounts, work: Work
 ) -> None:
-    """Count the links from articles that are no redirects."""
+    """Count the links from articles that are not redirects."""
     read = work.report.read
     if block.integers is not None and targets is not None:
         source, namespace, target = block.table.indices[:3]
@@ -222,7 +287,7 @@ def _take_links(
         read["links"] += len(links)
         if namespace is not None:
             links = links[links[:, namespace] == ARTICLES]
-        links = links[~redirects.of(links[:, source])]
+        links = links[~redirects.contains(links[:, source])]
         read["of them counted"] += len(links)
         targets.add(links[:, target])
         return
@@ -243,7 +308,7 @@ def _take_links(
 
 
 def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
-    """The articles in the order of their numbers, with their aliases."""
+    """Yield the articles in the order of their numbers, with their aliases."""
     store, report = work.store, work.report
     pages = store.rows(
         "SELECT p.id, p.title, c.n, q.value, d.value, x.value FROM page p LEFT JOIN page_count c ON c.id = p.id "
@@ -265,13 +330,11 @@ def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]
             target, sources = next(hops, (None, iter(())))
         if disambiguation is not None and not options.disambiguation:
             report.drop("disambiguation pages", where)
-            continue
-        kb_id = name
-        if options.id == "qid":
-            if qid is None:
-                report.drop("pages without a Wikidata item, so without a QID", where)
-                continue
-            kb_id = qid
-        elif qid is not None:
-            aliases.insert(0, qid)  # so that golds given as QIDs find their article; first, as the last may not fit
-        yield where, Entity(kb_id, name, count or 0, tuple(aliases), description)
+        elif options.id == "qid" and qid is None:
+            report.drop("pages without a Wikidata item, so without a QID", where)
+        elif options.id == "qid":
+            yield where, Entity(qid, name, count or 0, tuple(aliases), description)
+        else:
+            # so that golds given as QIDs find their article; first, because the last may not fit
+            aliases = aliases if qid is None else [qid, *aliases]
+            yield where, Entity(name, name, count or 0, tuple(aliases), description)

@@ -1,28 +1,117 @@
-"""What an import works with: its report, its sources with their progress, and tables on the disk."""
+"""What an import works with: its options, its report, its sources with their progress, and tables on the disk."""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from spacy_gemel.data.knowledge_bases.archive import Archive, CutOffError
-from spacy_gemel.data.knowledge_bases.report import ImportReport
+from spacy_gemel.data.report import ReasonCounter
 from spacy_gemel.kb.folder import work_folder
 
 _CACHE_KB = 8192
 _CHECK_EVERY = 100_000
 
 
-class Store:
-    """Tables in a temporary SQLite database, for what memory should not hold. Errors of the disk are OSError.
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """The options of all kinds of sources; an option that a kind does not have must keep its default.
 
-    Long statements can be interrupted (Ctrl-C), which SQLite alone would not allow.
+    Args:
+        language: of labels, aliases and descriptions, and of the wiki whose page views are counted.
+        id: "title" or "qid" (wikipedia).
+        names: the source of names: "label" or "title" (wikidata); "id", "alias" or a file (spacy).
+        site: the wiki whose titles are used, by default the Wikipedia of the language.
+        with_sitelink: only entities that have a page on the site.
+        properties: Wikidata's properties as well as its items.
+        sections: redirects to a section are aliases too.
+        disambiguation: disambiguation pages are entities.
+        column: "field=column" for CSV files.
+        delimiter: between the columns of CSV files.
+        alias_separator: between the aliases in CSV files.
+    """
+
+    language: str = "en"
+    id: str = "title"
+    names: str | None = None
+    site: str | None = None
+    with_sitelink: bool = False
+    properties: bool = False
+    sections: bool = True
+    disambiguation: bool = True
+    column: tuple[str, ...] = ()
+    delimiter: str | None = None
+    alias_separator: str = "|"
+
+    def check(self, kind: str, names: frozenset[str]) -> None:
+        """Raise ValueError if an option is set that is not in `names`, the options of the kind."""
+        for option in fields(self):
+            if option.name not in names and getattr(self, option.name) != option.default:
+                known = ", ".join(sorted(_flag(name) for name in names)) or "none"
+                raise ValueError(f"{_flag(option.name)} is not an option of {kind}, which has {known}")
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What an import read, kept and left out.
+
+    disk_mb: the most disk that the temporary tables took, in MB of a million bytes.
+    """
+
+    kind: str
+    sources: list[str]
+    read: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    dropped: ReasonCounter = field(default_factory=ReasonCounter)
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    disk_mb: float = 0.0
+
+    def drop(self, reason: str, where: str | Callable[[], str], number: int = 1) -> None:
+        """Count what is left out, or is not taken as it stands."""
+        self.dropped.add(reason, where, number)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, for OUT.jsonl.report.json."""
+        return {
+            "kind": self.kind,
+            "sources": self.sources,
+            "read": dict(self.read),
+            "kept": dict(self.kept),
+            "dropped": self.dropped.to_dict(),
+            "notes": self.notes,
+            "seconds": round(self.seconds, 1),
+            "temporary_disk_mb": round(self.disk_mb, 1),
+        }
+
+    def summary(self) -> str:
+        """Some lines for a person."""
+        read, kept = (
+            ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "nothing"
+            for counts in (self.read, self.kept)
+        )
+        lines = [f"read: {read}", f"kept: {kept}"]
+        if self.dropped:
+            lines += ["left out or changed:", *self.dropped.lines()]
+        return "\n".join([*lines, *self.notes, f"{self.seconds:.1f} s, {self.disk_mb:,.0f} MB of temporary tables"])
+
+
+class Store:
+    """Tables in a temporary SQLite database, for what is too large for memory.
+
+    Its methods raise OSError if the disk is full. Ctrl-C interrupts long statements, which SQLite alone does not allow.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,29 +126,23 @@ class Store:
         self._connection.execute("BEGIN")
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run one statement. Raises OSError where the disk is full, KeyboardInterrupt."""
-        try:
+        """Run one statement."""
+        with self._errors():
             return self._connection.execute(statement, values)
-        except sqlite3.OperationalError as error:
-            raise self._told(error) from error
 
     def insert(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
-        """Run one statement for many rows, and give how many rows of tables it changed. Raises as `execute` does."""
-        before = self._connection.total_changes
-        try:
+        """Run one statement for many rows. Returns how many rows of tables it changed."""
+        changes = self._connection.total_changes
+        with self._errors():
             self._connection.executemany(statement, rows)
-        except sqlite3.OperationalError as error:
-            raise self._told(error) from error
-        return self._connection.total_changes - before
+        return self._connection.total_changes - changes
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
-        """The rows of a query, one by one. Raises as `execute` does."""
+        """Yield the rows of a query."""
         cursor = self.execute(statement, values)
         while True:
-            try:
+            with self._errors():
                 batch = cursor.fetchmany(1000)
-            except sqlite3.OperationalError as error:
-                raise self._told(error) from error
             if not batch:
                 return
             yield from batch
@@ -69,18 +152,22 @@ class Store:
         return next(self.rows(statement, values))[0]
 
     def disk_mb(self) -> float:
-        """How large the database is, in MB of a million bytes; what is being sorted comes on top of that."""
+        """The size of the database in MB of a million bytes, without what is being sorted."""
         return self.one("PRAGMA page_count") * self.one("PRAGMA page_size") / 1e6
 
-    def _told(self, error: sqlite3.OperationalError) -> BaseException:
-        if str(error) == "interrupted":  # by the progress handler, in which Ctrl-C was raised
-            return KeyboardInterrupt()
-        return OSError(f"the temporary tables in {self._path.parent}: {error}")
-
     def close(self) -> None:
-        """Close it; the folder's owner removes the file."""
+        """Close the database; its file stays."""
         self._connection.execute("PRAGMA temp_store_directory = ''")
         self._connection.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if str(error) == "interrupted":  # by the progress handler, in which Ctrl-C was raised
+                raise KeyboardInterrupt from error
+            raise OSError(f"the temporary tables in {self._path.parent}: {error}") from error
 
 
 class Work:
@@ -90,19 +177,11 @@ class Work:
         self.report = report
         self.keep_going = keep_going
         self.progress = progress
-        self._folder = folder
-        self._store: Store | None = None
-
-    @property
-    def store(self) -> Store:
-        """The temporary tables; the database is made when it is first asked for."""
-        if self._store is None:
-            self._store = Store(self._folder)
-        return self._store
+        self.store = Store(folder)
 
     @contextmanager
     def read(self, path: Path) -> Iterator[Archive]:
-        """A source, with a progress bar over its bytes. With keep_going its being cut off becomes a note."""
+        """Open a source with a progress bar. With `keep_going`, a CutOffError becomes a note of the report."""
         with self.bar(f"read {path.name}", path.stat().st_size, "B") as bar:
             try:
                 yield Archive(path, bar.update)
@@ -111,41 +190,33 @@ class Work:
                     raise
                 self.report.notes.append(f"cut off, and used as far as it goes: {error}")
 
-    def bar(self, what: str, total: int | None, unit: str) -> tqdm[Any]:
+    def bar(self, description: str, total: int | None, unit: str) -> tqdm[Any]:
         """A progress bar on stderr."""
-        bar: tqdm[Any] = tqdm(
-            total=total, desc=what, unit=unit, unit_scale=True, file=sys.stderr, disable=not self.progress
+        return tqdm(
+            total=total, desc=description, unit=unit, unit_scale=True, file=sys.stderr, disable=not self.progress
         )
-        return bar
-
-    def close(self) -> None:
-        """Close the tables and note how much disk they took."""
-        if self._store is not None:
-            try:
-                self.report.disk_mb = max(self.report.disk_mb, self._store.disk_mb())
-            finally:
-                self._store.close()
 
 
 @contextmanager
 def working_beside(out: Path, report: ImportReport, *, keep_going: bool, progress: bool) -> Iterator[Work]:
-    """A Work whose tables lie in a folder beside `out`, which is removed at the end, however that comes.
+    """A Work whose tables are in a folder beside `out`, which is removed at the end.
 
-    What a process that was killed has left there is removed too. Raises KBError where another process imports to `out`.
+    It also removes the tables of an import that was killed. Raises KBError if another process imports to `out`.
     """
     with work_folder(out) as folder:
-        _empty(folder)
-        work = Work(report, folder, keep_going=keep_going, progress=progress)
+        _remove_tables(folder)
         try:
-            yield work
-        finally:
+            work = Work(report, folder, keep_going=keep_going, progress=progress)
             try:
-                work.close()
+                yield work
+                report.disk_mb = work.store.disk_mb()
             finally:
-                _empty(folder)
+                work.store.close()
+        finally:
+            _remove_tables(folder)
 
 
-def _empty(folder: Path) -> None:
+def _remove_tables(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name != "lock":
             path.unlink(missing_ok=True)

@@ -224,10 +224,10 @@ def test_what_was_built_by_hand_in_its_place(
     before = content(own)
     for frequencies in (FREQUENCIES, {**FREQUENCIES, "Q111": 5}):  # whether the source has changed as well or not
         save(lookup, frequencies)
-        with pytest.raises(KBError, match=r"is not the one that kb\.source\.json tells of"):
+        with pytest.raises(KBError, match=r"is not the one in kb\.source\.json"):
             load(lookup, own, tokenizer)
     (own / "meta.json").write_text("{")  # one that says nothing, if only it is there
-    with pytest.raises(KBError, match=r"is not the one that kb\.source\.json tells of"):
+    with pytest.raises(KBError, match=r"is not the one in kb\.source\.json"):
         load(lookup, own, tokenizer)
     assert {**content(own), "meta.json": b""} == {**before, "meta.json": b""}
     assert len(builds) == 1  # said before the long work

@@ -12,8 +12,7 @@ from spacy.vocab import Vocab
 
 from spacy_gemel.data.knowledge_bases.archive import CutOffError
 from spacy_gemel.data.knowledge_bases.importer import import_kb
-from spacy_gemel.data.knowledge_bases.options import ImportOptions
-from spacy_gemel.data.knowledge_bases.report import ImportReport
+from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport
 from tests.data.knowledge_bases.dumps import entities
 
 

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_gemel.data.knowledge_bases.importer import import_kb
-from spacy_gemel.data.knowledge_bases.options import ImportOptions
-from spacy_gemel.data.knowledge_bases.report import ImportReport
+from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport
 from tests.data.knowledge_bases.dumps import entities
 
 
@@ -84,15 +83,18 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
     found, report = run(tmp_path / "kb.csv", b"\n".join(rows))
     assert {kb_id: row.get("count") for kb_id, row in found.items()} == {"Q6": None, "Q7": None, "Q8": None, "Q9": None}
     assert report.dropped == {
-        "rows that are no UTF-8": 1,
+        "rows that are not UTF-8": 1,
         "rows with another number of columns than the header": 2,
         "entities without an id": 1,
         "entities without a name": 1,
-        "counts that are no whole number from 0 (the entity is kept)": 4,
-        "entities whose id stands above already": 1,
+        "counts that are not a whole number from 0 (the entity is kept)": 4,
+        "entities with the id of an earlier one": 1,
     }
-    assert report.examples["rows that are no UTF-8"] == ["kb.csv:2: Q1,J\\xe4ger,1"]
-    assert report.examples["rows with another number of columns than the header"][0] == "kb.csv:3: 1 in place of 3: Q2"
+    assert report.dropped.examples["rows that are not UTF-8"] == ["kb.csv:2: Q1,J\\xe4ger,1"]
+    assert (
+        report.dropped.examples["rows with another number of columns than the header"][0]
+        == "kb.csv:3: 1 instead of 3: Q2"
+    )
     assert report.read["rows"] == 10
 
 
@@ -136,7 +138,7 @@ def test_what_csv_writes_is_read(
         ("a,b\n1,2\n", {}, r"kb\.csv:1: no column 'id' in the header, but a, b: name it with --column id=COLUMN"),
         ("id,name\n1,2\n", {"column": ("count=n",)}, "no column 'n' in the header"),
         ("id,name\n1,2\n", {"column": ("title=n",)}, "'title=n': give FIELD=COLUMN with one of id, name"),
-        ("id,name\n1,2\n", {"delimiter": "::"}, "the delimiter is '::': give one sign"),
+        ("id,name\n1,2\n", {"delimiter": "::"}, "the delimiter is '::': give one character"),
         ("id,name\n1,2\n", {"alias_separator": ""}, "separator of aliases is empty"),
         ("", {}, "no column 'id' in the header, but nothing"),
         ("id,name\n", {}, "no entity in .*, so nothing was written"),

@@ -12,8 +12,7 @@ import pytest
 from spacy_gemel.data.knowledge_bases import wikidata
 from spacy_gemel.data.knowledge_bases.archive import CutOffError
 from spacy_gemel.data.knowledge_bases.importer import import_kb
-from spacy_gemel.data.knowledge_bases.options import ImportOptions
-from spacy_gemel.data.knowledge_bases.report import ImportReport
+from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport
 from tests.data.knowledge_bases.dumps import entities
 
 
@@ -85,8 +84,8 @@ def test_items_with_all_that_is_known(tmp_path: Path, suffix: str) -> None:
         "Q5": {"id": "Q5", "name": "Douglas Adams", "aliases": ["Adams", "D. N. Adams"]},
     }
     assert report.read == {"entities": 5}
-    assert report.dropped == {"entities that are no item": 1, "entities without a label in en": 2}
-    assert report.examples["entities that are no item"] == [f"all.json{suffix}:5: P31"]
+    assert report.dropped == {"entities that are not an item": 1, "entities without a label in en": 2}
+    assert report.dropped.examples["entities that are not an item"] == [f"all.json{suffix}:5: P31"]
 
 
 def test_another_language(tmp_path: Path) -> None:
@@ -147,22 +146,22 @@ def test_damaged_lines_take_no_other_with_them(tmp_path: Path, monkeypatch: pyte
     assert list(found) == ["Q308", "Q16", "Q18"]
     assert found["Q16"] == {"id": "Q16", "name": "odd"}
     assert report.dropped == {
-        "lines that are no UTF-8": 1,
-        "lines that are no JSON": 2,
-        "lines that are no entity": 2,
+        "lines that are not UTF-8": 1,
+        "lines that are not JSON": 2,
+        "lines that are not an entity": 2,
         "lines of more than 3000000 bytes": 1,
-        "entities with half of a surrogate pair, which is no text": 1,
-        "entities whose id stands above already": 1,
+        "entities with half of a surrogate pair, which is not text": 1,
+        "entities with the id of an earlier one": 1,
         "entities without a name": 1,
     }
     assert report.read["entities"] == sum(report.dropped.values()) + 3
-    assert report.examples["lines that are no UTF-8"][0].startswith("all.json.gz:3: ")
-    assert report.examples["entities whose id stands above already"] == ["all.json.gz:10"]
+    assert report.dropped.examples["lines that are not UTF-8"][0].startswith("all.json.gz:3: ")
+    assert report.dropped.examples["entities with the id of an earlier one"] == ["all.json.gz:10"]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2"])
 def test_a_dump_that_is_cut_off(tmp_path: Path, suffix: str) -> None:
-    rows = [item(number, labels={"en": f"Item {number} {hash(number)}"}) for number in range(1, 30_001)]
+    rows = [item(number, labels={"en": f"Item {number} {hash(number)}"}) for number in range(1, 8_001)]
     whole = write(tmp_path / f"whole.json{suffix}", rows).read_bytes()
     path = tmp_path / f"all.json{suffix}"
     path.write_bytes(whole[: len(whole) * 3 // 4])
@@ -170,7 +169,7 @@ def test_a_dump_that_is_cut_off(tmp_path: Path, suffix: str) -> None:
         run(path)
     assert not (tmp_path / "out" / "entities.jsonl").exists()
     found, report = run(path, keep_going=True)
-    assert 10_000 < len(found) < 30_000
+    assert 2_000 < len(found) < 8_000
     assert "cut off" in report.notes[0]
 
 
