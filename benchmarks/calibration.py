@@ -24,9 +24,16 @@ from benchmarks.running import say
 from benchmarks.subject import linker_in
 from benchmarks.worlds import MODELS, ROOT
 from spacy_gemel.data.datasets.converters import convert
-from spacy_gemel.evaluation.calibration import Decision, calibrate
-from spacy_gemel.evaluation.confidence import Cases, cases_of, confidence, expected_calibration_error, figures
-from spacy_gemel.evaluation.confidence import reliability as reliability_of
+from spacy_gemel.evaluation.calibration import (
+    Cases,
+    Decision,
+    calibrate,
+    cases_of,
+    confidence,
+    expected_calibration_error,
+    figures,
+)
+from spacy_gemel.evaluation.calibration import reliability as reliability_of
 from spacy_gemel.evaluation.results import MentionResult
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.kb.builder import build_kb
@@ -83,28 +90,28 @@ def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -
     found = calibrate(dev, decision_of(nlp))
     seconds = time.perf_counter() - start
     metrics, test = evaluate(nlp, folder / "test.spacy", OPTIONS)
-    save_calibrated(nlp, found.after, folder / "calibrated")
+    save_calibrated(nlp, found.fitted, folder / "calibrated")
     calibrated = load_pipeline(str(folder / "calibrated"))
-    if decision_of(calibrated) != found.after:
-        raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {found.after}")
+    if decision_of(calibrated) != found.fitted:
+        raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {found.fitted}")
     metrics_after, test_after = evaluate(calibrated, folder / "test.spacy", OPTIONS)
     other = gold_likelihood_temperature(dev)
     return {
         "seed": seed,
         "entities_left_out": len(unknown),
         "seconds_of_calibration": round(seconds, 1),
-        "temperature": found.after.temperature,
-        "threshold": found.after.threshold,
+        "temperature": found.fitted.temperature,
+        "threshold": found.fitted.threshold,
         "notes": found.notes,
         "dev": {
             "mentions": found.to_json()["mentions"],
-            "before": brief(found.figures_before),
-            "after": brief(found.figures_after),
+            "before": brief(found.figures_current),
+            "after": brief(found.figures_fitted),
             "cross_fitted": brief(found.cross_fitted) if found.cross_fitted else None,
         },
         "test": {
-            "before": judged(test, metrics, found.before),
-            "after": judged(test_after, metrics_after, found.after),
+            "before": judged(test, metrics, found.current),
+            "after": judged(test_after, metrics_after, found.fitted),
         },
         "gold_likelihood": {"temperature": other, "ece_on_test": ece_of(cases_of(test)[0], other)},
     }

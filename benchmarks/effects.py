@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from research.paper import REPORTED
-from spacy_gemel.evaluation.bootstrap import Term, seeds_and_mentions_interval
-from spacy_gemel.evaluation.outcomes import BoolArray, Outcomes, outcomes
+from research.statistics import BoolArray, Outcomes, Term, outcomes, seeds_and_mentions_interval
 
 __all__ = ["Evidence", "Outcomes", "effects", "figures", "line_up", "markdown", "outcomes"]
 

@@ -38,8 +38,8 @@ from benchmarks.worlds import (
     world_sources,
 )
 from research.grid.processes import Progress
-from spacy_gemel.evaluation.results import mentions_path, read_mentions
-from spacy_gemel.evaluation.runner import EvaluateOptions, write_evaluation
+from spacy_gemel.evaluation.results import mentions_path, read_mentions, write_evaluation
+from spacy_gemel.evaluation.runner import EvaluateOptions
 from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.pipeline.loaded import load_pipeline
 from spacy_gemel.utils.files import write_whole

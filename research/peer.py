@@ -67,8 +67,8 @@ def peer(
         from research.baselines.kinds import check_options
         from research.baselines.options import LinkerOptions, PeerOptions
         from research.baselines.runner import evaluate_peer
-        from spacy_gemel.evaluation.runner import write_evaluation
-        from spacy_gemel.evaluation.text import summary
+        from spacy_gemel.evaluation.results import write_evaluation
+        from spacy_gemel.evaluation.text import metrics_text
 
         for path in output:
             if path.suffix != ".json":
@@ -86,5 +86,5 @@ def peer(
             raise typer.Exit(130) from None
         for path in output:
             write_evaluation(metrics, results, path)
-        typer.echo(summary(metrics))
+        typer.echo(metrics_text(metrics))
         typer.echo("wrote " + ", ".join(str(path) for path in output))

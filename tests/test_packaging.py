@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
 from spacy_gemel.cli.model_card import Given, machine_paths, make_meta, missing_models, read_metrics
-from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate, write_evaluation
+from spacy_gemel.evaluation.results import write_evaluation
+from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.linking.settings import config_names
 from tests.mini_pipeline import examples, make_doc, make_kb, make_pipeline, picture
 

@@ -11,8 +11,14 @@ from benchmarks.wikidiverse.model import encoder_folder
 from benchmarks.worlds import MODELS, ROOT
 from research.baselines.runner import PeerOptions, evaluate_peer
 from spacy_gemel.data.reader import read_docs
-from spacy_gemel.evaluation.prior_cases import collect_cases
-from spacy_gemel.evaluation.prior_weight import WAYS, accuracy_of, cross_validate, curve, difference_of
+from spacy_gemel.evaluation.prior_weight import (
+    WAYS,
+    accuracy_of,
+    collect_cases,
+    cross_validate,
+    curve,
+    difference_of,
+)
 
 VISION_ENCODER = ROOT / MODELS / "vision_encoder"  # which a pipe must have; it is shown no image
 DEMONSTRATIONS = 8

@@ -9,29 +9,28 @@ import spacy
 from spacy.tokens import Doc
 from spacy.training import Example
 
-from research.baselines.kinds import Made, Task
+from research.baselines.options import PeerOptions
 from research.baselines.spacy_linker import SpacyLinker, entities_with_vectors, train_linker
-from research.baselines.training_mentions import training_mentions
 from spacy_gemel.data.reader import make_example, read_docs
-from spacy_gemel.evaluation.comparison import scored
-from spacy_gemel.evaluation.judge import Judge
+from spacy_gemel.evaluation.baselines import Baseline, Scorer, TrainingData, training_mentions
 from spacy_gemel.evaluation.metrics import accuracy
+from spacy_gemel.evaluation.results import scored
 
 
-def make_entity_linker(task: Task) -> Made:
+def make_entity_linker(data: TrainingData, options: PeerOptions) -> Baseline:
     """Train it. Raises ValueError where there is nothing to learn from, or to choose on."""
-    options, given = task.options, task.options.linker
-    dev = None if options.dev is None else list(read_docs(options.dev, task.nlp.vocab))
-    known = entities_with_vectors(task.kb, given)
+    given = options.linker
+    dev = None if options.dev is None else list(read_docs(options.dev, data.nlp.vocab))
+    known = entities_with_vectors(data.kb, given)
     held: Sequence[Doc] = ()
     chosen: list[float] = []
     if options.held_out:
-        learn, held = hold_out(task.train_docs, options.held_out, given.seed)
+        learn, held = hold_out(data.docs, options.held_out, given.seed)
         # the mentions held out must not be in the priors that the epoch is chosen with
-        again = spacy.blank(options.lang, vocab=task.nlp.vocab)
-        trial = train_linker(again, task.kb, training_mentions(learn, task.kb), learn, held, given, known)
+        again = spacy.blank(options.lang, vocab=data.nlp.vocab)
+        trial = train_linker(again, data.kb, training_mentions(learn, data.kb), learn, held, given, known)
         chosen, given = trial.dev, replace(given, epochs=trial.epoch)
-    linker = train_linker(task.nlp, task.kb, task.training, task.train_docs, dev, given, known)
+    linker = train_linker(data.nlp, data.kb, data.mentions, data.docs, dev, given, known)
     settings = {
         "epochs": options.linker.epochs,
         "epoch": linker.epoch,
@@ -47,7 +46,7 @@ def make_entity_linker(task: Task) -> Made:
         "learn_rate": given.learn_rate,
         "lang": options.lang,
     }
-    return Made(linker.link, settings, lambda examples, judge: _bounds(linker, examples, judge))
+    return Baseline(linker.link, settings, lambda examples, scorer: _bounds(linker, examples, scorer))
 
 
 def hold_out(docs: Sequence[Doc], share: float, seed: int) -> tuple[list[Doc], list[Doc]]:
@@ -63,16 +62,14 @@ def hold_out(docs: Sequence[Doc], share: float, seed: int) -> tuple[list[Doc], l
     return [doc for doc in docs if doc.text not in held], [doc for doc in docs if doc.text in held]
 
 
-def _bounds(linker: SpacyLinker, examples: Sequence[Example], judge: Judge) -> dict[str, Any]:
+def _bounds(linker: SpacyLinker, examples: Sequence[Example], scorer: Scorer) -> dict[str, Any]:
     """prior_alone: its accuracy without the context. gold_among_candidates: what it cannot exceed."""
     again = [make_example(linker.nlp, example.reference, gold_ents=True) for example in examples]
     with linker.without_context():
         docs = list(linker.link([example.predicted for example in again]))
-    results = []
-    for number, (example, doc) in enumerate(zip(again, docs, strict=True)):
+    for example, doc in zip(again, docs, strict=True):
         example.predicted = doc
-        results += judge.results_of(example, number)
-    counted = scored(results)
+    counted = scored(scorer(again))
     found = [
         replace(result, predicted=result.gold if result.gold in linker.known(result.mention) else "")
         for result in counted

@@ -3,19 +3,13 @@
 Light on purpose: what makes a peer is imported when it is made.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from spacy.language import Language
-    from spacy.tokens import Doc
-    from spacy.training import Example
-
     from research.baselines.options import PeerOptions
-    from research.baselines.training_mentions import TrainingMentions
-    from spacy_gemel.evaluation.judge import Judge
-    from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.evaluation.baselines import Baseline, TrainingData
 
 OPTIONS: Mapping[str, type] = {
     "ignore_case": bool,
@@ -29,28 +23,6 @@ OPTIONS: Mapping[str, type] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """What a peer is made of. nlp: blank, of the data's language. train_docs: what `training` was counted on."""
-
-    nlp: "Language"
-    kb: "KnowledgeBase"
-    training: "TrainingMentions"
-    train_docs: "Sequence[Doc]"
-    options: "PeerOptions"
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A peer that has learnt. link: docs with mentions to docs with their entities. settings: what of it a reader must
-    know. also: what else there is to tell, from the test examples as it linked them.
-    """
-
-    link: "Callable[[Sequence[Doc]], Iterator[Doc]]"
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    also: "Callable[[Sequence[Example], Judge], dict[str, Any]] | None" = None
-
-
-@dataclass(frozen=True, slots=True)
 class Peer:
     """One kind.
 
@@ -61,7 +33,7 @@ class Peer:
 
     title: str
     what: str
-    make: Callable[[Task], Made]
+    make: "Callable[[TrainingData, PeerOptions], Baseline]"
     options: Collection[str] = ()
     case: str = ""
 
@@ -70,39 +42,32 @@ class Peer:
         return f"text only, {self.what}" + (", ignoring case" if ignore_case else self.case)
 
 
-def _shortcut(task: Task) -> Made:
-    from research.baselines.surfaces import surfaces
-    from spacy_gemel.evaluation.baselines import MostFrequentEntity, looked_up
+def _lookup(name: str) -> "Callable[[TrainingData, PeerOptions], Baseline]":
+    def make(data: "TrainingData", options: "PeerOptions") -> "Baseline":
+        from spacy_gemel.evaluation.baselines import make_lookup_baseline
 
-    names = surfaces(task.kb, task.options, exact=True)
-    return Made(looked_up(MostFrequentEntity(task.kb, task.training, names)), {"ignore_case": task.options.ignore_case})
+        return make_lookup_baseline(name, data, ignore_case=options.ignore_case, progress=options.progress)
 
-
-def _alias(task: Task) -> Made:
-    from research.baselines.surfaces import surfaces
-    from spacy_gemel.evaluation.baselines import AliasMatch, looked_up
-
-    names = surfaces(task.kb, task.options, exact=False)
-    return Made(looked_up(AliasMatch(task.kb, names)), {"ignore_case": task.options.ignore_case})
+    return make
 
 
-def _entity_linker(task: Task) -> Made:
+def _entity_linker(data: "TrainingData", options: "PeerOptions") -> "Baseline":
     from research.baselines.entity_linker import make_entity_linker
 
-    return make_entity_linker(task)
+    return make_entity_linker(data, options)
 
 
 KINDS: dict[str, Peer] = {
     "shortcut": Peer(
-        "Shortcut",
+        "Most frequent entity",
         "the most frequent training entity for the mention, else the entity of that name",
-        _shortcut,
+        _lookup("most-frequent"),
         ("ignore_case",),
     ),
     "alias": Peer(
         "Names and aliases",
         "the entity with the mention as its name or alias",
-        _alias,
+        _lookup("alias"),
         ("ignore_case",),
         ", but for the first letter's case and underscores, as titles are compared",
     ),

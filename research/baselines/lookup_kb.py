@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from spacy.kb import InMemoryLookupKB
 from spacy.vocab import Vocab
 
-from research.baselines.training_mentions import TrainingMentions
+from spacy_gemel.evaluation.baselines import TrainingMentions
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.entity import Entity

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from research.baselines.entity_vectors import normalised, projected_vectors, text_of
 from research.baselines.lookup_kb import make_lookup_kb
 from research.baselines.options import LinkerOptions
-from research.baselines.training_mentions import TrainingMentions
 from spacy_gemel.data.reader import make_example
+from spacy_gemel.evaluation.baselines import TrainingMentions
 from spacy_gemel.kb.resolve import resolve_gold
 
 if TYPE_CHECKING:

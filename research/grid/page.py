@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from research.grid.tables import FAILED, NOT_RUN
 from research.paper import DATA_SETS
-from spacy_gemel.evaluation.outcomes import PARTS
-from spacy_gemel.evaluation.pages import templates
+from spacy_gemel.evaluation.metrics import PARTS
+from spacy_gemel.evaluation.report import templates
 from spacy_gemel.utils.files import write_whole
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 def html(results: Mapping[str, Any]) -> str:
     """The same as a page that needs nothing beside it. All text is escaped by the template."""
-    template = templates("experiments").get_template("experiments.html")
+    template = templates("research", "grid").get_template("experiments.html")
     return template.render(
         results=results,
         about=[inline(paragraph) for paragraph in about(results)],

@@ -8,7 +8,7 @@ from typing import Any
 from research.baselines.kinds import KINDS, OPTIONS
 from research.grid import shapes
 from research.paper import REPORTED
-from spacy_gemel.evaluation.outcomes import PARTS
+from spacy_gemel.evaluation.metrics import PARTS
 
 MODELS = {"language_models": "language_model", "vision_encoders": "vision_encoder", "retrievers": "retriever"}
 """Section of the file -> the axis, and the block of the pipe, that its names are values of."""

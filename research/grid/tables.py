@@ -8,8 +8,8 @@ import numpy as np
 from research.grid.grid import Row, Table
 from research.grid.trials import Lab
 from research.paper import DATA_SETS, REPORTED
-from spacy_gemel.evaluation.bootstrap import Term, seeds_and_mentions_interval
-from spacy_gemel.evaluation.outcomes import PARTS, BoolArray, Outcomes, outcomes
+from research.statistics import BoolArray, Outcomes, Term, outcomes, seeds_and_mentions_interval
+from spacy_gemel.evaluation.metrics import PARTS
 from spacy_gemel.evaluation.results import mentions_path, read_mentions
 
 RUN, NOT_RUN, FAILED = "run", "not run", "failed"

@@ -1,11 +1,21 @@
-"""`calibrate`: probabilities that can be taken at their word, and the threshold below which a mention is NIL."""
+"""`calibrate`: calibrated probabilities, and the threshold below which a mention is NIL."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import Quiet, one_line_errors
+from spacy_gemel.cli.common import (
+    BatchSize,
+    GpuId,
+    Limit,
+    Pipeline,
+    PredictedEnts,
+    Quiet,
+    check_data,
+    check_json,
+    one_line_errors,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def calibrate(
-    pipeline: Annotated[str, typer.Argument(help="A trained pipeline: a folder, or an installed package.")],
+    pipeline: Pipeline,
     data: Annotated[Path, typer.Argument(metavar="DEV.spacy", help="Dev data, best with some mentions that are NIL.")],
     output: Annotated[
         Path | None,
@@ -25,32 +35,31 @@ def calibrate(
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Change PIPELINE itself.")] = False,
     missing_as_nil: Annotated[
-        bool, typer.Option("--missing-as-nil", help="A gold that the knowledge base does not hold is NIL.")
+        bool, typer.Option("--missing-as-nil", help="A gold that the knowledge base does not have is NIL.")
     ] = False,
-    predicted_ents: Annotated[
-        bool, typer.Option("--predicted-ents", help="Link what the pipeline's own NER finds.")
-    ] = False,
-    limit: Annotated[int, typer.Option(help="Read so many docs at most, 0 for all.", min=0)] = 0,
-    batch_size: Annotated[int, typer.Option(help="Docs per batch, 0 for the pipeline's own.", min=0)] = 0,
-    gpu_id: Annotated[int, typer.Option("--gpu-id", "-g", help="GPU to run on, -1 for the CPU.")] = -1,
+    predicted_ents: PredictedEnts = False,
+    limit: Limit = 0,
+    batch_size: BatchSize = 0,
+    gpu_id: GpuId = -1,
     quiet: Quiet = False,
 ) -> None:
     """Fit the temperature of the candidates' probabilities and the NIL threshold on dev data.
 
-    Without --save or --in-place the pipeline stays as it is.
+    Without --save or --in-place the pipeline is not changed.
     """
     with one_line_errors():
-        from spacy_gemel.evaluation import calibration, calibration_report, runner
+        from spacy_gemel.evaluation import calibration, runner
+        from spacy_gemel.evaluation.report import write_calibration
+        from spacy_gemel.evaluation.text import calibration_text
         from spacy_gemel.pipeline import calibrated
         from spacy_gemel.pipeline.loaded import load_pipeline
 
-        if not data.exists():
-            raise ValueError(f"{data}: no such file or folder; make it with python -m spacy_gemel convert")
-        if output is not None and output.suffix != ".json":
-            raise ValueError(f"{output}: the output must end in .json")
+        check_data(data)
+        if output is not None:
+            check_json(output, "output")
         calibrated.check_target(pipeline, save, in_place=in_place)
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
-        before = calibrated.decision_of(nlp)
+        current = calibrated.decision_of(nlp)
         options = runner.EvaluateOptions(
             predicted_ents=predicted_ents,
             limit=limit,
@@ -59,15 +68,14 @@ def calibrate(
             demonstrations=False,
         )
         metrics, results = runner.evaluate(nlp, data, options, pipeline=pipeline)
-        found = calibration.calibrate(results, before, missing_as_nil=missing_as_nil)
-        written = {"settings": {**metrics["settings"], "missing_as_nil": missing_as_nil}, **found.to_json()}
-        typer.echo(calibration_report.table(written))
+        result = calibration.calibrate(results, current, missing_as_nil=missing_as_nil)
+        content = {"settings": {**metrics["settings"], "missing_as_nil": missing_as_nil}, **result.to_json()}
+        typer.echo(calibration_text(content))
         if output is not None:
-            page = calibration_report.write_calibration(written, output)
-            typer.echo(f"wrote {output} and {page}")
+            typer.echo(f"wrote {output} and {write_calibration(content, output)}")
         target = Path(pipeline) if in_place else save
         if target is None:
-            typer.echo("the pipeline is as it was: give --save DIR or --in-place to have these values in it")
+            typer.echo("the pipeline is unchanged: give --save DIR or --in-place to store these values in it")
         else:
-            calibrated.save_calibrated(nlp, found.after, target)
-            typer.echo(f"{target}: decides with these values from now on")
+            calibrated.save_calibrated(nlp, result.fitted, target)
+            typer.echo(f"{target}: now decides with these values")

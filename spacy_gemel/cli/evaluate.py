@@ -1,11 +1,20 @@
-"""`evaluate`: the figures of a trained pipeline."""
+"""`evaluate`: the figures of a trained pipeline, or of a baseline."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import BatchSize, GpuId, Quiet, one_line_errors
+from spacy_gemel.cli.common import (
+    BatchSize,
+    GpuId,
+    Limit,
+    PredictedEnts,
+    Quiet,
+    check_data,
+    check_json,
+    one_line_errors,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    pipeline: Annotated[str, typer.Argument(help="A trained pipeline: a folder, or an installed package.")],
+    pipeline: Annotated[
+        str,
+        typer.Argument(help="A trained pipeline: a folder, or an installed package; with --baseline: TRAIN.spacy."),
+    ],
     data: Annotated[Path, typer.Argument(metavar="DATA.spacy", help="What to evaluate on.")],
     output: Annotated[
         list[Path],
@@ -25,41 +37,88 @@ def evaluate(
     n_demonstrations: Annotated[
         int | None, typer.Option(help="Demonstrations per prompt; default: the pipeline's.", min=0)
     ] = None,
-    predicted_ents: Annotated[
-        bool, typer.Option("--predicted-ents", help="Link what the pipeline's own NER finds.")
-    ] = False,
+    predicted_ents: PredictedEnts = False,
     tail_share: Annotated[
         float, typer.Option(help="Share of all counts that the tail's entities hold.", min=0.0, max=1.0)
     ] = 0.05,
-    limit: Annotated[int, typer.Option(help="Read so many docs at most, 0 for all.", min=0)] = 0,
+    limit: Limit = 0,
     batch_size: BatchSize = 0,
     gpu_id: GpuId = -1,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Measure this instead of a pipeline: most-frequent or alias; needs the training data, --kb."),
+    ] = None,
+    kb: Annotated[Path | None, typer.Option(metavar="KB_DIR", help="With --baseline: the knowledge base.")] = None,
+    ignore_case: Annotated[
+        bool, typer.Option("--ignore-case", help="With --baseline: compare mentions and names without regard to case.")
+    ] = False,
+    lang: Annotated[str, typer.Option(help="With --baseline: spaCy's language of the data.")] = "en",
     quiet: Quiet = False,
 ) -> None:
-    """Measure a pipeline: METRICS.json, and every mention in METRICS.mentions.jsonl."""
-    with one_line_errors():
-        from spacy_gemel.evaluation import runner
-        from spacy_gemel.evaluation.text import summary
-        from spacy_gemel.pipeline.loaded import load_pipeline
+    """Measure a pipeline: METRICS.json, and every mention in METRICS.mentions.jsonl.
 
-        if not data.exists():
-            raise ValueError(f"{data}: no such file or folder; make it with python -m spacy_gemel convert")
+    Baselines need no model. most-frequent: the most frequent training entity for the mention, else the entity of that
+    name. alias: the entity with the mention as its name or alias, compared as Wikipedia's titles are (the first
+    letter's case does not count, underscores are blanks).
+    """
+    with one_line_errors():
+        check_data(data)
         for path in output:
-            if path.suffix != ".json":
-                raise ValueError(f"{path}: the output must end in .json")
-        options = runner.EvaluateOptions(
-            use_image=False if no_image else None,
-            constrained=False if unconstrained else None,
-            n_demonstrations=n_demonstrations,
+            check_json(path, "output")
+        _check_options(
+            baseline,
+            kb=kb is not None,
+            ignore_case=ignore_case,
+            no_image=no_image,
+            unconstrained=unconstrained,
+            n_demonstrations=n_demonstrations is not None,
             predicted_ents=predicted_ents,
-            tail_share=tail_share,
-            limit=limit,
-            batch_size=batch_size or None,
-            progress=not quiet,
         )
-        nlp = load_pipeline(pipeline, gpu_id=gpu_id)
-        metrics, results = runner.evaluate(nlp, data, options, pipeline=pipeline)
+        from spacy_gemel.evaluation.results import write_evaluation
+        from spacy_gemel.evaluation.text import metrics_text
+
+        if baseline is not None and kb is not None:
+            from spacy_gemel.evaluation.baselines import evaluate_baseline
+
+            metrics, results = evaluate_baseline(
+                baseline,
+                Path(pipeline),
+                data,
+                kb,
+                ignore_case=ignore_case,
+                lang=lang,
+                tail_share=tail_share,
+                limit=limit,
+                progress=not quiet,
+            )
+        else:
+            from spacy_gemel.evaluation import runner
+            from spacy_gemel.pipeline.loaded import load_pipeline
+
+            options = runner.EvaluateOptions(
+                use_image=False if no_image else None,
+                constrained=False if unconstrained else None,
+                n_demonstrations=n_demonstrations,
+                predicted_ents=predicted_ents,
+                tail_share=tail_share,
+                limit=limit,
+                batch_size=batch_size or None,
+                progress=not quiet,
+            )
+            nlp = load_pipeline(pipeline, gpu_id=gpu_id)
+            metrics, results = runner.evaluate(nlp, data, options, pipeline=pipeline)
         for path in output:
-            runner.write_evaluation(metrics, results, path)
-        typer.echo(summary(metrics))
+            write_evaluation(metrics, results, path)
+        typer.echo(metrics_text(metrics))
         typer.echo("wrote " + ", ".join(str(path) for path in output))
+
+
+def _check_options(baseline: str | None, **given: bool) -> None:
+    """Raises ValueError for options that have no effect with, or without, a baseline."""
+    needs_baseline = {"kb", "ignore_case"}
+    for name, is_given in given.items():
+        if is_given and (name in needs_baseline) != (baseline is not None):
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} has no effect {'without' if baseline is None else 'with'} --baseline")
+    if baseline is not None and not given["kb"]:
+        raise ValueError("--baseline needs the knowledge base: give --kb KB_DIR")

@@ -1,11 +1,11 @@
-"""`fit-prior`: how much a candidate's score should heed what its mention usually means, from dev data."""
+"""`fit-prior`: the weight of what a mention usually means in a candidate's score, from dev data."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import Quiet, one_line_errors
+from spacy_gemel.cli.common import GpuId, Limit, Pipeline, Quiet, check_data, check_json, one_line_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
 
 
 def fit_prior(
-    pipeline: Annotated[str, typer.Argument(help="A trained pipeline: a folder, or an installed package.")],
+    pipeline: Pipeline,
     data: Annotated[
         Path,
         typer.Argument(
@@ -24,39 +24,39 @@ def fit_prior(
     output: Annotated[Path, typer.Argument(help="A new folder for the pipeline with the fitted prior_weight.")],
     report: Annotated[
         Path | None,
-        typer.Option("--report", "-r", metavar="PRIOR.json", help="Where the figures go; without it, to OUTPUT.json."),
+        typer.Option("--report", "-r", metavar="PRIOR.json", help="Where the figures go; default: OUTPUT.json."),
     ] = None,
     folds: Annotated[int, typer.Option(help="Folds of the cross-validation; no doc is split.", min=2)] = 5,
-    limit: Annotated[int, typer.Option(help="Read so many docs at most, 0 for all.", min=0)] = 0,
+    limit: Limit = 0,
     batch_size: Annotated[int, typer.Option(help="Docs per batch.", min=1)] = 128,
-    gpu_id: Annotated[int, typer.Option("--gpu-id", "-g", help="GPU to run on, -1 for the CPU.")] = -1,
+    gpu_id: GpuId = -1,
     quiet: Quiet = False,
 ) -> None:
-    """Fit prior_weight on dev data, that is not the training data, and write the pipeline with it to a new folder.
+    """Fit prior_weight on dev data, not on training data, and write the pipeline with it to a new folder.
 
     The prior, P(entity | mention), comes from the training examples in the pipeline and from the names and aliases of
-    its knowledge base. The report tells what the model alone, the prior alone and both are worth on docs that the
-    weight was not fitted on.
+    its knowledge base. The report says how well the model alone, the prior alone and both do on docs that the weight
+    was not fitted on.
     """
     with one_line_errors():
-        from spacy_gemel.evaluation import prior_cases, prior_report
+        from spacy_gemel.evaluation import prior_weight
+        from spacy_gemel.evaluation.text import prior_text
         from spacy_gemel.pipeline import calibrated
         from spacy_gemel.pipeline.loaded import linker_of, load_pipeline
+        from spacy_gemel.utils.files import write_json
 
-        report = output.with_name(output.name + ".json") if report is None else report
-        if not data.exists():
-            raise ValueError(f"{data}: no such file or folder; make it with python -m spacy_gemel convert")
-        if report.suffix != ".json":
-            raise ValueError(f"{report}: the report must end in .json")
+        report = report or output.with_name(output.name + ".json")
+        check_data(data)
+        check_json(report, "report")
         calibrated.check_new_folder(pipeline, output)
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
         settings = linker_of(nlp).settings
-        cases = prior_cases.collect_cases(nlp, data, limit=limit, batch_size=batch_size, progress=not quiet)
-        written = {
+        cases = prior_weight.collect_cases(nlp, data, limit=limit, batch_size=batch_size, progress=not quiet)
+        content = {
             "settings": {"pipeline": pipeline, "data": data.as_posix(), "limit": limit, "folds": folds},
-            **prior_report.fitted(cases, settings, folds=folds),
+            **prior_weight.fit_prior(cases, settings, folds=folds),
         }
-        typer.echo(prior_report.table(written))
-        calibrated.save_changed(nlp, {"prior_weight": written["prior_weight"]}, output)
-        prior_report.write_report(written, report)
-        typer.echo(f"wrote {output}, which links with prior_weight = {written['prior_weight']:g}, and {report}")
+        typer.echo(prior_text(content))
+        calibrated.save_changed(nlp, {"prior_weight": content["prior_weight"]}, output)
+        write_json(report, content)
+        typer.echo(f"wrote {output}, which links with prior_weight = {content['prior_weight']:g}, and {report}")

@@ -1,43 +1,44 @@
 """The temperature of the candidates' probabilities and the threshold below which a mention is NIL, from dev data.
 
-The temperature is the one at which the best candidates' probabilities are least surprised by which of them are right
-(log loss; a gold of NIL makes any of them wrong). That is a proper score of what the threshold is on and of what the
-reliability curve shows. The usual one, the likelihood of the gold name among the names found, leaves out the mentions
-without such a gold, NIL above all, and so makes probabilities that are too high; ECE itself jumps with its bins and is
-perfect for a model that says the same of all mentions.
+The temperature minimises the log loss of the best candidates' probabilities (a gold of NIL makes any candidate wrong).
+That is a proper score of exactly what the threshold is compared with and what the reliability curve shows. The usual
+loss, the likelihood of the gold name among the names found, leaves out the mentions without such a gold, NIL above
+all, and so gives probabilities that are too high; ECE itself jumps with its bins, and is perfect for a model that is
+equally sure of every mention.
+
+The search is not run again for another temperature: the candidates' scores are enough.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import srsly
+from numpy.typing import NDArray
 
-from spacy_gemel.evaluation.confidence import (
-    BoolArray,
-    Cases,
-    Counts,
-    FloatArray,
-    cases_of,
-    confidence,
-    figures,
-    log_loss,
-)
 from spacy_gemel.evaluation.results import MentionResult
+from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.pipeline.scorer import precision_recall_f
 
 COLDEST, HOTTEST = 0.01, 100.0
 FOLDS = 2
 FEW = 50
+BINS = 10
 _STEPS = 160  # of the temperature's logarithm, before the best is refined
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_SAME = 1e-6  # scores vary with the batch: no threshold between probabilities as near as that
+_SAME = 1e-6  # scores vary with the batch: no threshold between probabilities this close
+_EDGE = 1e-6  # a probability of 0 or 1 that is wrong costs as much as one this close to it, not everything
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """threshold: None for no NIL but where nothing was found."""
+    """A temperature and a threshold; with threshold None a mention is NIL only if the search found nothing."""
 
     temperature: float
     threshold: float | None
@@ -50,117 +51,279 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """What was fitted, and what it brings on the mentions it was fitted on.
+class Cases:
+    """Linked mentions as arrays, one row each.
 
-    before, after: how the pipeline decides, with the figures of `confidence.figures` and the log loss. cross_fitted:
-    the same of the mentions of one half of the docs decided by what was fitted on the other half, both ways, None where
-    that cannot be. notes: what could not be fitted, and why.
+    A mention whose best candidate is no entity, as after a free search, is NIL at any threshold.
+    """
+
+    scores: FloatArray  # (n, names), the best candidate's name first, -inf as padding
+    share: FloatArray  # (n,), of the best candidate among the entities of its name
+    linked: BoolArray  # (n,), whether the best candidate is an entity
+    right: BoolArray  # (n,), whether it is the gold entity
+    nil: BoolArray  # (n,), whether the gold is NIL
+    docs: list[str]
+
+    def __len__(self) -> int:
+        return len(self.docs)
+
+    def where(self, mask: BoolArray) -> "Cases":
+        """The cases that an (n,) mask selects."""
+        docs = [doc for doc, selected in zip(self.docs, mask, strict=True) if selected]
+        return Cases(self.scores[mask], self.share[mask], self.linked[mask], self.right[mask], self.nil[mask], docs)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many mentions are used, and how many are not."""
+
+    entity: int
+    nil: int
+    not_in_kb: int  # and not to count as NIL
+    unannotated: int
+    not_found: int  # by the pipeline's NER
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was fitted, and what it improves on the mentions it was fitted on.
+
+    The figures are those of `figures`, and the log loss. `cross_fitted` has them for mentions that were decided by
+    what was fitted on the other half of the docs; None if there are too few docs. `notes` says what could not be
+    fitted, and why.
     """
 
     counts: Counts
-    before: Decision
-    after: Decision
-    figures_before: dict[str, Any]
-    figures_after: dict[str, Any]
+    current: Decision
+    fitted: Decision
+    figures_current: dict[str, Any]
+    figures_fitted: dict[str, Any]
     cross_fitted: dict[str, Any] | None
     notes: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """CALIBRATION.json, but for the settings."""
+        """CALIBRATION.json without the settings."""
         return {
             "mentions": asdict(self.counts),
-            "before": {**asdict(self.before), **self.figures_before},
-            "after": {**asdict(self.after), **self.figures_after},
+            "before": {**asdict(self.current), **self.figures_current},
+            "after": {**asdict(self.fitted), **self.figures_fitted},
             "cross_fitted": self.cross_fitted,
             "notes": self.notes,
         }
 
 
-def calibrate(results: Sequence[MentionResult], before: Decision, *, missing_as_nil: bool = False) -> Calibration:
-    """Fit both on evaluated mentions. before: what the pipeline has now, which also gave the results.
+def calibrate(results: Sequence[MentionResult], current: Decision, *, missing_as_nil: bool = False) -> Calibration:
+    """Fit temperature and threshold on evaluated mentions.
 
-    A temperature that cannot be fitted stays; a threshold that cannot be picked is None, as an old one belongs to the
-    old temperature. Raises ValueError where no mention can be used.
+    A temperature that cannot be fitted stays. A threshold that cannot be chosen is None, as an old one belongs to the
+    old temperature.
+
+    Args:
+        results: The mentions, as the pipeline answered them.
+        current: How the pipeline decides now.
+        missing_as_nil: Whether a gold outside the knowledge base is NIL.
+
+    Raises:
+        ValueError: If no mention can be used.
     """
     cases, counts = cases_of(results, missing_as_nil=missing_as_nil)
     if not len(cases):
         raise ValueError(
             f"not one mention to calibrate on: of {len(results)}, {counts.unannotated} have no gold, "
-            f"{counts.not_in_kb} a gold that the knowledge base does not hold, {counts.not_found} were not found"
+            f"{counts.not_in_kb} a gold that the knowledge base does not have, {counts.not_found} were not found"
         )
-    after, notes = fit(cases, before)
+    fitted, notes = _fit(cases, current)
     if len(cases) < FEW:
-        notes.append(f"Only {len(cases)} mentions: take all of this for rough.")
-    if before.threshold is not None and after.threshold is None:
-        notes.append(f"The old threshold, {before.threshold:g}, goes: it was for the old temperature.")
-    return Calibration(
-        counts, before, after, _judged(cases, before), _judged(cases, after), cross_fit(cases, before), notes
-    )
+        notes.append(f"Only {len(cases)} mentions: all of these figures are rough.")
+    if current.threshold is not None and fitted.threshold is None:
+        notes.append(f"The old threshold, {current.threshold:g}, is removed: it was for the old temperature.")
+    figures_current, figures_fitted = _decided(cases, current), _decided(cases, fitted)
+    return Calibration(counts, current, fitted, figures_current, figures_fitted, _cross_fit(cases, current), notes)
 
 
-def fit(cases: Cases, before: Decision) -> tuple[Decision, list[str]]:
-    """Temperature and threshold, and what could not be fitted and why. before: whose temperature stays then."""
-    temperature, problem = fit_temperature(cases)
-    notes = [problem] if problem else []
-    temperature = before.temperature if temperature is None else temperature
-    threshold, problem = pick_threshold(cases, confidence(cases, temperature))
-    notes += [problem] if problem else []
-    return Decision(temperature, threshold), notes
+def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) -> tuple[Cases, Counts]:
+    """Evaluated mentions as calibration needs them; see `calibrate`."""
+    used, golds = [], []
+    not_in_kb = unannotated = not_found = 0
+    for result in results:
+        outside = not result.in_kb and result.gold != NIL
+        if not result.gold:
+            unannotated += 1
+        elif result.predicted is None:
+            not_found += 1
+        elif outside and not missing_as_nil:
+            not_in_kb += 1
+        else:
+            used.append(result)
+            golds.append(NIL if outside else result.gold)
+    names = [_names(result.candidates) for result in used]
+    scores = np.full((len(used), max(map(len, names), default=1) or 1), -np.inf)
+    share = np.ones(len(used))
+    linked, right = np.zeros(len(used), dtype=bool), np.zeros(len(used), dtype=bool)
+    for index, (result, own, gold) in enumerate(zip(used, names, golds, strict=True)):
+        if not own:
+            continue
+        scores[index, : len(own)] = [score for score, _ in own]
+        best, probabilities = result.candidates[0], own[0][1]
+        total = sum(probabilities)
+        share[index] = best["probability"] / total if total else 1 / len(probabilities)
+        linked[index] = best["kb_id"] != NIL
+        right[index] = best["kb_id"] == gold != NIL
+    nil = np.array([gold == NIL for gold in golds], dtype=bool)
+    cases = Cases(scores, share, linked, right, nil, [result.doc for result in used])
+    return cases, Counts(int((~nil).sum()), int(nil.sum()), not_in_kb, unannotated, not_found)
+
+
+def _names(candidates: Sequence[dict[str, Any]]) -> list[tuple[float, list[float]]]:
+    """The score of each name, and its entities' probabilities; entities of one name are consecutive."""
+    return [
+        (score, [candidate["probability"] for candidate in group])
+        for (_, score), group in groupby(candidates, lambda candidate: (candidate["name"], candidate["score"]))
+    ]
+
+
+def confidence(cases: Cases, temperature: float) -> FloatArray:
+    """(n,): the best candidate's probability, as `to_candidates` computes it; 0 if it is no entity."""
+    right, _ = _log_probabilities(cases, temperature)
+    return np.where(cases.linked, np.exp(right), 0.0)
+
+
+def log_loss(cases: Cases, temperature: float) -> float:
+    """Mean log loss, in nats, of the best candidates' probabilities of being right; 0 if no mention has one.
+
+    Probabilities are clipped to 1e-6 from 0 and 1.
+    """
+    if not cases.linked.any():
+        return 0.0
+    right, wrong = _log_probabilities(cases, temperature)
+    observed = np.where(cases.right, right, wrong)[cases.linked]
+    return float(-np.clip(observed, np.log(_EDGE), np.log1p(-_EDGE)).mean())
+
+
+def _log_probabilities(cases: Cases, temperature: float) -> tuple[FloatArray, FloatArray]:
+    """(n,) each: log of the best candidate's probability, and of all others' together, exact near 1."""
+    scores = np.where(cases.linked[:, None], cases.scores, 0.0) / temperature
+    total = np.logaddexp.reduce(scores, axis=1)
+    other_names = np.logaddexp.reduce(scores[:, 1:], axis=1, initial=-np.inf)
+    with np.errstate(divide="ignore"):  # log(0) for a name with a single entity
+        same_name = scores[:, 0] + np.log1p(-np.minimum(cases.share, 1.0))
+        return scores[:, 0] + np.log(cases.share) - total, np.logaddexp(same_name, other_names) - total
+
+
+def reliability(confidences: FloatArray, right: BoolArray) -> list[dict[str, Any]]:
+    """A reliability diagram's bins (Guo et al. 2017), of equal width, the upper end inclusive.
+
+    Returns:
+        {"low", "high", "n", "confidence", "accuracy"} of each bin; the means are None if it is empty.
+    """
+    indices = np.clip(np.ceil(confidences * BINS) - 1, 0, BINS - 1).astype(int)
+    rows = []
+    for index in range(BINS):
+        mask = indices == index
+        n = int(mask.sum())
+        rows.append(
+            {
+                "low": index / BINS,
+                "high": (index + 1) / BINS,
+                "n": n,
+                "confidence": float(confidences[mask].mean()) if n else None,
+                "accuracy": float(right[mask].mean()) if n else None,
+            }
+        )
+    return rows
+
+
+def expected_calibration_error(bins: Sequence[dict[str, Any]]) -> float | None:
+    """Mean distance of confidence and accuracy in a mention's bin (Guo et al. 2017); None for no mention."""
+    total = sum(row["n"] for row in bins)
+    distance = sum(row["n"] * abs(row["confidence"] - row["accuracy"]) for row in bins if row["n"])
+    return distance / total if total else None
+
+
+def figures(cases: Cases, confidences: FloatArray, accepted: BoolArray) -> dict[str, Any]:
+    """The figures of one way to decide.
+
+    Args:
+        cases: The mentions.
+        confidences: (n,), of the best candidates.
+        accepted: (n,), which of them are not made NIL.
+
+    Returns:
+        `ece` and `reliability`, over the mentions whose best candidate is an entity, before any is made NIL (with a
+        gold of NIL it is wrong); `linking`, as nel_micro_p/r/f: an entity for NIL lowers p, NIL for an entity lowers
+        r, NIL for NIL counts for nothing; `nil`, of the answer NIL; `accuracy` over the golds that are entities and
+        `accuracy_with_nil` over all.
+    """
+    links = accepted & cases.linked
+    hits = int((links & cases.right).sum())
+    entities = int((~cases.nil).sum())
+    nil_answers, nil_hits = int((~links).sum()), int((~links & cases.nil).sum())
+    nils = len(cases) - entities
+    bins = reliability(confidences[cases.linked], cases.right[cases.linked])
+    return {
+        "ece": expected_calibration_error(bins),
+        "linking": precision_recall_f(hits, int(links.sum()) - hits, entities - hits),
+        "nil": {"n": nils, **precision_recall_f(nil_hits, nil_answers - nil_hits, nils - nil_hits)},
+        "accuracy": hits / entities if entities else None,
+        "accuracy_with_nil": (hits + nil_hits) / len(cases) if len(cases) else None,
+        "reliability": bins,
+    }
+
+
+def _fit(cases: Cases, current: Decision) -> tuple[Decision, list[str]]:
+    """Temperature and threshold, and notes on what could not be fitted; a temperature that cannot be fitted stays."""
+    fitted, problem = fit_temperature(cases)
+    temperature = current.temperature if fitted is None else fitted
+    threshold, no_threshold = _choose_threshold(cases, confidence(cases, temperature))
+    return Decision(temperature, threshold), [note for note in (problem, no_threshold) if note]
 
 
 def fit_temperature(cases: Cases) -> tuple[float | None, str]:
-    """The temperature of least log loss from COLDEST to HOTTEST, to six digits, and "".
+    """The temperature of least log loss from COLDEST to HOTTEST, with six digits, and a note or "".
 
-    Temperature scaling (Guo et al. 2017) with the loss that the module tells of, by golden section (Kiefer 1953).
-
-    None, and why, where the cases say nothing about it; a word on it too where it lies at an end.
+    Temperature scaling (Guo et al. 2017) with the module's loss, by golden-section search (Kiefer 1953). None, and
+    why, if the cases do not determine it.
     """
     linked = cases.where(cases.linked)
-    kept = "the temperature stays"
+    stays = "the temperature stays"
     if not len(linked):
-        return None, f"No mention has a candidate: {kept}."
+        return None, f"No mention has a candidate: {stays}."
     if linked.nil.all():
-        return None, f"Every gold is NIL, so that no candidate can be right: {kept}."
-    for all_of, what in ((linked.right, "right"), (~linked.right, "wrong")):
-        if all_of.all():
-            return None, f"All {len(linked)} best candidates are {what}, which fits any probability: {kept}."
+        return None, f"Every gold is NIL, so no candidate can be right: {stays}."
+    for uniform, what in ((linked.right, "right"), (~linked.right, "wrong")):
+        if uniform.all():
+            return None, f"All {len(linked)} best candidates are {what}, which fits any probability: {stays}."
     grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), _STEPS + 1)
     losses = [log_loss(linked, math.exp(value)) for value in grid]
     if max(losses) - min(losses) < 1e-12:
-        return None, f"No mention has more than one name to choose from: {kept}."
+        return None, f"No mention has more than one name to choose from: {stays}."
     best = int(np.argmin(losses))
-    low, high = grid[max(best - 1, 0)], grid[min(best + 1, _STEPS)]
+    if best in (0, _STEPS):
+        end = COLDEST if best == 0 else HOTTEST
+        return end, f"The best temperature lies beyond {end:g}, the end of the search."
+    low, high = grid[best - 1], grid[best + 1]
     for _ in range(40):
         left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         if log_loss(linked, math.exp(left)) <= log_loss(linked, math.exp(right)):
             high = right
         else:
             low = left
-    if best in (0, _STEPS):
-        end = COLDEST if best == 0 else HOTTEST
-        return end, f"The best temperature lies beyond {end:g}, where the search for it ends."
     return _short(math.exp((low + high) / 2)), ""
 
 
-def pick_threshold(cases: Cases, confidences: FloatArray) -> tuple[float | None, str]:
-    """The threshold with the highest F1 of linking (`figures`), and "". confidences: (n,).
+def _choose_threshold(cases: Cases, confidences: FloatArray) -> tuple[float | None, str]:
+    """The threshold with the highest F1 of linking, the smallest of equals; None, and why, if there is none.
 
-    It lies between two of the probabilities that occur, in the middle or at a rounder number near it. Of thresholds
-    that are equally good, the smallest. None, and why, where there is no NIL gold or where none is better than none.
+    It lies between two of the (n,) confidences, in the middle or at a rounder number near it.
     """
     if not cases.nil.any():
-        return None, (
-            "No gold is NIL, so the threshold is null: whether a mention has no entity must be learned from some "
-            "that have none."
-        )
+        return None, "No gold is NIL, so the threshold is null: it is learned from mentions without an entity."
     order = np.argsort(confidences[cases.linked], kind="stable")
     ranked = confidences[cases.linked][order]
-    hits = np.cumsum(cases.right[cases.linked][order][::-1])[::-1]  # among those from a place on
+    hits = np.cumsum(cases.right[cases.linked][order][::-1])[::-1]  # among those from an index on
     accepted = np.arange(len(ranked), 0, -1)
     scores = 2 * hits / (accepted + int((~cases.nil).sum()))
-    apart = np.diff(ranked, prepend=-1.0) > _SAME
-    scores = np.where(apart, scores, -1.0)
+    scores = np.where(np.diff(ranked, prepend=-1.0) > _SAME, scores, -1.0)
     if not len(scores) or int(np.argmax(scores)) == 0:
         return None, (
             "No threshold links better than none, so it is null: the mentions whose gold is NIL are no less sure than "
@@ -175,55 +338,49 @@ def _between(low: float, high: float) -> float:
     quarter = (high - low) / 4
     for decimals in range(2, 16):
         value = round((low + high) / 2, decimals)
-        if low + quarter <= value <= high - quarter and _survives(value):
+        if low + quarter <= value <= high - quarter and _round_trips(value):
             return value
     return (low + high) / 2
 
 
 def _short(temperature: float) -> float:
-    """A number of six digits, or one of the nearest to it that survive."""
-    near = (float(f"{temperature * (1 + step * 1e-6):.6g}") for step in range(50))
-    return next((value for value in near if _survives(value)), float(f"{temperature:.6g}"))
+    """The number with six digits, or one of the nearest that round-trip."""
+    candidates = (float(f"{temperature * (1 + step * 1e-6):.6g}") for step in range(50))
+    return next((value for value in candidates if _round_trips(value)), float(f"{temperature:.6g}"))
 
 
-def _survives(value: float) -> bool:
-    """Whether spaCy's JSON reads it as it wrote it: of many numbers the last bit is another."""
+def _round_trips(value: float) -> bool:
+    """Whether spaCy's JSON reads it as it wrote it: many numbers come back with another last bit."""
     return bool(srsly.json_loads(srsly.json_dumps(value)) == value)
 
 
-def cross_fit(cases: Cases, before: Decision) -> dict[str, Any] | None:
-    """The figures of mentions that had no part in the fit that decides them; None for fewer docs than FOLDS.
+def _cross_fit(cases: Cases, current: Decision) -> dict[str, Any] | None:
+    """The figures of mentions decided by a fit without them; None for fewer docs than FOLDS.
 
-    The docs, not the mentions, are parted by chance (the same each time), those with a NIL gold evenly.
+    Docs, not mentions, are assigned to folds at random (the same each time), those with a NIL gold evenly.
     """
-    folds = _fold_of(cases)
-    if len(set(folds.tolist())) < FOLDS:
-        return None
-    confidences, accepted = np.zeros(len(cases)), np.zeros(len(cases), dtype=bool)
-    losses, fitted = 0.0, []
-    for fold in range(FOLDS):
-        held = folds == fold
-        decision, _ = fit(cases.where(~held), before)
-        judged = cases.where(held)
-        confidences[held] = confidence(judged, decision.temperature)
-        accepted[held] = decision.accepts(confidences[held])
-        losses += log_loss(judged, decision.temperature) * int(judged.linked.sum())
-        fitted.append({**asdict(decision), "fitted_on": int((~held).sum()), "judged": int(held.sum())})
-    loss = losses / max(int(cases.linked.sum()), 1)
-    return {"folds": fitted, "log_loss": loss, **figures(cases, confidences, accepted)}
-
-
-def _fold_of(cases: Cases) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """(n,): the fold of each case's doc."""
     with_nil = {doc for doc, nil in zip(cases.docs, cases.nil, strict=True) if nil}
     docs = list(dict.fromkeys(cases.docs))
     shuffled = [docs[index] for index in np.random.default_rng(0).permutation(len(docs))]
-    ordered = sorted(shuffled, key=lambda doc: doc in with_nil)
-    fold = {doc: index % FOLDS for index, doc in enumerate(ordered)}
-    return np.array([fold[doc] for doc in cases.docs], dtype=np.int64)
+    fold_of = {doc: index % FOLDS for index, doc in enumerate(sorted(shuffled, key=lambda doc: doc in with_nil))}
+    folds = np.array([fold_of[doc] for doc in cases.docs], dtype=np.int64)
+    if len(set(folds.tolist())) < FOLDS:
+        return None
+    confidences, accepted = np.zeros(len(cases)), np.zeros(len(cases), dtype=bool)
+    losses, decisions = 0.0, []
+    for fold in range(FOLDS):
+        mask = folds == fold
+        decision, _ = _fit(cases.where(~mask), current)
+        test = cases.where(mask)
+        confidences[mask] = confidence(test, decision.temperature)
+        accepted[mask] = decision.accepts(confidences[mask])
+        losses += log_loss(test, decision.temperature) * int(test.linked.sum())
+        decisions.append({**asdict(decision), "fitted_on": int((~mask).sum()), "judged": int(mask.sum())})
+    loss = losses / max(int(cases.linked.sum()), 1)
+    return {"folds": decisions, "log_loss": loss, **figures(cases, confidences, accepted)}
 
 
-def _judged(cases: Cases, decision: Decision) -> dict[str, Any]:
+def _decided(cases: Cases, decision: Decision) -> dict[str, Any]:
     confidences = confidence(cases, decision.temperature)
     loss = log_loss(cases, decision.temperature)
     return {"log_loss": loss, **figures(cases, confidences, decision.accepts(confidences))}

@@ -1,103 +1,195 @@
-"""The weight of prior knowledge from dev data; what model, prior and both are worth on docs it was not fitted on."""
+"""The weight of prior knowledge from dev data, and what model, prior and both score on docs it was not fitted on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.evaluation.bootstrap import accuracy_interval, interval_by_doc, paired_difference
-from spacy_gemel.kb.resolve import NIL
-from spacy_gemel.linking.prior import combine
+from spacy_gemel.kb.resolve import NIL, resolve_gold
+from spacy_gemel.linking.prior import ALIAS, FLOOR, MAX_KNOWN, SURFACE, UNKNOWN, combine
+from spacy_gemel.models.frozen import model_lock
+from spacy_gemel.pipeline.loaded import entity_pipes, linker_name
+from spacy_gemel.pipeline.mentions import mark_unreadable
+from spacy_gemel.pipeline.scorer import check_images_read
+from spacy_gemel.pipeline.user_data import has_unreadable_image
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc
+
+    from spacy_gemel.linking.settings import LinkerSettings
+    from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 FOLDS = 5
 SEED = 0
 WAYS = ("model", "prior", "backoff", "both")
+# Of the mentions: a few captions are the same in any two parts of a data set.
+_FEW_DEMONSTRATIONS = 0.05
+_DOCS_AT_ONCE = 128
 
 
 class PriorCandidate(NamedTuple):
-    """An entity that a mention may mean.
-
-    score: the language model's, of its name (`Candidate.score` of a pipe without prior_weight). prior: P(entity |
-    mention), 0 without evidence. searched: False where only the prior brought it in: the model alone does not answer
-    it.
-    """
+    """An entity that a mention may mean."""
 
     kb_id: str
-    score: float
-    prior: float
-    searched: bool = True
+    score: float  # of its name by the language model: `Candidate.score` of a pipe without prior_weight
+    prior: float  # P(entity | mention), 0 without evidence
+    searched: bool = True  # False if only the prior proposed it: the model alone does not answer it
+
+
+_NO_CANDIDATE = PriorCandidate(NIL, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class PriorCase:
-    """A mention with its gold entity.
-
-    doc: what tells its doc from others. candidates: of equal scores the first is answered. prior_answer: what the prior
-    alone answers, NIL where it has no evidence. shown: whether the same mention of the same text is a demonstration of
-    the pipe, so that the prior has counted it. unreadable_image: its doc has an image that the pipe could not read, so
-    that the scores are those of the text alone.
-    """
+    """A mention with its gold entity; of candidates with equal scores the first is the answer."""
 
     doc: str
     gold: str
     candidates: Sequence[PriorCandidate]
-    prior_answer: str
-    shown: bool = False
-    unreadable_image: bool = False
+    prior_answer: str  # NIL without evidence
+    is_demonstration: bool = False  # the same mention of the same text: the prior has counted it
+    unreadable_image: bool = False  # the scores are those of the text alone
 
     def has_evidence(self) -> bool:
         """Whether the prior knows anything of the mention."""
         return any(candidate.prior > 0 for candidate in self.candidates)
 
     def by_model(self) -> str:
-        """The model's answer; NIL where its search found nothing."""
-        return max((c for c in self.candidates if c.searched), key=lambda c: c.score, default=_NONE).kb_id
+        """The model's answer; NIL if its search found nothing."""
+        return max((c for c in self.candidates if c.searched), key=lambda c: c.score, default=_NO_CANDIDATE).kb_id
 
     def by_prior(self) -> str:
-        """The prior's answer; NIL for a mention without evidence."""
+        """The prior's answer; NIL without evidence."""
         return self.prior_answer
 
     def by_backoff(self) -> str:
-        """The prior's answer where it has evidence, else the model's: both, and no scores weighed."""
-        answer = self.by_prior()
-        return self.by_model() if answer == NIL else answer
+        """The prior's answer if it has evidence, else the model's; no scores are combined."""
+        return self.by_model() if self.prior_answer == NIL else self.prior_answer
 
     def by_both(self, weight: float) -> str:
-        """The answer of a pipe with this prior_weight: the model's where there is no evidence, or no weight."""
+        """The answer of a pipe with this prior_weight: the model's without evidence or weight."""
         if not weight or not self.has_evidence():
             return self.by_model()
         return max(self.candidates, key=lambda c: combine(c.score, c.prior, weight)).kb_id
 
 
-_NONE = PriorCandidate(NIL, 0.0, 0.0)
+def collect_cases(
+    nlp: "Language", data: Path, *, limit: int = 0, batch_size: int = _DOCS_AT_ONCE, progress: bool = True
+) -> list[PriorCase]:
+    """Link the gold mentions of a .spacy file, or a folder of them, once, whatever prior_weight the pipe has.
+
+    Mentions whose gold is NIL, not annotated or not in the knowledge base are left out. Warns if some images could not
+    be read.
+
+    Raises:
+        ValueError: If the pipeline has no linker, no mention can be used, or the linker could read none of the images.
+    """
+    name = linker_name(nlp)
+    pipe: Any = nlp.get_pipe(name)
+    examples = [make_example(nlp, doc, gold_ents=True) for doc in islice(read_docs(data, nlp.vocab), limit or None)]
+    # A NER would overwrite the gold mentions; of the other pipes the linker may need sentences, or vectors.
+    disabled = [*entity_pipes(nlp), *nlp.pipe_names[nlp.pipe_names.index(name) :]]
+    cases: list[PriorCase] = []
+    answered: list[Doc] = []
+    with (
+        nlp.select_pipes(disable=disabled),
+        tqdm(total=len(examples), desc="link", unit=" docs", disable=not progress) as bar,
+    ):
+        docs = nlp.pipe((example.predicted for example in examples), batch_size=batch_size)
+        for first in range(0, len(examples), batch_size):
+            references = [example.reference for example in examples[first : first + batch_size]]
+            batch = list(islice(docs, len(references)))
+            for doc, of_doc in zip(batch, _cases_by_doc(pipe, references, batch, first), strict=True):
+                cases += of_doc
+                if any(case.candidates for case in of_doc):  # otherwise its image was never needed
+                    answered.append(doc)
+            bar.update(len(references))
+    if not cases:
+        raise ValueError(f"{data}: not one mention with a gold entity of the knowledge base in {len(examples)} docs")
+    if pipe.settings.use_image:
+        check_images_read(answered, name=name)
+    return cases
+
+
+def cases_of(pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int) -> list[PriorCase]:
+    """The cases of some gold docs, and of the same docs with the mentions to be linked.
+
+    A mention that the pipe does not link has no candidates. `first` is the number of the first doc, as docs without
+    user_data["id"] are named by their number.
+    """
+    return [case for of_doc in _cases_by_doc(pipe, references, docs, first) for case in of_doc]
+
+
+def _cases_by_doc(
+    pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int
+) -> list[list[PriorCase]]:
+    with model_lock():
+        pipe._forget_unreadable(docs)
+        mentions = pipe._mentions(docs)
+        if pipe.settings.use_image:
+            mark_unreadable(docs, mentions)
+        names_of_mentions = pipe.stages.find(mentions, pipe.settings, include_prior=True)
+    demonstrations = {(demonstration.mention, demonstration.text) for demonstration in pipe.store}
+    answers: dict[tuple[int, int, int], tuple[list[PriorCandidate], str, bool]] = {}  # by doc and characters
+    for mention, names in zip(mentions, names_of_mentions, strict=True):
+        prior = pipe.stages.prior.of(mention.mention)
+        span = docs[mention.doc][mention.start : mention.end]
+        candidates = [
+            PriorCandidate(kb_id, name.score, prior.get(kb_id, 0.0), name.searched)
+            for name in names
+            for kb_id, _ in name.entities
+        ]
+        is_demonstration = (mention.mention, mention.text) in demonstrations
+        answers[mention.doc, span.start_char, span.end_char] = candidates, next(iter(prior), NIL), is_demonstration
+    cases: list[list[PriorCase]] = [[] for _ in references]
+    for index, reference in enumerate(references):
+        doc = str(reference.user_data.get("id", first + index))
+        for gold in reference.ents:
+            row = resolve_gold(pipe.kb, gold.kb_id_)
+            if row is not None:
+                answer = answers.get((index, gold.start_char, gold.end_char), ([], NIL, False))
+                gold_id, unreadable = pipe.kb.entity(row).kb_id, has_unreadable_image(docs[index])
+                cases[index].append(PriorCase(doc, gold_id, *answer, unreadable))
+    return cases
+
+
+def fit_weight(cases: Sequence[PriorCase], grid: Sequence[float] = GRID) -> float:
+    """The weight of the grid with which most cases are right, the smallest of equals.
+
+    Raises:
+        ValueError: For no cases, or no grid.
+    """
+    if not cases or not grid:
+        raise ValueError("no mention with a gold entity to fit the prior's weight on, or no weight to choose from")
+    grid = sorted(grid)
+    return grid[int(np.argmax(_right(cases, grid).sum(axis=1)))]  # the first of equals
 
 
 @dataclass(frozen=True, slots=True)
 class CrossValidated:
-    """Answers to mentions whose doc had no part in fitting the weight.
-
-    answers: by way (WAYS), in the order of the cases. weights: of each fold, with which its docs
-    were answered. folds: of each case. docs: of each case.
-    """
+    """Answers to mentions whose doc had no part in fitting the weight."""
 
     golds: list[str]
-    answers: dict[str, list[str]]
-    weights: list[float]
-    folds: list[int]
-    docs: list[str]
+    answers: dict[str, list[str]]  # by way (WAYS), in the order of the cases
+    weights: list[float]  # of each fold, which answered its docs
+    folds: list[int]  # of each case
+    docs: list[str]  # of each case
 
     def correct(self, way: str) -> list[bool]:
         """Whether each answer of one way is the gold."""
         return [answer == gold for answer, gold in zip(self.answers[way], self.golds, strict=True)]
 
     def to_json(self) -> dict[str, Any]:
-        """n, accuracy and 95 % interval of each way, and both's advantage over the others, paired by mention.
-
-        Docs are resampled with all their mentions.
-        """
+        """Each way's accuracy, and the advantage of both over the others; docs are resampled with all mentions."""
         right = {way: self.correct(way) for way in WAYS}
         return {
             **{way: accuracy_of(right[way], self.docs) for way in WAYS},
@@ -106,55 +198,15 @@ class CrossValidated:
         }
 
 
-def accuracy_of(correct: Sequence[bool], docs: Sequence[str] | None = None) -> dict[str, Any]:
-    """{"n", "accuracy", "low", "high"}; None where there is no mention.
-
-    docs: of each mention, to be resampled with all their mentions; None to resample mentions.
-    """
-    if docs is None or sum(correct) in (0, len(correct)):  # where all went alike no doc tells more than its mentions
-        low, high = accuracy_interval(sum(correct), len(correct)) or (None, None)
-    else:
-        low, high = interval_by_doc(correct, docs) or (None, None)
-    return {
-        "n": len(correct),
-        "accuracy": sum(correct) / len(correct) if correct else None,
-        "low": low,
-        "high": high,
-    }
-
-
-def difference_of(
-    first: Sequence[bool], second: Sequence[bool], docs: Sequence[str] | None = None
-) -> dict[str, float | None]:
-    """{"difference", "low", "high"} of two accuracies on the same mentions; None where there is no mention.
-
-    docs: of each mention, to be resampled with all their pairs; None to resample pairs of mentions.
-    """
-    value, low, high = paired_difference(first, second) or (None, None, None)
-    if docs is not None:
-        gained = [int(one) - int(other) for one, other in zip(first, second, strict=True)]
-        low, high = interval_by_doc(gained, docs) or (None, None)
-    return {"difference": value, "low": low, "high": high}
-
-
-def fit_weight(cases: Sequence[PriorCase], grid: Sequence[float] = GRID) -> float:
-    """The weight of the grid with which most cases are right, the smallest of equals.
-
-    Raises ValueError for no cases, or no grid.
-    """
-    if not cases or not grid:
-        raise ValueError("no mention with a gold entity to fit the prior's weight on, or no weight to choose from")
-    grid = sorted(grid)
-    return grid[int(np.argmax(_right(cases, grid).sum(axis=1)))]  # the first of equals
-
-
 def cross_validate(
     cases: Sequence[PriorCase], *, folds: int = FOLDS, grid: Sequence[float] = GRID, seed: int = SEED
 ) -> CrossValidated:
     """Answer each case by model, by prior, and by both with the weight that was fitted on the docs of the other folds.
 
-    folds: at most as many as there are docs, no doc is split. seed: of the shuffle that parts the docs.
-    Raises ValueError where there are fewer than two docs or folds.
+    There are at most as many folds as docs, no doc is split, and `seed` shuffles the docs.
+
+    Raises:
+        ValueError: For fewer than two docs or folds.
     """
     docs = list(dict.fromkeys(case.doc for case in cases))
     folds = min(folds, len(docs))
@@ -162,22 +214,43 @@ def cross_validate(
         raise ValueError(f"{len(docs)} docs with usable mentions and {folds} folds: cross-validation needs two of each")
     grid = sorted(grid)
     shuffled = np.random.default_rng(seed).permutation(len(docs))
-    fold_of = {docs[index]: number % folds for number, index in enumerate(shuffled.tolist())}
-    parted = np.array([fold_of[case.doc] for case in cases])
+    fold_of_doc = {docs[index]: number % folds for number, index in enumerate(shuffled.tolist())}
+    fold_of = np.array([fold_of_doc[case.doc] for case in cases])
     right = _right(cases, grid)
-    weights = [grid[int(np.argmax(right[:, parted != fold].sum(axis=1)))] for fold in range(folds)]
+    weights = [grid[int(np.argmax(right[:, fold_of != fold].sum(axis=1)))] for fold in range(folds)]
     return CrossValidated(
         golds=[case.gold for case in cases],
         answers={
             "model": [case.by_model() for case in cases],
             "prior": [case.by_prior() for case in cases],
             "backoff": [case.by_backoff() for case in cases],
-            "both": [case.by_both(weights[fold]) for case, fold in zip(cases, parted.tolist(), strict=True)],
+            "both": [case.by_both(weights[fold]) for case, fold in zip(cases, fold_of.tolist(), strict=True)],
         },
         weights=weights,
-        folds=parted.tolist(),
+        folds=fold_of.tolist(),
         docs=[case.doc for case in cases],
     )
+
+
+def accuracy_of(correct: Sequence[bool], docs: Sequence[str] | None = None) -> dict[str, Any]:
+    """{"n", "accuracy", "low", "high"}; mentions are resampled, or with `docs` the docs with all their mentions."""
+    n, right = len(correct), sum(correct)
+    if docs is None or right in (0, n):  # for equal outcomes a doc says no more than its mentions
+        low, high = accuracy_interval(right, n) or (None, None)
+    else:
+        low, high = interval_by_doc(correct, docs) or (None, None)
+    return {"n": n, "accuracy": right / n if n else None, "low": low, "high": high}
+
+
+def difference_of(
+    first: Sequence[bool], second: Sequence[bool], docs: Sequence[str] | None = None
+) -> dict[str, float | None]:
+    """{"difference", "low", "high"} of two accuracies on the same mentions; resampled like `accuracy_of`."""
+    value, low, high = paired_difference(first, second) or (None, None, None)
+    if docs is not None:
+        gains = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+        low, high = interval_by_doc(gains, docs) or (None, None)
+    return {"difference": value, "low": low, "high": high}
 
 
 def curve(cases: Sequence[PriorCase], grid: Sequence[float] = GRID) -> list[dict[str, float]]:
@@ -190,3 +263,60 @@ def curve(cases: Sequence[PriorCase], grid: Sequence[float] = GRID) -> list[dict
 def _right(cases: Sequence[PriorCase], grid: Sequence[float]) -> NDArray[np.bool_]:
     """Whether each case is right with each weight, (weights, cases)."""
     return np.array([[case.by_both(weight) == case.gold for case in cases] for weight in grid], dtype=np.bool_)
+
+
+def fit_prior(cases: Sequence[PriorCase], settings: "LinkerSettings", *, folds: int) -> dict[str, Any]:
+    """The content of PRIOR.json: the weight fitted on all cases, the cross-validated figures, and notes.
+
+    Args:
+        cases: The mentions.
+        settings: Those of the pipe that linked them.
+        folds: Of the cross-validation.
+
+    Raises:
+        ValueError: For no cases.
+    """
+    weight = fit_weight(cases)
+    demonstrations = sum(case.is_demonstration for case in cases)
+    unreadable = sum(case.unreadable_image for case in cases)
+    docs = len({case.doc for case in cases})
+    notes = []
+    if demonstrations > _FEW_DEMONSTRATIONS * len(cases):
+        notes.append(
+            f"{demonstrations} of the {len(cases)} mentions are, in the same text, among the pipe's demonstrations, as "
+            "those of training data are: the prior has counted what they mean, so its weight may be too large and the "
+            "figures too good. Fit it on dev data."
+        )
+    if unreadable:
+        notes.append(
+            f"The image of {unreadable} of the {len(cases)} mentions could not be read. They count, in the figures "
+            "and in the weight, with what was linked from their text alone."
+        )
+    if docs == 1:
+        notes.append("There is only one doc, so no doc can be held out and there are no cross-validated figures.")
+    if weight == max(GRID):
+        notes.append(f"The best weight is {weight:g}, the end of the grid: the prior decides nearly alone.")
+    if weight != settings.prior_weight and (settings.threshold is not None or settings.temperature != 1):
+        notes.append(
+            "Temperature and threshold are for the scores of another prior_weight: run calibrate on the new pipeline."
+        )
+    return {
+        "prior_weight": weight,
+        "before": settings.prior_weight,
+        "mentions": len(cases),
+        "docs": docs,
+        "with_evidence": sum(case.has_evidence() for case in cases),
+        "demonstrations": demonstrations,
+        "unreadable_image": unreadable,
+        "cross_validated": cross_validate(cases, folds=folds).to_json() if docs > 1 else None,
+        "on_all": curve(cases),
+        "constants": {
+            "surface": SURFACE,
+            "alias": ALIAS,
+            "unknown": UNKNOWN,
+            "floor": FLOOR,
+            "known": MAX_KNOWN,
+            "seed": SEED,
+        },
+        "notes": notes,
+    }

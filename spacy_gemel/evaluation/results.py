@@ -1,26 +1,49 @@
-"""One evaluated mention, and the file of them."""
+"""Evaluated mentions: how predictions are scored against gold mentions, and the files they are kept in."""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from spacy_gemel.utils.files import write_whole
+import numpy as np
+from numpy.typing import NDArray
+
+from spacy_gemel.kb.resolve import NIL, resolve_gold
+from spacy_gemel.pipeline.loaded import candidate_rows, probability_of
+from spacy_gemel.pipeline.user_data import has_image, has_unreadable_image
+from spacy_gemel.utils.files import write_json, write_whole
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc, Span
+    from spacy.training import Example
+
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.linking.demonstrations import Demonstration
 
 
 @dataclass(frozen=True, slots=True)
 class MentionResult:
-    """What a pipeline said about one gold mention.
+    """What a pipeline answered for one gold mention.
 
-    doc: the doc's id, or its number in the data. start, end: characters. gold: "" where not annotated.
-    predicted: None where a NER did not find the mention. probability: of the prediction, None for NIL.
-    seen: the gold entity occurs in the training set. tail: None for a gold that the KB never counted, or
-    does not hold. image: the doc has one, and no linker has tried to read it and failed. unreadable_image: it has one,
-    and a linker has: the prediction is of the text alone. candidates: best first, with kb_id, name, score, probability.
-    demonstrations: as the prompt had them, the most similar last, with text, mention, name, kb_id.
-    image_path: absolute; in a file, relative to the file's folder.
+    Attributes:
+        doc: The doc's id, or its number in the data.
+        start: The first character.
+        end: The end character, exclusive.
+        mention: The mention's text.
+        gold: The gold id; "" if not annotated.
+        predicted: The answer; None if a NER did not find the mention.
+        probability: Of the prediction; None for NIL.
+        seen: Whether the gold entity occurs in the training set.
+        tail: None for a gold that the KB never counted, or does not have.
+        image: The doc has an image, and no linker failed to read it.
+        in_kb: Whether the KB has the gold entity.
+        candidates: Best first, with kb_id, name, score, probability.
+        demonstrations: Those of the prompt, the most similar last, with text, mention, name, kb_id.
+        text: The doc's text.
+        image_path: Absolute; in a file, relative to the file's folder.
+        unreadable_image: A linker failed to read the doc's image: the prediction is from the text alone.
     """
 
     doc: str
@@ -47,8 +70,129 @@ class MentionResult:
 
     @property
     def key(self) -> tuple[str, int, int, str]:
-        """What makes it the same mention in another setting's file."""
+        """What identifies the same mention in another setting's file."""
         return (self.doc, self.start, self.end, self.gold)
+
+
+def scored(results: Iterable[MentionResult]) -> list[MentionResult]:
+    """The mentions that accuracy is over: the gold entity is in the KB, and the pipeline had the mention."""
+    return [r for r in results if r.in_kb and r.gold not in ("", NIL) and r.predicted is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class TailSplit:
+    """Common and tail entities.
+
+    The paper calls tail the "entities that appear less than 5 % of the total count", which can be read in more than
+    one way. Here: the least-counted entities that together hold `share` of all counts.
+
+    Attributes:
+        share: The requested share of all counts.
+        threshold: An entity counted 1 to `threshold` times is tail, one counted more often is common.
+        actual_share: The share of all counts that the tail holds, at most `share`: entities with the same count are
+            never separated.
+        entities: How many entities are tail.
+        counted: How many were counted at all. An entity with count 0 is neither common nor tail: a KB's distractors
+            were never counted, so nothing is known about their popularity.
+    """
+
+    share: float
+    threshold: int
+    actual_share: float
+    entities: int
+    counted: int = 0
+
+    def is_tail(self, count: int) -> bool | None:
+        """Whether an entity with this count is tail; None for one that was never counted."""
+        return None if count <= 0 else count <= self.threshold
+
+
+def split_tail(counts: NDArray[np.int64], share: float) -> TailSplit:
+    """Find the greatest threshold whose entities hold at most `share` of the total.
+
+    Args:
+        counts: (entities,) whole numbers, 0 for never counted.
+        share: From 0 to 1.
+
+    Raises:
+        ValueError: For a share outside 0 to 1.
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"the tail's share is {share}: it must be from 0 to 1")
+    counts = np.asarray(counts, dtype=np.int64)
+    counted = int((counts > 0).sum())
+    values, times = np.unique(counts[counts > 0], return_counts=True)  # (distinct,) ascending
+    if not len(values):
+        return TailSplit(share=share, threshold=0, actual_share=0.0, entities=0)
+    shares = np.cumsum(values * times) / float((values * times).sum())
+    # a share such as 0.2 of a total of 10 is 2 exactly; the tolerance absorbs rounding
+    last = int(np.searchsorted(shares, share + 1e-12, side="right")) - 1
+    if last < 0:
+        return TailSplit(share=share, threshold=0, actual_share=0.0, entities=0, counted=counted)
+    return TailSplit(share, int(values[last]), float(shares[last]), int(times[: last + 1].sum()), counted)
+
+
+def score_mentions(
+    examples: Iterable["Example"],
+    kb: "KnowledgeBase",
+    tail: TailSplit,
+    training_golds: frozenset[str],
+    demonstrations: "Callable[[Doc, Span], Sequence[Demonstration]] | None" = None,
+) -> list[MentionResult]:
+    """Compare predicted docs with their gold docs, whoever made the predictions.
+
+    Args:
+        examples: The linked docs with their references; a doc without an id is named by its number.
+        kb: The knowledge base that the golds are resolved by.
+        tail: The split into common and tail entities.
+        training_golds: The ids of the entities of the training set.
+        demonstrations: Gives the demonstrations in the prompt of a predicted mention; None to leave them out.
+
+    Returns:
+        One result per gold mention.
+    """
+    results = []
+    for number, example in enumerate(examples):
+        doc, reference = example.predicted, example.reference
+        candidates_by_span = candidate_rows(doc)
+        spans = {(ent.start_char, ent.end_char): ent for ent in doc.ents}
+        image = doc.user_data.get("image")
+        for gold in reference.ents:
+            offsets = (gold.start_char, gold.end_char)
+            span, candidates = spans.get(offsets), candidates_by_span.get(offsets, [])
+            row = resolve_gold(kb, gold.kb_id_)
+            gold_id = gold.kb_id_ if row is None else kb.entity(row).kb_id
+            predicted = None if span is None else span.kb_id_ or NIL
+            prompt = () if span is None or demonstrations is None else demonstrations(doc, span)
+            results.append(
+                MentionResult(
+                    doc=str(reference.user_data.get("id", number)),
+                    start=gold.start_char,
+                    end=gold.end_char,
+                    mention=gold.text,
+                    gold=gold_id,
+                    predicted=predicted,
+                    probability=None if predicted is None else probability_of(predicted, candidates),
+                    seen=gold_id in training_golds,
+                    tail=None if row is None else tail.is_tail(kb.count(row)),
+                    image=has_image(doc) and not has_unreadable_image(doc),
+                    in_kb=row is not None,
+                    candidates=candidates,
+                    demonstrations=[
+                        {"text": d.text, "mention": d.mention, "name": d.name, "kb_id": d.kb_id} for d in prompt
+                    ],
+                    text=doc.text,
+                    image_path=image if isinstance(image, str) else None,
+                    unreadable_image=has_unreadable_image(doc),
+                )
+            )
+    return results
+
+
+def write_evaluation(metrics: dict[str, Any], results: Sequence[MentionResult], output: Path) -> None:
+    """Write METRICS.json and METRICS.mentions.jsonl, each whole or not at all, the numbers last."""
+    write_mentions(results, mentions_path(output))
+    write_json(output, metrics)
 
 
 def mentions_path(metrics: Path) -> Path:
@@ -76,14 +220,18 @@ def _relative(image: str, folder: Path) -> str:
 
 
 def read_mentions(path: Path) -> list[MentionResult]:
-    """Read a file of `write_mentions`. Raises ValueError, with the line, where it is not one."""
-    known = {f.name for f in fields(MentionResult)}
+    """Read a file of `write_mentions`.
+
+    Raises:
+        ValueError: with the line, if it is no such file.
+    """
+    names = {f.name for f in fields(MentionResult)}
     results = []
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                results.append(MentionResult(**{key: value for key, value in row.items() if key in known}))
+                results.append(MentionResult(**{key: value for key, value in row.items() if key in names}))
             except (ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}:{number}: not a row that evaluate writes ({error})") from error
     return results

@@ -1,6 +1,5 @@
-"""Run a pipeline over a .spacy file and measure what it says."""
+"""Run a pipeline over a .spacy file and measure its answers."""
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,20 +15,26 @@ from tqdm import tqdm
 
 from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
-from spacy_gemel.evaluation.judge import Judge, no_demonstrations
-from spacy_gemel.evaluation.metrics import behind_ner, summarise
-from spacy_gemel.evaluation.results import MentionResult, mentions_path, write_mentions
-from spacy_gemel.evaluation.tail import split_tail
+from spacy_gemel.evaluation.metrics import end_to_end_metrics, summarise
+from spacy_gemel.evaluation.results import MentionResult, score_mentions, split_tail
 from spacy_gemel.pipeline.loaded import entity_pipes, linker_name, linker_of, measured_settings, overridden
 from spacy_gemel.pipeline.scorer import check_images_read
-from spacy_gemel.utils.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """How to evaluate; None leaves the pipe's own setting. `limit` counts docs, 0 for all.
+    """How to evaluate; None leaves the pipe's own setting.
 
-    demonstrations: whether the results tell what each prompt showed, which takes the prompts to be made again.
+    Attributes:
+        use_image: Overrides the setting.
+        constrained: Overrides the setting.
+        n_demonstrations: Overrides the setting.
+        predicted_ents: Link the mentions of the pipeline's own NER instead of the gold mentions.
+        tail_share: The share of all counts that the tail's entities hold.
+        limit: Docs to read at most, 0 for all.
+        batch_size: Docs per batch.
+        progress: Whether to show progress bars.
+        demonstrations: Whether the results list each prompt's demonstrations, which are then retrieved once more.
     """
 
     use_image: bool | None = None
@@ -52,21 +57,24 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[MentionResult]]:
     """Measure a pipeline on a .spacy file or a folder of them.
 
-    The linker gets the gold mentions, or with `predicted_ents` those of the pipeline's own NER. `pipeline` is what
-    the settings call it.
+    Warns if some images could not be read.
 
-    Returns the metrics of the design and one result per gold mention. Raises ValueError where there is
-    nothing to read or no linker in the pipeline, and where the linker could read none of the images; warns where it
-    could not read some.
+    Args:
+        nlp: A pipeline with a linker.
+        data: The gold docs.
+        options: How to evaluate.
+        pipeline: What the recorded settings call the pipeline.
+
+    Returns:
+        The metrics, and one result per gold mention.
+
+    Raises:
+        ValueError: If there is nothing to read, no linker in the pipeline, or if the linker could read none of the
+            images.
     """
     pipe = linker_of(nlp)
     tail = split_tail(pipe.kb.counts, options.tail_share)
-    docs = read_docs(data, nlp.vocab)
-    examples = [
-        make_example(nlp, doc, gold_ents=not options.predicted_ents) for doc in islice(docs, options.limit or None)
-    ]
-    if not any(example.reference.ents for example in examples):
-        raise ValueError(f"{data}: not one mention in {len(examples)} docs, so there is nothing to evaluate")
+    examples = read_examples(nlp, data, gold_ents=not options.predicted_ents, limit=options.limit)
     setters = entity_pipes(nlp)
     if options.predicted_ents and not setters:
         raise ValueError("--predicted-ents needs a pipe that sets entities, such as a NER: there is none")
@@ -78,38 +86,51 @@ def evaluate(
     ):
         seconds = _predict(nlp, examples, options)
         if pipe.settings.use_image:
-            judged = [example.predicted for example in examples if example.reference.ents]
-            check_images_read(judged, name=linker_name(nlp), labels_discard=pipe.settings.labels_discard)
+            docs = [example.predicted for example in examples if example.reference.ents]
+            check_images_read(docs, name=linker_name(nlp), labels_discard=pipe.settings.labels_discard)
         linked = sum(len(example.predicted.ents) for example in examples)
-        shows = options.demonstrations and pipe.settings.n_demonstrations > 0
-        judge = Judge(pipe.kb, tail, pipe.training_golds, pipe.demonstrations_for if shows else no_demonstrations)
-        results = [
-            result
-            for number, example in enumerate(tqdm(examples, "collect", disable=not options.progress))
-            for result in judge.results_of(example, number)
-        ]
+        with_demonstrations = options.demonstrations and pipe.settings.n_demonstrations > 0
+        results = score_mentions(
+            tqdm(examples, "collect", disable=not options.progress),
+            pipe.kb,
+            tail,
+            pipe.training_golds,
+            pipe.demonstrations_for if with_demonstrations else None,
+        )
         settings = {**_settings(nlp, options), "pipeline": pipeline, "data": data.as_posix()}
     if not options.predicted_ents and any(r.predicted is None for r in results):
         lost = next(r for r in results if r.predicted is None)
         raise ValueError(
-            f"a pipe took a gold mention away before the linker saw it (doc {lost.doc}, {lost.mention!r}): "
+            f"a pipe removed a gold mention before the linker saw it (doc {lost.doc}, {lost.mention!r}): "
             "evaluate with --predicted-ents, or without that pipe"
         )
     metrics = summarise(results, tail, settings=settings, seconds=seconds, linked=linked)
     if options.predicted_ents:
-        metrics.update(behind_ner(results, predicted_mentions=linked))
+        metrics.update(end_to_end_metrics(results, predicted_mentions=linked))
     return metrics, results
 
 
-def write_evaluation(metrics: dict[str, Any], results: Sequence[MentionResult], output: Path) -> None:
-    """Write METRICS.json and METRICS.mentions.jsonl, each whole or not at all, the numbers last."""
-    write_mentions(results, mentions_path(output))
-    with write_whole(output) as partial:
-        partial.write_text(json.dumps(metrics, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def read_examples(nlp: Language, data: Path, *, gold_ents: bool = True, limit: int = 0) -> list[Example]:
+    """The docs of a .spacy file, or a folder of them, as examples to be linked.
+
+    Args:
+        nlp: The pipeline that will link them.
+        data: The gold docs.
+        gold_ents: Whether the docs to be linked have the gold mentions.
+        limit: Docs to read at most, 0 for all.
+
+    Raises:
+        ValueError: If there is no mention.
+    """
+    docs = islice(read_docs(data, nlp.vocab), limit or None)
+    examples = [make_example(nlp, doc, gold_ents=gold_ents) for doc in docs]
+    if not any(example.reference.ents for example in examples):
+        raise ValueError(f"{data}: not one mention in {len(examples)} docs, so there is nothing to evaluate")
+    return examples
 
 
 def _predict(nlp: Language, examples: Sequence[Example], options: EvaluateOptions) -> float:
-    """Run the pipeline over the predicted docs; the seconds it took."""
+    """Run the pipeline over the predicted docs; returns the seconds it took."""
     start = time.perf_counter()
     predicted = nlp.pipe((example.predicted for example in examples), batch_size=options.batch_size)
     bar = tqdm(predicted, "evaluate", total=len(examples), unit=" docs", disable=not options.progress)
@@ -119,7 +140,7 @@ def _predict(nlp: Language, examples: Sequence[Example], options: EvaluateOption
 
 
 def _settings(nlp: Language, options: EvaluateOptions) -> dict[str, Any]:
-    """What a reader must know to run it again. Read while the overrides are in force."""
+    """What is needed to run it again; to be read while the overrides are in force."""
     return {
         **measured_settings(nlp),
         "predicted_ents": options.predicted_ents,

@@ -1,50 +1,123 @@
-"""The numbers of METRICS.json as a few lines for a terminal."""
+"""What evaluate, calibrate and fit-prior print: their JSON as a few lines of text, figures in percent."""
 
 from typing import Any
 
+from spacy_gemel.evaluation.prior_weight import WAYS
+from spacy_gemel.utils.messages import percent
 
-def summary(metrics: dict[str, Any]) -> str:
-    """Accuracy, its parts and the speed, one per line."""
-    tail = metrics["tail"]
+CALIBRATION_COLUMNS = {"before": "before", "after": "after", "cross_fitted": "cross-fitted"}
+_CALIBRATION_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("calibration error (ECE)", ("ece",)),
+    ("linking F1", ("linking", "f")),
+    ("linking precision", ("linking", "p")),
+    ("linking recall", ("linking", "r")),
+    ("NIL F1", ("nil", "f")),
+    ("NIL precision", ("nil", "p")),
+    ("NIL recall", ("nil", "r")),
+    ("accuracy without NIL", ("accuracy",)),
+    ("accuracy with NIL", ("accuracy_with_nil",)),
+)
+_WAY_TITLES = {"model": "model alone", "prior": "prior alone", "backoff": "prior, else model", "both": "both"}
+
+
+def metrics_text(metrics: dict[str, Any]) -> str:
+    """METRICS.json: accuracy, its parts and the speed, one per line."""
+    tail, nil, unreadable = metrics["tail"], metrics["nil"], metrics["unreadable_image"]
     lines = []
-    unreadable = metrics["unreadable_image"]
     if unreadable["mentions"]:
         lines.append(
             f"WARNING: the image of {unreadable['mentions']} mentions could not be read. They were linked from the "
             "text alone: they count in all figures but with_image and without_image"
         )
-    lines.append(_line("accuracy", metrics))
-    lines += [
-        _line(name.replace("_", " "), metrics[name])
-        for name in ("common", "tail", "seen", "unseen", "with_image", "without_image", "nil")
-    ]
+    parts = ("common", "tail", "seen", "unseen", "with_image", "without_image", "nil")
+    lines += [_accuracy("accuracy", metrics), *(_accuracy(name.replace("_", " "), metrics[name]) for name in parts)]
     if unreadable["n"]:
-        lines.append(_line("unreadable", unreadable))
-    nil = metrics["nil"]
+        lines.append(_accuracy("unreadable", unreadable))
     if nil["f"] is not None:
-        lines.append(f"NIL: precision {_percent(nil['p'])}, recall {_percent(nil['r'])}, F1 {_percent(nil['f'])}")
-    lines.append(
+        lines.append(f"NIL: precision {percent(nil['p'])}, recall {percent(nil['r'])}, F1 {percent(nil['f'])}")
+    lines += [
         f"tail: {tail['entities']} entities counted at most {tail['threshold']} times, "
-        f"{100 * tail['share_held']:.1f} % of all counts (asked for: {100 * tail['share']:g} %)"
-    )
-    lines.append(
+        f"{100 * tail['share_held']:.1f} % of all counts (requested: {100 * tail['share']:g} %)",
         f"not scored: {metrics['not_in_kb']['n']} golds outside the KB, "
-        f"{metrics['unannotated']['n']} mentions without a gold"
-    )
+        f"{metrics['unannotated']['n']} mentions without a gold",
+    ]
     if "mention_recall" in metrics:
-        lines.append(f"mention recall {_percent(metrics['mention_recall'])}")
-        lines.append(_line("end to end", metrics["end_to_end"]))
+        lines.append(f"mention recall {percent(metrics['mention_recall'])}")
+        lines.append(_accuracy("end to end", metrics["end_to_end"]))
     if metrics["mentions_per_second"] is not None:
         lines.append(f"{metrics['mentions_per_second']:.1f} mentions per second")
     return "\n".join(lines)
 
 
-def _line(name: str, part: dict[str, Any]) -> str:
-    interval = ""
-    if part["low"] is not None:
-        interval = f"  (95 %: {_percent(part['low'])} to {_percent(part['high'])})"
-    return f"{name:<14}{_percent(part['accuracy']):>6}  of {part['n']}{interval}"
+def _accuracy(name: str, part: dict[str, Any]) -> str:
+    interval = "" if part["low"] is None else f"  (95 %: {percent(part['low'])} to {percent(part['high'])})"
+    return f"{name:<14}{percent(part['accuracy']):>6}  of {part['n']}{interval}"
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def calibration_text(calibration: dict[str, Any]) -> str:
+    """CALIBRATION.json: the change, the figures before and after it, and the reliability bins."""
+    counts, columns = calibration["mentions"], CALIBRATION_COLUMNS
+    before, after = calibration["before"], calibration["after"]
+    changes = (f"{name} {_value(before[name])} -> {_value(after[name])}" for name in ("temperature", "threshold"))
+    lines = [
+        f"{counts['entity']} mentions with an entity, {counts['nil']} NIL; not used: {counts['not_in_kb']} golds "
+        f"outside the knowledge base, {counts['unannotated']} without a gold, {counts['not_found']} not found",
+        ", ".join(changes),
+        "",
+        " " * 24 + "".join(f"{title:>14}" for title in columns.values()),
+    ]
+    for title, values in calibration_rows(calibration):
+        lines.append(f"{title:<24}" + "".join(f"{percent(value):>14}" for value in values))
+    lines += ["", f"{'probability':<12}" + "".join(f"{title + ': n, mean, right':>30}" for title in columns.values())]
+    curves = [calibration[key]["reliability"] if calibration[key] else None for key in columns]
+    for index, row in enumerate(before["reliability"]):
+        cells = [_bin(curve[index]) if curve else "-" for curve in curves]
+        lines.append(f"{row['low']:.1f} to {row['high']:<5.1f}" + "".join(f"{cell:>30}" for cell in cells))
+    return _with_notes(lines, calibration)
+
+
+def calibration_rows(calibration: dict[str, Any]) -> list[tuple[str, list[float | None]]]:
+    """Each figure's name, and its value before, after and cross-fitted; None if there is none."""
+    rows = []
+    for title, path in _CALIBRATION_ROWS:
+        values = []
+        for key in CALIBRATION_COLUMNS:
+            value = calibration[key]
+            for step in path:
+                value = None if value is None else value[step]
+            values.append(value)
+        rows.append((title, values))
+    return rows
+
+
+def _value(value: float | None) -> str:
+    return "null" if value is None else f"{value:g}"
+
+
+def _bin(row: dict[str, Any]) -> str:
+    return f"{row['n']} {percent(row['confidence']):>6} {percent(row['accuracy']):>6}"
+
+
+def prior_text(prior: dict[str, Any]) -> str:
+    """PRIOR.json: the change, and the cross-validated figures of model, prior and both."""
+    lines = [
+        f"prior_weight {prior['before']:g} -> {prior['prior_weight']:g}, from {prior['mentions']} mentions in "
+        f"{prior['docs']} docs; the prior has evidence for {prior['with_evidence']} of them"
+    ]
+    if (figures := prior["cross_validated"]) is not None:
+        folds = ", ".join(f"{weight:g}" for weight in figures["weights"])
+        lines += ["", f"on docs that the weight was not fitted on (weights of the folds: {folds}); 95 % over docs"]
+        lines += [f"{_WAY_TITLES[way]:<26}{_interval(figures[way], 'accuracy')}" for way in WAYS]
+        for way in WAYS[:-1]:
+            difference = _interval(figures[f"both_minus_{way}"], "difference", "+")
+            lines.append(f"{'both - ' + _WAY_TITLES[way]:<26}{difference}")
+    return _with_notes(lines, prior)
+
+
+def _interval(row: dict[str, float], key: str, sign: str = "") -> str:
+    value, low, high = (f"{100 * row[name]:{sign}.1f}" for name in (key, "low", "high"))
+    return f"{value:>6}  ({low} to {high})"
+
+
+def _with_notes(lines: list[str], content: dict[str, Any]) -> str:
+    return "\n".join([*lines, *(["", *content["notes"]] if content["notes"] else [])])

@@ -14,7 +14,6 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from spacy.util import registry
 
-from spacy_gemel.evaluation.precision import precision_recall_f
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.pipeline.user_data import IMAGE_KEY, has_image, has_unreadable_image
 
@@ -87,6 +86,15 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
         "nel_f_per_type": {label: c.to_dict() for label, c in per_type.items()},
         "nel_accuracy": right / linkable if linkable else None,
         **{f"nel_nil_{key}": value for key, value in nil.items()},
+    }
+
+
+def precision_recall_f(tp: int, fp: int, fn: int) -> dict[str, float | None]:
+    """{"p", "r", "f"} from 0 to 1: p is None if nothing was predicted, r if there is no gold, f if neither."""
+    return {
+        "p": tp / (tp + fp) if tp + fp else None,
+        "r": tp / (tp + fn) if tp + fn else None,
+        "f": 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else None,
     }
 
 

@@ -144,7 +144,7 @@ def test_in_place(trained: Path, dev: Path, tmp_path: Path) -> None:
     before = bytes_of(pipeline)
     done = call("calibrate", pipeline, dev, "-q")
     assert done.exit_code == 0
-    assert "the pipeline is as it was: give --save DIR or --in-place" in done.stdout
+    assert "the pipeline is unchanged: give --save DIR or --in-place" in done.stdout
     assert bytes_of(pipeline) == before
     assert call("calibrate", pipeline, dev, "--in-place", "-q").exit_code == 0
     after = bytes_of(pipeline)

@@ -12,7 +12,7 @@ from thinc.api import fix_random_seed
 from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
-from spacy_gemel.evaluation import prior_cases
+from spacy_gemel.evaluation import prior_weight
 from spacy_gemel.evaluation.prior_weight import GRID, WAYS
 from spacy_gemel.pipeline import calibrated
 from spacy_gemel.utils.files import files_in
@@ -130,7 +130,7 @@ def test_training_data_are_noticed(trained: Path, dev: Path, tmp_path: Path) -> 
         assert done.exit_code == 0, done.output
         report = json.loads((tmp_path / f"{name}.json").read_text())
         assert (report["mentions"], report["demonstrations"]) == (len(docs), found)
-        said = f"{found} of the {len(docs)} mentions stand, in the same text, among the pipe's demonstrations"
+        said = f"{found} of the {len(docs)} mentions are, in the same text, among the pipe's demonstrations"
         assert [note.startswith(said) for note in report["notes"] if "demonstrations" in note] == [True] * (
             name == "train"
         )
@@ -143,13 +143,13 @@ def test_behind_a_ner_and_with_labels_that_are_discarded(trained: Path, dev: Pat
     nlp.add_pipe("entity_ruler", before="gemel_linker").add_patterns(  # type: ignore[attr-defined]
         [{"label": "ENT", "pattern": "number"}]
     )
-    cases = prior_cases.collect_cases(nlp, dev, progress=False)
+    cases = prior_weight.collect_cases(nlp, dev, progress=False)
     assert len(cases) == N + 1
     assert all(case.candidates for case in cases)
     assert cases[-1].by_prior() == "NIL" != cases[-1].by_model()
     pipe: Any = nlp.get_pipe("gemel_linker")
     pipe.configure(labels_discard=("ENT",))
-    cases = prior_cases.collect_cases(nlp, dev, progress=False)
+    cases = prior_weight.collect_cases(nlp, dev, progress=False)
     assert {case.by_both(1.0) for case in cases} == {case.by_prior() for case in cases} == {"NIL"}
 
 
@@ -159,7 +159,7 @@ def test_one_doc_and_a_calibrated_pipe_are_said(trained: Path, dev: Path, tmp_pa
     DocBin(docs=docs_of(nlp)[:1], store_user_data=True).to_disk(tmp_path / "one.spacy")
     done = call("fit-prior", tmp_path / "calibrated", tmp_path / "one.spacy", tmp_path / "out", "-q")
     assert done.exit_code == 0, done.output
-    assert "One doc alone" in done.stdout
+    assert "There is only one doc" in done.stdout
     assert json.loads((tmp_path / "out.json").read_text())["cross_validated"] is None
     assert call("fit-prior", tmp_path / "calibrated", dev, tmp_path / "o", "-q").stdout.count("run calibrate") == 1
     pipe: Any = spacy.load(tmp_path / "o").get_pipe("gemel_linker")

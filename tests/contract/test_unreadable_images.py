@@ -13,10 +13,10 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from typer.testing import CliRunner, Result
 
+from research.statistics import outcomes
 from spacy_gemel.__main__ import app
 from spacy_gemel.data.reader import multimodal_corpus
-from spacy_gemel.evaluation.outcomes import outcomes
-from spacy_gemel.evaluation.prior_cases import collect_cases
+from spacy_gemel.evaluation.prior_weight import collect_cases
 from spacy_gemel.evaluation.results import read_mentions
 from spacy_gemel.pipeline.loaded import overridden
 from tests.contract.world import linker

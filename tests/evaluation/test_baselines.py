@@ -8,9 +8,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from research.baselines.surfaces import FoldedSurfaces, KBSurfaces
-from research.baselines.training_mentions import TrainingMentions
-from spacy_gemel.evaluation.baselines import AliasMatch, MostFrequentEntity
+from spacy_gemel.evaluation.baselines import (
+    AliasMatch,
+    FoldedSurfaces,
+    KBSurfaces,
+    MostFrequentEntity,
+    TrainingMentions,
+)
 from tests.research.baselines.world import open_kb
 
 SURFACES = ["Java", "java", "JAVA", "Java Sea", "java_sea", "Jaguar", "jaguar", "Straße", "STRASSE", "x"]
@@ -92,7 +96,7 @@ def test_exact_surfaces_are_the_strings_as_they_are(made: list[Row]) -> None:
         for mention in SURFACES:
             named = [number for number, row in enumerate(rows) if row["name"] == mention]
             aliased = [n for n, row in enumerate(rows) if mention in row["aliases"] and row["name"] != mention]
-            assert surfaces.called(mention) == (named, aliased)
+            assert surfaces.lookup(mention) == (named, aliased)
 
 
 def test_shares_tell_how_often(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Temperature and threshold against brute force and known truths, and what is said where neither can be had."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.evaluation.calibration import COLDEST, Calibration, Decision, calibrate, fit_temperature
-from spacy_gemel.evaluation.calibration_report import render, table
-from spacy_gemel.evaluation.confidence import cases_of, confidence, expected_calibration_error, log_loss, reliability
+from spacy_gemel.evaluation.calibration import (
+    COLDEST,
+    Calibration,
+    Decision,
+    calibrate,
+    cases_of,
+    confidence,
+    expected_calibration_error,
+    fit_temperature,
+    log_loss,
+    reliability,
+)
+from spacy_gemel.evaluation.report import write_calibration
 from spacy_gemel.evaluation.results import MentionResult
+from spacy_gemel.evaluation.text import calibration_text
 from spacy_gemel.linking.candidates import ScoredName, decide, to_candidates
 
 START = Decision(1.0, None)
@@ -94,12 +106,12 @@ def test_a_known_temperature_is_found(truth: float) -> None:
             result(gold, [ScoredName(f"n{n}", s, [(f"e{n}", 1)]) for n, s in enumerate(scores)], doc=str(number))
         )
     found = calibrated(results)
-    assert found.after.temperature == pytest.approx(truth, rel=0.1)
-    assert found.figures_after["ece"] < 0.03
-    assert found.figures_after["log_loss"] <= found.figures_before["log_loss"]
+    assert found.fitted.temperature == pytest.approx(truth, rel=0.1)
+    assert found.figures_fitted["ece"] < 0.03
+    assert found.figures_fitted["log_loss"] <= found.figures_current["log_loss"]
     assert found.cross_fitted is not None and found.cross_fitted["ece"] < 0.03
     if truth != 1.0:
-        assert found.figures_before["ece"] > 0.05
+        assert found.figures_current["ece"] > 0.05
 
 
 rows = st.lists(
@@ -113,7 +125,7 @@ rows = st.lists(
 @given(rows)
 def test_the_threshold_is_the_smallest_of_the_best(drawn: list[tuple[float, str]]) -> None:
     found = calibrated(mentions(*drawn))
-    temperature, threshold = found.after.temperature, found.after.threshold
+    temperature, threshold = found.fitted.temperature, found.fitted.threshold
     cases, _ = cases_of(mentions(*drawn))
     sureness = confidence(cases, temperature)
     golds = [gold for _, gold in drawn]
@@ -129,7 +141,7 @@ def test_the_threshold_is_the_smallest_of_the_best(drawn: list[tuple[float, str]
     elif threshold is None:
         assert f1(0.0) == best or max(sureness) - min(sureness) < 1e-5
     else:
-        assert f1(threshold) == pytest.approx(found.figures_after["linking"]["f"])
+        assert f1(threshold) == pytest.approx(found.figures_fitted["linking"]["f"])
         ordered = np.unique(np.round(sureness, 12))
         if np.diff(ordered).min(initial=1.0) > 1e-5:  # all that can be told apart
             assert f1(threshold) == best
@@ -140,7 +152,7 @@ def test_the_threshold_is_the_smallest_of_the_best(drawn: list[tuple[float, str]
 def test_of_equally_good_thresholds_the_smallest() -> None:
     """To leave out the first, or the first four: either way an F1 of two thirds."""
     found = calibrated(mentions((0.55, "NIL"), (0.6, "x"), (0.65, "NIL"), (0.7, "NIL"), (0.9, "x")))
-    assert found.figures_after["linking"] == {"p": 2 / 4, "r": 1.0, "f": pytest.approx(2 / 3)}
+    assert found.figures_fitted["linking"] == {"p": 2 / 4, "r": 1.0, "f": pytest.approx(2 / 3)}
 
 
 def test_figures_by_hand() -> None:
@@ -148,7 +160,7 @@ def test_figures_by_hand() -> None:
         mentions(*[(0.95, "x")] * 6, (0.9, "y"), (0.85, "NIL"), (0.6, "NIL"), (0.55, "NIL"), (0.52, "x"))
     )
     assert (found.counts.entity, found.counts.nil) == (8, 3)
-    before, after = found.figures_before, found.figures_after
+    before, after = found.figures_current, found.figures_fitted
     assert before["linking"] == {"p": 7 / 11, "r": 7 / 8, "f": pytest.approx(14 / 19)}
     assert before["nil"] == {"n": 3, "p": None, "r": 0.0, "f": 0.0}
     assert (before["accuracy"], before["accuracy_with_nil"]) == (7 / 8, 7 / 11)
@@ -171,10 +183,10 @@ def test_calibration_error_by_hand() -> None:
 
 def test_without_nil_the_temperature_alone_is_fitted() -> None:
     found = calibrated(mentions(*[(0.9, "x")] * 40, *[(0.9, "y")] * 30))
-    assert found.after.threshold is None
-    assert confidence(cases_of(mentions((0.9, "x")))[0], found.after.temperature)[0] == pytest.approx(4 / 7, abs=1e-3)
+    assert found.fitted.threshold is None
+    assert confidence(cases_of(mentions((0.9, "x")))[0], found.fitted.temperature)[0] == pytest.approx(4 / 7, abs=1e-3)
     assert "No gold is NIL, so the threshold is null" in " ".join(found.notes)
-    assert found.figures_after["nil"] == {"n": 0, "p": None, "r": None, "f": None}
+    assert found.figures_fitted["nil"] == {"n": 0, "p": None, "r": None, "f": None}
 
 
 @pytest.mark.parametrize(
@@ -189,15 +201,16 @@ def test_without_nil_the_temperature_alone_is_fitted() -> None:
         (mentions((0.6, "x"), (0.9, "x")), "Only 2 mentions"),
     ],
 )
-def test_what_cannot_be_fitted_is_said(results: list[MentionResult], says: str) -> None:
+def test_what_cannot_be_fitted_is_reported(results: list[MentionResult], says: str, tmp_path: Path) -> None:
     found = calibrate(results, Decision(1.5, 0.4))
     assert says in " ".join(found.notes)
-    assert found.after.threshold is None
-    assert "The old threshold, 0.4, goes" in " ".join(found.notes)
+    assert found.fitted.threshold is None
+    assert "The old threshold, 0.4, is removed" in " ".join(found.notes)
     if "threshold links" not in says:
-        assert found.after.temperature == 1.5
-    written = {"settings": {}, **found.to_json()}
-    assert says in table(written) and says in render(written)
+        assert found.fitted.temperature == 1.5
+    content = {"settings": {}, **found.to_json()}
+    assert says in calibration_text(content)
+    assert says in write_calibration(content, tmp_path / "c.json").read_text(encoding="utf-8")
 
 
 def test_a_temperature_beyond_the_end() -> None:
@@ -228,8 +241,8 @@ def test_mentions_that_cannot_be_used() -> None:
 def test_a_name_of_no_entity_is_nil_at_any_threshold() -> None:
     free = result("NIL", [ScoredName("blue", -0.1, [("NIL", 0)]), ScoredName("x", -1.0, [("x", 1)])])
     found = calibrated([free, *mentions((0.9, "x"))])
-    assert found.figures_before["nil"] == {"n": 1, "p": 1.0, "r": 1.0, "f": 1.0}
-    assert sum(row["n"] for row in found.figures_before["reliability"]) == 1
+    assert found.figures_current["nil"] == {"n": 1, "p": 1.0, "r": 1.0, "f": 1.0}
+    assert sum(row["n"] for row in found.figures_current["reliability"]) == 1
 
 
 def test_cross_fitting_parts_docs_and_tells_overfitting() -> None:
@@ -241,13 +254,13 @@ def test_cross_fitting_parts_docs_and_tells_overfitting() -> None:
     found = calibrated(chance)
     assert found.cross_fitted is not None
     assert [fold["judged"] for fold in found.cross_fitted["folds"]] == [45, 45]
-    assert found.cross_fitted["linking"]["f"] <= found.figures_after["linking"]["f"]
-    assert found.cross_fitted["log_loss"] >= found.figures_after["log_loss"]
+    assert found.cross_fitted["linking"]["f"] <= found.figures_fitted["linking"]["f"]
+    assert found.cross_fitted["log_loss"] >= found.figures_fitted["log_loss"]
     assert sum(row["n"] for row in found.cross_fitted["reliability"]) == 90
     assert calibrated(chance).to_json() == found.to_json(), "the same each time"
     one_doc = [sure(0.9, "x", "d"), sure(0.6, "NIL", "d")]
     assert calibrated(one_doc).cross_fitted is None
-    assert "cross-fitted" in table({"settings": {}, **calibrated(one_doc).to_json()})
+    assert "cross-fitted" in calibration_text({"settings": {}, **calibrated(one_doc).to_json()})
 
 
 def test_ties_are_decided_by_order_alone() -> None:
@@ -267,13 +280,14 @@ def test_ties_are_decided_by_order_alone() -> None:
     assert cases.right.tolist() == [True, False]
     # mentions that are equally sure are never parted
     found = calibrated(mentions(*[(0.8, "x")] * 3, *[(0.8, "NIL")] * 3, (0.6, "NIL"), (0.9, "x")))
-    assert found.after.threshold is not None
-    assert found.figures_after["nil"]["r"] in (0.25, 1.0)
+    assert found.fitted.threshold is not None
+    assert found.figures_fitted["nil"]["r"] in (0.25, 1.0)
 
 
-def test_a_page_needs_nothing_and_escapes_all() -> None:
+def test_the_page_needs_no_other_file_and_escapes_all_text(tmp_path: Path) -> None:
     found = calibrated(mentions((0.9, "x"), (0.8, "NIL"), (0.7, "x")))
-    page = render({"settings": {"pipeline": "<script>alert(1)</script>", "data": "dev"}, **found.to_json()})
+    content = {"settings": {"pipeline": "<script>alert(1)</script>", "data": "dev"}, **found.to_json()}
+    page = write_calibration(content, tmp_path / "c.json").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page
     assert page.count("<svg") == 3
     assert "http" not in page.replace('xmlns="http://www.w3.org/2000/svg"', "")

@@ -11,16 +11,20 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from spacy_gemel.evaluation.comparison import difference, read_runs
-from spacy_gemel.evaluation.examples import choose, example_of, picture_uri
 from spacy_gemel.evaluation.metrics import summarise
-from spacy_gemel.evaluation.report import points, write_report
-from spacy_gemel.evaluation.results import MentionResult
-from spacy_gemel.evaluation.runner import write_evaluation
-from spacy_gemel.evaluation.tail import TailSplit
+from spacy_gemel.evaluation.report import (
+    choose_examples,
+    difference,
+    make_example,
+    picture_uri,
+    points,
+    read_runs,
+    write_report,
+)
+from spacy_gemel.evaluation.results import MentionResult, TailSplit, write_evaluation
 
 EVIL = '<script>alert("x")</script> & <img src=x>'
-TAIL = TailSplit(share=0.2, threshold=8, held=0.1, entities=2)
+TAIL = TailSplit(share=0.2, threshold=8, actual_share=0.1, entities=2)
 
 
 def mention(number: int, *, right: bool, image: str | None = "images/red.jpg") -> MentionResult:
@@ -129,22 +133,22 @@ def test_the_same_page_twice(metrics: list[Path]) -> None:
 
 
 def test_examples_are_chosen_by_rule() -> None:
-    chosen = choose([mention(n, right=n % 4 != 0) for n in range(100)])
+    chosen = choose_examples([mention(n, right=n % 4 != 0) for n in range(100)])
     assert [m.doc for m in chosen if not m.correct] == ["d0", "d24", "d48", "d72"]
     assert len({m.gold for m in chosen}) == 12
-    assert sum(m.correct for m in choose([mention(n, right=n != 5) for n in range(40)])) == 11
-    assert len(choose([mention(n, right=False) for n in range(40)])) == 12
-    assert len(choose([mention(n, right=True, image=None) for n in range(3)])) == 3
+    assert sum(m.correct for m in choose_examples([mention(n, right=n != 5) for n in range(40)])) == 11
+    assert len(choose_examples([mention(n, right=False) for n in range(40)])) == 12
+    assert len(choose_examples([mention(n, right=True, image=None) for n in range(3)])) == 3
     same = [replace(mention(1, right=True), doc=str(n)) for n in range(9)]
-    assert len(choose(same)) == 9
-    assert choose([]) == []
+    assert len(choose_examples(same)) == 9
+    assert choose_examples([]) == []
 
 
 def test_a_long_text_is_cut_around_the_mention() -> None:
     long = replace(mention(1, right=True), text="a" * 1000 + "Java" + "b" * 1000, start=1000, end=1004)
-    example = example_of(long, Path())
-    assert example.before.startswith("… a") and len(example.before) < 300
-    assert example.after.endswith("b …") and len(example.after) < 300
+    example = make_example(long, Path())
+    assert example["before"].startswith("… a") and len(example["before"]) < 300
+    assert example["after"].endswith("b …") and len(example["after"]) < 300
 
 
 def test_a_picture_that_cannot_be_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from spacy_gemel.evaluation.prior_cases import cases_of
+from spacy_gemel.evaluation.prior_weight import cases_of
 from spacy_gemel.linking import model as model_module
 from spacy_gemel.linking.candidates import Candidate
 from spacy_gemel.linking.prior import FLOOR, MAX_KNOWN

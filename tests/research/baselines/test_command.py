@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from research.baselines import entity_linker, runner
 from spacy_gemel.__main__ import app
-from spacy_gemel.evaluation.comparison import difference, read_runs
-from spacy_gemel.evaluation.results import mentions_path, read_mentions
-from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate, write_evaluation
+from spacy_gemel.evaluation.report import difference, read_runs
+from spacy_gemel.evaluation.results import mentions_path, read_mentions, write_evaluation
+from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.pipeline.loaded import linker_of
 from tests.mini_pipeline import examples, make_pipeline
 from tests.mini_pipeline import make_kb as make_linker_kb
@@ -92,7 +92,7 @@ def test_ignoring_case(here: Path) -> None:
     assert (jaguar.mention, jaguar.predicted, jaguar.probability) == ("Jaguar", CAT, 1.0)
     assert peer("alias", "--ignore-case").exit_code == 0
     assert read_mentions(Path("m/alias.mentions.jsonl"))[-1].predicted == CARS
-    assert "ignoring case" in read_runs([Path("m/alias.json")])[0].what
+    assert "ignoring case" in read_runs([Path("m/alias.json")])[0].description
 
 
 def test_the_entity_linker(here: Path) -> None:
@@ -196,7 +196,7 @@ def test_beside_a_linker(models: Path, tmp_path: Path) -> None:
             assert count_of(theirs[part]) == count_of(metrics[part]), part
     assert linker_of(nlp).training_golds == {result.gold for result in results if result.seen}
     full, *others = read_runs(paths)
-    assert [run.title for run in others] == ["Shortcut", "Names and aliases", "spaCy's entity_linker"]
+    assert [run.title for run in others] == ["Most frequent entity", "Names and aliases", "spaCy's entity_linker"]
     for run in others:
         gap = difference(run, full)
         assert gap is not None

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from research.baselines.entity_vectors import normalised, projected_vectors, text_of
 from research.baselines.lookup_kb import alias_priors, make_lookup_kb
 from research.baselines.spacy_linker import LinkerOptions, SpacyLinker, train_linker
-from research.baselines.training_mentions import TrainingMentions, training_mentions
 from spacy_gemel.data.reader import read_docs
+from spacy_gemel.evaluation.baselines import TrainingMentions, training_mentions
 from spacy_gemel.kb.entity import Entity
 from tests.research.baselines.world import CARS, CAT, ELEMENT, GOD, PLANET, make_corpus, open_kb
 

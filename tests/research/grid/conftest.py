@@ -17,8 +17,7 @@ from research.grid.grid import Grid, read_grid
 from research.grid.keeping import write_json
 from research.grid.measured import write_measured
 from research.grid.processes import CommandFailed
-from spacy_gemel.evaluation.results import MentionResult
-from spacy_gemel.evaluation.runner import write_evaluation
+from spacy_gemel.evaluation.results import MentionResult, write_evaluation
 
 ROOT = Path(__file__).parents[3]
 N = 40

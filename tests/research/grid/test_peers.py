@@ -9,17 +9,19 @@ import pytest
 from spacy.tokens import Doc
 from typer.testing import CliRunner
 
-from research.baselines.kinds import KINDS, Made, Peer, Task
+from research.baselines.kinds import KINDS, Peer
+from research.baselines.options import PeerOptions
 from research.grid import run, trials
 from spacy_gemel.__main__ import app
-from spacy_gemel.evaluation.comparison import read_runs
+from spacy_gemel.evaluation.baselines import Baseline, TrainingData
+from spacy_gemel.evaluation.report import read_runs
 from tests.research.baselines.world import GOD, PLANET, make_corpus, make_kb
 from tests.research.grid.conftest import grid_of
 
 
-def make_first(task: Task) -> Made:
+def make_first(data: TrainingData, options: PeerOptions) -> Baseline:
     """The first entity of the knowledge base, or the one of this seed."""
-    kb_id = task.kb.entity(task.options.linker.seed).kb_id
+    kb_id = data.kb.entity(options.linker.seed).kb_id
 
     def link(docs: Sequence[Doc]) -> Iterator[Doc]:
         for doc in docs:
@@ -27,7 +29,7 @@ def make_first(task: Task) -> Made:
                 token.ent_kb_id_ = kb_id if token.ent_type_ else ""
             yield doc
 
-    return Made(link, {"chosen": kb_id})
+    return Baseline(link, {"chosen": kb_id})
 
 
 @pytest.fixture
@@ -62,5 +64,5 @@ def test_a_peer_of_ones_own_in_a_grid(index: Path, own_peer: None, monkeypatch: 
     path = index / "first.json"
     path.write_text(json.dumps(metrics))
     [read] = read_runs([path])
-    assert (read.title, read.what) == ("The first", "text only, the first entity that there is")
+    assert (read.title, read.description) == ("The first", "text only, the first entity that there is")
     assert "first" in CliRunner().invoke(app, ["peer", "guess", "a", "b", "--kb", "kb", "-o", "x.json"]).stderr
