@@ -1,4 +1,4 @@
-"""Encoding the images of a corpus once, to a folder of features that the pipe's `image_features` names."""
+"""Encode the images of a corpus once, to a folder of features that the pipe's `image_features` names."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,8 @@ FAILED = "failed.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class ImageOf:
-    """A doc's image as the doc holds it, and how to name both in a message."""
+class CorpusImage:
+    """The image of a doc, with the doc's and the image's names for messages."""
 
     doc: str
     image: str
@@ -32,8 +32,8 @@ class ImageOf:
 
 
 @dataclass(frozen=True, slots=True)
-class BadImage:
-    """An image that was left out."""
+class EncodeFailure:
+    """An image that cannot be used, a line of failed.jsonl."""
 
     doc: str
     image: str
@@ -42,30 +42,27 @@ class BadImage:
 
 @dataclass(slots=True)
 class EncodeReport:
-    """What was encoded. before: images whose features were in the folder, or that came twice."""
+    """Counts of docs and images. `skipped`: images whose features were in the folder, or that came twice."""
 
     docs: int = 0
-    without: int = 0
-    given: int = 0
-    before: int = 0
+    without_image: int = 0
+    with_features: int = 0
+    skipped: int = 0
     encoded: int = 0
-    bad: list[BadImage] = field(default_factory=list)
+    failures: list[EncodeFailure] = field(default_factory=list)
 
     def lines(self, folder: Path) -> list[str]:
         """A few lines for a person."""
         return [
-            f"docs: {self.docs} read, {self.without} without an image, {self.given} with features of their own",
-            f"{folder}: {self.encoded} images encoded now, {self.before} were there, {len(self.bad)} cannot be used",
-            *(f"  {bad.doc}: {bad.reason}" for bad in self.bad[:5]),
-            *([f"all that cannot be used are in {folder / FAILED}"] if self.bad else []),
+            f"docs: {self.docs} read, {self.without_image} without an image, {self.with_features} with own features",
+            f"{folder}: {self.encoded} images encoded, {self.skipped} already there, {len(self.failures)} left out",
+            *(f"  {failure.doc}: {failure.reason}" for failure in self.failures[:5]),
+            *([f"{folder / FAILED} lists all that were left out"] if self.failures else []),
         ]
 
 
-def corpus_images(paths: Sequence[Path], report: EncodeReport) -> Iterator[ImageOf]:
-    """The images of the docs of some .spacy files or folders of them; each path once.
-
-    Raises ValueError for a path that holds no docs.
-    """
+def corpus_images(paths: Sequence[Path], report: EncodeReport) -> Iterator[CorpusImage]:
+    """The images of the docs of .spacy files or folders; each path once. Raises ValueError for a path without docs."""
     from spacy.vocab import Vocab
 
     from spacy_gemel.data.reader import read_docs
@@ -78,18 +75,18 @@ def corpus_images(paths: Sequence[Path], report: EncodeReport) -> Iterator[Image
             report.docs += 1
             source = doc.user_data.get(IMAGE_KEY)
             if doc.user_data.get(FEATURES_KEY) is not None:
-                report.given += 1
+                report.with_features += 1
             elif source is None:
-                report.without += 1
-            elif not isinstance(source, str) or source not in seen:
-                if isinstance(source, str):
-                    seen.add(source)
-                image = source if isinstance(source, str) else type(source).__name__
-                yield ImageOf(f"{path}, {describe(doc, index)}", image, source)
+                report.without_image += 1
+            elif isinstance(source, str) and source not in seen:
+                seen.add(source)
+                yield CorpusImage(f"{path}, {describe(doc, index)}", source, source)
+            elif not isinstance(source, str):
+                yield CorpusImage(f"{path}, {describe(doc, index)}", type(source).__name__, source)
 
 
 def encode_images(
-    images: Sequence[ImageOf],
+    images: Sequence[CorpusImage],
     folder: Path,
     encoder: "VisionEncoder",
     fingerprint: EncoderFingerprint,
@@ -99,12 +96,15 @@ def encode_images(
     threads: int = 2,
     progress: bool = True,
 ) -> None:
-    """Encode the images that are not in the folder yet. What was encoded is kept whatever ends it, an interrupt too.
+    """Encode the images that are not in the folder yet; whatever ends it, the features made so far are stored.
 
-    threads: that read and decode while the encoder works.
-    An image that cannot be read is counted, listed in failed.jsonl, and left out. Raises ValueError where the folder
-    holds another encoder's features, is damaged or is being written by another process, OSError where it cannot be
-    written.
+    An image that cannot be read is counted, listed in failed.jsonl, and left out.
+
+    The images are read and decoded by `threads` threads while the encoder works.
+
+    Raises:
+        ValueError: if the folder holds another encoder's features, is damaged, or another process writes to it.
+        OSError: if the folder cannot be written.
     """
     busy = f"{folder}: another encode-images is writing there: wait until it has ended, or give another folder"
     with (
@@ -114,14 +114,14 @@ def encode_images(
         tqdm(total=len(images), desc="encode", unit=" images", disable=not progress) as bar,
     ):
 
-        def start(index: int) -> Iterator[_Loaded | BadImage]:
+        def load(index: int) -> Iterator[_Loaded | EncodeFailure]:
             return pool.map(lambda image: _load(image, encoder, writer), images[index : index + batch_size])
 
         try:
-            upcoming = start(0)
+            upcoming = load(0)
             for index in range(0, len(images), batch_size):
                 # the next batch is decoded while this one is encoded
-                current, upcoming = list(upcoming), start(index + batch_size)
+                current, upcoming = list(upcoming), load(index + batch_size)
                 _encode(current, encoder, writer, report)
                 bar.update(len(current))
         except BaseException:
@@ -129,40 +129,40 @@ def encode_images(
             raise
         finally:
             with write_whole(folder / FAILED) as partial:
-                text = "".join(json.dumps(asdict(bad), ensure_ascii=True) + "\n" for bad in report.bad)
+                text = "".join(json.dumps(asdict(failure)) + "\n" for failure in report.failures)
                 partial.write_text(text, encoding="ascii")
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """An image's key, and its pixels as the encoder takes them; None where its features are there."""
+    """An image with its key, and its pixels as the encoder takes them; None if its features are stored."""
 
-    image: ImageOf
+    image: CorpusImage
     key: bytes
     pixels: "torch.Tensor | None"
 
 
-def _load(image: ImageOf, encoder: "VisionEncoder", writer: FeatureWriter) -> "_Loaded | BadImage":
+def _load(image: CorpusImage, encoder: "VisionEncoder", writer: FeatureWriter) -> "_Loaded | EncodeFailure":
     try:
         key = content_key(image.source)
         if key is None:
-            read_image(image.source)  # says what is wrong with it
+            read_image(image.source)  # raises the reason
             raise ImageError("its bytes cannot be read")
         return _Loaded(image, key, None if key in writer else encoder.preprocess(read_image(image.source)))
     except ImageError as error:
-        return BadImage(image.doc, image.image, str(error))
+        return EncodeFailure(image.doc, image.image, str(error))
 
 
 def _encode(
-    loaded: "list[_Loaded | BadImage]", encoder: "VisionEncoder", writer: FeatureWriter, report: EncodeReport
+    batch: "list[_Loaded | EncodeFailure]", encoder: "VisionEncoder", writer: FeatureWriter, report: EncodeReport
 ) -> None:
     """Encode a batch, each content once."""
     new: dict[bytes, _Loaded] = {}
-    for item in loaded:
-        if isinstance(item, BadImage):
-            report.bad.append(item)
+    for item in batch:
+        if isinstance(item, EncodeFailure):
+            report.failures.append(item)
         elif item.key in writer or item.key in new:
-            report.before += 1
+            report.skipped += 1
         else:
             new[item.key] = item
     if not new:
@@ -173,4 +173,5 @@ def _encode(
             writer.add(item.key, row)
             report.encoded += 1
         else:
-            report.bad.append(BadImage(item.image.doc, item.image.image, "the encoder gives no finite numbers for it"))
+            reason = "the encoder gives no finite numbers for it"
+            report.failures.append(EncodeFailure(item.image.doc, item.image.image, reason))

@@ -28,10 +28,7 @@ _ONLY_URL = "it is a URL: fetch-images downloads it, convert with --images makes
 
 @dataclass(slots=True)
 class LinkReport:
-    """How many docs and mentions were linked, and what was left out.
-
-    unreadable_image: docs whose image could not be read, so that their mentions were linked from the text alone.
-    """
+    """How many docs and mentions were linked, how many docs without their image, and what was left out."""
 
     docs: int = 0
     mentions: int = 0
@@ -39,17 +36,26 @@ class LinkReport:
     unreadable_image: int = 0
     problems: list[Problem] = field(default_factory=list)
 
+    def add(self, row: dict[str, Any]) -> None:
+        """Count a line of the output."""
+        self.docs += 1
+        self.mentions += len(row["mentions"])
+        self.nil += sum(mention["kb_id"] == NIL for mention in row["mentions"])
+        self.unreadable_image += row.get("unreadable_image", False)
+
 
 @dataclass(frozen=True, slots=True)
-class _Item:
-    """A doc on its way through the pipeline; `image` is what the output says, `given` whether it has its
-    mentions, `further` whether it has those of the doc before it that overlap others.
+class _Input:
+    """A doc to link, and its image as the output names it.
+
+    `has_mentions` is False if the pipeline's NER finds them; `is_continuation` is True if they overlap those of the doc
+    before, which has the same text.
     """
 
     doc: Doc
-    given: bool
     image: str | None
-    further: bool = False
+    has_mentions: bool
+    is_continuation: bool = False
 
 
 def link_file(
@@ -57,79 +63,80 @@ def link_file(
 ) -> LinkReport:
     """Link every doc of `source` and write one JSON line per doc to `out`, in the same order.
 
-    source: JSON lines, a .spacy file or a folder of .spacy files. A doc that comes with mentions is linked at those,
-    also where they overlap; for one that does not, the pipeline's own NER is asked. Lines that cannot be read are left
-    out and reported. A doc whose image could not be read is linked from its text, and its line says
-    "unreadable_image": true.
-    Raises ValueError where there is no linker in the pipeline or no doc in the source, OSError where a file is not
-    there.
+    Mentions that the source gives are linked, even if they overlap; for a doc without them the pipeline's own NER is
+    asked. Lines that cannot be read are left out and reported. A doc whose image cannot be read is linked from its
+    text, and its line says "unreadable_image": true.
+
+    `source` is a file of JSON lines, a .spacy file or a folder of .spacy files.
+
+    Raises:
+        ValueError: if the pipeline has no linker, or the source does not exist or has no usable doc.
+        OSError: if a file cannot be read or written.
     """
     linker_of(nlp)
     if not source.exists():
         raise ValueError(f"{source}: no such file or folder")
     report = LinkReport()
     if source.is_dir() or source.suffix == ".spacy":
-        items = _items_of_docs(nlp, source, out.parent)
+        inputs = _inputs_from_docs(nlp, source, out.parent)
     else:
-        items = _items_of_jsonl(nlp, source, out.parent, report)
-    size = batch_size or nlp.batch_size
+        inputs = _inputs_from_jsonl(nlp, source, out.parent, report)
     with (
         write_whole(out) as partial,
         partial.open("w", encoding="utf-8", newline="\n") as lines,
         tqdm(desc=f"link {source.name}", unit=" docs", disable=not progress) as bar,
     ):
-        for row in _rows(nlp, items, size):
-            report.docs += 1
-            report.mentions += len(row["mentions"])
-            report.nil += sum(mention["kb_id"] == NIL for mention in row["mentions"])
-            report.unreadable_image += row.get("unreadable_image", False)
+        for row in _output_rows(nlp, inputs, batch_size or nlp.batch_size):
+            report.add(row)
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             bar.update()
         if not report.docs:
             first = f"; the first: {report.problems[0]}" if report.problems else ""
-            raise ValueError(f"{source}: not one usable doc in it, so nothing was written{first}")
+            raise ValueError(f"{source}: it has no usable doc, so nothing was written{first}")
     return report
 
 
-def _items_of_jsonl(nlp: Language, source: Path, out_folder: Path, report: LinkReport) -> Iterator[_Item]:
-    for record in read_jsonl(source):
-        if isinstance(record, Problem):
-            report.problems.append(record)
+def _inputs_from_jsonl(nlp: Language, source: Path, out_folder: Path, report: LinkReport) -> Iterator[_Input]:
+    for row in read_jsonl(source):
+        if isinstance(row, Problem):
+            report.problems.append(row)
             continue
-        image = None if record.image is None else str((record.folder / record.image).absolute())
-        if record.image_url is not None:
-            report.problems.append(Problem(record.where, "image", _ONLY_URL, record.image_url))
-        records, overlapping = split_overlaps(record)
-        report.problems.extend(overlapping)
-        for part in records:
-            asked = None if part.mentions is None else tuple(replace(mention, kb_id="") for mention in part.mentions)
-            doc, problems, _ = doc_from_record(replace(part, mentions=asked), nlp.make_doc, image)
-            report.problems.extend(problems)
-            shown = record.image_path_from(out_folder) or record.image_url
-            yield _Item(doc, given=part.mentions is not None, image=shown, further=part.rows == 0)
+        if row.image_url is not None:
+            report.problems.append(Problem(row.where, "image", _ONLY_URL, row.image_url))
+        image = None if row.image is None else str((row.folder / row.image).absolute())
+        output_image = row.image_path_from(out_folder) or row.image_url
+        records, problems = split_overlaps(row)
+        for record in records:
+            has_mentions = record.mentions is not None
+            if record.mentions is not None:  # the linker must not see the gold ids
+                record = replace(record, mentions=tuple(replace(mention, kb_id="") for mention in record.mentions))
+            doc, not_covered, _ = doc_from_record(record, nlp.make_doc, image)
+            problems += not_covered
+            yield _Input(doc, output_image, has_mentions, is_continuation=record.rows == 0)
+        report.problems += problems
 
 
-def _items_of_docs(nlp: Language, source: Path, out_folder: Path) -> Iterator[_Item]:
+def _inputs_from_docs(nlp: Language, source: Path, out_folder: Path) -> Iterator[_Input]:
     for reference in read_docs(source, nlp.vocab):
-        # a token without an IOB mark was never annotated, which is not the same as outside every mention
-        given = reference.has_annotation("ENT_IOB")
-        doc = make_example(nlp, reference, gold_ents=given).predicted
-        image = doc.user_data.get("image")
-        url = doc.user_data.get("image_url")
-        shown = Path(os.path.relpath(image, out_folder)).as_posix() if isinstance(image, str) else url
-        yield _Item(doc, given=given, image=shown)
+        # a token without an IOB tag was never annotated, which is not the same as outside every mention
+        has_mentions = reference.has_annotation("ENT_IOB")
+        doc = make_example(nlp, reference, gold_ents=has_mentions).predicted
+        image, output_image = doc.user_data.get("image"), doc.user_data.get("image_url")
+        if isinstance(image, str):
+            output_image = Path(os.path.relpath(image, out_folder)).as_posix()
+        yield _Input(doc, output_image, has_mentions)
 
 
-def _rows(nlp: Language, items: Iterator[_Item], size: int) -> Iterator[dict[str, Any]]:
-    """What is written of each doc, the mentions of further ones with those that they overlap."""
+def _output_rows(nlp: Language, inputs: Iterator[_Input], batch_size: int) -> Iterator[dict[str, Any]]:
+    """The lines of the output: those of docs with the same text and image are merged."""
     last: dict[str, Any] | None = None
-    while batch := list(islice(items, size)):
+    while batch := list(islice(inputs, batch_size)):
         for item, doc in zip(batch, _link(nlp, batch), strict=True):
-            row = _row_of(doc, item)
-            if item.further and last is not None:
+            row = _make_row(doc, item.image)
+            if item.is_continuation and last is not None:
                 mentions = [*last["mentions"], *row["mentions"]]
                 last["mentions"] = sorted(mentions, key=lambda mention: (mention["start"], mention["end"]))
-                if row.get("unreadable_image"):  # labels_discard may leave the first part none to link
+                if row.get("unreadable_image"):  # with labels_discard, the first doc may have had no mention to link
                     last["unreadable_image"] = True
                 continue
             if last is not None:
@@ -139,31 +146,31 @@ def _rows(nlp: Language, items: Iterator[_Item], size: int) -> Iterator[dict[str
         yield last
 
 
-def _link(nlp: Language, batch: Sequence[_Item]) -> Iterable[Doc]:
-    """Run the pipeline, without its NER for the docs that have their mentions; in the order of the batch."""
+def _link(nlp: Language, batch: Sequence[_Input]) -> Iterable[Doc]:
+    """Run the pipeline on a batch, without its NER for docs that have mentions; returns docs in the same order."""
     linked: dict[int, Doc] = {}
-    for given in (True, False):
-        chosen = [number for number, item in enumerate(batch) if item.given is given]
-        if chosen:
-            with nlp.select_pipes(disable=entity_pipes(nlp)) if given else nullcontext():
-                docs = nlp.pipe((batch[number].doc for number in chosen), batch_size=len(chosen))
-                linked.update(zip(chosen, docs, strict=True))
-    return [linked[number] for number in range(len(batch))]
+    for has_mentions in (True, False):
+        indices = [index for index, item in enumerate(batch) if item.has_mentions is has_mentions]
+        if indices:
+            with nlp.select_pipes(disable=entity_pipes(nlp)) if has_mentions else nullcontext():
+                docs = nlp.pipe((batch[index].doc for index in indices), batch_size=len(indices))
+                linked.update(zip(indices, docs, strict=True))
+    return [linked[index] for index in range(len(batch))]
 
 
-def _row_of(doc: Doc, item: _Item) -> dict[str, Any]:
-    candidates = candidate_rows(doc)
+def _make_row(doc: Doc, image: str | None) -> dict[str, Any]:
+    candidates_by_span = candidate_rows(doc)
     row: dict[str, Any] = {"text": doc.text, "mentions": []}
     if "id" in doc.user_data:
         row = {"id": doc.user_data["id"], **row}
-    if item.image is not None:
-        row["image"] = item.image
+    if image is not None:
+        row["image"] = image
     if has_unreadable_image(doc):
         row["unreadable_image"] = True
     for ent in doc.ents:
-        found = candidates.get((ent.start_char, ent.end_char), [])
+        candidates = candidates_by_span.get((ent.start_char, ent.end_char), [])
         kb_id = ent.kb_id_ or NIL
-        best = next((c for c in found if c["kb_id"] == kb_id), None)
+        best = next((candidate for candidate in candidates if candidate["kb_id"] == kb_id), None)
         row["mentions"].append(
             {
                 "start": ent.start_char,
@@ -173,8 +180,8 @@ def _row_of(doc: Doc, item: _Item) -> dict[str, Any]:
                 "kb_id": kb_id,
                 "name": best and best["name"],
                 "score": best and best["score"],
-                "probability": probability_of(kb_id, found),
-                "candidates": found,
+                "probability": probability_of(kb_id, candidates),
+                "candidates": candidates,
             }
         )
     return row

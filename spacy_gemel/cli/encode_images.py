@@ -1,11 +1,11 @@
-"""`encode-images`: the features of a corpus once, on disk."""
+"""`encode-images`: image features of a corpus, computed once and stored on disk."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import Quiet, fail, one_line_errors
+from spacy_gemel.cli.common import GpuId, Quiet, fail, one_line_errors
 
 
 def register(app: typer.Typer) -> None:
@@ -16,30 +16,31 @@ def register(app: typer.Typer) -> None:
 def encode_images(
     corpus: Annotated[list[Path], typer.Argument(metavar="CORPUS.spacy...", help="Files that convert wrote, folders.")],
     config: Annotated[
-        Path, typer.Option("--config", "-c", help="Whose vision encoder: a .cfg file, or a trained pipeline's folder.")
+        Path,
+        typer.Option("--config", "-c", help="Names the vision encoder: a .cfg file, or a pipeline's folder."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FEATURES_DIR", help="Folder for the features.")],
-    component: Annotated[str | None, typer.Option(help="The linker's name, where the config has several.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images encoded at once.", min=1)] = 32,
-    threads: Annotated[int, typer.Option(help="Threads that read and decode meanwhile.", min=1)] = 2,
-    gpu_id: Annotated[int, typer.Option("--gpu-id", "-g", help="GPU to run on, -1 for the CPU.")] = -1,
+    component: Annotated[str | None, typer.Option(help="The linker's name, if the config has several.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.", min=1)] = 32,
+    threads: Annotated[int, typer.Option(help="Threads that read and decode images.", min=1)] = 2,
+    gpu_id: GpuId = -1,
     quiet: Quiet = False,
 ) -> None:
-    """Encode the images of corpora once; the same command goes on where it was interrupted.
+    """Encode the images of corpora once; after an interrupt the same command continues.
 
-    Training and linking use the features where `image_features` of the linker's config names the folder.
+    Training and linking use the features if `image_features` in the linker's config names the folder.
     """
     with one_line_errors():
         from thinc.api import get_torch_default_device, require_gpu
 
         from spacy_gemel.bulk.encode_images import EncodeReport, corpus_images
         from spacy_gemel.bulk.encode_images import encode_images as run
-        from spacy_gemel.cli.encoder_from_config import configured_encoder
+        from spacy_gemel.cli.encoder_from_config import encoder_from_config
         from spacy_gemel.images.feature_store import EncoderFingerprint
 
         if gpu_id >= 0:
             require_gpu(gpu_id)
-        frozen, folder = configured_encoder(config, component)
+        frozen, folder = encoder_from_config(config, component)
         report = EncodeReport()
         images = list(corpus_images(corpus, report))
         encoder = frozen.load(str(get_torch_default_device()), folder)
@@ -50,9 +51,11 @@ def encode_images(
                 batch_size=batch_size, threads=threads, progress=not quiet,
             )  # fmt: skip
         except KeyboardInterrupt:
-            typer.echo(f"interrupted: {report.encoded} images were encoded; the same command goes on", err=True)
+            typer.echo(f"interrupted: {report.encoded} images were encoded; the same command continues", err=True)
             raise typer.Exit(130) from None
         typer.echo("\n".join(report.lines(output)))
-        if not report.encoded + report.before:
-            why = f"the first: {report.bad[0].doc}: {report.bad[0].reason}" if report.bad else "no doc has an image"
-            fail(f"no image was encoded; {why}")
+        if not report.encoded + report.skipped:
+            reason = "no doc has an image"
+            if report.failures:
+                reason = f"the first: {report.failures[0].doc}: {report.failures[0].reason}"
+            fail(f"no image was encoded; {reason}")

@@ -1,4 +1,4 @@
-"""The vision encoder that a config or a saved pipeline names, without loading anything else of it."""
+"""The vision encoder that a config or a saved pipeline names, without loading the rest of the pipeline."""
 
 import json
 from pathlib import Path
@@ -11,14 +11,18 @@ if TYPE_CHECKING:
     from spacy_gemel.models.vision_encoder import VisionEncoder
 
 _FACTORY = "gemel_linker"
-_PART = "vision_encoder"
+_BLOCK = "vision_encoder"
 
 
-def configured_encoder(config: Path, component: str | None = None) -> tuple["FrozenModel[VisionEncoder]", Path | None]:
-    """The encoder of a linker, and the folder that it was saved in or found in, as `FrozenModel.load` takes it.
+def encoder_from_config(config: Path, component: str | None = None) -> tuple["FrozenModel[VisionEncoder]", Path | None]:
+    """The encoder of a linker, and the folder that `FrozenModel.load` takes: where it is saved or was found.
 
-    config: a .cfg file or the folder of a saved pipeline. component: the linker's name, where there are several.
-    Raises ValueError where there is no such file, linker or encoder.
+    Args:
+        config: A .cfg file, or the folder of a saved pipeline.
+        component: The linker's name, needed if there are several.
+
+    Raises:
+        ValueError: if there is no such file, linker or encoder.
     """
     from spacy import util
     from spacy.util import registry
@@ -32,33 +36,37 @@ def configured_encoder(config: Path, component: str | None = None) -> tuple["Fro
     try:
         components = util.load_config(file, interpolate=True).get("components", {})
     except ValueError as error:
-        raise ValueError(f"{file}: this is no config that spaCy can read: {error}") from error
-    name = _linker(components, component, file)
-    given = {_PART: components[name].get(_PART, {})}
-    block = Config({_PART: DEFAULT_CONFIG[_PART]}).merge(given)[_PART] if given[_PART] else DEFAULT_CONFIG[_PART]
-    if not config.is_dir() and resolve(block["name"], [file.parent]).is_dir():
-        block = {**block, "name": str(resolve(block["name"], [file.parent]))}
-    frozen = registry.resolve({_PART: block})[_PART]
-    return frozen, _saved_folder(config / name, frozen) if config.is_dir() else None
+        raise ValueError(f"{file}: spaCy cannot read this config: {error}") from error
+    name = _find_linker(components, component, file)
+    block = DEFAULT_CONFIG[_BLOCK]
+    if configured := components[name].get(_BLOCK):
+        block = Config({_BLOCK: block}).merge({_BLOCK: configured})[_BLOCK]
+    if config.is_dir():
+        frozen = registry.resolve({_BLOCK: block})[_BLOCK]
+        return frozen, _saved_folder(config / name, frozen)
+    folder = resolve(block["name"], [file.parent])
+    if folder.is_dir():
+        block = {**block, "name": str(folder)}
+    return registry.resolve({_BLOCK: block})[_BLOCK], None
 
 
-def _linker(components: dict[str, Any], wanted: str | None, file: Path) -> str:
-    names = [name for name, block in components.items() if block.get("factory") == _FACTORY]
-    if wanted is not None and wanted not in names:
-        raise ValueError(f"{file}: no {_FACTORY} is called {wanted!r} there (there is {', '.join(names) or 'none'})")
-    if wanted is None and len(names) != 1:
+def _find_linker(components: dict[str, Any], name: str | None, file: Path) -> str:
+    names = [key for key, block in components.items() if block.get("factory") == _FACTORY]
+    if name is not None and name not in names:
+        raise ValueError(f"{file}: no {_FACTORY} is called {name!r} there (there is {', '.join(names) or 'none'})")
+    if name is None and len(names) != 1:
         what = f"several ({', '.join(names)}): choose one with --component" if names else "none among its components"
         raise ValueError(f"{file}: one {_FACTORY} is needed, and there is {what}")
-    return wanted or names[0]
+    return name or names[0]
 
 
 def _saved_folder(pipe: Path, frozen: "FrozenModel[Any]") -> Path | None:
     """Where a saved pipe has its encoder: bundled inside it, or else where it was when the pipe was saved."""
-    bundle = pipe / "models" / _PART
+    bundle = pipe / "models" / _BLOCK
     if frozen.is_bundled(bundle):
         return bundle
     try:
-        found = json.loads((pipe / "cfg").read_text(encoding="utf8"))["found"][_PART]
+        location = json.loads((pipe / "cfg").read_text(encoding="utf8"))["found"][_BLOCK]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Path(found["folder"]) if found.get("name") == frozen.name else None
+    return Path(location["folder"]) if location.get("name") == frozen.name else None

@@ -7,6 +7,8 @@ import typer
 
 from spacy_gemel.cli.common import BatchSize, GpuId, Quiet, one_line_errors
 
+_MAX_LISTED = 5
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -21,20 +23,20 @@ def link(
     gpu_id: GpuId = -1,
     quiet: Quiet = False,
 ) -> None:
-    """Link documents: at their own mentions where they have them, else at those of the pipeline's NER."""
+    """Link documents: the mentions that they come with, else those that the pipeline's NER finds."""
     with one_line_errors():
         from spacy_gemel.bulk.link import link_file
         from spacy_gemel.pipeline.loaded import load_pipeline
 
-        if not source.exists():
+        if not source.exists():  # before the pipeline is loaded, which takes long
             raise ValueError(f"{source}: no such file or folder")
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
         report = link_file(nlp, source, out, batch_size=batch_size or None, progress=not quiet)
-        for problem in report.problems[:5]:
+        for problem in report.problems[:_MAX_LISTED]:
             typer.echo(str(problem), err=True)
-        if len(report.problems) > 5:
-            typer.echo(f"... and {len(report.problems) - 5} more", err=True)
-        said = f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL"
+        if len(report.problems) > _MAX_LISTED:
+            typer.echo(f"... and {len(report.problems) - _MAX_LISTED} more", err=True)
+        message = f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL"
         if report.unreadable_image:
-            said += f"; the image of {report.unreadable_image} docs could not be read: linked from the text alone"
-        typer.echo(said)
+            message += f"; the image of {report.unreadable_image} docs could not be read: linked from the text alone"
+        typer.echo(message)
