@@ -22,21 +22,20 @@ def build_kb(
     revision: Annotated[str | None, typer.Option(help="Revision of the language model.")] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Build a knowledge base for one language model's tokenizer; an interrupted build goes on where it was."""
+    """Build a knowledge base for one language model's tokenizer; an interrupted build resumes where it stopped."""
     with one_line_errors():
         from spacy_gemel.kb.builder import build_kb as run
         from spacy_gemel.models.tokenizer import load_tokenizer
 
         if not entities.is_file():
-            raise ValueError(f"{entities}: no such file; it must hold one entity per line as JSON")
-        names = load_tokenizer(tokenizer, revision)
+            raise ValueError(f"{entities}: no such file; it must have one entity per line as JSON")
         try:
-            report = run(entities, kb_dir, names, max_name_tokens=max_name_tokens, progress=not quiet)
+            name_tokenizer = load_tokenizer(tokenizer, revision)
+            report = run(entities, kb_dir, name_tokenizer, max_name_tokens=max_name_tokens, progress=not quiet)
         except KeyboardInterrupt as interrupt:
-            # the notes say what is left: it depends on how far the build was
-            typer.echo(
-                " ".join([f"interrupted while building {kb_dir}.", *getattr(interrupt, "__notes__", ())]), err=True
-            )
+            # the notes say what is left, which depends on how far the build was
+            notes = getattr(interrupt, "__notes__", ())
+            typer.echo(" ".join([f"interrupted while building {kb_dir}.", *notes]), err=True)
             raise typer.Exit(130) from None
         typer.echo("\n".join(report.lines()))
 

@@ -178,7 +178,7 @@ def test_interrupted_build_says_what_is_left(
     kb = KnowledgeBase.open(tmp_path / "kb", verify=True)
     assert kb.entity(0).name == ("old" if unchanged else "new")
     again = call(*command)
-    assert ("had been tokenised by a build that was interrupted" in again.stdout) == kept
+    assert ("An interrupted build had already tokenised" in again.stdout) == kept
     assert KnowledgeBase.open(tmp_path / "kb", verify=True).entity(0).name == "new"
     assert not work.exists()
 

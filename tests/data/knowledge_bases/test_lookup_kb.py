@@ -81,7 +81,7 @@ def test_ids_and_files_as_names(lookup: Path, tmp_path: Path, tokenizer: str) ->
     table = tmp_path / "names.csv"
     table.write_text("id,name\nQ308,Mercury (planet)\nQ925,Mercury (element)\n")
     message = (
-        r"not all of .*lookup is in the knowledge base as it stands there: "
+        r"the knowledge base does not have everything in .*lookup: "
         r"1 entities that .*names\.csv does not name \(the id is the name\)"
     )
     with pytest.warns(UserWarning, match=message):
@@ -302,7 +302,7 @@ def test_a_wrong_header_of_names_is_told_without_options_of_another_command(
     ("options", "message"),
     [
         ({"path": "nowhere"}, "there is no .*nowhere: path is the folder that InMemoryLookupKB.to_disk wrote"),
-        ({"path": "empty"}, "is no spaCy knowledge base: give the folder that its to_disk wrote"),
+        ({"path": "empty"}, "is not a spaCy knowledge base: give the folder that its to_disk wrote"),
         ({"names": "titles"}, 'names must be "alias", "id" or a file, and there is no file .*titles'),
         ({"tokenizer": "./nowhere"}, "The tokenizer './nowhere' could not be loaded"),
         ({"max_name_tokens": 0}, "max_name_tokens must be from 1"),

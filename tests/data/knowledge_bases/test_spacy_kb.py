@@ -138,12 +138,12 @@ def test_every_place_where_the_file_may_be_cut_off(kb: Path, tmp_path: Path) -> 
 
 
 def test_what_is_no_knowledge_base(kb: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no spaCy knowledge base: give the folder that its to_disk wrote"):
+    with pytest.raises(ValueError, match="is not a spaCy knowledge base: give the folder that its to_disk wrote"):
         run(kb / "strings.json")
     with pytest.raises(ValueError, match="names must be id, alias or a file, and there is no file nowhere"):
         run(kb, names="nowhere")
     (kb / "strings.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no list of strings"):
+    with pytest.raises(ValueError, match="is not a list of strings"):
         run(kb)
     (kb / "strings.json").unlink()
     with pytest.raises(ValueError, match=r"no strings\.json beside"):
