@@ -17,8 +17,8 @@ def agreement(mentions: Sequence[str], ours: Sequence[Answer], theirs: Sequence[
     """
     best_differs, lower, differences = [], [], [0.0]
     for mention, mine, other in zip(mentions, ours, theirs, strict=True):
-        scores, others = dict(mine), dict(other)
-        differences += [abs(scores[name] - others[name]) for name in scores.keys() & others.keys()]
+        scores, other_scores = dict(mine), dict(other)
+        differences += [abs(scores[name] - other_scores[name]) for name in scores.keys() & other_scores.keys()]
         names, other_names = [name for name, _ in mine], [name for name, _ in other]
         row = {"mention": mention, "ours": names, "reference": other_names}
         if names[:1] != other_names[:1]:

@@ -18,11 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine
-from benchmarks.running import say
 from benchmarks.subject import linker_in
-from benchmarks.worlds import MODELS, ROOT
+from research.commands import report
+from research.machine import describe_machine
+from research.mini_world import MODELS, ROOT
 from spacy_gemel.data.datasets.converters import convert
 from spacy_gemel.evaluation.calibration import (
     Cases,
@@ -41,6 +40,7 @@ from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.pipeline.calibrated import decision_of, save_calibrated
 from spacy_gemel.pipeline.loaded import load_pipeline
+from spacy_gemel.utils.files import write_json
 
 DRAWS = 3
 SHARE = 0.2
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in range(message.draws):
         with tempfile.TemporaryDirectory() as folder:
             draws.append(measure(message.pipeline, message.data, Path(folder), message.share, seed))
-        say(f"draw {seed}: " + json.dumps({when: draws[-1]["test"][when]["nil_f"] for when in ("before", "after")}))
+        report(f"draw {seed}: " + json.dumps({when: draws[-1]["test"][when]["nil_f"] for when in ("before", "after")}))
     result = {
         "share_left_out": message.share,
         "mean_on_test": {
@@ -82,36 +82,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -> dict[str, Any]:
     """One draw: everything in `folder`."""
     unknown = draw(data, share, seed)
-    say(f"draw {seed}: {len(unknown)} entities are left out")
+    report(f"draw {seed}: {len(unknown)} entities are left out")
     prepare(pipeline, data, folder, unknown)
     start = time.perf_counter()
     nlp = load_pipeline(str(folder / "pipeline"))
     _, dev = evaluate(nlp, folder / "dev.spacy", OPTIONS)
-    found = calibrate(dev, decision_of(nlp))
+    outcome = calibrate(dev, decision_of(nlp))
     seconds = time.perf_counter() - start
     metrics, test = evaluate(nlp, folder / "test.spacy", OPTIONS)
-    save_calibrated(nlp, found.fitted, folder / "calibrated")
+    save_calibrated(nlp, outcome.fitted, folder / "calibrated")
     calibrated = load_pipeline(str(folder / "calibrated"))
-    if decision_of(calibrated) != found.fitted:
-        raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {found.fitted}")
+    if decision_of(calibrated) != outcome.fitted:
+        raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {outcome.fitted}")
     metrics_after, test_after = evaluate(calibrated, folder / "test.spacy", OPTIONS)
     other = gold_likelihood_temperature(dev)
     return {
         "seed": seed,
         "entities_left_out": len(unknown),
         "seconds_of_calibration": round(seconds, 1),
-        "temperature": found.fitted.temperature,
-        "threshold": found.fitted.threshold,
-        "notes": found.notes,
+        "temperature": outcome.fitted.temperature,
+        "threshold": outcome.fitted.threshold,
+        "notes": outcome.notes,
         "dev": {
-            "mentions": found.to_json()["mentions"],
-            "before": brief(found.figures_current),
-            "after": brief(found.figures_fitted),
-            "cross_fitted": brief(found.cross_fitted) if found.cross_fitted else None,
+            "mentions": outcome.to_json()["mentions"],
+            "before": brief(outcome.figures_current),
+            "after": brief(outcome.figures_fitted),
+            "cross_fitted": brief(outcome.cross_fitted) if outcome.cross_fitted else None,
         },
         "test": {
-            "before": judged(test, metrics, found.current),
-            "after": judged(test_after, metrics_after, found.fitted),
+            "before": judged(test, metrics, outcome.current),
+            "after": judged(test_after, metrics_after, outcome.fitted),
         },
         "gold_likelihood": {"temperature": other, "ece_on_test": ece_of(cases_of(test)[0], other)},
     }
@@ -119,11 +119,11 @@ def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -
 
 def draw(data: Path, share: float, seed: int) -> set[str]:
     """The ids of a share of the entities that are gold in dev or test."""
-    golds = sorted(
+    gold_ids = sorted(
         {mention["kb_id"] for split in SPLITS for row in rows_of(data, split) for mention in row["mentions"]}
     )
-    chosen = np.random.default_rng(seed).permutation(len(golds))[: round(share * len(golds))]
-    return {golds[index] for index in chosen}
+    chosen = np.random.default_rng(seed).permutation(len(gold_ids))[: round(share * len(gold_ids))]
+    return {gold_ids[index] for index in chosen}
 
 
 def rows_of(data: Path, split: str) -> list[dict[str, Any]]:
@@ -152,8 +152,8 @@ def prepare(pipeline: Path, data: Path, folder: Path, unknown: set[str]) -> None
     build_kb(folder / "entities.jsonl", copy / "gemel_linker" / "kb", tokenizer, progress=False)
     nlp = load_pipeline(str(copy))
     linker = linker_in(nlp)
-    kept = [shown for shown in linker.store if shown.kb_id not in unknown]
-    linker.store = DemonstrationStore(kept, linker.store.features)
+    remaining = [demonstration for demonstration in linker.store if demonstration.kb_id not in unknown]
+    linker.store = DemonstrationStore(remaining, linker.store.features)
     linker.load_parts(linker.kb)
     nlp.to_disk(folder / "pipeline")
 
@@ -162,26 +162,26 @@ def judged(results: Sequence[MentionResult], metrics: dict[str, Any], decision: 
     """The figures of a pipeline that decides so; what METRICS.json says of NIL must be the same."""
     cases, _ = cases_of(results)
     confidences = confidence(cases, decision.temperature)
-    found = figures(cases, confidences, decision.accepts(confidences))
+    outcome = figures(cases, confidences, decision.accepts(confidences))
     message = {key: metrics["nil"][key] for key in "prf"}
-    if message != {key: found["nil"][key] for key in "prf"} or metrics["accuracy"] != found["accuracy"]:
+    if message != {key: outcome["nil"][key] for key in "prf"} or metrics["accuracy"] != outcome["accuracy"]:
         raise RuntimeError(
-            f"the pipeline decided otherwise than it was calibrated to: {message} against {found['nil']}"
+            f"the pipeline decided otherwise than it was calibrated to: {message} against {outcome['nil']}"
         )
-    return {**brief(found), "reliability": found["reliability"]}
+    return {**brief(outcome), "reliability": outcome["reliability"]}
 
 
-def brief(found: dict[str, Any]) -> dict[str, Any]:
+def brief(outcome: dict[str, Any]) -> dict[str, Any]:
     """The figures that matter, flat."""
     return {
-        "ece": found["ece"],
-        "nil_p": found["nil"]["p"],
-        "nil_r": found["nil"]["r"],
-        "nil_f": found["nil"]["f"],
-        "nil_golds": found["nil"]["n"],
-        "linking_f": found["linking"]["f"],
-        "accuracy": found["accuracy"],
-        "accuracy_with_nil": found["accuracy_with_nil"],
+        "ece": outcome["ece"],
+        "nil_p": outcome["nil"]["p"],
+        "nil_r": outcome["nil"]["r"],
+        "nil_f": outcome["nil"]["f"],
+        "nil_golds": outcome["nil"]["n"],
+        "linking_f": outcome["linking"]["f"],
+        "accuracy": outcome["accuracy"],
+        "accuracy_with_nil": outcome["accuracy_with_nil"],
     }
 
 
@@ -195,9 +195,9 @@ def gold_likelihood_temperature(results: Sequence[MentionResult]) -> float:
     """The temperature that is usual, for comparison: most likely golds among the names found, others left out."""
     rows = []
     for result in results:
-        indices = [index for index, found in enumerate(result.candidates) if found["kb_id"] == result.gold]
+        indices = [index for index, candidate in enumerate(result.candidates) if candidate["kb_id"] == result.gold]
         if indices:  # every name of the mini world has one entity
-            scores = np.array([found["score"] for found in result.candidates])
+            scores = np.array([candidate["score"] for candidate in result.candidates])
             rows.append((scores, indices[0]))
 
     def surprise(temperature: float) -> float:

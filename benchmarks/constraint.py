@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 def trie_on_disk(names: int, folder: Path) -> NameTrie:
     """The trie of benchmarks.trie's names, written to a folder and opened as a linker opens it."""
-    made = make_names(names)
+    generated = make_names(names)
     rows: NDArray[np.int64] = np.arange(names)
-    build_trie(made.tokens, np.diff(made.starts), rows, made.counts, VOCABULARY).save(folder)
+    build_trie(generated.tokens, np.diff(generated.starts), rows, generated.counts, VOCABULARY).save(folder)
     return NameTrie.open(folder, VOCABULARY, names)
 
 
@@ -71,9 +71,9 @@ def measure_constraint(
         clock = ForwardClock()
         start = time.perf_counter()
         with clock.on(model):
-            found = beam_search(model, prompts, TrieConstraint(trie, end_id, len(LENGTHS)), beam_size=5, n_names=5)
+            results = beam_search(model, prompts, TrieConstraint(trie, end_id, len(LENGTHS)), beam_size=5, n_names=5)
         whole = time.perf_counter() - start
-        assert all(len(names) == 5 for names in found), "a search in millions of names must find five"
+        assert all(len(names) == 5 for names in results), "a search in millions of names must find five"
         shares.append(1 - clock.seconds / whole)
         wholes.append(whole / len(prompts))
     return {

@@ -22,12 +22,12 @@ from typing import Any
 from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine
+from research.machine import describe_machine
 from spacy_gemel.data.datasets.alignment import PART_OF_WORD, VERBATIM, Aligned, Unaligned, align
 from spacy_gemel.data.datasets.converters import convert
 from spacy_gemel.data.fields import as_list
 from spacy_gemel.data.report import report_path
+from spacy_gemel.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {
@@ -46,7 +46,7 @@ class Row:
 
     sentence: str
     mentions: list[str]
-    golds: list[str]
+    gold_ids: list[str]
 
 
 def main(arguments: list[str]) -> None:
@@ -93,7 +93,7 @@ def measure(kind: str, source: Path, folder: Path) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     report = json.loads(report_path(out).read_text(encoding="utf8"))
     rows = list(rows_of(source))
-    found = verbatim_in_docs(out, rows)
+    verbatim_ents = verbatim_in_docs(out, rows)
     # beyond the times a string occurs in its sentence a mention has no place there, verbatim or otherwise
     verbatim, not_verbatim, beyond = count_mentions(rows)
     alignment = report["alignment"]
@@ -105,7 +105,7 @@ def measure(kind: str, source: Path, folder: Path) -> dict[str, Any]:
         "mentions_in_file": sum(len(row.mentions) for row in rows),
         "mentions": report["mentions"]["read"],
         "verbatim": verbatim,
-        "verbatim_in_docs": found,
+        "verbatim_in_docs": verbatim_ents,
         "verbatim_aligned": alignment["verbatim"] + alignment["part_of_a_longer_word"],
         "of_these_inside_a_longer_word": alignment["part_of_a_longer_word"],
         "not_verbatim": {
@@ -167,22 +167,22 @@ def verbatim_in_docs(out: Path, rows: Sequence[Row]) -> int:
     ents: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for doc in DocBin().from_disk(out).get_docs(Vocab()):
         ents[doc.text] += [(ent.text, ent.kb_id_) for ent in doc.ents]
-    found = 0
+    count = 0
     for row in rows:
-        left = Counter({mention.strip(): occurrences(row.sentence, mention.strip()) for mention in row.mentions})
+        remaining = Counter({mention.strip(): occurrences(row.sentence, mention.strip()) for mention in row.mentions})
         # the longest first, which have the fewest entities that could be theirs
-        for mention, gold in sorted(zip(row.mentions, row.golds, strict=True), key=lambda pair: -len(pair[0])):
+        for mention, gold in sorted(zip(row.mentions, row.gold_ids, strict=True), key=lambda pair: -len(pair[0])):
             there = [ent for ent in ents[row.sentence] if mention.strip() in ent[0] and ent[1] == gold]
-            if there and left[mention.strip()]:
-                left[mention.strip()] -= 1
+            if there and remaining[mention.strip()]:
+                remaining[mention.strip()] -= 1
                 ents[row.sentence].remove(min(there, key=lambda ent: len(ent[0])))
-                found += 1
-    return found
+                count += 1
+    return count
 
 
 def draw_sample(data: Path, size: int, seed: int, out: Path) -> None:
     """Write some tolerant alignments of WikiMEL as JSON lines, and how many there are of all."""
-    found: list[dict[str, str]] = []
+    aligned: list[dict[str, str]] = []
     missing: list[dict[str, str]] = []
     for source_row in rows_of(data / FILES["wikimel"][1]):
         sentence = source_row.sentence
@@ -191,10 +191,10 @@ def draw_sample(data: Path, size: int, seed: int, out: Path) -> None:
             if isinstance(index, Unaligned):
                 missing.append({**row, "reason": index.reason})
             elif isinstance(index, Aligned) and index.rule not in (VERBATIM, PART_OF_WORD):
-                found.append({**row, "found": sentence[index.start : index.end], "rule": index.rule})
-    drawn = random.Random(seed).sample(found, min(size, len(found)))
+                aligned.append({**row, "found": sentence[index.start : index.end], "rule": index.rule})
+    drawn = random.Random(seed).sample(aligned, min(size, len(aligned)))
     out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in drawn + missing), encoding="utf8")
-    print(f"{out}: {len(drawn)} of {len(found)} tolerant alignments, and all {len(missing)} that are not found")
+    print(f"{out}: {len(drawn)} of {len(aligned)} tolerant alignments, and all {len(missing)} that are not found")
 
 
 def table(sets: dict[str, dict[str, Any]]) -> Iterator[str]:

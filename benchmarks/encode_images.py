@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine
-from benchmarks.running import run, say
 from benchmarks.timing import seconds_of, spread
-from benchmarks.worlds import MODELS, ROOT
+from research.commands import report, run_command
+from research.machine import describe_machine
+from research.mini_world import MODELS, ROOT
 from spacy_gemel.bulk.encode_images import EncodeReport, corpus_images, encode_images
 from spacy_gemel.data.datasets.converters import convert
 from spacy_gemel.data.reader import read_docs
@@ -30,6 +29,7 @@ from spacy_gemel.images.features import FeatureReader
 from spacy_gemel.models.open_clip import load_open_clip
 from spacy_gemel.models.vision_encoder import VisionEncoder
 from spacy_gemel.pipeline.mentions import read_features
+from spacy_gemel.utils.files import write_json
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc
@@ -62,8 +62,8 @@ def make_docs(folder: Path, images: int) -> "list[Doc]":
     """The first training docs of the mini world, drawn into a folder."""
     from spacy.vocab import Vocab
 
-    say("drawing the mini world")
-    run(ROOT, "scripts/mini_world/generate.py", str(folder / "world"), "--test", "20")
+    report("drawing the mini world")
+    run_command(ROOT, "scripts/mini_world/generate.py", str(folder / "world"), "--test", "20")
     lines = (folder / "world" / "train.jsonl").read_text(encoding="utf8").splitlines(keepends=True)[:images]
     (folder / "world" / "some.jsonl").write_text("".join(lines), encoding="utf8")
     convert("jsonl", folder / "world" / "some.jsonl", folder / "some.spacy", progress=False)
@@ -90,18 +90,18 @@ def compare(docs: "Sequence[Doc]", encoder: VisionEncoder, folder: Path) -> dict
     corpus = folder.with_suffix(".spacy")
     write_corpus(docs, corpus)
     report = EncodeReport()
-    identity = EncoderFingerprint.of(encoder, "benchmark")
+    fingerprint = EncoderFingerprint.of(encoder, "benchmark")
     images = list(corpus_images([corpus], report))
-    once = seconds_of(lambda: encode_images(images, folder, encoder, identity, report, progress=False))[0]
+    once = seconds_of(lambda: encode_images(images, folder, encoder, fingerprint, report, progress=False))[0]
     encoded = seconds_of(lambda: epoch(docs, FeatureReader(encoder)), REPEATS)
-    stored = seconds_of(lambda: epoch(docs, FeatureReader(encoder, store=FeatureStore(folder))), REPEATS)
+    from_disk = seconds_of(lambda: epoch(docs, FeatureReader(encoder, store=FeatureStore(folder))), REPEATS)
     one, other = epoch(docs, FeatureReader(encoder)), epoch(docs, FeatureReader(encoder, store=FeatureStore(folder)))
     return {
         "docs": len(docs),
         "encode_images_seconds": round(once, 3),
         "epoch_encoding_seconds": spread(encoded),
-        "epoch_from_disk_seconds": spread(stored),
-        "times_faster": round(spread(encoded)["median"] / spread(stored)["median"], 1),
+        "epoch_from_disk_seconds": spread(from_disk),
+        "times_faster": round(spread(encoded)["median"] / spread(from_disk)["median"], 1),
         "largest_difference": float(np.abs(one - other).max()),
     }
 

@@ -18,10 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine, peak_mb
 from benchmarks.made_wiki import make_wiki
-from benchmarks.running import say
+from benchmarks.memory import peak_mb
+from research.commands import report
+from research.machine import describe_machine
+from spacy_gemel.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = 1_000_000
@@ -40,18 +41,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     sizes = [measure(options.pages // 4), measure(options.pages)]
     small, large = sizes
-    growth = round(large["peak_mb"] - small["peak_mb"], 1)
+    growth_mb = round(large["peak_mb"] - small["peak_mb"], 1)
     result = {
         "command": "python -m benchmarks.import_kb",
         "pages": options.pages,
         "seconds": large["seconds"],
         "processor_seconds": large["processor_seconds"],
         "peak_mb": large["peak_mb"],
-        "growth_mb": growth,
+        "growth_mb": growth_mb,
         "sizes": sizes,
         "holds": {
             "processor_seconds": large["processor_seconds"] <= LIMIT_SECONDS,
-            "growth_mb": growth <= LIMIT_GROWTH_MB,
+            "growth_mb": growth_mb <= LIMIT_GROWTH_MB,
             "all_is_there": all(size["all_is_there"] for size in sizes),
         },
         "machine": describe_machine(),
@@ -65,19 +66,19 @@ def measure(pages: int) -> dict[str, Any]:
     """Make the dumps of a wiki and import them in a new process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        say(f"making the dumps of {pages} articles")
-        made = make_wiki(pages, folder)
-        say(f"importing {pages} articles")
+        report(f"making the dumps of {pages} articles")
+        wiki = make_wiki(pages, folder)
+        report(f"importing {pages} articles")
         command = [sys.executable, "-m", "benchmarks.import_kb", "--import", name]
         run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
         figures: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
         expected = {
-            "entities": made.articles,
-            "aliases": made.redirects - made.circles,
-            "sum_of_counts": made.links_to_articles,
+            "entities": wiki.articles,
+            "aliases": wiki.redirects - wiki.circles,
+            "sum_of_counts": wiki.links_to_articles,
         }
-        found = {key: figures.pop(key) for key in expected} | {"sum_of_counts": sum_of_counts(folder)}
-        return {**asdict(made), **figures, **found, "all_is_there": found == expected}
+        counts = {key: figures.pop(key) for key in expected} | {"sum_of_counts": sum_of_counts(folder)}
+        return {**asdict(wiki), **figures, **counts, "all_is_there": counts == expected}
 
 
 def sum_of_counts(folder: Path) -> int:

@@ -20,17 +20,26 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.agreement import Answer, agreement
 from benchmarks.constraint import measure_constraint, trie_on_disk
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine
 from benchmarks.official import Official
 from benchmarks.prefill import measure_prefill
 from benchmarks.random_llama import Shape, write_random_llama
-from benchmarks.running import say
 from benchmarks.stage_clock import StageClock, watched
-from benchmarks.subject import Caption, Parts, docs_of, forget_all, linker_in, longer, make_pipeline, read_captions
+from benchmarks.subject import (
+    Caption,
+    ModelPaths,
+    docs_of,
+    empty_caches,
+    lengthen,
+    linker_in,
+    make_pipeline,
+    read_captions,
+)
 from benchmarks.timing import seconds_of, spread
-from benchmarks.worlds import MODELS, ROOT, World, prepare
+from research.commands import report
+from research.machine import describe_machine
+from research.mini_world import MODELS, ROOT, World, prepare
 from spacy_gemel.linking.retrievers import Query
+from spacy_gemel.utils.files import write_json
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -90,27 +99,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes = replace(TINY if options.tiny else message, profile=options.profile)
     prepare(WORLD)
     models = ROOT / MODELS
-    parts = Parts(models / "language_model", models / "vision_encoder", models / "sentence_encoder", WORLD.kb)
+    paths = ModelPaths(models / "language_model", models / "vision_encoder", models / "sentence_encoder", WORLD.kb)
     data = WORLD.folder("data")
-    result = measure(parts, read_captions(data / "train.jsonl"), read_captions(data / "test.jsonl"), sizes)
+    result = measure(paths, read_captions(data / "train.jsonl"), read_captions(data / "test.jsonl"), sizes)
     if replace(sizes, profile=False) == default:
         write_json(ROOT / "benchmarks" / "results" / "linking.json", result)
     print(json.dumps(result))
 
 
-def measure(parts: Parts, train: Sequence[Caption], test: Sequence[Caption], sizes: Sizes) -> dict[str, Any]:
+def measure(paths: ModelPaths, train: Sequence[Caption], test: Sequence[Caption], sizes: Sizes) -> dict[str, Any]:
     """All figures. parts: with the mini world's language model, whose tokenizer the large one takes."""
     with tempfile.TemporaryDirectory() as folder:
-        say("writing the model of random weights")
-        large = write_random_llama(Path(folder), parts.language_model, sizes.shape)
-        result = measure_large(replace(parts, language_model=large), train, test, sizes)
-    say("the mini world")
-    shown, asked = train[: sizes.mini_examples], test[: sizes.mini_mentions]
-    result["mini"] = measure_beside(parts, shown, asked, sizes.mini_demonstrations, sizes)
-    return {**result, "holds": judge(result), "machine": describe_machine()}
+        report("writing the model of random weights")
+        large = write_random_llama(Path(folder), paths.language_model, sizes.shape)
+        result = measure_large(replace(paths, language_model=large), train, test, sizes)
+    report("the mini world")
+    train_captions, asked = train[: sizes.mini_examples], test[: sizes.mini_mentions]
+    result["mini"] = measure_beside(paths, train_captions, asked, sizes.mini_demonstrations, sizes)
+    return {**result, "holds": check_targets(result), "machine": describe_machine()}
 
 
-def judge(result: Mapping[str, Any]) -> dict[str, bool]:
+def check_targets(result: Mapping[str, Any]) -> dict[str, bool]:
     """Which of the figures that are asked for hold."""
     mini = result["mini"]
     return {
@@ -126,48 +135,50 @@ def judge(result: Mapping[str, Any]) -> dict[str, bool]:
     }
 
 
-def measure_large(parts: Parts, train: Sequence[Caption], test: Sequence[Caption], sizes: Sizes) -> dict[str, Any]:
+def measure_large(paths: ModelPaths, train: Sequence[Caption], test: Sequence[Caption], sizes: Sizes) -> dict[str, Any]:
     """The figures of the model of random weights."""
-    shown = longer(train[: sizes.examples], sizes.more_words)
-    asked = longer(test[: sizes.mentions], sizes.more_words)
-    result = measure_beside(parts, shown, asked, sizes.demonstrations, sizes)
-    nlp = make_pipeline(parts, shown, sizes.demonstrations)
-    stages, settings = linker_in(nlp).stages, linker_in(nlp).settings
-    say("the prefill alone")
-    prompts = [prompt for prompt in stages.prompts(mentions_of(nlp, asked), settings) if prompt]
-    embedded, _ = stages.embed(prompts, train=False)
+    train_captions = lengthen(train[: sizes.examples], sizes.more_words)
+    asked = lengthen(test[: sizes.mentions], sizes.more_words)
+    result = measure_beside(paths, train_captions, asked, sizes.demonstrations, sizes)
+    nlp = make_pipeline(paths, train_captions, sizes.demonstrations)
+    linking_model, settings = linker_in(nlp).stages, linker_in(nlp).settings
+    report("the prefill alone")
+    prompts = [prompt for prompt in linking_model.prompts(mentions_of(nlp, asked), settings) if prompt]
+    embedded, _ = linking_model.embed(prompts, train=False)
     batch = embedded[: max(1, settings.batch_tokens // max(len(prompt) for prompt in embedded))]
-    result |= measure_prefill(stages.language_model, batch, sizes.repeats)
-    say(f"a trie of {sizes.names} names")
+    result |= measure_prefill(linking_model.language_model, batch, sizes.repeats)
+    report(f"a trie of {sizes.names} names")
     with tempfile.TemporaryDirectory() as folder:
         trie = trie_on_disk(sizes.names, Path(folder))
-        result |= measure_constraint(stages.language_model, batch, trie, stages.end_id(settings), sizes.repeats)
+        result |= measure_constraint(
+            linking_model.language_model, batch, trie, linking_model.end_id(settings), sizes.repeats
+        )
     return result
 
 
 def measure_beside(
-    parts: Parts, shown: Sequence[Caption], asked: Sequence[Caption], demonstrations: int, sizes: Sizes
+    paths: ModelPaths, train_captions: Sequence[Caption], asked: Sequence[Caption], demonstrations: int, sizes: Sizes
 ) -> dict[str, Any]:
     """How fast this pipe, in fp32 and bf16, and the official way link the same captions, and whether they agree.
 
     They take turns, as the machine may not be the same a minute later.
     """
-    nlp = make_pipeline(parts, shown, demonstrations)
-    half = make_pipeline(replace(parts, dtype="bfloat16"), shown, demonstrations)
+    nlp = make_pipeline(paths, train_captions, demonstrations)
+    half = make_pipeline(replace(paths, dtype="bfloat16"), train_captions, demonstrations)
     for name in ("W", "b"):  # the same mapper: its start depends a little on the embeddings
         linker_in(half).model.set_param(name, linker_in(nlp).model.get_param(name).copy())
-    stages, settings = linker_in(nlp).stages, linker_in(nlp).settings
-    reference = Official(stages, settings)
+    linking_model, settings = linker_in(nlp).stages, linker_in(nlp).settings
+    reference = Official(linking_model, settings)
     mentions = mentions_of(nlp, asked)
-    ranked = [stages.rank_demonstrations(Query(mention.mention, mention.text), settings) for mention in mentions]
-    lengths = check_prompts(stages, reference, mentions, ranked)
+    ranked = [linking_model.rank_demonstrations(Query(mention.mention, mention.text), settings) for mention in mentions]
+    lengths = check_prompts(linking_model, reference, mentions, ranked)
     for each in (nlp, half):
         time_ours(each, asked[:1])
     reference.link(mentions[0], ranked[0])
     seconds: dict[str, list[float]] = {"fp32": [], "bf16": [], "reference": []}
     expected: list[Answer] = []
-    for model_lock in range(sizes.repeats):
-        say(f"linking {len(asked)} mentions, and the same with transformers.generate, one at a time: {model_lock + 1}")
+    for repeat in range(sizes.repeats):
+        report(f"linking {len(asked)} mentions, and the same with transformers.generate, one at a time: {repeat + 1}")
         second, answers = time_ours(nlp, asked)
         seconds["fp32"].append(second)
         begin = time.perf_counter()
@@ -176,11 +187,11 @@ def measure_beside(
         second, halves = time_ours(half, asked)
         seconds["bf16"].append(second)
     texts = [caption.text for caption in asked]
-    found = agreement(texts, answers, expected)
-    differ = {row["mention"] for row in found["lower_ranks_differ"]}
+    agreed = agreement(texts, answers, expected)
+    differ = {row["mention"] for row in agreed["lower_ranks_differ"]}
     exactly = [
-        (text, answer, reference.link(mention, shown_to, early_stopping="never"))
-        for text, answer, mention, shown_to in zip(texts, answers, mentions, ranked, strict=True)
+        (text, answer, reference.link(mention, its_demonstrations, early_stopping="never"))
+        for text, answer, mention, its_demonstrations in zip(texts, answers, mentions, ranked, strict=True)
         if text in differ
     ]
     exact = agreement(*zip(*exactly, strict=True)) if exactly else None
@@ -194,7 +205,7 @@ def measure_beside(
         "bf16_in_processor": has_bf16(),
         "mentions": len(asked),
         "prompt_tokens": {"least": min(lengths), "mean": round(sum(lengths) / len(lengths)), "most": max(lengths)},
-        **found,
+        **agreed,
         "still_differ_without_early_stop": [] if exact is None else exact["best_differs"] + exact["lower_ranks_differ"],
         "same_best_bf16": agreement(texts, halves, expected)["same_best"],
     }
@@ -202,17 +213,20 @@ def measure_beside(
 
 
 def check_prompts(
-    stages: "LinkingModel", reference: Official, mentions: "Sequence[Mention]", shown: Sequence[list[int]]
+    linking_model: "LinkingModel",
+    reference: Official,
+    mentions: "Sequence[Mention]",
+    ranked: Sequence[list[int]],
 ) -> list[int]:
     """The prompts' lengths in tokens. Raises RuntimeError where both ways would not read the same prompt."""
     lengths = []
-    prompts = stages.prompts(mentions, reference.settings)
-    for mention, demonstrations, prompt in zip(mentions, shown, prompts, strict=True):
+    prompts = linking_model.prompts(mentions, reference.settings)
+    for mention, demonstrations, prompt in zip(mentions, ranked, prompts, strict=True):
         if prompt is None:
             raise RuntimeError(
                 f"the prompt of {mention.mention!r} does not fit the language model: use shorter captions"
             )
-        [ours], _ = stages.embed([prompt], train=False)
+        [ours], _ = linking_model.embed([prompt], train=False)
         theirs = reference.embed(mention, demonstrations)
         if ours.shape != theirs.shape or not ours.allclose(theirs, atol=1e-4):
             raise RuntimeError(f"both ways have different prompts for {mention.mention!r} in {mention.text[:50]!r}")
@@ -227,7 +241,7 @@ def ratio(theirs: Sequence[float], ours: Sequence[float]) -> dict[str, float]:
 
 def time_ours(nlp: "Language", captions: Sequence[Caption]) -> tuple[float, list[Answer]]:
     """Seconds of the pipe over the captions, nothing kept from before, and its answers."""
-    forget_all(nlp)
+    empty_caches(nlp)
     docs = docs_of(nlp, captions)
     [seconds] = seconds_of(partial(link_docs, nlp, docs))
     return seconds, [
@@ -243,7 +257,7 @@ def link_docs(nlp: "Language", docs: "Sequence[Doc]") -> None:
 
 def profile(nlp: "Language", captions: Sequence[Caption]) -> dict[str, dict[str, float]]:
     """Milliseconds of a mention and share of its time by stage, in a run of its own."""
-    forget_all(nlp)
+    empty_caches(nlp)
     clock = StageClock()
     docs = docs_of(nlp, captions)
     with watched(nlp, clock), clock.stage("other"):

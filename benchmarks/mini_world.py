@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
+from research.machine import describe_machine
 from spacy_gemel.evaluation.bootstrap import paired_difference
 from spacy_gemel.evaluation.results import read_mentions
 
 ROOT = Path(__file__).resolve().parent.parent
-MADE = (
+OUTPUTS = (
     "data/mini", "corpus/*.spacy", "kb", "training/model-*", "training/random*", "training/bm25*",
     "training/no-demonstrations", "metrics/*.json*", "report", "project.lock",
 )  # fmt: skip
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
 
 def run_from_nothing() -> float:
     """Seconds of the whole workflow after everything it makes was deleted; what other commands keep stays."""
-    for path in [path for name in MADE for path in ROOT.glob(name)]:
+    for path in [path for name in OUTPUTS for path in ROOT.glob(name)]:
         if path.is_dir():
             shutil.rmtree(path)
         else:

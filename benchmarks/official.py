@@ -20,14 +20,14 @@ Answer = list[tuple[str, float]]
 class Official:
     """The official way over the parts of a linker, so with the same weights and the same prompts."""
 
-    def __init__(self, stages: LinkingModel, settings: LinkerSettings) -> None:
-        self.stages = stages
+    def __init__(self, linking_model: LinkingModel, settings: LinkerSettings) -> None:
+        self.linking_model = linking_model
         self.settings = settings
-        self.end_id = stages.end_id(settings)
+        self.end_id = linking_model.end_id(settings)
         self.trie: dict[int, Any] = {}
-        names = sorted({stages.kb.entity(row).name for row in range(len(stages.kb))})
-        for ids in stages.language_model.tokenizer.encode(names):
-            if not len(stages.kb.trie.rows_of(ids)):
+        names = sorted({linking_model.kb.entity(row).name for row in range(len(linking_model.kb))})
+        for ids in linking_model.language_model.tokenizer.encode(names):
+            if not len(linking_model.kb.trie.rows_of(ids)):
                 continue  # too long, or of tokens that cannot be said: not in the knowledge base's trie either
             node = self.trie
             for token in (*ids, self.end_id):
@@ -39,10 +39,10 @@ class Official:
         demonstrations: their places in the store, most similar first. early_stopping: False is the official way, a
         heuristic; "never" finds the same names as no early stop.
         """
-        stages = self.stages
+        linking_model = self.linking_model
         prompt = self.embed(mention, demonstrations)
         beams = self.settings.beam_size
-        output = stages.language_model.model.generate(
+        output = linking_model.language_model.model.generate(
             inputs_embeds=prompt[None],
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=prompt.device),
             num_beams=beams,
@@ -56,35 +56,35 @@ class Official:
             output_scores=True,
             return_dict_in_generate=True,
         )
-        found: dict[str, float] = {}
+        names_by_score: dict[str, float] = {}
         for row, score in zip(output.sequences.tolist(), output.sequences_scores.tolist(), strict=True):
             if self.end_id in row and score > -1e4:
-                name = stages.language_model.tokenizer.decode(row[: row.index(self.end_id)])
-                found.setdefault(name, score)
-        return list(found.items())
+                name = linking_model.language_model.tokenizer.decode(row[: row.index(self.end_id)])
+                names_by_score.setdefault(name, score)
+        return list(names_by_score.items())
 
     def embed(self, mention: Mention, demonstrations: list[int]) -> Tensor:
         """The prompt, (tokens, width)."""
-        parts: list[Tensor] = []
+        pieces: list[Tensor] = []
         for index in reversed(demonstrations):
-            shown = self.stages.store[index]
-            if shown.image >= 0:
-                parts.append(self._prefix(self.stages.store.features[shown.image]))
-            parts.append(self._text(demonstration_text(shown.text, shown.mention, shown.name)))
+            demonstration = self.linking_model.store[index]
+            if demonstration.image >= 0:
+                pieces.append(self._prefix(self.linking_model.store.features[demonstration.image]))
+            pieces.append(self._text(demonstration_text(demonstration.text, demonstration.mention, demonstration.name)))
         if mention.features is not None:
-            parts.append(self._prefix(mention.features))
-        parts.append(self._text(query_text(mention.text, mention.mention)))
-        return torch.cat(parts)
+            pieces.append(self._prefix(mention.features))
+        pieces.append(self._text(query_text(mention.text, mention.mention)))
+        return torch.cat(pieces)
 
     def _text(self, text: str) -> Tensor:
-        model = self.stages.language_model
+        model = self.linking_model.language_model
         return model.embed(model.tokenizer.encode([text])[0])
 
     def _prefix(self, features: Any) -> Tensor:
-        stages = self.stages
-        row = stages.mapper.ops.asarray2f(features[None])
-        prefix = torch.tensor(stages.mapper.predict(row)).view(stages.prompt_builder.prefix_length, -1)
-        return prefix.to(stages.language_model.device, stages.language_model.dtype)
+        linking_model = self.linking_model
+        row = linking_model.mapper.ops.asarray2f(features[None])
+        prefix = torch.tensor(linking_model.mapper.predict(row)).view(linking_model.prompt_builder.prefix_length, -1)
+        return prefix.to(linking_model.language_model.device, linking_model.language_model.dtype)
 
     def _allowed(self, _batch: int, ids: Tensor) -> list[int]:
         node = self.trie

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import matmul_rate
 from benchmarks.timing import seconds_of, spread
+from research.machine import matmul_rate
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,17 +18,17 @@ from typing import Any
 from urllib.parse import quote
 
 from benchmarks.converters import FILES
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine
-from benchmarks.running import say
-from benchmarks.subject import Caption, Parts, docs_of, make_pipeline
-from benchmarks.worlds import MODELS, ROOT
+from benchmarks.subject import Caption, ModelPaths, docs_of, make_pipeline
+from research.commands import report
+from research.machine import describe_machine
+from research.mini_world import MODELS, ROOT
 from spacy_gemel.data.fields import as_list
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import resolve_gold
 from spacy_gemel.models.tokenizer import load_tokenizer
+from spacy_gemel.utils.files import write_json
 
 EXAMPLES, LINKED = 200, 200
 WIKI = "https://en.wikipedia.org/wiki/"
@@ -57,32 +57,32 @@ def measure(data: Path, folder: Path) -> dict[str, Any]:
     """All figures. folder: for the knowledge bases, one keyed on QIDs and one on titles."""
     tokenizer = load_tokenizer(str(ROOT / MODELS / "language_model"))
     entities = [json.loads(line) for line in (data / "kb" / "entities.jsonl").read_text("utf-8").splitlines()]
-    golds = list(golds_of(data))
+    gold_ids = list(read_gold_ids(data))
     resolved: dict[str, Any] = {}
     for keyed in ("qids", "titles"):
-        say(f"a knowledge base keyed on {keyed}")
+        report(f"a knowledge base keyed on {keyed}")
         rows = entities if keyed == "qids" else on_titles(entities)
         source = folder / f"{keyed}.jsonl"
         source.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-        report = build_kb(source, folder / keyed, tokenizer, progress=False)
+        built = build_kb(source, folder / keyed, tokenizer, progress=False)
         kb = KnowledgeBase.open(folder / keyed, verify=True)
         resolved[keyed] = {
-            "entities": report.meta.entities,
-            "names": report.meta.names,
-            "build_seconds": round(report.seconds, 1),
-            "skipped": {reason: skipped.count for reason, skipped in report.meta.skipped.items()},
+            "entities": built.meta.entities,
+            "names": built.meta.names,
+            "build_seconds": round(built.seconds, 1),
+            "skipped": {reason: skipped.count for reason, skipped in built.meta.skipped.items()},
             "problems": check_kb(folder / keyed),
-            "golds": {way: look_up(kb, golds, write) for way, write in WAYS.items()},
+            "golds": {way: look_up(kb, gold_ids, write) for way, write in WAYS.items()},
         }
     linking = link(data, folder / "qids")
-    found = [ways for keyed in resolved.values() for ways in keyed["golds"].values()]
+    results = [ways for keyed in resolved.values() for ways in keyed["golds"].values()]
     holds = {
-        "every_qid": all(keyed["golds"]["qid"] == {"as its QID": len(golds)} for keyed in resolved.values()),
-        "no_gold_is_another": not any("another" in ways for ways in found),
+        "every_qid": all(keyed["golds"]["qid"] == {"as its QID": len(gold_ids)} for keyed in resolved.values()),
+        "no_gold_is_another": not any("another" in ways for ways in results),
         "nothing_is_damaged": not any(keyed["problems"] for keyed in resolved.values()),
         "answers_are_entities": linking["answers_in_kb"] == linking["mentions"],
     }
-    return {"golds": len(golds), **resolved, "linking": linking, "holds": holds}
+    return {"golds": len(gold_ids), **resolved, "linking": linking, "holds": holds}
 
 
 def on_titles(entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def on_titles(entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def golds_of(data: Path) -> Iterator[tuple[str, str]]:
+def read_gold_ids(data: Path) -> Iterator[tuple[str, str]]:
     """QID and title of each distinct gold of the four files."""
     seen = set()
     for _, file in FILES.values():
@@ -111,28 +111,28 @@ def golds_of(data: Path) -> Iterator[tuple[str, str]]:
                     yield pair
 
 
-def look_up(kb: KnowledgeBase, golds: list[tuple[str, str]], write: Callable[[str, str], str]) -> dict[str, int]:
+def look_up(kb: KnowledgeBase, gold_ids: list[tuple[str, str]], write: Callable[[str, str], str]) -> dict[str, int]:
     """How many golds, written in one way, are found, as the entity of their QID or as another, and how many are not.
 
     Not found is a title that two entities share, or one that is no name or alias: a redirect that the file lacks.
     """
-    found: Counter[str] = Counter()
-    for qid, title in golds:
+    results: Counter[str] = Counter()
+    for qid, title in gold_ids:
         row, right = resolve_gold(kb, write(qid, title)), resolve_gold(kb, qid)
         if row is None:
-            found["of no entity" if not any(kb.rows_by_surface(title)) else "of several"] += 1
+            results["of no entity" if not any(kb.rows_by_surface(title)) else "of several"] += 1
         else:
-            found["as its QID" if row == right else "another"] += 1
-    return dict(sorted(found.items()))
+            results["as its QID" if row == right else "another"] += 1
+    return dict(sorted(results.items()))
 
 
 def link(data: Path, kb: Path) -> dict[str, Any]:
     """Sentences of WikiDiverse, linked without images: every answer must be an entity of the knowledge base."""
-    say("linking")
+    report("linking")
     models = ROOT / MODELS
-    parts = Parts(models / "language_model", models / "vision_encoder", models / "sentence_encoder", kb)
+    paths = ModelPaths(models / "language_model", models / "vision_encoder", models / "sentence_encoder", kb)
     train = captions(data / "wikidiverse" / "train.json", EXAMPLES)
-    nlp = make_pipeline(parts, train, 4)
+    nlp = make_pipeline(paths, train, 4)
     docs = docs_of(nlp, captions(data / "wikidiverse" / "val.json", LINKED))
     begin = time.perf_counter()
     answers = [doc.ents[0].kb_id_ for doc in nlp.pipe(docs)]
@@ -147,15 +147,15 @@ def link(data: Path, kb: Path) -> dict[str, Any]:
 
 def captions(path: Path, count: int) -> list[Caption]:
     """The first mention of some sentences that are short enough for the mini world's language model."""
-    found = []
+    results = []
     for row in json.loads(path.read_text(encoding="utf-8")):
         start = row["sentence"].find(row["mention"][0]) if row["mention"] else -1
         if start >= 0 and len(row["sentence"]) < 100:
             end = start + len(row["mention"][0])
-            found.append(Caption(row["sentence"], start, end, row["answer"][0], None))
-        if len(found) == count:
+            results.append(Caption(row["sentence"], start, end, row["answer"][0], None))
+        if len(results) == count:
             break
-    return found
+    return results
 
 
 if __name__ == "__main__":

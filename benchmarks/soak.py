@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine, resident_mb
+from benchmarks.memory import resident_mb
 from benchmarks.random_llama import Shape, write_random_llama
-from benchmarks.running import say
-from benchmarks.subject import Caption, Parts, make_pipeline
-from benchmarks.worlds import MODELS, ROOT
+from benchmarks.subject import Caption, ModelPaths, make_pipeline
+from research.commands import report
+from research.machine import describe_machine
+from research.mini_world import MODELS, ROOT
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.models.tokenizer import load_tokenizer
+from spacy_gemel.utils.files import write_json
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -58,14 +59,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     mentions = parser.parse_args(arguments).mentions
     models = ROOT / MODELS
     with tempfile.TemporaryDirectory() as folder:
-        parts = make_parts(models, Path(folder))
-        nlp = make_pipeline(parts, examples(), n_demonstrations=1)
+        paths = make_parts(models, Path(folder))
+        nlp = make_pipeline(paths, examples(), n_demonstrations=1)
         start = time.perf_counter()
         samples = soak(nlp, mentions, warm_up=min(WARM_UP, mentions // 10), sample=max(1, min(SAMPLE, mentions // 20)))
         seconds = time.perf_counter() - start
     result = {
-        "growth_mb": growth(samples),
-        "holds": growth(samples) < LIMIT_MB,
+        "growth_mb": growth_mb(samples),
+        "holds": growth_mb(samples) < LIMIT_MB,
         "mentions": mentions,
         "warm_up": samples[0].mentions,
         "mentions_per_second": round(mentions / seconds, 1),
@@ -77,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(result))
 
 
-def make_parts(models: Path, folder: Path) -> Parts:
+def make_parts(models: Path, folder: Path) -> ModelPaths:
     """A language model and a knowledge base of made-up names, and the other models of `models`."""
     tokenizer = models / "language_model"
     rows = (json.dumps({"id": f"E{index}", "name": name_of(index)}) for index in range(NAMES))
     (folder / "entities.jsonl").write_text("\n".join(rows), encoding="utf8")
     build_kb(folder / "entities.jsonl", folder / "kb", load_tokenizer(str(tokenizer)), progress=False)
-    return Parts(
+    return ModelPaths(
         write_random_llama(folder / "language_model", tokenizer, SHAPE),
         models / "vision_encoder",
         models / "sentence_encoder",
@@ -130,11 +131,11 @@ def soak(nlp: "Language", mentions: int, *, warm_up: int, sample: int) -> list[S
         if done == warm_up or (done > warm_up and (done % sample == 0 or done == mentions)):
             gc.collect()
             samples.append(Sample(done, resident_mb()))
-            say(f"{done} mentions, {samples[-1].mb:.0f} MB")
+            report(f"{done} mentions, {samples[-1].mb:.0f} MB")
     return samples
 
 
-def growth(samples: Sequence[Sample]) -> float:
+def growth_mb(samples: Sequence[Sample]) -> float:
     """The most that memory was above that of the first sample, in MB."""
     return round(max(sample.mb for sample in samples) - samples[0].mb, 1)
 

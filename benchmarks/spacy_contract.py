@@ -19,11 +19,12 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine, peak_mb, resident_mb
-from benchmarks.running import run, say
+from benchmarks.memory import peak_mb, resident_mb
 from benchmarks.timing import spread
-from benchmarks.worlds import MODELS, ROOT
+from research.commands import report, run_command
+from research.machine import describe_machine
+from research.mini_world import MODELS, ROOT
+from spacy_gemel.utils.files import write_json
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -44,23 +45,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--docs", type=int, default=DOCS)
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--step", choices=sorted(STEPS), help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.step:
-        print(json.dumps(STEPS[given.step](given.pipeline)))
+    options = parser.parse_args(arguments)
+    if options.step:
+        print(json.dumps(STEPS[options.step](options.pipeline)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        trained = is_usable(given.pipeline)
-        pipeline = given.pipeline if trained else make_pipeline(Path(folder))
-        added = added_by_the_pipe(pipeline, given.docs)
+        trained = is_usable(options.pipeline)
+        pipeline = options.pipeline if trained else make_pipeline(Path(folder))
+        added = added_by_the_pipe(pipeline, options.docs)
         result = {
             "added_ms": added["call"]["added_ms"],
             "holds": all(form["added_ms"] < LIMIT_MS for form in added.values()),
             "without_entities": added,
-            **{name: repeated(name, pipeline, given.repeats) for name in STEPS},
+            **{name: repeated(name, pipeline, options.repeats) for name in STEPS},
             "pipeline": "trained" if trained else "made from assets/mini, its mapper untrained",
             "machine": describe_machine(),
         }
-    if (given.docs, given.repeats) == (DOCS, REPEATS):
+    if (options.docs, options.repeats) == (DOCS, REPEATS):
         write_json(ROOT / "benchmarks" / "results" / "spacy-contract.json", result)
     print(json.dumps(result))
 
@@ -72,7 +73,7 @@ def is_usable(pipeline: Path) -> bool:
     try:
         spacy.load(pipeline)
     except (OSError, ValueError) as error:
-        say(f"{pipeline} is not measured: {error}")
+        report(f"{pipeline} is not measured: {error}")
         return False
     return True
 
@@ -81,17 +82,19 @@ def make_pipeline(folder: Path) -> Path:
     """The mini pipeline as training starts with it, its models bundled, saved below a folder."""
     from benchmarks import subject
 
-    say("making an untrained pipeline")
+    report("making an untrained pipeline")
     data, models = folder / "world", ROOT / MODELS
-    run(ROOT, "scripts/mini_world/generate.py", str(data), "--test", "20")
+    run_command(ROOT, "scripts/mini_world/generate.py", str(data), "--test", "20")
     tokenizer = str(models / "language_model")
     entities = str(data / "entities.jsonl")
-    run(ROOT, "-m", "spacy_gemel", "build-kb", entities, str(folder / "kb"), "--tokenizer", tokenizer, "--quiet")
-    parts = subject.Parts(
+    run_command(
+        ROOT, "-m", "spacy_gemel", "build-kb", entities, str(folder / "kb"), "--tokenizer", tokenizer, "--quiet"
+    )
+    paths = subject.ModelPaths(
         models / "language_model", models / "vision_encoder", models / "sentence_encoder", folder / "kb"
     )
     captions = subject.read_captions(data / "train.jsonl")
-    subject.make_pipeline(parts, captions, DEMONSTRATIONS, bundle_models=True).to_disk(folder / "pipeline")
+    subject.make_pipeline(paths, captions, DEMONSTRATIONS, bundle_models=True).to_disk(folder / "pipeline")
     return folder / "pipeline"
 
 
@@ -104,7 +107,7 @@ def added_by_the_pipe(pipeline: Path, docs: int) -> dict[str, dict[str, float]]:
     whole = spacy.load(pipeline)
     bare = spacy.load(pipeline, exclude=[linker_in(whole).name])
     texts = [f"{TEXT} {index}" for index in range(docs)]
-    say(f"{docs} docs without entities")
+    report(f"{docs} docs without entities")
     return {
         "call": compared(lambda nlp: call(nlp, texts), whole, bare),
         "call_with_image": compared(lambda nlp: call(nlp, texts, image="picture.jpg"), whole, bare),
@@ -117,10 +120,10 @@ def compared(
 ) -> dict[str, float]:
     """The medians of both, measured in turns, and their difference; the first turn only warms up."""
     seconds: dict[str, list[float]] = {"with": [], "without": []}
-    for model_lock in range(turns + 1):
+    for turn_number in range(turns + 1):
         for name, nlp in (("with", whole), ("without", bare)):
-            found = measure(nlp)
-            seconds[name] += found if model_lock else []
+            times = measure(nlp)
+            seconds[name] += times if turn_number else []
     with_pipe, without = (1000 * median(seconds[name]) for name in ("with", "without"))
     return {
         "added_ms": round(with_pipe - without, 5),
@@ -164,12 +167,12 @@ def load(pipeline: Path) -> dict[str, float]:
     """spacy.load, with the import of the libraries behind it, and once more; memory beyond that of `import spacy`."""
     import spacy
 
-    before = resident_mb()
+    start_mb = resident_mb()
     forget_peak()
-    held: list[Language] = []  # a frozen model is shared for as long as somebody holds it
-    first = seconds_of(lambda: held.append(spacy.load(pipeline)))
-    peak, resident = peak_mb() - before, resident_mb() - before
-    again = seconds_of(lambda: held.append(spacy.load(pipeline)))
+    pipelines: list[Language] = []  # a frozen model is shared for as long as somebody holds it
+    first = seconds_of(lambda: pipelines.append(spacy.load(pipeline)))
+    peak, resident = peak_mb() - start_mb, resident_mb() - start_mb
+    again = seconds_of(lambda: pipelines.append(spacy.load(pipeline)))
     return {"seconds": first, "again_seconds": again, "peak_mb": peak, "resident_mb": resident}
 
 
@@ -178,11 +181,11 @@ def to_bytes(pipeline: Path) -> dict[str, float]:
     import spacy
 
     nlp = spacy.load(pipeline)
-    before = resident_mb()
+    start_mb = resident_mb()
     forget_peak()
     data: list[bytes] = []
     seconds = seconds_of(lambda: data.append(nlp.to_bytes()))
-    return {"seconds": seconds, "peak_mb": peak_mb() - before, "size_mb": len(data[0]) / 1e6}
+    return {"seconds": seconds, "peak_mb": peak_mb() - start_mb, "size_mb": len(data[0]) / 1e6}
 
 
 def from_bytes(pipeline: Path) -> dict[str, float]:
@@ -193,10 +196,10 @@ def from_bytes(pipeline: Path) -> dict[str, float]:
     nlp = spacy.load(pipeline)
     data, config = nlp.to_bytes(), nlp.config
     new = load_model_from_config(config)
-    before = resident_mb()
+    start_mb = resident_mb()
     forget_peak()
     seconds = seconds_of(lambda: new.from_bytes(data))
-    return {"seconds": seconds, "peak_mb": peak_mb() - before}
+    return {"seconds": seconds, "peak_mb": peak_mb() - start_mb}
 
 
 STEPS: dict[str, Callable[[Path], dict[str, float]]] = {"load": load, "to_bytes": to_bytes, "from_bytes": from_bytes}
@@ -204,7 +207,7 @@ STEPS: dict[str, Callable[[Path], dict[str, float]]] = {"load": load, "to_bytes"
 
 def repeated(name: str, pipeline: Path, repeats: int) -> dict[str, Any]:
     """A step some times over, each in a new process: each figure's median, least and most."""
-    say(f"{name}, {repeats} times")
+    report(f"{name}, {repeats} times")
     command = [sys.executable, "-m", "benchmarks.spacy_contract", "--step", name, "--pipeline", str(pipeline.resolve())]
     runs = []
     for _ in range(repeats):

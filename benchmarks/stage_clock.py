@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spacy.language import Language
 
-STAGES = (
+NAMES = (
     "retrieve",
     "tokenise",
     "embed",
@@ -26,7 +26,7 @@ class StageClock:
     """Adds up the time between entering and leaving stages; time in an inner stage counts there alone."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
-        self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(NAMES, 0.0)
         self._now = now
         self._inside: list[str] = []
         self._since = 0.0
@@ -34,15 +34,15 @@ class StageClock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """The stage that all until the end of the block belongs to."""
-        self._turn()
+        self._count()
         self._inside.append(name)
         try:
             yield
         finally:
-            self._turn()
+            self._count()
             self._inside.pop()
 
-    def _turn(self) -> None:
+    def _count(self) -> None:
         now = self._now()
         if self._inside:
             self.seconds[self._inside[-1]] += now - self._since
@@ -74,28 +74,28 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
     from spacy_gemel.linking import model as module
 
     pipe = linker_in(nlp)
-    parts = pipe.stages
+    linking_model = pipe.stages
     points: Sequence[tuple[Any, str, str]] = (
         (pipe.retriever, "prepare", "retrieve"),
         (pipe.retriever, "rank", "retrieve"),
-        (parts.language_model.tokenizer, "encode", "tokenise"),
-        (parts.prompt_embedder, "embed", "embed"),
+        (linking_model.language_model.tokenizer, "encode", "tokenise"),
+        (linking_model.prompt_embedder, "embed", "embed"),
         (pipe._reader, "read", "encode image"),
-        (parts, "embed", "map"),  # less the embedder, which it calls
-        (parts.language_model, "prefill", "prefill"),
+        (linking_model, "embed", "map"),  # less the embedder, which it calls
+        (linking_model.language_model, "prefill", "prefill"),
         (SharedPrefixDecoder, "extend", "search steps"),
         (SequentialDecoder, "extend", "search steps"),
         (module, "search_after", "constraint"),  # all of the search but the language model
         (pipe, "set_annotations", "write"),
     )
-    before = [(owner, name, vars(owner).get(name)) for owner, name, _ in points]
+    originals = [(owner, name, vars(owner).get(name)) for owner, name, _ in points]
     for owner, name, stage in points:
         setattr(owner, name, clock.wrap(stage, getattr(owner, name)))
     try:
         yield
     finally:
-        for owner, name, own in before:
-            if own is None:  # it was its class's
+        for owner, name, original in originals:
+            if original is None:  # it was its class's
                 delattr(owner, name)
             else:
-                setattr(owner, name, own)
+                setattr(owner, name, original)

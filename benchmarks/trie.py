@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.keeping import write_json
-from benchmarks.machine import describe_machine
 from benchmarks.made_names import MadeNames, make_names, write_entities
 from benchmarks.timing import spread
 from benchmarks.trie_steps import save
+from research.machine import describe_machine
 from spacy_gemel.kb.trie import NameTrie, TrieArrays
+from spacy_gemel.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = 6_000_000
@@ -152,10 +152,10 @@ def check_prefixes(names: MadeNames, trie: NameTrie, n: int = PREFIXES, seed: in
         tokens = np.frombuffer(prefix, dtype=">u2").tolist()
         following, n_rows = of_list(ordered, prefix)
         node = trie.walk(tokens)
-        found = [] if node is None else trie.children(node)[0].tolist()
+        next_tokens = [] if node is None else trie.children(node)[0].tolist()
         rows = trie.rows_of(tokens).tolist()
         best_first = sorted(rows, key=lambda row: (-names.counts[row], row))
-        same = found == following + [trie.end] * bool(n_rows) and len(set(rows)) == len(rows) == n_rows
+        same = next_tokens == following + [trie.end] * bool(n_rows) and len(set(rows)) == len(rows) == n_rows
         same &= rows == best_first and all(listed[row] == prefix for row in rows)
         same &= (node is None) == (not following and not n_rows)
         wrong += not same

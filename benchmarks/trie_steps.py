@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import peak_mb, resident_mb
 from benchmarks.made_names import CHUNK, VOCABULARY, DigitTokenizer, MadeNames
+from benchmarks.memory import peak_mb, resident_mb
 
 
 def build(entities: str, kb_dir: str) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def open_kb(kb_dir: str) -> dict[str, Any]:
     """The first opening of a knowledge base in a process, and then some entities of it."""
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
-    before = resident_mb()
+    start_mb = resident_mb()
     begin = time.perf_counter()
     kb = KnowledgeBase.open(kb_dir)
     seconds = time.perf_counter() - begin
@@ -44,7 +44,7 @@ def open_kb(kb_dir: str) -> dict[str, Any]:
     for row in np.random.default_rng(0).integers(0, len(kb), 50).tolist():
         if kb.row(kb.entity(row).kb_id) != row:
             raise AssertionError(f"row {row} is not found by its id")
-    return {"milliseconds": 1000 * seconds, "mb": opened - before, "mb_after_50_lookups": resident_mb() - before}
+    return {"milliseconds": 1000 * seconds, "mb": opened - start_mb, "mb_after_50_lookups": resident_mb() - start_mb}
 
 
 def load(folder: str) -> MadeNames:
@@ -68,7 +68,7 @@ def dicts(folder: str) -> dict[str, Any]:
     names = load(folder)
     ids = list(range(VOCABULARY))
     root: dict[int, Any] = {}
-    before, seconds = resident_mb(), 0.0
+    start_mb, seconds = resident_mb(), 0.0
     for first in range(0, len(names), CHUNK // 10):
         lists = [[ids[token] for token in name] for name in names.lists(first, min(first + CHUNK // 10, len(names)))]
         begin = time.process_time()
@@ -81,7 +81,7 @@ def dicts(folder: str) -> dict[str, Any]:
                 node = child
             node[-1] = row
         seconds += time.process_time() - begin
-    mb = resident_mb() - before
+    mb = resident_mb() - start_mb
     return {"seconds": seconds, "mb": mb, "edges": 1 + edges_below(root)}
 
 
@@ -110,11 +110,11 @@ def mapped(folder: str) -> dict[str, Any]:
     """Memory of the saved arrays once all of them was read."""
     from spacy_gemel.kb.trie import TrieArrays
 
-    before = resident_mb()
+    start_mb = resident_mb()
     opened = TrieArrays.open(Path(folder))
     for field in fields(opened):
         getattr(opened, field.name).max()
-    return {"mb": resident_mb() - before}
+    return {"mb": resident_mb() - start_mb}
 
 
 STEPS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -14,25 +14,29 @@ DATA_SETS = ("WikiDiverse", "WikiMEL")
 
 @dataclass(frozen=True, slots=True)
 class PaperModel:
-    """A model of the paper's tables. axis: what it is. names: exactly what it is called, on a hub or by open_clip.
-    looks: what the name of one that may be called so has in it, in lower case.
+    """A model of the paper's tables.
+
+    Attributes:
+        axis: What kind of model it is.
+        names: Exactly what it is called, on a hub or by open_clip.
+        patterns: What the name of a possible copy contains, in lower case.
     """
 
     axis: str
     names: tuple[str, ...]
-    looks: tuple[str, ...]
+    patterns: tuple[str, ...]
 
-    def is_named(self, given: Any) -> bool:
-        """Whether this is the model itself, by its whole name, or in a folder that has its own name."""
-        message = str(given).casefold()
-        own = [name.casefold() for name in self.names]
-        if _HUB.fullmatch(message) or "/" not in message:
-            return message in own
-        return message.rstrip("/").rsplit("/", 1)[-1] in [name.rsplit("/", 1)[-1] for name in own if "/" in name]
+    def is_named(self, name: Any) -> bool:
+        """Whether this is the model itself, by its whole name, or in a folder with its own name."""
+        text = str(name).casefold()
+        names = [each.casefold() for each in self.names]
+        if _HUB.fullmatch(text) or "/" not in text:
+            return text in names
+        return text.rstrip("/").rsplit("/", 1)[-1] in [each.rsplit("/", 1)[-1] for each in names if "/" in each]
 
-    def may_be(self, given: Any) -> bool:
-        """Whether a model of this name could be meant, such as a copy of it or one that is quantized."""
-        return any(look in str(given).casefold() for look in self.looks)
+    def may_be(self, name: Any) -> bool:
+        """Whether a model of this name could be meant, such as a copy of it or a quantized one."""
+        return any(pattern in str(name).casefold() for pattern in self.patterns)
 
 
 _HUB = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -53,7 +57,7 @@ MODELS: Mapping[str, PaperModel] = {
     ),
     "SimCSE": PaperModel("retriever", ("princeton-nlp/sup-simcse-roberta-large",), ("simcse",)),
 }
-"""By the paper's name for it."""
+"""By the paper's name."""
 
 SETTING: Mapping[str, Any] = {
     "language_model": "meta-llama/Llama-2-7b-hf",
@@ -66,12 +70,12 @@ SETTING: Mapping[str, Any] = {
     "name_end": "eos",
     "others": {},
 }
-"""The paper's own. n: demonstrations at prediction. others: what else that changes results is not as the paper has it;
-experiments/described.py finds it.
+"""The paper's own. n: demonstrations at prediction. others: other settings that change results and differ from the
+paper's, as grid/setting.py finds them.
 """
 
 DOCS_OF_AN_UPDATE: Mapping[str, int] = {"WikiDiverse": 8, "WikiMEL": 14}
-"""By data set: so many docs, which spaCy's batchers count, hold the paper's 16 mentions on average."""
+"""By data set: how many docs, which spaCy's batchers count, hold the paper's 16 mentions on average."""
 
 _TRAINING: Mapping[str, Any] = {
     "max_epochs": 5,
@@ -93,9 +97,9 @@ _TRAINING: Mapping[str, Any] = {
 
 
 def training_on(dataset: str) -> dict[str, Any]:
-    """The paper's training as a config has it: the rest is spaCy's default. dataset: WikiDiverse's where it has none.
+    """The paper's training as a config has it, the rest spaCy's default; WikiDiverse's for another data set.
 
-    The learning rate is left out of account: the paper's has no meaning in fp32. 5,000 steps of 1 between two looks at
+    Without the learning rate: the paper's has no meaning in fp32. 5,000 steps of 1 mention between two evaluations on
     dev data are 312 of 16.
     """
     size = DOCS_OF_AN_UPDATE.get(dataset, DOCS_OF_AN_UPDATE["WikiDiverse"])
@@ -104,9 +108,14 @@ def training_on(dataset: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """wikidiverse, wikimel: percent. changes: of SETTING; None where no setting of this package gives the figure.
+    """A row of the paper's tables.
 
-    model: the one that it is the figure of, of MODELS. part: the kind of mention that it is over, "" for all.
+    Attributes:
+        wikidiverse: Percent.
+        wikimel: Percent.
+        changes: Of SETTING; None if no setting of this package gives the figure.
+        model: The model of MODELS that it is the figure of.
+        part: The kind of mention that it is over; "" for all.
     """
 
     wikidiverse: float
@@ -121,23 +130,27 @@ class Reported:
         return self.wikidiverse, self.wikimel
 
     def is_setting(self, setting: Mapping[str, Any]) -> bool:
-        """Whether a setting, described with the keys of SETTING, is the one that this was measured in.
+        """Whether a setting, with the keys of SETTING, is the one that this was measured in.
 
         Never for common and tail: the paper does not say which entities those are.
         """
         if self.changes is None or self.part:
             return False
         ours = {**SETTING, **self.changes}
-        # Without any demonstration it does not matter which one would have chosen them, without an image not the
-        # mapper; but the training docs, which demonstrations are chosen from, do.
+        # without demonstrations the retriever has no effect, without an image the mapper has none; the training docs,
+        # which demonstrations come from, do
         idle = set() if ours["n"] else {"retriever"}
         idle |= set() if ours["image"] else {"k", "vision_encoder", "model", "training", "corpora.dev"}
-        others = {name for name in setting.get("others", {}) if not _is_below(name, idle)}
+        differing = {
+            name
+            for name in setting.get("others", {})
+            if not any(f"{name}.".startswith(f"{section}.") for section in idle)
+        }
         same = all(_same(ours[key], setting.get(key)) for key in ours if key not in {"others", *idle})
-        return same and not others
+        return same and not differing
 
-    def contradicts(self, setting: Mapping[str, Any]) -> str:
-        """What of a setting is not what the figure is about, in words; "" where it may stand beside it."""
+    def contradiction(self, setting: Mapping[str, Any]) -> str:
+        """What of a setting is not what the figure is about; "" if the figure may stand beside it."""
         if self.changes is None:
             return "no setting of this package gives it"
         claimed = {} if self.model else self.changes
@@ -147,15 +160,9 @@ class Reported:
         return ", ".join(f"{key.replace('_', ' ')} is {setting.get(key)!r}" for key in wrong)
 
 
-def _is_below(name: str, sections: set[str]) -> bool:
-    return any(f"{name}.".startswith(f"{section}.") for section in sections)
-
-
-def _same(papers: Any, given: Any) -> bool:
-    for model in MODELS.values():
-        if papers in model.names:
-            return model.is_named(given)
-    return bool(papers == given)
+def _same(papers: Any, value: Any) -> bool:
+    model = next((model for model in MODELS.values() if papers in model.names), None)
+    return bool(papers == value) if model is None else model.is_named(value)
 
 
 def _of(model: str) -> dict[str, Any]:
@@ -180,6 +187,6 @@ REPORTED: dict[str, Reported] = {
     "tail": Reported(57.5, 75.2, part="tail"),
     "gpt-3.5": Reported(72.7, 73.8, None),
 }
-"""By the name that a grid calls them. common, tail: of the full setting. simcse: of dense demonstrations, which may be
-another sentence encoder's here.
+"""By the name that a grid calls them. common, tail: of the full setting. simcse: of dense demonstrations, which
+may come from another sentence encoder here.
 """

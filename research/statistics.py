@@ -74,24 +74,24 @@ def seeds_and_mentions_interval(terms: Sequence[Term], *, seed: int = SEED) -> t
     seeds that agree are no mentions more. Raises ValueError where there is no term or their shapes do not agree; None
     where a term has no mention. A resample in which one has none is left out.
     """
-    right, kept = _line_up(terms)
-    if not kept.any(axis=1).all():
+    right, keeps_of_terms = _line_up(terms)
+    if not keeps_of_terms.any(axis=1).all():
         return None
     number, seeds, n = right.shape
     if number == 1 and terms[0].sign == 1:
-        shown = right[0][:, kept[0]]
-        if shown.all() or not shown.any():
-            share = float(shown[0, 0])
-            return share, *wilson_interval(share, shown.shape[1])
+        outcomes_of_term = right[0][:, keeps_of_terms[0]]
+        if outcomes_of_term.all() or not outcomes_of_term.any():
+            share = float(outcomes_of_term[0, 0])
+            return share, *wilson_interval(share, outcomes_of_term.shape[1])
     # Mentions that went alike in every term are one kind, drawn together.
-    kinds, times = np.unique(np.concatenate([right.reshape(-1, n), kept]), axis=1, return_counts=True)
+    kinds, times = np.unique(np.concatenate([right.reshape(-1, n), keeps_of_terms]), axis=1, return_counts=True)
     right = kinds[: number * seeds].reshape(number, seeds, -1).astype(np.float64)  # (terms, seeds, kinds)
-    kept = kinds[number * seeds :]  # (terms, kinds)
+    keeps_of_terms = kinds[number * seeds :]  # (terms, kinds)
 
     def values(of_seeds: NDArray[np.int64], of_kinds: NDArray[np.int64]) -> NDArray[np.float64]:
         """(resamples,) from how often each seed (resamples, seeds) and kind (resamples, kinds) was drawn."""
         total = np.zeros(len(of_seeds))
-        for term, row, keep in zip(terms, right, kept, strict=True):
+        for term, row, keep in zip(terms, right, keeps_of_terms, strict=True):
             hits = (of_seeds * (of_kinds @ (row * keep).T)).sum(axis=1)
             with np.errstate(invalid="ignore"):  # 0 / 0 where none of its mentions was drawn
                 total += term.sign * hits / (seeds * (of_kinds @ keep.astype(np.float64)))

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from research.grid.configs import change, read_config, value_at, write_config
+from research.configs import change, read_config, value_at, write_config
 
 
 def swap(source: Path, target: Path, block: str, settings: dict[str, Any]) -> None:

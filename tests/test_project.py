@@ -12,10 +12,9 @@ from thinc.api import Config
 from typer.testing import CliRunner
 from weasel.util import load_project_config
 
-from benchmarks import experiments
+from research.__main__ import app
 from research.grid.grid import read_grid
 from scripts.swap_block import main as swap_block
-from spacy_gemel.__main__ import app
 
 ROOT = Path(__file__).parent.parent
 PAPER = {"vars.experiments": "configs/experiments-paper.yml"}
@@ -35,19 +34,19 @@ def commands(project: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_every_dependency_is_in_the_repo_or_made_by_an_earlier_step(
     project: dict[str, Any], commands: dict[str, dict[str, Any]]
 ) -> None:
-    made: list[str] = []
+    outputs: list[str] = []
     for name in project["workflows"]["all"]:
         for path in commands[name]["deps"]:
-            by_a_step = any(path == out or path.startswith(out + "/") for out in made)
+            by_a_step = any(path == out or path.startswith(out + "/") for out in outputs)
             assert by_a_step or (ROOT / path).exists(), f"{name}: {path}"
-        made += commands[name]["outputs"]
+        outputs += commands[name]["outputs"]
 
 
 def test_the_outputs_of_all(project: dict[str, Any], commands: dict[str, dict[str, Any]]) -> None:
-    made = {out for name in project["workflows"]["all"] for out in commands[name]["outputs"]}
-    assert {"training/model-best", "report/index.html"} <= made
+    outputs = {out for name in project["workflows"]["all"] for out in commands[name]["outputs"]}
+    assert {"training/model-best", "report/index.html"} <= outputs
     for setting in SETTINGS:
-        assert {f"metrics/{setting}.json", f"metrics/{setting}.mentions.jsonl"} <= made
+        assert {f"metrics/{setting}.json", f"metrics/{setting}.mentions.jsonl"} <= outputs
 
 
 def test_scripts_and_configs_are_dependencies(commands: dict[str, dict[str, Any]]) -> None:
@@ -57,48 +56,22 @@ def test_scripts_and_configs_are_dependencies(commands: dict[str, dict[str, Any]
                 assert word in command["deps"], f"{name}: {word}"
 
 
-def test_experiments_make_what_the_benchmark_keeps(
-    project: dict[str, Any], commands: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps = project["workflows"]["experiments"]
-    assert steps == ["world", "convert", "build-kb", "grid"]
-    assert commands["grid"]["no_skip"] is True
-    assert f"{experiments.OUT}/experiments.json" in commands["grid"]["outputs"]
-    made = tmp_path / "made"
-    made.mkdir()
-    (made / "experiments.json").write_text('{"tables": []}')
-    (made / "experiments.md").write_text("# Tables\n")
-    monkeypatch.setattr(experiments, "describe_machine", lambda: {"cores": 2})
-    experiments.keep(made, tmp_path / "results", 2100.5)
-    assert (tmp_path / "results" / "experiments.md").read_text() == "# Tables\n"
-    kept = json.loads((tmp_path / "results" / "experiments.json").read_text())
-    assert kept == {"command": experiments.COMMAND, "tables": [], "wall_seconds": 2100.5, "machine": {"cores": 2}}
-
-
-def test_the_wall_time_is_that_of_a_run_in_one_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments, "ROOT", tmp_path)
-    monkeypatch.setattr(experiments, "describe_machine", dict)
-    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
-
-    def pretend(words: list[str], **others: Any) -> None:
-        trial = tmp_path / experiments.OUT / "trials" / "full-42.json"
-        trial.parent.mkdir(parents=True, exist_ok=True)
-        trial.write_text("{}")
-        (tmp_path / experiments.OUT / "experiments.json").write_text('{"tables": []}')
-        (tmp_path / experiments.OUT / "experiments.md").write_text("# Tables\n")
-
-    monkeypatch.setattr(experiments.subprocess, "run", pretend)
-    kept = tmp_path / "benchmarks" / "results" / "experiments.json"
-    for arguments, in_one_go in (([], True), ([], False), (["--fresh"], True)):
-        experiments.main(arguments)
-        assert (json.loads(kept.read_text())["wall_seconds"] is not None) == in_one_go
+def test_research_commands_are_thin_lines(project: dict[str, Any], commands: dict[str, dict[str, Any]]) -> None:
+    assert project["workflows"]["experiments"] == ["world", "convert", "build-kb", "grid"]
+    for name in ("evidence", "search", "grid"):
+        [script] = commands[name]["script"]
+        assert script.startswith(f"python -m research {name}")
+        assert commands[name]["no_skip"] is True
+    for name in ("evidence", "search"):
+        assert f"research/results/{name}.json" in commands[name]["outputs"]
+        assert all((ROOT / path).exists() for path in commands[name]["deps"])
 
 
 def test_the_grids_step_leaves_a_grid_its_own_values(commands: dict[str, dict[str, Any]]) -> None:
     """Any option for them would take their place: a row could then be measured with another model than it says."""
     [script] = commands["grid"]["script"]
-    given = {word for word in script.split() if word.startswith("--")}
-    assert given == {"--output", "--gpu-id"}
+    options = {word for word in script.split() if word.startswith("--")}
+    assert options == {"--output", "--gpu-id"}
 
 
 def test_the_papers_grid_through_the_project(tmp_path: Path) -> None:
@@ -164,7 +137,7 @@ def write_small_world(folder: Path) -> None:
 @pytest.mark.slow
 def test_run_all_and_skip_all(tmp_path: Path, models: Path, project: dict[str, Any]) -> None:
     """The whole workflow on tiny models, but for `world`; and again, when nothing is left to do."""
-    for name in ("spacy_gemel", "scripts", "configs"):
+    for name in ("spacy_gemel", "research", "scripts", "configs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     config = (tmp_path / "configs" / "mini.cfg").read_text()
     lines = ["max_steps = 2" if line.startswith("max_steps") else line for line in config.splitlines()]

@@ -1,1 +1,1 @@
-"""spaCy's own linkers as baselines, trained and measured on the same mentions."""
+"""spaCy's own linker as a baseline, trained and measured on the same mentions."""

@@ -1,1 +1,1 @@
-"""A grid of settings, each trained and measured once, and the tables they fill."""
+"""The paper's tables as a grid of settings: read, planned, run and filled."""

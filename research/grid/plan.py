@@ -1,56 +1,27 @@
-"""From a grid to what must be trained and measured: each setting once, however many rows show it."""
+"""From a grid to what must be trained and measured: each setting once, however many rows share it."""
 
 import copy
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from research.baselines.kinds import KINDS
-from research.grid.claims import check_claims
-from research.grid.configs import TOTAL_STEPS, change, is_path, read_config, value_at
-from research.grid.described import demonstrations_follow_the_seed, describe
+from research.cache import digest
+from research.configs import TOTAL_STEPS, change, is_path, read_config, value_at
 from research.grid.grid import AXES, MODELS, PREDICTION, Grid, Row, Table
-from research.grid.keeping import digest
+from research.grid.setting import check_claims, demonstrations_follow_the_seed, describe
+from research.runner import BASELINES, Training, Trial
 from spacy_gemel.pipeline.loaded import FACTORY
 
 _SWITCHES = (("image", "use_image", "no-image"), ("constrained", "constrained", "unconstrained"))
-"""axis, option of EvaluateOptions, word for a row without it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """One mapper. changes: dotted setting of the config -> value, a mapping for a whole block.
-
-    language_model: its block where it is another than the config's, which takes a knowledge base of its own.
-    """
-
-    id: str
-    seed: int
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    language_model: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One evaluation: of a training's pipeline, or of a peer.
-
-    options: those of EvaluateOptions that are changed, or those of the peer (`peers.kinds.OPTIONS`).
-    setting: what it is a measurement of, with the keys of `paper.SETTING`; empty for a peer.
-    """
-
-    id: str
-    training: Training | None = None
-    peer: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    setting: Mapping[str, Any] = field(default_factory=dict)
+"""Axis, option of EvaluateOptions, word for a row without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """trials: by id, in the order of the tables. rows: (table's id, row's place) -> its trials' ids, one per seed."""
+    """trials: by id, in the order of the tables. rows: (table's id, row's index) -> its trials' ids, one per seed."""
 
     config: Mapping[str, Any]
     linker: str
@@ -58,40 +29,57 @@ class Plan:
     rows: Mapping[tuple[str, int], tuple[str, ...]]
 
     def of(self, tables: Iterable[Table]) -> list[Trial]:
-        """The trials of some tables, each once."""
-        ids = [id for table in tables for index in range(len(table.rows)) for id in self.rows[table.id, index]]
-        return [self.trials[id] for id in dict.fromkeys(ids)]
+        """The trials of these tables, each once."""
+        ids = [id_ for table in tables for index in range(len(table.rows)) for id_ in self.rows[table.id, index]]
+        return [self.trials[id_] for id_ in dict.fromkeys(ids)]
 
 
-def groups(trials: Iterable[Trial]) -> list[tuple[Training | None, list[Trial]]]:
-    """Those of one training together, the peers, each for itself, last."""
-    found: dict[str, tuple[Training | None, list[Trial]]] = {}
-    for trial in trials:
-        key = trial.training.id if trial.training else f"peer {trial.id}"
-        found.setdefault(key, (trial.training, []))[1].append(trial)
-    return sorted(found.values(), key=lambda group: group[0] is None)
-
-
-def make_plan(grid: Grid, steps: int | None = None) -> Plan:
-    """steps: so many training steps in place of the config's. Raises ValueError where the config has no linker."""
-    path = grid.paths["config"]
-    config = read_config(path)
+def linker_in(config: Mapping[str, Any], path: Path) -> str:
+    """The name of a config's linker. Raises ValueError if it has none."""
     components = config.get("components") or {}
     names = [name for name, block in components.items() if isinstance(block, dict) and block.get("factory") == FACTORY]
     if not names:
         raise ValueError(f"{path}: no component with factory = {FACTORY!r}, which is what the rows change")
-    planner = _Planner(grid, config, names[0], steps)
+    return names[0]
+
+
+def shorter(config: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
+    """Changes for so many training steps, evaluated at their end; none for the config's own.
+
+    A learning rate that falls until the config's last step falls until the new one.
+    """
+    if steps is None:
+        return {}
+    changes = {"training.max_steps": steps, "training.eval_frequency": steps}
+    if value_at(config, TOTAL_STEPS) == value_at(config, "training.max_steps") is not None:
+        changes[TOTAL_STEPS] = steps
+    return changes
+
+
+def make_plan(grid: Grid, steps: int | None = None) -> Plan:
+    """Plan a grid.
+
+    Args:
+        grid: Its rows.
+        steps: Training steps, in place of the config's.
+
+    Raises:
+        ValueError: If the config has no linker, or a row claims to be something else.
+    """
+    path = grid.paths["config"]
+    config = read_config(path)
+    planner = _Planner(grid, config, linker_in(config, path), steps)
     trials: dict[str, Trial] = {}
     rows = {}
     for table in grid.tables:
         for index, row in enumerate(table.rows):
             where = f"{grid.path}: {table.id}, {row.name}"
-            found = [] if row.not_run else planner.trials(row, where)
-            rows[table.id, index] = tuple(trial.id for trial in found)
-            for trial in found:
-                if trials.setdefault(trial.id, trial) != trial:  # names of files: two trials must never share one
+            of_row = [] if row.not_run else planner.trials(row, where)
+            rows[table.id, index] = tuple(trial.id for trial in of_row)
+            for trial in of_row:
+                if trials.setdefault(trial.id, trial) != trial:  # ids are file names: two trials must never share one
                     raise ValueError(f"{where}: another row is called {trial.id} as well")
-    return Plan(config, names[0], trials, rows)
+    return Plan(config, planner.linker, trials, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,119 +90,104 @@ class _Planner:
     steps: int | None
 
     def trials(self, row: Row, where: str) -> list[Trial]:
-        """One per seed; one in all where the seed plays no part. Raises ValueError, with `where`, for a row that claims
-        what it is not.
-        """
-        if row.peer:
-            # the only model of a peer's is what entity_linker may have sentences' vectors from
-            encoder = {"retriever": row.peer_options["encoder"]} if "encoder" in row.peer_options else {}
+        """One per seed; one in all if the seed has no effect."""
+        if row.baseline:
+            # a baseline's only model is the encoder that entity_linker may have
+            encoder = {"retriever": row.options["encoder"]} if "encoder" in row.options else {}
             check_claims(row, encoder, {}, self.grid.models, where)
-            return self._peers(row)
-        for name in row.changes.get("set", {}):
-            if f"components.{self.linker}" == name:
-                raise ValueError(f"{where}: set: {name} is the whole linker; give the settings that are to change")
-        message = {axis: row.changes[axis] for axis in AXES if axis in row.changes and axis not in PREDICTION}
-        if "set" in message:
-            message["set"] = {name: value for name, value in message["set"].items() if self._is_new(name, value)}
-        wanted = {name: value for axis, value in message.items() for name, value in self._settings(axis, value)}
+            return self._baselines(row)
+        if f"components.{self.linker}" in row.changes.get("set", {}):
+            raise ValueError(
+                f"{where}: set: components.{self.linker} is the whole linker; give the settings that are to change"
+            )
+        axes = {axis: row.changes[axis] for axis in AXES if axis in row.changes and axis not in PREDICTION}
+        if "set" in axes:
+            axes["set"] = {name: value for name, value in axes["set"].items() if self._is_new(name, value)}
         # a row that asks for what the config has is the config's own row
-        changes = {name: value for name, value in wanted.items() if self._is_new(name, value)}
-        words = [
-            _word(axis, value)
-            for axis, value in message.items()
-            if any(self._is_new(*n) for n in self._settings(axis, value))
-        ]
+        new = {
+            axis: {name: v for name, v in self._settings(axis, value).items() if self._is_new(name, v)}
+            for axis, value in axes.items()
+        }
+        changes = {name: value for settings in new.values() for name, value in settings.items()}
+        words = [_word(axis, axes[axis]) for axis, settings in new.items() if settings]
+        short = shorter(self.config, self.steps)
         config = copy.deepcopy(dict(self.config))
         try:
-            change(config, {**changes, **self._short()})
+            change(config, {**changes, **short})
         except ValueError as error:
             name = "-".join([*words, str(self.grid.seeds[0])])
             raise ValueError(f"{self.grid.paths['config']}, for {name}: {error}") from None
-        options, of_prediction = self._prediction(row, config, where)
+        options, option_words = self._prediction(row, config, where)
         setting = describe(config, self.linker, options, self.grid.dataset)
+        current = {axis: value_at(config, f"components.{self.linker}.{axis}") for axis in MODELS.values()}
+        models = {axis: {name: self._moved(b) for name, b in named.items()} for axis, named in self.grid.models.items()}
+        check_claims(row, setting, current, models, where)
         idle = not setting["image"] and not demonstrations_follow_the_seed(config, self.linker)
-        blocks = {axis: value_at(config, f"components.{self.linker}.{axis}") for axis in MODELS.values()}
-        moved = {axis: {name: self._moved(b) for name, b in of.items()} for axis, of in self.grid.models.items()}
-        check_claims(row, setting, blocks, moved, where)
-        found = []
+        language_model = changes.get(f"components.{self.linker}.language_model")
+        trials = []
         for seed in self.grid.seeds[:1] if idle else self.grid.seeds:
-            block = changes.get(f"components.{self.linker}.language_model")
-            id = "-".join([*(words or ["full"]), str(seed)])
-            training = Training(id, seed, {**changes, **self._short()}, block)
-            found.append(Trial("-".join([id, *of_prediction]), training, options=options, setting=setting))
-        return found
+            id_ = "-".join([*(words or ["full"]), str(seed)])
+            training = Training(id_, seed, {**changes, **short}, language_model)
+            trials.append(Trial("-".join([id_, *option_words]), training, options=options, setting=setting))
+        return trials
 
-    def _peers(self, row: Row) -> list[Trial]:
-        """One, or one per seed of a peer that takes some and is not told which."""
-        message = dict(row.peer_options)
-        words = [f"peer-{row.peer}", *([digest(message)[:6]] if message else [])]
-        if "seed" not in KINDS[row.peer].options or "seed" in message:
-            return [Trial("-".join(words), peer=row.peer, options=message)]
+    def _baselines(self, row: Row) -> list[Trial]:
+        """One, or one per seed of a baseline that takes a seed and has none."""
+        options = dict(row.options)
+        words = [f"baseline-{row.baseline}", *([digest(options)[:6]] if options else [])]
+        if "seed" not in BASELINES[row.baseline] or "seed" in options:
+            return [Trial("-".join(words), baseline=row.baseline, options=options)]
         return [
-            Trial("-".join([*words, str(seed)]), peer=row.peer, options={**message, "seed": seed})
+            Trial("-".join([*words, str(seed)]), baseline=row.baseline, options={**options, "seed": seed})
             for seed in self.grid.seeds
         ]
 
     def _prediction(self, row: Row, config: Mapping[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-        """The options of the evaluation that differ from how the pipeline was trained, and words for them.
-
-        Raises ValueError for a row that asks for images which the pipeline is trained without.
-        """
+        """Changed options of EvaluateOptions, and their words in the id. config: as the row is trained with."""
         options: dict[str, Any] = {}
         words = []
-        own = describe(config, self.linker, {})
+        trained = describe(config, self.linker, {})
         n = row.changes.get("n_at_prediction")
-        if n is not None and n != own["n"]:
+        if n is not None and n != trained["n"]:
             options["n_demonstrations"] = n
             words.append(f"shown-{n}")
         for axis, option, negated in _SWITCHES:
-            wanted = row.changes.get(axis)
-            if wanted is not None and wanted != own[axis]:
-                options[option] = wanted
-                words.append(axis if wanted else negated)
+            value = row.changes.get(axis)
+            if value is not None and value != trained[axis]:
+                options[option] = value
+                words.append(axis if value else negated)
         if options.get("use_image"):
             raise ValueError(
-                f"{where}: image is true, but {self.grid.paths['config']} has use_image = false, so that its mapper is "
-                "never shown an image: set it to true there, or leave image out"
+                f"{where}: image is true, but {self.grid.paths['config']} has use_image = false, so that its mapper "
+                "never gets an image: set it to true there, or leave image out"
             )
         return options, words
 
-    def _settings(self, axis: str, value: Any) -> list[tuple[str, Any]]:
-        """The settings of the config that a value of an axis stands for."""
+    def _settings(self, axis: str, value: Any) -> dict[str, Any]:
+        """The settings of the config that an axis's value stands for."""
         linker = f"components.{self.linker}"
         if axis == "set":
-            return list(value.items())
+            return dict(value)
         if axis in MODELS.values():
-            return [(f"{linker}.{axis}", self._moved(self.grid.models[axis][value]))]
-        return [(f"{linker}.n_demonstrations" if axis == "n" else f"{linker}.model.prefix_length", value)]
+            return {f"{linker}.{axis}": self._moved(self.grid.models[axis][value])}
+        return {f"{linker}.n_demonstrations" if axis == "n" else f"{linker}.model.prefix_length": value}
 
     def _moved(self, block: Mapping[str, Any]) -> dict[str, Any]:
-        """A block whose paths, which stand in the grid file, are as the config would have them."""
+        """A block with the paths of the grid file as the config would have them."""
         here, there = self.grid.path.parent, self.grid.paths["config"].parent
-        found = dict(block)
-        for key, value in block.items():
-            if is_path(key, value, here):
-                found[key] = Path(os.path.relpath(here / value, there)).as_posix()
-        return found
+        paths = {
+            key: Path(os.path.relpath(here / value, there)).as_posix()
+            for key, value in block.items()
+            if is_path(key, value, here)
+        }
+        return {**block, **paths}
 
     def _is_new(self, name: str, value: Any) -> bool:
         return bool(value_at(self.config, name) != value)
 
-    def _short(self) -> dict[str, Any]:
-        """Changes for so many training steps, evaluated at their end; none for the config's own.
-
-        A learning rate that falls until the config's last step falls until the new one.
-        """
-        if self.steps is None:
-            return {}
-        changes = {"training.max_steps": self.steps, "training.eval_frequency": self.steps}
-        if value_at(self.config, TOTAL_STEPS) == value_at(self.config, "training.max_steps") is not None:
-            changes[TOTAL_STEPS] = self.steps
-        return changes
-
 
 def _word(axis: str, value: Any) -> str:
-    """A value in the name of a file; told from others that look like it by a few digits of its digest."""
+    """A value in a file name, with a few digits of its digest if the name does not say it exactly."""
     if axis in ("n", "k"):
         return f"{axis}-{value}"
     if axis == "set":

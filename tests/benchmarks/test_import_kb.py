@@ -24,11 +24,11 @@ def test_a_small_run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
 
 
 def test_what_is_missing_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(pages: int, folder: Path) -> MadeWiki:
+    def make(pages: int, folder: Path) -> MadeWiki:
         right = make_wiki(pages, folder)
         return MadeWiki(right.articles, right.redirects, 0, right.links, right.links_to_articles, 0)
 
-    monkeypatch.setattr(import_kb, "make_wiki", made)
+    monkeypatch.setattr(import_kb, "make_wiki", make)
     assert not import_kb.measure(100)["all_is_there"]
 
 

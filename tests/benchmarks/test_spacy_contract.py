@@ -1,12 +1,10 @@
 """The benchmark of what the pipe costs: that it runs, at a size where no figure means anything."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from spacy.language import Language
 
 from benchmarks import spacy_contract
@@ -17,7 +15,7 @@ def test_it_runs_and_keeps_nothing_of_a_small_run(
 ) -> None:
     """One step in a process of its own; the others here."""
     steps = dict(spacy_contract.STEPS)
-    before = {path.name for path in (spacy_contract.ROOT / "benchmarks" / "results").iterdir()}
+    kept = {path.name for path in (spacy_contract.ROOT / "benchmarks" / "results").iterdir()}
     monkeypatch.setattr(spacy_contract, "STEPS", {"to_bytes": steps["to_bytes"]})
     spacy_contract.main(["--pipeline", str(saved), "--docs", "20", "--repeats", "1"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -27,25 +25,18 @@ def test_it_runs_and_keeps_nothing_of_a_small_run(
     assert result["to_bytes"]["size_mb"]["median"] > 0.001
     assert result["pipeline"] == "trained"
     assert result["machine"]["versions"]["spacy"]
-    assert {path.name for path in (spacy_contract.ROOT / "benchmarks" / "results").iterdir()} == before
+    assert {path.name for path in (spacy_contract.ROOT / "benchmarks" / "results").iterdir()} == kept
     for name in ("load", "from_bytes"):
         assert steps[name](saved)["seconds"] > 0
 
 
-@pytest.mark.parametrize("image", ["nothing", "path", "large PIL image"])
-def test_a_doc_without_entities_costs_nothing(trained: Language, image: str) -> None:
-    """The best of several, against a bound that any machine keeps: 0.005 ms were measured, and 0.1 ms are allowed."""
+@pytest.mark.filterwarnings("error")
+def test_the_image_of_a_doc_without_entities_is_not_read(trained: Language) -> None:
+    """Reading it would warn: there is no such file."""
     pipe: Any = trained.get_pipe("gemel_linker")
-    forms = {"nothing": None, "path": "picture.png", "large PIL image": Image.effect_noise((800, 800), 50)}
-    seconds = []
-    for _ in range(20):
-        doc = trained.make_doc("Nothing is named here.")
-        doc.user_data["image"] = forms[image]
-        start = time.perf_counter()
-        pipe(doc)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.001
-    assert doc.user_data == {"image": forms[image]}
+    doc = trained.make_doc("Nothing is named here.")
+    doc.user_data["image"] = "no-such-picture.png"
+    assert pipe(doc).user_data == {"image": "no-such-picture.png"}
 
 
 def test_what_is_no_pipeline_is_not_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,17 +77,17 @@ def test_steps(names: MadeNames, tmp_path: Path) -> None:
 def test_dicts_that_lack_names_are_no_comparison(
     names: MadeNames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {"dicts": {"edges": 9, "mb": 1, "seconds": 1}, "arrays": {"edges": 10, "seconds": 1}, "mapped": {"mb": 1}}
-    monkeypatch.setattr(command, "step", lambda name, *_: found[name])
+    steps = {"dicts": {"edges": 9, "mb": 1, "seconds": 1}, "arrays": {"edges": 10, "seconds": 1}, "mapped": {"mb": 1}}
+    monkeypatch.setattr(command, "step", lambda name, *_: steps[name])
     with pytest.raises(RuntimeError, match="the dicts have 9 edges, the trie 10"):
         compare_with_dicts(names, tmp_path, 1)
 
 
 def test_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def kept(path: Path, content: object) -> None:
+    def write(path: Path, content: object) -> None:
         raise AssertionError(f"{path} is for the default size")
 
-    monkeypatch.setattr(command, "write_json", kept)
+    monkeypatch.setattr(command, "write_json", write)
     command.main(["--names", str(N), "--repeats", "1"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["holds"].keys() == LIMITS.keys()

@@ -5,10 +5,10 @@ from pathlib import Path
 from thinc.api import Config
 from typer.testing import CliRunner
 
-from research.baselines.kinds import KINDS
+from research.__main__ import app
 from research.grid.grid import AXES, read_grid
 from research.grid.plan import make_plan
-from spacy_gemel.__main__ import app
+from research.runner import BASELINES
 from tests.docs.reading import DOCS, blocks
 
 PAGE = DOCS / "experiments.md"
@@ -29,9 +29,9 @@ def test_the_example_is_a_grid(tmp_path: Path) -> None:
 
 def test_every_setting_of_a_row_is_told() -> None:
     text = PAGE.read_text(encoding="utf8")
-    for name in (*AXES, *KINDS, "peer", "paper", "not_run", "base", "parts", "seeds", "estimate", "tail_share"):
+    for name in (*AXES, *BASELINES, "baseline", "paper", "not_run", "base", "parts", "seeds", "estimate", "tail_share"):
         assert f"`{name}`" in text or f"\n{name}:" in text or f" {name}:" in text, name
-    options = CliRunner().invoke(app, ["experiments", "--help"], terminal_width=200).output
+    options = CliRunner().invoke(app, ["grid", "--help"], terminal_width=200).output
     for option in ("--only", "--dry-run", "--fresh", "--steps", "--limit", "--config", "--entities", "--output"):
         assert option in text, option
         assert option in options, option

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-
 from benchmarks.machine import peak_mb
+
 from tests.kb.building import BATCH, ROOT, ROWS, Build, content, write_rows
 
 pytestmark = pytest.mark.usefixtures("small_batches")

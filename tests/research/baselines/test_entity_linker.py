@@ -1,176 +1,153 @@
-"""spaCy's entity_linker as a peer: what its knowledge base holds, that it learns, and that its seed decides."""
+"""`python -m research baseline`, as a user calls it: its files, and what it says of mistakes."""
 
-import math
-import random
-from collections import Counter
+import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import spacy
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from typer.testing import CliRunner
 
-from research.baselines.entity_vectors import normalised, projected_vectors, text_of
-from research.baselines.lookup_kb import alias_priors, make_lookup_kb
-from research.baselines.spacy_linker import LinkerOptions, SpacyLinker, train_linker
-from spacy_gemel.data.reader import read_docs
-from spacy_gemel.evaluation.baselines import TrainingMentions, training_mentions
-from spacy_gemel.kb.entity import Entity
-from tests.research.baselines.world import CARS, CAT, ELEMENT, GOD, PLANET, make_corpus, open_kb
+from research.__main__ import app
+from research.baselines import entity_linker
+from spacy_gemel.evaluation.results import read_mentions
+from tests.research.baselines.world import CARS, CAT, ELEMENT, GOD, PLANET, make_corpus, make_kb
 
-SHORT = {"vector_length": 64, "dropout": 0.0, "progress": False}
-# every mention is one of several entities, each as often: only the words around it tell
-LEARNED = [
-    ("The telescope saw Mercury rise", [("Mercury", PLANET)]),
-    ("Craters of Mercury from orbit", [("Mercury", PLANET)]),
-    ("A thermometer filled with Mercury", [("Mercury", ELEMENT)]),
-    ("Toxic drops of Mercury poured out", [("Mercury", ELEMENT)]),
-    ("A temple for Mercury in Rome", [("Mercury", GOD)]),
-    ("The winged statue of Mercury", [("Mercury", GOD)]),
-    ("A Jaguar with four wheels parked. It rained.", [("Jaguar", CARS)]),
-    ("The jungle hides a Jaguar", [("Jaguar", CAT)]),
+TRAIN = [
+    ("Mercury near the sun", [("Mercury", PLANET)]),
+    ("Mercury and Mercury", [("Mercury", PLANET), ("Mercury", ELEMENT)]),
+    ("A jaguar", [("jaguar", CAT)]),
+    ("Hg and Mercury", [("Hg", "NIL"), ("Mercury", "Q999999")]),
 ]
-word = st.text("ab ß🪐", min_size=1, max_size=4)
+TEST = [
+    ("Mercury rises", [("Mercury", PLANET)]),  # most frequent in training
+    ("The god Mercury and a Jaguar", [("Mercury", GOD), ("Jaguar", CAT)]),
+    ("A jaguar", [("jaguar", CAT)]),
+    ("The Jaguar Cars and Hg", [("Jaguar Cars", "Jaguar_Cars"), ("Hg", ELEMENT)]),  # the gold is a title
+    ("Venus", [("Venus", "NIL")]),
+    ("Venus again, Venus and Venus", [("Venus", "Q999999"), ("Venus", "")]),
+    ("Three JAGUAR cars", [("JAGUAR cars", CARS)]),
+]
 
 
-def trained(folder: Path, docs: list = LEARNED, dev: bool = False, **changes: object) -> tuple[SpacyLinker, list[str]]:
-    """A trained linker, and what it says of the training mentions."""
-    kb = open_kb(folder / "world")
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with train.spacy, test.spacy and kb in it."""
+    make_corpus(tmp_path / "train.spacy", TRAIN)
+    make_corpus(tmp_path / "test.spacy", TEST)
+    make_kb(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def baseline(*options: object) -> Any:
+    words = ["baseline", "train.spacy", "test.spacy", "--kb", "kb", "-o", "m/linker.json", "-q", *map(str, options)]
+    return CliRunner().invoke(app, words)
+
+
+def test_the_entity_linker(here: Path) -> None:
+    done = baseline("--epochs", 2, "--vector-length", 16, "--seed", 7, "--dev", "train.spacy")
+    assert done.exit_code == 0, done.output
+    metrics = json.loads(Path("m/linker.json").read_text())
+    settings = metrics["settings"]
+    expected = {"peer": "entity_linker", "epochs": 2, "seed": 7, "vector_length": 16, "dev": "train.spacy"}
+    assert {key: settings[key] for key in expected} == expected
+    assert 1 <= settings["epoch"] <= len(settings["dev_accuracy"]) == 2
+    answers = [result.predicted for result in read_mentions(Path("m/linker.mentions.jsonl"))]
+    # what is called by one entity only, or by none, needs no learning
+    assert answers[3:] == [CAT, CARS, ELEMENT, "NIL", "NIL", "NIL", "NIL"]
+    assert answers[0] in (PLANET, ELEMENT, GOD)
+    assert sorted(path.name for path in here.iterdir() if path.is_dir()) == ["kb", "m"], "the linker is not saved"
+
+
+def test_an_epoch_chosen_on_training_texts_held_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is trained twice: without those texts, priors included, to choose; and on all of them for so many epochs."""
+    calls: list[tuple[set[str], set[str], int]] = []
+    real = entity_linker.train_linker
+
+    def noted(nlp: Any, kb: Any, training: Any, train: Any, dev: Any, options: Any, entities: Any) -> Any:
+        counted = sum(sum(times.values()) for times in training.rows.values())
+        texts, held = ({doc.text for doc in docs or ()} for docs in (train, dev))
+        calls.append((texts, held, options.epochs))
+        assert counted == sum(
+            len([ent for ent in doc.ents if ent.kb_id_.startswith("Q") and ent.kb_id_ != "Q999999"]) for doc in train
+        )
+        return real(nlp, kb, training, train, dev, options, entities)
+
+    monkeypatch.setattr(entity_linker, "train_linker", noted)
+    assert baseline("--held-out", 0.3, "--epochs", 4, "--vector-length", 8).exit_code == 0
+    everything = {text for text, _ in TRAIN}
+    settings = json.loads(Path("m/linker.json").read_text())["settings"]
+    (learnt, held, most), (all_texts, none, epochs) = calls
+    assert learnt | held == all_texts == everything and not learnt & held and len(held) == 1
+    assert (most, none, epochs) == (4, set(), settings["epoch"])
+    assert (settings["held_out"], settings["held_out_docs"], settings["dev"]) == (0.3, 1, None)
+    assert settings["epoch"] == settings["dev_accuracy"].index(max(settings["dev_accuracy"])) + 1
+
+
+def test_docs_of_one_text_are_held_out_together(here: Path) -> None:
     nlp = spacy.blank("en")
-    train = list(read_docs(make_corpus(folder / "train.spacy", docs), nlp.vocab))
-    options = LinkerOptions(**{**SHORT, "epochs": 60, **changes})  # type: ignore[arg-type]
-    linker = train_linker(nlp, kb, training_mentions(train, kb), train, train if dev else None, options)
-    asked = [doc.copy() for doc in train]
-    for doc in asked:
-        for token in doc:
-            token.ent_kb_id_ = ""
-    return linker, [ent.kb_id_ for doc in linker.link(asked) for ent in doc.ents]
+    docs = [nlp(f"text {number // 3}") for number in range(30)]
+    learn, held = entity_linker.hold_out(docs, 0.25, 5)
+    assert (len(learn), len(held)) == (24, 6)
+    assert not {doc.text for doc in learn} & {doc.text for doc in held}
+    again, other = entity_linker.hold_out(docs, 0.25, 5), entity_linker.hold_out(docs, 0.25, 6)
+    assert [doc.text for doc in again[1]] == [doc.text for doc in held] != [doc.text for doc in other[1]]
+    with pytest.raises(ValueError, match="1 training text is too few"):
+        entity_linker.hold_out(docs[:3], 0.5, 0)
 
 
-def test_it_learns_what_the_words_around_a_mention_tell(tmp_path: Path) -> None:
-    _, before = trained(tmp_path / "a", epochs=1, learn_rate=0.0)
-    _, after = trained(tmp_path / "b")
-    golds = [gold for _, [(_, gold)] in LEARNED]
-    assert after == golds
-    assert before != golds
+def test_what_bounds_the_entity_linker(here: Path) -> None:
+    """Its prior alone is the most probable candidate, and no answer is right where the gold is no candidate."""
+    assert baseline("--epochs", 2, "--vector-length", 16).exit_code == 0
+    metrics = json.loads(Path("m/linker.json").read_text())
+    alone, among = (metrics["settings"][name] for name in ("prior_alone", "gold_among_candidates"))
+    # every gold but that of "JAGUAR cars", which nothing is called as it is written
+    assert (among["n"], among["accuracy"]) == (7, pytest.approx(6 / 7))
+    assert alone["n"] == 7
+    assert alone["low"] <= alone["accuracy"] <= among["accuracy"]
+    assert metrics["accuracy"] <= among["accuracy"]
+    untrained = baseline("--epochs", 1, "--vector-length", 16, "--seed", 3)
+    assert untrained.exit_code == 0
+    assert json.loads(Path("m/linker.json").read_text())["settings"]["gold_among_candidates"] == among
 
 
-def test_the_seed_decides_and_nothing_outside_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    random.seed(5)
-    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    runs = [trained(tmp_path / str(number), epochs=4, dev=True, seed=seed) for number, seed in enumerate((3, 3, 4))]
-    assert before == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
-    assert list(here.iterdir()) == []
-    weights = [linker.nlp.get_pipe("entity_linker").model.to_bytes() for linker, _ in runs]
-    assert weights[0] == weights[1] != weights[2]
-    assert (runs[0][1], runs[0][0].dev) == (runs[1][1], runs[1][0].dev)
+def test_descriptions_by_a_sentence_encoder(here: Path, models: Path) -> None:
+    done = baseline("--epochs", 1, "--encoder", models / "sentence_encoder")
+    assert done.exit_code == 0, done.output
+    settings = json.loads(Path("m/linker.json").read_text())["settings"]
+    assert settings["vectors"] == str(models / "sentence_encoder")
+    assert settings["vector_length"] != 300
+    done = baseline("--encoder", here / "none")
+    assert (done.exit_code, done.stderr[:7]) == (1, "error: ")
 
 
-def test_the_best_epoch_on_dev_is_kept(tmp_path: Path) -> None:
-    linker, said = trained(tmp_path, dev=True, epochs=60, patience=60)
-    assert linker.epoch == linker.dev.index(max(linker.dev)) + 1
-    golds = [gold for _, [(_, gold)] in LEARNED]
-    assert sum(a == b for a, b in zip(said, golds, strict=True)) / len(golds) == max(linker.dev)
-    stopped, _ = trained(tmp_path / "again", dev=True, epochs=60, patience=1)
-    assert len(stopped.dev) < 60
-
-
-def test_mentions_it_cannot_learn_from_do_no_harm(tmp_path: Path) -> None:
-    odd = [
-        ("Mercury is not here", [("Mercury", "NIL")]),
-        ("Mercury is unknown", [("Mercury", "Q999999")]),
-        ("Mercury was not looked at", [("Mercury", "")]),
-        ("No mention", []),
-        ("A band called Yahoo ! Mercury played", [("Yahoo ! Mercury", GOD)]),
-    ]
-    _, said = trained(tmp_path, [*LEARNED, *odd])
-    assert said[: len(LEARNED)] == [gold for _, [(_, gold)] in LEARNED]
-    assert said[-1] == GOD, "a mention that a sentence ends in is one of the training mentions all the same"
-    kb = open_kb(tmp_path / "other")
-    docs = list(read_docs(make_corpus(tmp_path / "odd.spacy", odd[:4]), spacy.blank("en").vocab))
-    counted = training_mentions(docs, kb)
-    assert (counted.used, counted.nil, counted.not_in_kb, counted.unannotated) == (0, 1, 1, 1)
-    with pytest.raises(ValueError, match="not one mention of the training data"):
-        train_linker(spacy.blank("en"), kb, counted, docs, None, LinkerOptions(**SHORT))  # type: ignore[arg-type]
-
-
-def test_golds_may_be_urls_and_titles(tmp_path: Path) -> None:
-    golds = ["https://en.wikipedia.org/wiki/Mercury_(planet)", "Mercury_(element)", "Mercury (planet)", PLANET]
-    docs = [(f"It is Mercury {number}", [("Mercury", gold)]) for number, gold in enumerate(golds)]
-    kb = open_kb(tmp_path)
-    counted = training_mentions(read_docs(make_corpus(tmp_path / "t.spacy", docs), spacy.blank("en").vocab), kb)
-    assert {kb.entity(row).kb_id: times for row, times in counted.rows["Mercury"].items()} == {PLANET: 3, ELEMENT: 1}
-    assert counted.golds == {PLANET, ELEMENT}
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.tuples(word, st.lists(word, max_size=3), st.integers(0, 5)), min_size=1, max_size=6),
-    st.lists(st.tuples(word, st.integers(0, 99)), max_size=8),
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--held-out", 0.1, "--dev", "train.spacy"], "not both"),
+        (["--held-out", -0.1], "held_out is -0.1"),
+        (["-o", "m/linker.txt"], "must end in .json"),
+        (["--kb", "nowhere"], "nowhere"),
+        (["--dev", "nil.spacy"], "not one mention of the dev data"),
+        (["--lang", "qq"], "qq"),
+    ],
 )
-def test_priors_are_training_mentions_and_one_shared_by_the_bearers(
-    made: list[tuple[str, list[str], int]], pairs: list[tuple[str, int]]
-) -> None:
-    entities = [Entity(f"Q{n}", name, count, tuple(aliases)) for n, (name, aliases, count) in enumerate(made)]
-    pairs = [(text, number % len(made)) for text, number in pairs]
-    rows: dict[str, Counter[int]] = {}
-    for text, row in pairs:
-        rows.setdefault(text, Counter())[row] += 1
-    training = TrainingMentions(rows, frozenset(), len(pairs), 0, 0, 0)
-    priors = alias_priors(entities, training)
-    vectors = np.eye(len(entities), 8, dtype=np.float32)
-    lookup = make_lookup_kb(spacy.blank("en").vocab, entities, vectors, training)
-    assert set(lookup.get_entity_strings()) == {entity.kb_id for entity in entities}
-    known = {name for name, _, _ in made} | {alias for _, some, _ in made for alias in some} | {t for t, _ in pairs}
-    assert set(priors) == known
-    for text in known:
-        bears = [text == entity.name or text in entity.aliases for entity in entities]
-        shared = sum(1 + e.count for e, bearer in zip(entities, bears, strict=True) if bearer)
-        weights = {}
-        for row, entity in enumerate(entities):
-            weight = pairs.count((text, row)) + (bears[row] and (1 + entity.count) / shared)
-            if weight:
-                weights[f"Q{row}"] = weight
-        found = {c.entity_: c.prior_prob for c in lookup.get_alias_candidates(text)}
-        assert found.keys() == weights.keys()
-        for kb_id, weight in weights.items():
-            assert math.isclose(found[kb_id], weight / sum(weights.values()), rel_tol=1e-5)
+def test_mistakes_give_one_line_and_nothing_is_written(here: Path, options: list[str], message: str) -> None:
+    make_corpus(here / "nil.spacy", [("Mercury", [("Mercury", "NIL")])])
+    done = baseline(*options)
+    assert done.exit_code == 1
+    assert message in done.stderr and done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not Path("m").exists()
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=8), st.integers(1, 20))
-def test_every_text_has_a_direction(texts: list[str], width: int) -> None:
-    vectors = projected_vectors(texts, width)
-    assert vectors.shape == (len(texts), width)
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
-    assert np.array_equal(vectors, projected_vectors(texts, width))
+def test_an_interrupt_writes_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
 
-
-def test_cosines_are_those_of_the_words() -> None:
-    texts = ["big wild cat", "big cat", "british maker of cars", "maker of watches", "🌎", "British MAKER of cars"]
-    words = [text.casefold().split() for text in texts]
-    occurs = Counter(word for row in words for word in set(row))
-    idf = {word: math.log((1 + len(texts)) / (1 + times)) + 1 for word, times in occurs.items()}
-
-    def cosine(a: list[str], b: list[str]) -> float:
-        def dot(x: list[str], y: list[str]) -> float:
-            return sum(x.count(word) * y.count(word) * idf[word] ** 2 for word in set(x) & set(y))
-
-        return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
-
-    vectors = projected_vectors(texts, 4000)
-    exact = np.array([[cosine(a, b) for b in words] for a in words])
-    assert np.abs(vectors @ vectors.T - exact).max() < 0.1
-    assert np.allclose(vectors[2], vectors[5])
-    with pytest.raises(ValueError, match="length is 0"):
-        projected_vectors(texts, 0)
-
-
-def test_what_a_vector_is_made_of() -> None:
-    assert text_of(Entity("Q1", "Java", 0, (), "an island")) == "an island"
-    assert text_of(Entity("Q1", "Java", 0, (), " ")) == "Java"
-    assert normalised(np.zeros((1, 3), dtype=np.float32)).tolist() == [[1, 0, 0]]
+    monkeypatch.setattr(entity_linker, "train_linker", stop)
+    done = baseline()
+    assert done.exit_code == 130
+    assert "interrupted" in done.stderr
+    assert not Path("m").exists()

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from research.grid.configs import change
-from research.grid.plan import Plan, groups, make_plan
+from research.configs import change
+from research.grid.plan import Plan, make_plan
 from research.paper import REPORTED, SETTING
-from tests.research.grid.conftest import grid_of
+from research.runner import by_training
+from tests.research.conftest import grid_of
 
 LINKER = "components.gemel_linker"
 MODELS = {
@@ -19,24 +20,24 @@ MODELS = {
 }
 
 
-def plan_of(index: Path, *rows: dict[str, Any], **others: Any) -> Plan:
+def plan_of(folder: Path, *rows: dict[str, Any], **others: Any) -> Plan:
     named = [{"name": str(number), **row} for number, row in enumerate(rows)]
-    return make_plan(grid_of(index, {"t": {"rows": named}}, **{**MODELS, **others}))
+    return make_plan(grid_of(folder, {"t": {"rows": named}}, **{**MODELS, **others}))
 
 
 def ids(plan: Plan) -> list[list[str]]:
     return [list(plan.rows["t", number]) for number in range(len(plan.rows))]
 
 
-def test_rows_that_differ_at_prediction_share_a_training(index: Path) -> None:
+def test_rows_that_differ_at_prediction_share_a_training(folder: Path) -> None:
     plan = plan_of(
-        index, {}, {"image": False}, {"constrained": False}, {"n_at_prediction": 3}, {"n": 0}, {"k": 2, "image": False}
+        folder, {}, {"image": False}, {"constrained": False}, {"n_at_prediction": 3}, {"n": 0}, {"k": 2, "image": False}
     )
     assert ids(plan) == [
         ["full-42"], ["full-42-no-image"], ["full-42-unconstrained"], ["full-42-shown-3"], ["n-0-42"],
         ["k-2-42-no-image"],
     ]  # fmt: skip
-    shared = groups(plan.trials.values())
+    shared = by_training(plan.trials.values())
     assert [(training.id, len(trials)) for training, trials in shared if training] == [
         ("full-42", 4), ("n-0-42", 1), ("k-2-42", 1),
     ]  # fmt: skip
@@ -44,18 +45,18 @@ def test_rows_that_differ_at_prediction_share_a_training(index: Path) -> None:
     assert plan.trials["full-42-no-image"].options == {"use_image": False}
 
 
-def test_what_the_config_has_is_no_change(index: Path) -> None:
+def test_what_the_config_has_is_no_change(folder: Path) -> None:
     """Its prefix length, demonstrations and retriever, whose path stands otherwise in the grid's file."""
     dense = {"@misc": "spacy_gemel.SentenceTransformerRetriever.v1", "name": "../assets/mini/sentence_encoder"}
     rows = [{"k": 4}, {"n": 8}, {"n_at_prediction": 8}, {"image": True}, {"retriever": "dense"}]
-    plan = plan_of(index, *rows, retrievers={"dense": dense})
+    plan = plan_of(folder, *rows, retrievers={"dense": dense})
     assert ids(plan) == [["full-42"]] * 5
 
 
-def test_seeds_and_blocks(index: Path) -> None:
+def test_seeds_and_blocks(folder: Path) -> None:
     """The image's absence makes the mapper's seed idle; a block takes the place of the whole one."""
     rows = [{"retriever": "random"}, {"image": False}, {"language_model": "OPT 1"}, {"language_model": "OPT-1"}]
-    plan = plan_of(index, *rows, seeds=[1, 2, 1])
+    plan = plan_of(folder, *rows, seeds=[1, 2, 1])
     assert ids(plan)[:2] == [["retriever-random-1", "retriever-random-2"], ["full-1-no-image"]]
     assert len({id for row in ids(plan)[2:] for id in row}) == 4
     training = plan.trials["retriever-random-2"].training
@@ -71,13 +72,13 @@ def test_seeds_and_blocks(index: Path) -> None:
     )
 
 
-def test_peers_and_rows_that_are_not_run(index: Path) -> None:
-    plan = plan_of(index, {"peer": "alias"}, {"not_run": "no weights"}, {}, seeds=[1, 2])
-    assert ids(plan) == [["peer-alias"], [], ["full-1", "full-2"]]
-    assert [training and training.id for training, _ in groups(plan.trials.values())] == ["full-1", "full-2", None]
+def test_baselines_and_rows_that_are_not_run(folder: Path) -> None:
+    plan = plan_of(folder, {"baseline": "alias"}, {"not_run": "no weights"}, {}, seeds=[1, 2])
+    assert ids(plan) == [["baseline-alias"], [], ["full-1", "full-2"]]
+    assert [training and training.id for training, _ in by_training(plan.trials.values())] == ["full-1", "full-2", None]
 
 
-def test_seeds_play_a_part_without_an_image_where_they_choose_the_demonstrations(index: Path) -> None:
+def test_seeds_play_a_part_without_an_image_where_they_choose_the_demonstrations(folder: Path) -> None:
     text = {"image": False}
     fixed = {"@misc": "spacy_gemel.RandomRetriever.v1", "seed": 3}
     rows = [
@@ -86,46 +87,46 @@ def test_seeds_play_a_part_without_an_image_where_they_choose_the_demonstrations
         {**text, "retriever": "fixed"},
         {**text, "retriever": "bm25"},
     ]
-    plan = plan_of(index, *rows, seeds=[1, 2, 3], retrievers={"fixed": fixed})
+    plan = plan_of(folder, *rows, seeds=[1, 2, 3], retrievers={"fixed": fixed})
     assert [len(row) for row in ids(plan)] == [3, 1, 1, 1]
-    config = index / "configs" / "mini.cfg"
+    config = folder / "configs" / "mini.cfg"
     config.write_text(
         config.read_text().replace(
             '@misc = "spacy_gemel.SentenceTransformerRetriever.v1"\nname = "../assets/mini/sentence_encoder"',
             '@misc = "spacy_gemel.RandomRetriever.v1"\nseed = ${system.seed}',
         )
     )
-    assert [len(row) for row in ids(plan_of(index, text, seeds=[1, 2, 3]))] == [3], "the config's own retriever"
+    assert [len(row) for row in ids(plan_of(folder, text, seeds=[1, 2, 3]))] == [3], "the config's own retriever"
 
 
-def test_what_a_row_says_is_what_is_measured_whatever_the_config_says(index: Path) -> None:
+def test_what_a_row_says_is_what_is_measured_whatever_the_config_says(folder: Path) -> None:
     """Where the config goes without the trie, or without images, a row that asks for them is not measured so."""
-    file = index / "configs" / "mini.cfg"
+    file = folder / "configs" / "mini.cfg"
     plain, factory = file.read_text(), 'factory = "gemel_linker"\n'
     file.write_text(plain.replace(factory, f"{factory}constrained = false\n"))
-    plan = plan_of(index, {"constrained": True}, {"constrained": False}, {})
+    plan = plan_of(folder, {"constrained": True}, {"constrained": False}, {})
     assert ids(plan) == [["full-42-constrained"], ["full-42"], ["full-42"]]
     assert [trial.options for trial in plan.trials.values()] == [{"constrained": True}, {}]
     assert [trial.setting["constrained"] for trial in plan.trials.values()] == [True, False]
     file.write_text(plain.replace(factory, f"{factory}use_image = false\n"))
     with pytest.raises(ValueError, match=r"image is true, but .*mini\.cfg has use_image = false, so that its mapper"):
-        plan_of(index, {"image": True})
-    plan = plan_of(index, {"image": False}, {})
+        plan_of(folder, {"image": True})
+    plan = plan_of(folder, {"image": False}, {})
     assert ids(plan) == [["full-42"]] * 2
     assert [trial.options for trial in plan.trials.values()] == [{}]
 
 
-def test_peers_with_options_and_seeds(index: Path) -> None:
-    """A peer that is trained is trained once per seed of the grid, unless it is told one."""
+def test_baselines_with_options_and_seeds(folder: Path) -> None:
+    """A baseline that is trained is trained once per seed of the grid, unless it has one."""
     linker = {"kind": "entity_linker", "epochs": 3}
     rows = [
-        {"peer": "entity_linker"},
-        {"peer": linker},
-        {"peer": {**linker, "seed": 7}},
-        {"peer": {"kind": "alias", "ignore_case": True}},
-        {"peer": {"kind": "alias"}},
+        {"baseline": "entity_linker"},
+        {"baseline": linker},
+        {"baseline": {**linker, "seed": 7}},
+        {"baseline": {"kind": "alias", "ignore_case": True}},
+        {"baseline": {"kind": "alias"}},
     ]
-    plan = plan_of(index, *rows, seeds=[1, 2])
+    plan = plan_of(folder, *rows, seeds=[1, 2])
     found = [[dict(plan.trials[id].options) for id in row] for row in ids(plan)]
     assert found == [
         [{"seed": 1}, {"seed": 2}],
@@ -134,16 +135,16 @@ def test_peers_with_options_and_seeds(index: Path) -> None:
         [{"ignore_case": True}],
         [{}],
     ]
-    assert ids(plan)[0] == ["peer-entity_linker-1", "peer-entity_linker-2"]
-    assert ids(plan)[4] == ["peer-alias"]
+    assert ids(plan)[0] == ["baseline-entity_linker-1", "baseline-entity_linker-2"]
+    assert ids(plan)[4] == ["baseline-alias"]
     assert len(plan.trials) == 7
 
 
-def test_the_whole_linker_is_no_setting(index: Path) -> None:
+def test_the_whole_linker_is_no_setting(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"components\.gemel_linker is the whole linker"):
-        plan_of(index, {"set": {LINKER: {"factory": "gemel_linker"}}})
+        plan_of(folder, {"set": {LINKER: {"factory": "gemel_linker"}}})
     other = {"components.ner": {"factory": "ner"}}
-    [trial] = plan_of(index, {"set": other}).trials.values()
+    [trial] = plan_of(folder, {"set": other}).trials.values()
     assert trial.training is not None and trial.training.changes == other
 
 
@@ -166,8 +167,8 @@ ROWS = st.fixed_dictionaries(
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ROWS, min_size=2, max_size=4))
-def test_two_rows_are_one_trial_exactly_where_they_come_to_the_same(index: Path, rows: list[dict[str, Any]]) -> None:
-    plan = plan_of(index, *rows)
+def test_two_rows_are_one_trial_exactly_where_they_come_to_the_same(folder: Path, rows: list[dict[str, Any]]) -> None:
+    plan = plan_of(folder, *rows)
     for first in range(len(rows)):
         for second in range(first):
             same = effect(plan, rows[first]) == effect(plan, rows[second])

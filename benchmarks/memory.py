@@ -1,0 +1,32 @@
+"""How much memory a process has."""
+
+import sys
+from pathlib import Path
+
+
+def resident_mb() -> float:
+    """Memory of this process in MB of a million bytes, with the mapped files as far as they were read.
+
+    Without /proc, its peak.
+    """
+    return _memory_mb("VmRSS")
+
+
+def peak_mb() -> float:
+    """Peak memory of this process in MB of a million bytes.
+
+    getrusage is no use: on Linux a new process starts with its parent's peak.
+    """
+    return _memory_mb("VmHWM")
+
+
+def _memory_mb(field: str) -> float:
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        import resource
+
+        peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+    (kilobytes,) = (line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:"))
+    return int(kilobytes) * 1024 / 1e6

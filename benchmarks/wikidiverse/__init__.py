@@ -1,1 +1,0 @@
-"""Text-only linking on WikiDiverse's val rows with a small language model trained from nothing, beside its peers."""
