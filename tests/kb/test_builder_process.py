@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from benchmarks.machine import peak_mb
 
+from benchmarks.memory import peak_mb
 from tests.kb.building import BATCH, ROOT, ROWS, Build, content, write_rows
 
 pytestmark = pytest.mark.usefixtures("small_batches")
@@ -24,7 +24,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="
 DEFAULTS = {"stuck_after": -1, "batch": BATCH, "limit": 0, "hoard": 0, "longest": 32}
 PROGRAM = """
 import resource, sys, time
-from benchmarks.machine import peak_mb
+from benchmarks.memory import peak_mb
 from spacy_gemel.kb import builder, entity_table
 from tests.kb.conftest import CharacterTokenizer
 
@@ -162,7 +162,7 @@ def test_memory_does_not_grow_with_the_json(tmp_path: Path) -> None:
 @needs_proc
 def test_peak_is_of_the_process_itself() -> None:
     ballast = bytearray(300_000_000)
-    code = "from benchmarks.machine import peak_mb, resident_mb; print(resident_mb(), peak_mb())"
+    code = "from benchmarks.memory import peak_mb, resident_mb; print(resident_mb(), peak_mb())"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     resident, peak = map(float, out.split())
     assert 5 < resident <= peak < 150
