@@ -188,7 +188,7 @@ def test_it_imports_without_torch_spacy_and_arrow() -> None:
 PEAK = """
 import json, sys
 from pathlib import Path
-from benchmarks.machine import peak_mb
+from benchmarks.memory import peak_mb
 from spacy_gemel.data.knowledge_bases import wiki_counts
 from spacy_gemel.data.knowledge_bases import work
 from spacy_gemel.data.knowledge_bases.importer import import_kb
