@@ -35,12 +35,52 @@ _ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
 _ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
 
 
+def text(token: bytes) -> str | None:
+    """The text of a literal, None for NULL. Raises UnicodeDecodeError if it is not UTF-8."""
+    if token.startswith(b"_"):
+        token = token.removeprefix(b"_binary").lstrip()
+    if token.startswith(b"'"):
+        content = token[1:-1]
+        if b"\\" in content or b"''" in content:
+            content = _ESCAPED.sub(_unescape, content)
+        return content.decode("utf-8")
+    if token in (b"NULL", b"null"):
+        return None
+    if token[:2] in (b"0x", b"0X"):
+        digits = token[2:].decode("ascii")
+        return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits).decode("utf-8")
+    return token.decode("utf-8")
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    escaped = match[1]
+    if escaped is None:
+        return b"'"
+    # MySQL keeps the backslash of these two, which have a meaning only in patterns
+    return b"\\" + escaped if escaped in b"%_" else _ESCAPES.get(escaped, escaped)
+
+
+def integer(token: bytes) -> int:
+    """The number of a literal, which may be in quotes. Raises ValueError if it is not one of up to 18 digits."""
+    if len(token) <= 18 and token[0] != _QUOTE:
+        return int(token)
+    number = token.strip(b"'")
+    if len(number.lstrip(b"+-")) > 18:
+        raise ValueError(f"{number[:40]!r} is not a number of up to 18 digits")
+    return int(number)
+
+
+def optional_integer(token: bytes) -> int | None:
+    """The number of a literal, None for NULL. Raises ValueError as `integer` does."""
+    return None if token in (b"NULL", b"null") else integer(token)
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column to read, under the first of `names` that exists (tables change), as "int" or "text"."""
+    """A column to read, and how its literals are converted. optional: None stands for it if the table has none."""
 
-    names: tuple[str, ...]
-    type: str = "text"
+    name: str
+    convert: Callable[[bytes], Any] = text
     optional: bool = False
 
 
@@ -60,28 +100,22 @@ class Table:
     def __init__(self, name: str, columns: Sequence[str], requested: Sequence[Column], where: str) -> None:
         self.name = name
         self.width = len(columns)
-        self.indices: list[int | None] = []
-        for column in requested:
-            index = next((columns.index(option) for option in column.names if option in columns), None)
+        self.indices = [columns.index(column.name) if column.name in columns else None for column in requested]
+        for column, index in zip(requested, self.indices, strict=True):
             if index is None and not column.optional:
-                raise ValueError(
-                    f"{where}: the table {name} has no column {' or '.join(column.names)}, "
-                    f"but {', '.join(columns) or 'none'}"
-                )
-            self.indices.append(index)
+                existing = ", ".join(columns) or "none"
+                raise ValueError(f"{where}: the table {name} has no column {column.name}, but {existing}")
         groups = sorted(index for index in self.indices if index is not None)
         values = [b"(" + _VALUE + b")" if index in groups else _VALUE for index in range(self.width)]
         row = rb"\(\s*+" + rb"\s*+,\s*+".join([_VALUE] * self.width) + rb"\s*+\)"
         self.row = re.compile(rb"\(\s*+" + rb"\s*+,\s*+".join(values) + rb"\s*+\)", re.DOTALL)
         self.rows = re.compile(rb"(?:[\s,]*+" + row + rb")*+", re.DOTALL)
-        # for each requested column the group of the row's match, and the conversion of its value
-        self.convert: list[tuple[int, Callable[[Any], Any]]] = [
-            (0, _missing) if index is None else (groups.index(index), _CONVERT[column.type, column.optional])
+        # for each requested column the group of the row's match, or None, and the conversion of its value
+        self.convert = [
+            (None if index is None else groups.index(index), column.convert)
             for column, index in zip(requested, self.indices, strict=True)
         ]
-        self.only_integers = all(
-            column.type == "int" for column, index in zip(requested, self.indices, strict=True) if index is not None
-        )
+        self.only_integers = all(convert is not text for group, convert in self.convert if group is not None)
         self.one_group = len(groups) == 1  # then findall gives values and not tuples
 
 
@@ -108,7 +142,7 @@ class Block:
         for number, tokens in enumerate(table.row.findall(self.content)):
             row = (tokens,) if table.one_group else tokens
             try:
-                yield number, [function(row[group]) for group, function in convert]
+                yield number, [None if group is None else function(row[group]) for group, function in convert]
             except ValueError as error:
                 reason = "{} rows that are not UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed {} rows"
                 report.drop(reason.format(table.name), partial(self.where, source, number))
@@ -256,54 +290,3 @@ def column_names(definitions: bytes) -> tuple[str, ...]:
             start = match.end()
     names = [re.match(rb"\s*[`\"]([^`\"]+)[`\"]", item) for item in (*items, definitions[start:])]
     return tuple(name[1].decode("utf-8", "replace") for name in names if name)
-
-
-def _text(token: bytes) -> str | None:
-    """The text of a literal, None for NULL. Raises UnicodeDecodeError if it is not UTF-8."""
-    if token.startswith(b"_"):
-        token = token.removeprefix(b"_binary").lstrip()
-    if token.startswith(b"'"):
-        content = token[1:-1]
-        if b"\\" in content or b"''" in content:
-            content = _ESCAPED.sub(_unescape, content)
-        return content.decode("utf-8")
-    if token in (b"NULL", b"null"):
-        return None
-    if token[:2] in (b"0x", b"0X"):
-        digits = token[2:].decode("ascii")
-        return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits).decode("utf-8")
-    return token.decode("utf-8")
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    escaped = match[1]
-    if escaped is None:
-        return b"'"
-    # MySQL keeps the backslash of these two, which have a meaning only in patterns
-    return b"\\" + escaped if escaped in b"%_" else _ESCAPES.get(escaped, escaped)
-
-
-def _integer(token: bytes) -> int:
-    """The number of a literal, which may be in quotes. Raises ValueError if it is not one of up to 18 digits."""
-    if len(token) <= 18 and token[0] != _QUOTE:
-        return int(token)
-    number = token.strip(b"'")
-    if len(number.lstrip(b"+-")) > 18:
-        raise ValueError(f"{number[:40]!r} is not a number of up to 18 digits")
-    return int(number)
-
-
-def _optional_integer(token: bytes) -> int | None:
-    return None if token in (b"NULL", b"null") else _integer(token)
-
-
-def _missing(token: bytes) -> None:
-    return None
-
-
-_CONVERT: dict[tuple[str, bool], Callable[[bytes], Any]] = {
-    ("int", False): _integer,
-    ("int", True): _optional_integer,
-    ("text", False): _text,
-    ("text", True): _text,
-}

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from spacy_gemel.data.knowledge_bases.archive import Archive
-from spacy_gemel.data.knowledge_bases.sql import Block, Column, SqlDump, first_table
+from spacy_gemel.data.knowledge_bases.sql import Block, Column, SqlDump, first_table, integer, optional_integer
 from spacy_gemel.data.knowledge_bases.wiki_counts import PageSet, TargetCounts, TitleCounts, read_pageviews
 from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
 from spacy_gemel.data.report import EXAMPLES
@@ -24,27 +24,27 @@ _QID = re.compile(r"Q[1-9]\d*")
 _HIGHEST_PAGE = 2**32
 _TABLES: dict[str, tuple[Column, ...]] = {
     "page": (
-        Column(("page_id",), "int"),
-        Column(("page_namespace",), "int"),
-        Column(("page_title",)),
-        Column(("page_is_redirect",), "int"),
+        Column("page_id", integer),
+        Column("page_namespace", integer),
+        Column("page_title"),
+        Column("page_is_redirect", integer),
     ),
     "redirect": (
-        Column(("rd_from",), "int"),
-        Column(("rd_namespace",), "int"),
-        Column(("rd_title",)),
-        Column(("rd_interwiki",), optional=True),
-        Column(("rd_fragment",), optional=True),
+        Column("rd_from", integer),
+        Column("rd_namespace", integer),
+        Column("rd_title"),
+        Column("rd_interwiki", optional=True),
+        Column("rd_fragment", optional=True),
     ),
-    "page_props": (Column(("pp_page",), "int"), Column(("pp_propname",)), Column(("pp_value",))),
-    "linktarget": (Column(("lt_id",), "int"), Column(("lt_namespace",), "int"), Column(("lt_title",))),
+    "page_props": (Column("pp_page", integer), Column("pp_propname"), Column("pp_value")),
+    "linktarget": (Column("lt_id", integer), Column("lt_namespace", integer), Column("lt_title")),
     # by number in linktarget, or by namespace and title, or both while wikis changed from one to the other
     "pagelinks": (
-        Column(("pl_from",), "int"),
-        Column(("pl_from_namespace",), "int", optional=True),
-        Column(("pl_target_id",), "int", optional=True),
-        Column(("pl_namespace",), "int", optional=True),
-        Column(("pl_title",), optional=True),
+        Column("pl_from", integer),
+        Column("pl_from_namespace", optional_integer, optional=True),
+        Column("pl_target_id", optional_integer, optional=True),
+        Column("pl_namespace", optional_integer, optional=True),
+        Column("pl_title", optional=True),
     ),
 }
 _VIEWS = "page views"

@@ -23,20 +23,9 @@ _CHECK_EVERY = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """The options of all kinds of sources; an option that a kind does not have must keep its default.
+    """The options of all kinds of sources, as `import-kb --help` describes them.
 
-    Args:
-        language: of labels, aliases and descriptions, and of the wiki whose page views are counted.
-        id: "title" or "qid" (wikipedia).
-        names: the source of names: "label" or "title" (wikidata); "id", "alias" or a file (spacy).
-        site: the wiki whose titles are used, by default the Wikipedia of the language.
-        with_sitelink: only entities that have a page on the site.
-        properties: Wikidata's properties as well as its items.
-        sections: redirects to a section are aliases too.
-        disambiguation: disambiguation pages are entities.
-        column: "field=column" for CSV files.
-        delimiter: between the columns of CSV files.
-        alias_separator: between the aliases in CSV files.
+    An option that a kind does not have must keep its default.
     """
 
     language: str = "en"
