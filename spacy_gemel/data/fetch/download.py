@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 import threading
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,12 +15,11 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from spacy_gemel.data.fetch.request import FetchError, Request
+from spacy_gemel.data.fetch.request import SESSION, FetchError, Request
 from spacy_gemel.utils.messages import one_line
 
 PARTIAL = ".partial-"
 _CHUNK = 64 * 1024
-_REDIRECTS = {301, 302, 303, 307, 308}
 _WORTH_A_RETRY = {408, 425, 429, 500, 502, 503, 504}
 # What Pillow can read without running other programs, by its names.
 _EXTENSIONS = {
@@ -51,9 +50,9 @@ def download(request: Request, adapter: HTTPAdapter, folder: Path) -> Stored | s
     """
     try:
         with request.send(adapter) as response:
+            if location := SESSION.get_redirect_target(response):
+                return urljoin(request.url, location)
             status = response.status_code
-            if status in _REDIRECTS:
-                return _location(request.url, response)
             if status != 200:
                 raise FetchError(
                     f"HTTP {status}",
@@ -69,31 +68,22 @@ def download(request: Request, adapter: HTTPAdapter, folder: Path) -> Stored | s
         raise _explain(error) from error
 
 
+_REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, bool]] = [
+    ((requests.Timeout, urllib3.exceptions.TimeoutError), "timed out", True),
+    ((requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError), "malformed URL", False),
+    (requests.exceptions.SSLError, "no trusted connection", False),
+    (urllib3.exceptions.DecodeError, "damaged compression", False),
+    ((requests.RequestException, urllib3.exceptions.HTTPError), "connection failed", True),
+]
+
+
 def _explain(error: Exception) -> FetchError:
     if isinstance(error, FetchError):
         return error
-    message = one_line(error)
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return FetchError("timed out", message, retry=True)
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema | UnicodeError):
-        return FetchError("malformed URL", message)
-    if isinstance(error, requests.exceptions.SSLError):
-        return FetchError("no trusted connection", message)
-    if isinstance(error, urllib3.exceptions.DecodeError):
-        return FetchError("damaged compression", message)
-    if isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
-        return FetchError("connection failed", message, retry=True)
-    return FetchError("unexpected error", f"{type(error).__name__}: {message}")
-
-
-def _location(url: str, response: requests.Response) -> str:
-    location = response.headers.get("Location", "")
-    with suppress(UnicodeError):  # headers are latin-1 to Python, and UTF-8 to most servers
-        location = location.encode("latin-1").decode("utf-8")
-    with suppress(ValueError):
-        if location:
-            return urljoin(url, location)
-    raise FetchError("redirect without a valid location", location)
+    for kinds, reason, retry in _REASONS:
+        if isinstance(error, kinds):
+            return FetchError(reason, one_line(error), retry)
+    return FetchError("unexpected error", f"{type(error).__name__}: {one_line(error)}")
 
 
 def _seconds(retry_after: str) -> float | None:

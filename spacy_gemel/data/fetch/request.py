@@ -19,6 +19,7 @@ from spacy_gemel.utils.messages import one_line
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _THREAD = threading.local()
+SESSION = requests.Session()  # only for what it knows of the environment and of redirects
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,10 @@ class FetchOptions:
 
 @dataclass(eq=False)
 class FetchError(Exception):
-    """A request without an image, counted under `reason`.
+    """A request without an image.
 
-    Args:
-        reason: what the failure is counted under.
-        detail: what else is known.
-        retry: whether another try can succeed.
-        busy: whether the host asks for fewer requests.
-        retry_after: the seconds of the answer's Retry-After header.
+    It is counted under `reason`. retry: another try can succeed. busy: the host asks for fewer requests, and to wait
+    `retry_after` seconds.
     """
 
     reason: str
@@ -99,7 +96,7 @@ class Request:
         url = request.url or ""
         if not self.options.allow_private and is_private(url):
             raise private_address()
-        settings = requests.Session().merge_environment_settings(url, {}, True, None, None)  # proxies, certificates
+        settings = SESSION.merge_environment_settings(url, {}, True, None, None)  # proxies, certificates
         return adapter.send(request, timeout=self.options.timeout, **settings)
 
 

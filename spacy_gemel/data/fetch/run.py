@@ -28,7 +28,6 @@ FAILED = "failed.jsonl"
 HOST_CLOSED = "host asks for a longer pause than --max-wait"
 _WIKIMEDIA = ("wikimedia.org", "wikipedia.org", "wikinews.org", "wikidata.org", "wiktionary.org", "mediawiki.org")
 _MAX_REDIRECTS = 5
-_GRACE = 1.0  # seconds that an interrupt leaves to running requests
 _TICK = 1.0  # seconds between two looks at the deadlines of running requests
 
 Clock = Callable[[], float]
@@ -42,7 +41,6 @@ class FetchReport:
     urls: int
     cached: int = 0
     fetched: int = 0
-    bytes: int = 0
     files: set[str] = field(default_factory=set)
     failures: list[Failure] = field(default_factory=list)
 
@@ -51,13 +49,14 @@ class FetchReport:
         reasons = ReasonCounter()
         for failure in self.failures:
             reasons.add(failure.reason)
-        end = [f"{folder / FAILED} lists what failed and why; the same command tries again"] if reasons else []
-        return [
+        lines = [
             f"{folder}: has {self.cached + self.fetched} of {self.urls} URLs in {len(self.files)} files, "
-            f"{self.cached} of them from before; fetched {self.bytes / 2**20:.1f} MiB",
+            f"{self.cached} of them from before",
             *reasons.lines(),
-            *end,
         ]
+        if reasons:
+            lines.append(f"{folder / FAILED} lists what failed and why; the same command tries again")
+        return lines
 
 
 def fetch_images(
@@ -73,7 +72,7 @@ def fetch_images(
     """Fetch the images that the folder does not have yet.
 
     A URL that fails is listed in the report and in failed.jsonl, and affects no other. After an interrupt the same
-    call continues with the missing images.
+    call continues with the missing images; those that were just being fetched are among them.
 
     Args:
         urls: what to fetch; repetitions are ignored.
@@ -224,30 +223,21 @@ class _Fetch:
             self._queue.add(host, job, ready)
 
     def run(self, sleep: Callable[[float], None]) -> None:
-        """Run all jobs. After an error or an interrupt, store what is nearly done."""
-        try:
-            while self._queue or self._running:
-                while len(self._running) < self._options.workers and (job := self._queue.take(self._clock())):
-                    self._start(job)
-                start = self._queue.next_start() if len(self._running) < self._options.workers else math.inf
-                seconds = max(0.0, start - self._clock())
-                if not self._running:
-                    sleep(seconds)
-                    continue
-                with suppress(queue.Empty):
-                    self._finish(*self._results.get(timeout=min(seconds, _TICK)))
-                for request in [request for request, (_, end) in self._running.items() if self._clock() >= end]:
-                    request.cut()
-                    late = FetchError("too slow", f"not done after {self._options.max_seconds:g} s", retry=True)
-                    self._finish(request, late)
-        except BaseException:
-            end = self._clock() + _GRACE
-            with suppress(queue.Empty):  # threads that hang end with the program
-                while self._running:
-                    request, result = self._results.get(timeout=max(0.0, end - self._clock()))
-                    if (item := self._running.pop(request, None)) and isinstance(result, Stored):
-                        self._store(item[0], result)
-            raise
+        """Run all jobs."""
+        while self._queue or self._running:
+            while len(self._running) < self._options.workers and (job := self._queue.take(self._clock())):
+                self._start(job)
+            start = self._queue.next_start() if len(self._running) < self._options.workers else math.inf
+            seconds = max(0.0, start - self._clock())
+            if not self._running:
+                sleep(seconds)
+                continue
+            with suppress(queue.Empty):
+                self._finish(*self._results.get(timeout=min(seconds, _TICK)))
+            for request in [request for request, (_, end) in self._running.items() if self._clock() >= end]:
+                request.cut()
+                late = FetchError("too slow", f"not done after {self._options.max_seconds:g} s", retry=True)
+                self._finish(request, late)
 
     def _start(self, job: _Job) -> None:
         job.tries += 1
@@ -285,7 +275,6 @@ class _Fetch:
         add_to_index(self._folder, job.url, image.file, image.bytes)
         self._report.files.add(image.file)
         self._report.fetched += 1
-        self._report.bytes += image.bytes
         self._bar.update()
 
     def _retry(self, job: _Job, error: FetchError) -> None:
