@@ -42,34 +42,24 @@ class FeatureStoreError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class EncoderFingerprint:
-    """Tells the features of one vision encoder from those of another.
+    """Tells the features of one vision encoder from those of another."""
 
-    Attributes:
-        name: as a config names the encoder; for messages only, since a model may lie in several folders.
-        settings: as in the config, for messages only.
-        width: d_v.
-        weights: digest of its parameters.
-        probe: the features of a fixed picture, which differ if the pixels are prepared in another way.
-        tolerance: how far the probe may differ between machines, relative to its largest number.
-    """
-
-    name: str
+    name: str  # this and the settings are for messages only, since a model may lie in several folders
     settings: dict[str, Any]
-    width: int
-    weights: str
-    probe: list[float]
-    tolerance: float
+    width: int  # d_v
+    weights: str  # digest of its parameters
+    probe: list[float]  # features of a fixed picture, which differ if the pixels are prepared in another way
+    tolerance: float  # how far the probe may differ between machines, relative to its largest number
 
     @classmethod
     def of(cls, encoder: VisionEncoder, name: str, settings: Sequence[tuple[str, Any]] = ()) -> "EncoderFingerprint":
         """The fingerprint of a loaded encoder; the first call reads all of its weights."""
-        fingerprint = _FINGERPRINTS.get(encoder)
-        if fingerprint is None:
+        if encoder not in _FINGERPRINTS:
             dtypes = {str(tensor.dtype) for tensor in encoder.model.parameters()}
             tolerance = _TOLERANCE if dtypes == {"torch.float32"} else _HALF_PRECISION_TOLERANCE
             probe = encoder.encode([_probe()])[0].tolist()
-            fingerprint = _FINGERPRINTS[encoder] = (_weights_digest(encoder.model), probe, tolerance)
-        return cls(name, dict(settings), encoder.width, *fingerprint)
+            _FINGERPRINTS[encoder] = _weights_digest(encoder.model), probe, tolerance
+        return cls(name, dict(settings), encoder.width, *_FINGERPRINTS[encoder])
 
     def __str__(self) -> str:
         settings = [f"{key} {value!r}" for key, value in self.settings.items() if value not in (None, False)]
@@ -141,27 +131,17 @@ class _Shard:
 
 
 class FeatureStore:
-    """The features in a folder, for reading.
+    """The features in a folder, for reading. Raises FeatureStoreError if it holds none, or is damaged.
 
-    Args:
-        folder: as `FeatureWriter` wrote it.
-        verify: read everything and compare the checksums; otherwise only sizes, shapes and keys are checked.
-
-    Raises:
-        FeatureStoreError: if the folder holds no features, or is damaged.
+    `verify` reads everything and compares the checksums; otherwise only sizes, shapes and keys are checked.
     """
 
     def __init__(self, folder: Path, *, verify: bool = False) -> None:
         self.path = folder
         self.encoder, self._shards = _read_meta(folder)
-        keys, self._rows = [], []
-        for number, shard in enumerate(self._shards):
-            keys.append(_read_array(folder, number, "keys", shard, check=True))
-            self._rows.append(_read_array(folder, number, "rows", shard, check=verify))
-            if keys[-1].shape != (shard.rows, _KEY_BYTES) or keys[-1].dtype != np.uint8:
-                raise _damaged(folder, f"{_file_name(number, 'keys')} has the wrong shape")
-            if self._rows[-1].shape != (shard.rows, self.encoder.width) or self._rows[-1].dtype != np.float32:
-                raise _damaged(folder, f"{_file_name(number, 'rows')} has the wrong shape")
+        shards, width = list(enumerate(self._shards)), self.encoder.width
+        keys = [_read_array(folder, n, "keys", shard, _KEY_BYTES, verify=True) for n, shard in shards]
+        self._rows = [_read_array(folder, n, "rows", shard, width, verify=verify) for n, shard in shards]
         self._starts = np.cumsum([0, *(shard.rows for shard in self._shards)])
         halves = np.concatenate([np.zeros((0, _KEY_BYTES), np.uint8), *keys]).view("<u8")  # (images, 2)
         self._order = np.lexsort((halves[:, 1], halves[:, 0]))
@@ -173,8 +153,8 @@ class FeatureStore:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, bytes) and self._index_of(key) is not None
+    def __contains__(self, key: bytes) -> bool:
+        return self._index_of(key) is not None
 
     def find(self, key: bytes) -> Features | None:
         """A copy of the features (d_v,) of the image with this key, or None."""
@@ -209,18 +189,10 @@ def open_features(
     last: Path | None = None,
     strict: bool,
 ) -> FeatureStore | None:
-    """The features in the folder that a pipe's setting `image_features` names, checked to be this encoder's.
+    """The features in the folder `name`, a pipe's setting `image_features`, checked to be this encoder's.
 
-    Args:
-        name: the setting (a relative path: see `utils.files.resolve`), or None for no folder.
-        frozen: the name of the encoder.
-        encoder: the encoder itself.
-        last: the folder's path when the pipe was saved.
-        strict: verify the checksums, and raise if the features cannot be used; otherwise warn and return None, since
-            they only save time.
-
-    Raises:
-        FeatureStoreError: if `strict` and the features cannot be used.
+    `last` is the folder's path when the pipe was saved. If the features cannot be used, `strict` (which verifies the
+    checksums too) raises FeatureStoreError; otherwise a warning is enough, since they only save time.
     """
     if name is None:
         return None
@@ -239,9 +211,7 @@ def open_features(
 class FeatureWriter:
     """Adds features to a folder, which may be new. However the with block ends, the features so far are written.
 
-    Raises:
-        FeatureStoreError: if the folder is damaged or holds another encoder's features.
-        OSError: if it cannot be written.
+    Raises FeatureStoreError if the folder is damaged or holds another encoder's features.
     """
 
     def __init__(self, folder: Path, encoder: EncoderFingerprint) -> None:
@@ -269,11 +239,8 @@ class FeatureWriter:
         if not isinstance(error, OSError):  # a full disk would only fail again
             self.flush()
 
-    def __contains__(self, key: object) -> bool:
+    def __contains__(self, key: bytes) -> bool:
         return key in self._new or (self._store is not None and key in self._store)
-
-    def __len__(self) -> int:
-        return len(self._new) + (0 if self._store is None else len(self._store))
 
     def add(self, key: bytes, row: Features) -> None:
         """Add the features (d_v,) of an image that is not in the folder yet; they are flushed every minute."""
@@ -323,19 +290,21 @@ def _checksum(content: dict[str, Any]) -> str:
     return hashlib.blake2b(canonical.encode("ascii"), digest_size=_KEY_BYTES).hexdigest()
 
 
-def _read_array(folder: Path, number: int, what: str, shard: _Shard, *, check: bool) -> NDArray[Any]:
+def _read_array(folder: Path, number: int, what: str, shard: _Shard, width: int, *, verify: bool) -> NDArray[Any]:
     path = folder / _file_name(number, what)
     size, digest = (shard.keys_bytes, shard.keys_sum) if what == "keys" else (shard.rows_bytes, shard.rows_sum)
     try:
         if path.stat().st_size != size:
             raise _damaged(folder, f"{path.name} has the wrong size")
-        if check and _file_digest(path) != digest:
+        if verify and _file_digest(path) != digest:
             raise _damaged(folder, f"{path.name} does not match its checksum")
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except FeatureStoreError:
         raise
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder, f"{path.name} cannot be read: {error}") from error
+    if array.shape != (shard.rows, width) or array.dtype != (np.uint8 if what == "keys" else np.float32):
+        raise _damaged(folder, f"{path.name} has the wrong shape")
     return array
 
 

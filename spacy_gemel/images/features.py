@@ -19,12 +19,9 @@ _CHUNK = 32  # images decoded at once
 
 
 class FeatureReader:
-    """Reads and encodes images, and caches their features; pickling leaves out the cache.
+    """Encodes the images that are neither cached nor stored; `store` holds features of the same encoder on disk.
 
-    Args:
-        encoder: encodes what is neither cached nor stored.
-        cache_bytes: limit of the cached features, beyond which the least recently used go.
-        store: features of the same encoder on disk.
+    Beyond `cache_bytes` the least recently used features go. Pickling leaves out the cache.
     """
 
     def __init__(

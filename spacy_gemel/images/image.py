@@ -22,11 +22,8 @@ class ImageError(ValueError):
 def read_image(source: Any) -> "Image":
     """Decode and check one image; RGB, upright, transparency on white.
 
-    Args:
-        source: a path (str or os.PathLike), encoded bytes, a uint8 array (height, width, 3), or a PIL image.
-
-    Raises:
-        ImageError: for anything else, and for a file that is missing or broken.
+    The source is a path (str or os.PathLike), encoded bytes, a uint8 array (height, width, 3), or a PIL image.
+    Raises ImageError for anything else, and for a file that is missing or broken.
     """
     from PIL import Image, ImageOps
 

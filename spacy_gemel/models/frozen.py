@@ -53,8 +53,7 @@ class FrozenModel(Generic[ModelT]):
     def source(self, folder: Path | None = None) -> str:
         """The name to load: `folder` if it exists (a bundle), else a local folder, else the name on the hub.
 
-        Raises:
-            ValueError: if the name can only be a path, and does not exist.
+        Raises ValueError if the name can only be a path, and does not exist.
         """
         if folder is not None and folder.is_dir():
             return str(folder.resolve())
@@ -84,16 +83,10 @@ class FrozenModel(Generic[ModelT]):
         return marker.is_file() and bool(json.loads(marker.read_text(encoding="utf8")) == self._marker)
 
     def check_in_place(self, model: object, folder: Path | None = None) -> None:
-        """Check that a bundle would hold the loaded model.
+        """Check that a bundle would hold `model`, which `load` returned. Raises ValueError if its files have changed.
 
-        A model on a hub is not checked: `bundle` fails if this machine no longer has it.
-
-        Args:
-            model: the result of `load`. If it is no `LoadedModel`, only the existence of its files is checked.
-            folder: see `source`.
-
-        Raises:
-            ValueError: if the files are missing or have changed.
+        Of an object that is no `LoadedModel` only the files' existence is checked, and a model on a hub not at all:
+        `bundle` fails if this machine no longer has it.
         """
         source = self.source(folder)
         if not Path(source).is_dir():
@@ -126,10 +119,7 @@ class FrozenModel(Generic[ModelT]):
     def bundle(self, target: Path, folder: Path | None = None) -> None:
         """Write the model's files to `target`, hard-linked if possible; call `check_in_place` first.
 
-        Files that are no longer in the model's folder are removed from the target.
-
-        Raises:
-            ValueError: if the files are gone.
+        Other files are removed from the target. Raises ValueError if the model's files are gone.
         """
         source = Path(self.source(folder))
         if source.is_dir():  # even if it is bundled: another pipe may have been saved there since

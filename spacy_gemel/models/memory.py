@@ -1,75 +1,75 @@
-"""Prompts through the language model batch by batch, under a budget of tokens that memory may lower."""
+"""Prompts through the language model batch by batch, within a budget of tokens that is lowered if memory runs out."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-# What torch says where it raises no class of its own: on a CPU, on Apple's GPUs, and of the GPU memory that CUDA's own
-# libraries want.
+from spacy_gemel.utils.messages import ModelWarning, first_line, warn
+
+# From torch where it raises no class of its own: on a CPU, on Apple's GPUs, and from CUDA's own libraries.
 _MESSAGES = ("out of memory", "not enough memory", "DefaultCPUAllocator", "_STATUS_ALLOC_FAILED")
 
 
 class TokenBudget:
-    """How many tokens, padding counted, go through the language model at once.
-
-    It starts at what the caller allows and is halved, for good, where memory runs out.
-    """
+    """How many tokens, with padding, go through the language model at once; halved for good if memory runs out."""
 
     def __init__(self) -> None:
-        self.most: int | None = None
+        self.limit: int | None = None
 
     def run(
         self, lengths: Mapping[int, int], allowed: int, work: Callable[[Sequence[int]], None]
     ) -> list[tuple[int, str]]:
-        """Do the work on all prompts, those of like length together; those that do not fit even alone, with why not.
+        """Process all prompts, batched by length.
 
-        lengths: tokens that each prompt holds, by its place. allowed: tokens of a batch, padding counted; a longer one
-        goes alone. work: gets the places of a batch, and may be called again with some of them after memory ran out.
+        Args:
+            lengths: the tokens of each prompt, by its index.
+            allowed: tokens per batch, with padding; a longer prompt gets a batch of its own.
+            work: called with the indices of a batch; after memory ran out, again with some of them.
+
+        Returns:
+            The prompts that do not fit even alone: (index, reason).
         """
-        waiting = sorted(lengths, key=lambda index: (-lengths[index], index))
+        remaining = sorted(lengths, key=lambda index: (-lengths[index], index))
         too_large: list[tuple[int, str]] = []
-        while waiting:
+        while remaining:
+            tokens = allowed if self.limit is None else min(allowed, self.limit)
             # All are padded to the first, the longest.
-            fitting = max(1, self._tokens(allowed) // max(1, lengths[waiting[0]]))
-            batch = waiting[:fitting]
+            batch = remaining[: max(1, tokens // max(1, lengths[remaining[0]]))]
             problem = _attempt(work, batch)
             if problem is None:
-                waiting = waiting[len(batch) :]
+                remaining = remaining[len(batch) :]
             elif len(batch) == 1:
                 too_large.append((batch[0], problem))
-                waiting = waiting[1:]
+                remaining = remaining[1:]
             else:
-                self.most = len(batch) * lengths[batch[0]] // 2
-                warnings.warn(
-                    f"gemel_linker: memory ran out with {len(batch) * lengths[batch[0]]} tokens at once; going "
-                    f"on with at most {self.most}. Set batch_tokens = {self.most} in the config to start so.",
-                    stacklevel=3,
+                used = len(batch) * lengths[batch[0]]
+                self.limit = used // 2
+                warn(
+                    f"gemel_linker: memory ran out with {used} tokens at once; continuing with at most {self.limit}. "
+                    f"Set batch_tokens = {self.limit} in the config to start with that.",
+                    ModelWarning,
                 )
         return too_large
 
-    def _tokens(self, allowed: int) -> int:
-        return allowed if self.most is None else min(allowed, self.most)
-
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or not."""
+    """Whether an error means that memory ran out, on a GPU or a CPU."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 def _attempt(work: Callable[[Sequence[int]], None], batch: Sequence[int]) -> str | None:
-    """None if the work was done; what was said where memory ran out. Other errors are raised."""
+    """Do the work; returns the error's first line if memory ran out. Other errors are raised."""
     try:
         work(batch)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problem = first_line(error)
     else:
         return None
-    # Only here is the error gone, and with it the frames that held the tensors.
+    # Outside the except block the error is gone, and with it the frames that held the tensors.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return problem

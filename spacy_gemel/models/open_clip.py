@@ -25,15 +25,8 @@ def load_open_clip(
 ) -> VisionEncoder:
     """A CLIP (Radford et al. 2021) of open_clip by name and tag, or a local folder with its config and weights.
 
-    Args:
-        name: a model name of open_clip, or a folder.
-        pretrained: the tag of its weights.
-        projection: return CLIP's joint embedding instead of the pooled hidden state before it (the paper's).
-        device: where it runs.
-        dtype: of its parameters, as `torch_dtype` takes it.
-
-    Raises:
-        ValueError: if the model cannot be loaded, its weights need another activation, or it has no such hidden state.
+    Its features are the pooled hidden state (the paper's), or with `projection` the joint embedding after it.
+    Raises ValueError if the model cannot be loaded, its weights need another activation, or it has no such state.
     """
     folder = Path(name)
     if not folder.is_dir():
@@ -126,16 +119,10 @@ def _check_activation(name: str, pretrained: str | None) -> None:
 
 
 def tower_forward(visual: Any, name: str, *, projection: bool) -> Callable[[Tensor], Tensor]:
-    """The function from pixels (images, channels, height, width) to features (images, d_v).
+    """The function from pixels (images, channels, height, width) to features (images, d_v) of an image tower.
 
-    Args:
-        visual: an image tower of open_clip. An unused projection is removed from a ViT or a ModifiedResNet.
-        name: the model's, for messages.
-        projection: return CLIP's joint embedding, not the hidden state before it. A SigLIP has no projection: both
-            are its pooled state.
-
-    Raises:
-        ValueError: if the tower has no such state; the message names the setting that works.
+    An unused projection is removed from a ViT or a ModifiedResNet. A SigLIP has no projection: with or without it,
+    the features are its pooled state. Raises ValueError if the tower has no such state.
     """
     from open_clip.modified_resnet import ModifiedResNet
     from open_clip.timm_model import TimmModel

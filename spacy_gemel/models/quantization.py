@@ -1,4 +1,4 @@
-"""Weights in 8 or 4 bits through bitsandbytes: what it takes, and what makes it right for a frozen model."""
+"""Weights in 8 or 4 bits through bitsandbytes: what it needs, and how gradients pass through a frozen model."""
 
 import importlib.util
 import logging
@@ -11,19 +11,21 @@ SETTINGS = ("8bit", "4bit")
 
 # What bitsandbytes computes in: LLM.int8() casts everything to fp16; 4 bits are as good in bf16, which never overflows.
 _DTYPES = {"8bit": torch.float16, "4bit": torch.bfloat16}
-_NEEDED = ("bitsandbytes", "accelerate")
+_PACKAGES = ("bitsandbytes", "accelerate")
 
 
 def check_quantization(setting: str | None, name: str) -> None:
-    """Raise ValueError for a setting that is none of SETTINGS or null, and where what it needs is not installed.
+    """Raise ValueError if the setting is unknown, or the packages that it needs are not installed.
 
-    name: the language model's.
+    Args:
+        setting: one of SETTINGS, or None.
+        name: the language model's, for the message.
     """
     if setting is None:
         return
     if setting not in SETTINGS:
         raise ValueError(f"quantization = {setting!r} is not known: use {' or '.join(SETTINGS)}, or null for none.")
-    missing = [package for package in _NEEDED if importlib.util.find_spec(package) is None]
+    missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
     if missing:
         raise ValueError(
             f"quantization = {setting!r} of the language model {name!r} needs {' and '.join(missing)}, which is not "
@@ -32,12 +34,12 @@ def check_quantization(setting: str | None, name: str) -> None:
 
 
 def quantized_dtype(setting: str) -> torch.dtype:
-    """The type of all that is not quantized where the config names none."""
+    """The type of all that is not quantized if the config names none."""
     return _DTYPES[setting]
 
 
 def quantization_options(setting: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
-    """What `from_pretrained` takes to quantize the linear layers while it loads them onto a device.
+    """Arguments of `from_pretrained` that quantize the linear layers while they load onto a device.
 
     Embeddings, norms and the output layer keep dtype. 8 bits are LLM.int8() (Dettmers et al. 2022), 4 bits are NF4
     (Dettmers et al. 2023) with one scale for 64 weights.
@@ -52,14 +54,13 @@ def quantization_options(setting: str, device: str, dtype: torch.dtype) -> dict[
 
 
 def make_differentiable(model: nn.Module) -> None:
-    """Let gradients pass through quantized layers on a CPU, to what stands before them; the model is in eval mode.
+    """Let gradients pass through the quantized layers of a model in eval mode on a CPU, or a mapper would not learn.
 
-    There bitsandbytes has ways of its own for inference. Its 4-bit layers repack their weights at the first pass
-    without gradients, after which any gradient is silently zero, and they compute in bf16 whatever they are told (seen
-    with 0.50); its 8-bit layers write on their input for a moment, which autograd refuses in fp16. A mapper would not
-    learn. Both have another way that reads the same weights, which is taken here; on a GPU nothing changes.
+    bitsandbytes 0.50 takes shortcuts for inference there: 4-bit layers repack their weights at the first pass without
+    gradients, after which any gradient is silently zero, and compute in bf16 regardless of their setting; 8-bit layers
+    write on their input, which autograd refuses in fp16. This selects its other path, with the same weights.
     """
-    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_no_cast)
+    logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_not_cast_message)
     layer: Any
     for layer in model.modules():
         kind = type(layer).__name__
@@ -69,9 +70,9 @@ def make_differentiable(model: nn.Module) -> None:
         if kind == "Linear4bit":
             layer.support_avx512bf16_for_cpu = False
         elif kind == "Linear8bitLt":
-            layer.train()  # what it looks at to choose its way; it has no dropout and no statistics
+            layer.train()  # selects the path; the layer has no dropout and no statistics
 
 
-def _is_no_cast(record: logging.LogRecord) -> bool:
-    """Whether a message is another than the one of each 8-bit layer at each pass where activations are not fp16."""
+def _is_not_cast_message(record: logging.LogRecord) -> bool:
+    """False for the message that each 8-bit layer repeats at each pass if activations are not fp16."""
     return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from spacy_gemel.models.frozen import LoadedModel, missing_model_message
 
 _BATCH = 64
-_NOTHING = "?"  # read in place of a mention without a token, such as a blank: no model reads nothing
-_REMEDY = 'set pooling = "cls" or "mean" of the retriever, or name a model with a trained pooler, as SimCSE\'s.'
+_PLACEHOLDER = "?"  # in place of a mention without a token, such as a blank: no model encodes an empty text
+_REMEDY = 'set pooling = "cls" or "mean" of the retriever, or name a model with a trained pooler, such as SimCSE\'s.'
 
 
 class SentenceEncoder(LoadedModel):
@@ -23,10 +23,9 @@ class SentenceEncoder(LoadedModel):
         self.model = model.requires_grad_(False).eval()
 
     def __call__(self, mentions: Sequence[str]) -> NDArray[np.float32]:
-        """The vectors of some mentions, (mentions, width), in fp32."""
-        vectors: NDArray[np.float32] = self.model.encode(
-            _readable(mentions, self.model.tokenizer), batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True
-        )
+        """The vectors of mentions, (mentions, width), in fp32."""
+        texts = _fill_empty(mentions, self.model.tokenizer)
+        vectors = self.model.encode(texts, batch_size=_BATCH, show_progress_bar=False, convert_to_numpy=True)
         return np.asarray(vectors, dtype=np.float32)
 
 
@@ -38,15 +37,13 @@ class PoolerEncoder(LoadedModel):
         self.tokenizer = tokenizer
 
     def __call__(self, mentions: Sequence[str]) -> NDArray[np.float32]:
-        """The vectors of some mentions, (mentions, width), in fp32."""
+        """The vectors of mentions, (mentions, width), in fp32."""
         rows = []
-        mentions = _readable(mentions, self.tokenizer)
-        for start in range(0, len(mentions), _BATCH):
-            batch = self.tokenizer(
-                mentions[start : start + _BATCH], padding=True, truncation=True, return_tensors="pt"
-            ).to(self.model.device)
+        texts = _fill_empty(mentions, self.tokenizer)
+        for start in range(0, len(texts), _BATCH):
+            batch = self.tokenizer(texts[start : start + _BATCH], padding=True, truncation=True, return_tensors="pt")
             with torch.no_grad():
-                pooled = self.model(**batch).pooler_output
+                pooled = self.model(**batch.to(self.model.device)).pooler_output
             if pooled is None:
                 raise ValueError("its pooler is switched off")
             rows.append(pooled.float().cpu().numpy())
@@ -56,22 +53,22 @@ class PoolerEncoder(LoadedModel):
 def load_sentence_encoder(
     name: str, *, device: str, revision: str | None = None, pooling: str | None = None
 ) -> SentenceEncoder | PoolerEncoder:
-    """A sentence encoder by hub name or folder, from safetensors only.
+    """A sentence encoder by hub name or folder, from safetensors only; for `pooling` see the registered retriever.
 
-    pooling: see spacy_gemel.SentenceTransformerRetriever.v1.
-    Raises ValueError if it cannot be loaded, if its files lack weights that its vectors depend on, or if its pooler
-    output is wanted and it has none.
+    Raises:
+        ValueError: if it cannot be loaded, if weights that its vectors depend on are missing, or if pooler output is
+            requested and it has none.
     """
     if pooling not in (None, "pooler", "cls", "mean"):
         raise ValueError(f'retriever: pooling = {pooling!r} is not known: use null, "pooler", "cls" or "mean".')
     encoder: SentenceEncoder | PoolerEncoder
     try:
         if pooling is None and _is_sentence_transformer(name, revision):
-            encoder, missing = _as_it_is(name, revision, device)
+            encoder, missing = _load_as_saved(name, revision, device)
         elif pooling in ("cls", "mean"):
-            encoder, missing = _with_pooling(name, revision, pooling, device)
+            encoder, missing = _load_with_pooling(name, revision, pooling, device)
         else:
-            encoder, missing = _with_pooler(name, revision, device)
+            encoder, missing = _load_with_pooler(name, revision, device)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("sentence encoder", name, error)) from error
     _check_weights(missing, name, uses_pooler=isinstance(encoder, PoolerEncoder))
@@ -80,8 +77,8 @@ def load_sentence_encoder(
     return encoder
 
 
-def _readable(mentions: Sequence[str], tokenizer: Any) -> list[str]:
-    return [mention if len(tokenizer.encode(mention)) else _NOTHING for mention in mentions]
+def _fill_empty(mentions: Sequence[str], tokenizer: Any) -> list[str]:
+    return [mention if len(tokenizer.encode(mention)) else _PLACEHOLDER for mention in mentions]
 
 
 def _is_sentence_transformer(name: str, revision: str | None) -> bool:
@@ -90,80 +87,73 @@ def _is_sentence_transformer(name: str, revision: str | None) -> bool:
     return bool(is_sentence_transformer_model(name, revision=revision))
 
 
-def _as_it_is(name: str, revision: str | None, device: str) -> tuple[SentenceEncoder, list[str]]:
-    """A model in sentence-transformers' own form, and the weights that its files lack."""
+# Each loader returns the encoder, and the weights that are missing from its files.
+
+
+def _load_as_saved(name: str, revision: str | None, device: str) -> tuple[SentenceEncoder, list[str]]:
+    """A model saved by sentence-transformers."""
     from sentence_transformers import SentenceTransformer
     from transformers.utils import cached_file
 
     model = SentenceTransformer(name, device=device, revision=revision, model_kwargs={"use_safetensors": True})
-    listed = json.loads(Path(cached_file(name, "modules.json", revision=revision)).read_text(encoding="utf8"))
+    modules = json.loads(Path(cached_file(name, "modules.json", revision=revision)).read_text(encoding="utf8"))
     missing = []
-    for module, message in zip(model, listed, strict=True):
-        missing += _missing(getattr(module, "auto_model", None), name, revision, message["path"])
+    for module, info in zip(model, modules, strict=True):
+        missing += _missing_weights(getattr(module, "auto_model", None), name, revision, info["path"])
     return SentenceEncoder(model), missing
 
 
-def _with_pooling(name: str, revision: str | None, pooling: str, device: str) -> tuple[SentenceEncoder, list[str]]:
-    """A plain transformer with "cls" or "mean" pooling, and the weights that its files lack."""
+def _load_with_pooling(name: str, revision: str | None, pooling: str, device: str) -> tuple[SentenceEncoder, list[str]]:
+    """A plain transformer with "cls" or "mean" pooling."""
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
 
     transformer = Transformer(name, model_args={"revision": revision, "use_safetensors": True})
     # Renamed in sentence-transformers 6.
     width = getattr(transformer, "get_embedding_dimension", None) or transformer.get_word_embedding_dimension
-    pool = Pooling(width(), pooling_mode=pooling)
-    model = SentenceTransformer(modules=[transformer, pool], device=device)
-    return SentenceEncoder(model), _missing(transformer.auto_model, name, revision)
+    model = SentenceTransformer(modules=[transformer, Pooling(width(), pooling_mode=pooling)], device=device)
+    return SentenceEncoder(model), _missing_weights(transformer.auto_model, name, revision)
 
 
-def _with_pooler(name: str, revision: str | None, device: str) -> tuple[PoolerEncoder, list[str]]:
-    """A plain transformer with its own pooler, and the weights that its files lack."""
+def _load_with_pooler(name: str, revision: str | None, device: str) -> tuple[PoolerEncoder, list[str]]:
+    """A plain transformer with its own pooler."""
     from transformers import AutoModel, AutoTokenizer
 
-    model, message = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, output_loading_info=True)
+    model, info = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, output_loading_info=True)
     tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-    return PoolerEncoder(model.to(device), tokenizer), sorted(message["missing_keys"])
+    return PoolerEncoder(model.to(device), tokenizer), sorted(info["missing_keys"])
 
 
-def _missing(model: Any, name: str, revision: str | None, subfolder: str = "") -> list[str]:
-    """The weights that a transformer's files lack: sentence-transformers does not tell, so they are read once more.
+def _missing_weights(model: Any, name: str, revision: str | None, subfolder: str = "") -> list[str]:
+    """The weights missing from a transformer's files, which are read again: sentence-transformers does not say.
 
-    model: as sentence-transformers has loaded it; None for a module that has no model of transformers.
+    `model` is None for a module without a model of transformers.
     """
     if model is None:
         return []
-    _, message = type(model).from_pretrained(
-        name,
-        config=model.config,
-        revision=revision,
-        subfolder=subfolder,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    return sorted(message["missing_keys"])
+    options = {"config": model.config, "revision": revision, "subfolder": subfolder}
+    _, info = type(model).from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
+    return sorted(info["missing_keys"])
 
 
 def _check_weights(missing: Sequence[str], name: str, *, uses_pooler: bool) -> None:
-    """Raise ValueError where vectors would depend on weights that transformers has filled in at random."""
-    lacking = [key for key in missing if uses_pooler or not _is_of_pooler(key)]
-    if not lacking:
-        return
-    message = f"The sentence encoder {name!r} lacks {len(lacking)} of its weights ({lacking[0]} first), which would be "
-    if all(map(_is_of_pooler, lacking)):
-        raise ValueError(f"{message}random: {_REMEDY}")
-    raise ValueError(f"{message}random: give a folder or a name that holds all of them.")
-
-
-def _is_of_pooler(key: str) -> bool:
-    return "pooler" in key.split(".")
+    """Raise ValueError if the vectors depend on weights that transformers has initialised at random."""
+    pooler = [key for key in missing if "pooler" in key.split(".")]
+    missing = missing if uses_pooler else [key for key in missing if key not in pooler]
+    if missing:
+        remedy = _REMEDY if set(missing) <= set(pooler) else "give a folder or a name that holds all of them."
+        raise ValueError(
+            f"The sentence encoder {name!r} lacks {len(missing)} of its weights ({missing[0]} first), which would be "
+            f"random: {remedy}"
+        )
 
 
 def _check_pooler_output(encoder: PoolerEncoder, name: str) -> None:
-    """Raise ValueError where a model gives no pooler output, or none of a text alone."""
+    """Raise ValueError if a model has no pooler output, or none for text alone."""
     try:
-        encoder([_NOTHING])
+        encoder([_PLACEHOLDER])
     except (AttributeError, TypeError, ValueError) as error:
+        kind = type(encoder.model).__name__
         raise ValueError(
-            f"The sentence encoder {name!r} is a {type(encoder.model).__name__}, which gives no pooler output "
-            f"({error}): {_REMEDY}"
+            f"The sentence encoder {name!r} is a {kind}, which has no pooler output ({error}): {_REMEDY}"
         ) from error

@@ -23,12 +23,9 @@ _TOLERANCE = 5e-3
 
 
 class VisionEncoder(LoadedModel):
-    """A frozen model that turns an image into a vector (paper section 3.1).
+    """A frozen model that turns an image into a vector (paper section 3.1) of `width` numbers, d_v.
 
-    Attributes:
-        preprocess: a PIL image -> a tensor (channels, height, width).
-        forward: a batch of those -> features (images, d_v).
-        width: d_v.
+    `preprocess` turns a PIL image into a tensor (channels, height, width), `forward` a batch of these into features.
     """
 
     def __init__(
@@ -62,11 +59,8 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
     """Any vision encoder of transformers (ViT, BEiT, ResNet, ConvNeXt, Swin, DINOv2), also that of a CLIP or SigLIP.
 
     For its features see `image_vectors`. A pooling layer without weights in the files is dropped, since transformers
-    would initialise it at random.
-
-    Raises:
-        ValueError: if the model cannot be loaded, lacks other weights, has no such features, needs more than pixels,
-            or gives different features for the same picture.
+    would initialise it at random. Raises ValueError if the model cannot be loaded, lacks other weights, has no such
+    features, needs more than pixels, or gives different features for the same picture.
     """
     import transformers
 
@@ -112,18 +106,10 @@ def _image_tower(model: Any, name: str, missing_keys: Iterable[str]) -> Any:
 
 
 def image_vectors(model: Any, pixels: Tensor, name: str) -> Tensor:
-    """The features of images, (images, d_v).
+    """The features (images, d_v) of a vision model of transformers for pixels (images, channels, height, width).
 
-    These are the model's pooled output; without one, the state of its CLS token; without either, the mean over the
-    patches, if each hidden state belongs to a patch.
-
-    Args:
-        model: a vision model of transformers.
-        pixels: (images, channels, height, width).
-        name: the model's, for messages.
-
-    Raises:
-        ValueError: if the model needs more than pixels, or has no such features.
+    These are its pooled output; without one, the state of its CLS token; without either, the mean over the patches,
+    if each hidden state belongs to a patch. Raises ValueError if there is none, or the model needs more than pixels.
     """
     try:
         output = model(pixel_values=pixels)

@@ -1,4 +1,4 @@
-"""A cache that forgets what was not used for longest, so that a stream of documents holds memory flat."""
+"""A cache of bounded size, so that a stream of documents holds memory flat."""
 
 import threading
 from collections import OrderedDict
@@ -10,11 +10,11 @@ ValueT = TypeVar("ValueT")
 
 
 class BoundedCache(Generic[KeyT, ValueT]):
-    """Keeps values up to a total size. Several threads may use it; another process gets a copy.
+    """Caches values up to a total size; the least recently used go first. Threads may share it.
 
-    limit: the most that is kept, in the unit of size_of.
-    size_of: the size of a value; where it is not given each counts 1.
-    A value that is larger than the limit is not kept at all, and takes no other's place.
+    Args:
+        limit: the largest total size; a value larger than this is not cached.
+        size_of: the size of a value; by default each counts 1.
     """
 
     def __init__(self, limit: int, size_of: Callable[[ValueT], int] | None = None) -> None:
@@ -38,35 +38,29 @@ class BoundedCache(Generic[KeyT, ValueT]):
         return len(self._values)
 
     def get(self, key: KeyT) -> ValueT | None:
-        """The value kept under a key, or None."""
+        """The cached value, or None."""
         with self._lock:
-            kept = self._values.get(key)
-            if kept is None:
+            entry = self._values.get(key)
+            if entry is None:
                 return None
             self._values.move_to_end(key)
-            return kept[0]
+            return entry[0]
 
     def put(self, key: KeyT, value: ValueT) -> ValueT:
-        """Keep a value, let go of the oldest ones beyond the limit, and give the value back."""
+        """Cache a value, and return it."""
         size = self._size_of(value)
         with self._lock:
-            old = self._values.pop(key, None)
-            if old is not None:
-                self.size -= old[1]
+            previous = self._values.pop(key, None)
+            if previous is not None:
+                self.size -= previous[1]
             if size <= self.limit:
                 self._values[key] = value, size
                 self.size += size
             while self.size > self.limit:
-                _, (_, gone) = self._values.popitem(last=False)
-                self.size -= gone
+                _, (_, evicted) = self._values.popitem(last=False)
+                self.size -= evicted
         return value
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._values.clear()
-            self.size = 0
 
 
 def _one(_value: object) -> int:
-    return 1  # no lambda: another process may get the cache
+    return 1  # a function, as a lambda cannot be pickled

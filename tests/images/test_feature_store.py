@@ -19,8 +19,6 @@ from spacy_gemel.images.feature_store import (
     FeatureWriter,
     content_key,
 )
-from spacy_gemel.images.features import FeatureReader
-from spacy_gemel.images.image import ImageError
 from spacy_gemel.models.open_clip import load_open_clip
 from spacy_gemel.models.vision_encoder import VisionEncoder
 from spacy_gemel.registry import open_clip_encoder
@@ -190,43 +188,3 @@ def test_identity_tells_encoders_apart(models: Path, tmp_path: Path) -> None:
     again.model.conv1.weight.data[0, 0, 0, 0] += 1e-3
     again = VisionEncoder(again.model, again.preprocess, again.forward)
     assert mine.difference(EncoderFingerprint.of(again, name)) == "other weights"
-
-
-def test_the_reader_takes_what_is_stored_and_encodes_the_rest(models: Path, tmp_path: Path) -> None:
-    encoder = open_clip_encoder(str(models / "vision_encoder")).load("cpu")
-    pictures = [
-        Image.fromarray(np.random.default_rng(seed).integers(0, 255, (40, 30, 3), dtype=np.uint8)) for seed in range(6)
-    ]
-    paths = [tmp_path / f"{index}.png" for index in range(6)]
-    for path, picture in zip(paths, pictures, strict=True):
-        picture.save(path)
-    with FeatureWriter(tmp_path / "features", EncoderFingerprint.of(encoder, "x")) as writer:
-        for path, features in zip(paths[:4], encoder.encode(pictures[:4]), strict=True):
-            writer.add(content_key(path) or b"", features)
-    paths[0].rename(tmp_path / "moved.png")
-    counted: list[int] = []
-
-    class Counting(VisionEncoder):
-        def encode(self, images):  # type: ignore[no-untyped-def]
-            counted.append(len(images))
-            return super().encode(images)
-
-    counting = Counting(encoder.model, encoder.preprocess, encoder.forward)
-    counted.clear()
-    (tmp_path / "bad.png").write_bytes(b"no image")
-    sources = [
-        str(tmp_path / "moved.png"), str(paths[1]), paths[2].read_bytes(), np.asarray(pictures[3]), str(paths[4]),
-        None, str(tmp_path / "bad.png"), str(paths[0]), pictures[5], str(paths[1]),
-    ]  # fmt: skip
-    for kept_bytes in (2**20, 0):  # with and without a cache of its own
-        counted.clear()
-        reader = FeatureReader(counting, kept_bytes, store=FeatureStore(tmp_path / "features"))
-        read, plain = reader.read(sources), FeatureReader(encoder).read(sources)
-        assert sum(counted) == 3  # the array, which was stored as a file, picture 4 and the PIL image
-        for index, (one, other) in enumerate(zip(read, plain, strict=True)):
-            if isinstance(other, ImageError):
-                assert str(one) == str(other)
-            elif other is None:
-                assert one is None
-            else:
-                np.testing.assert_allclose(one, other, atol=1e-6, err_msg=str(index))

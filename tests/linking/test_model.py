@@ -225,7 +225,7 @@ def test_memory_that_runs_out_on_the_slow_way_makes_no_batch_smaller(
         found = list(nlp.pipe(docs(nlp)))
     assert len(caught) == 2
     assert [doc.ents[0].kb_id_ == "NIL" for doc in found] == [False] * 4 + [True] * 2
-    assert pipe.stages._budget.most is None
+    assert pipe.stages._budget.limit is None
 
 
 def test_scores_that_are_no_numbers_are_said(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_whatever_fits_is_done_once_and_the_rest_is_named(lengths: dict[int, int
 def test_the_budget_is_halved_for_good_and_said() -> None:
     budget = TokenBudget()
     machine = Machine(dict.fromkeys(range(8), 10), 45)
-    with pytest.warns(UserWarning, match=r"ran out with 80 tokens at once; going on with at most 40.*= 40"):
+    with pytest.warns(UserWarning, match=r"ran out with 80 tokens at once; continuing with at most 40.*= 40"):
         budget.run(machine.lengths, 1000, machine.work)
     assert [len(batch) for batch in machine.done] == [4, 4]
     with warnings.catch_warnings():

@@ -12,8 +12,8 @@ from thinc.api import Config
 
 from tests.contract.world import LINKER, assert_same, captions, linker, write_corpus
 from tests.mini_pipeline import examples, make_config, make_doc, make_kb, picture
-from tests.models.test_hugging_face import CLASSES, save
-from tests.models.test_tokenizer_types import FAMILIES, save_family
+from tests.models.test_tokenizer import FAMILIES, save_family
+from tests.models.test_vision_encoder import CLASSES, save
 
 PREFIX = 2
 

@@ -23,7 +23,7 @@ from spacy_gemel.models.loading import load_causal_lm
 from spacy_gemel.models.open_clip import load_open_clip
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.models.vision_encoder import load_hugging_face_vision
-from tests.models.test_hugging_face import CLASSES, save
+from tests.models.test_vision_encoder import CLASSES, save
 
 # As the models' own pages and checkpoints have them.
 PARAMETERS = {

@@ -16,7 +16,7 @@ from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.loading import load_causal_lm
 from tests import tiny
 from tests.models.test_quantization import SETTINGS, needs_bitsandbytes
-from tests.models.test_tokenizer_types import FAMILIES, save_family
+from tests.models.test_tokenizer import FAMILIES, save_family
 from tests.research.sizing.test_passes import NAME, PROMPT, ROWS, learn, peak_of
 
 SHAPE = {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 3, "num_key_value_heads": 4}
