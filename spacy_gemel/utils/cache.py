@@ -61,6 +61,12 @@ class BoundedCache(Generic[KeyT, ValueT]):
                 self.size -= evicted
         return value
 
+    def clear(self) -> None:
+        """Remove all values."""
+        with self._lock:
+            self._values.clear()
+            self.size = 0
+
 
 def _one(_value: object) -> int:
     return 1  # a function, as a lambda cannot be pickled

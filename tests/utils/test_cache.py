@@ -38,6 +38,8 @@ def test_sizes_in_bytes() -> None:
     assert [key for key in range(5) if cache.get(key) is not None] == [4]
     assert (len(cache), cache.size) == (1, 40)
     cache.put(1, np.zeros(3, dtype=np.uint8))
+    cache.clear()
+    assert (len(cache), cache.size) == (0, 0)
 
 
 def test_it_goes_to_another_process() -> None:
@@ -77,6 +79,8 @@ def test_several_threads() -> None:
             cache.put(key, key)
             if index % 50 == 0:
                 Sent(cache)
+            if index == 250:
+                cache.clear()
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(use, range(4)))
