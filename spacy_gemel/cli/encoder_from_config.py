@@ -39,8 +39,8 @@ def encoder_from_config(config: Path, component: str | None = None) -> tuple["Fr
         raise ValueError(f"{file}: spaCy cannot read this config: {error}") from error
     name = _find_linker(components, component, file)
     block = DEFAULT_CONFIG[_BLOCK]
-    if configured := components[name].get(_BLOCK):
-        block = Config({_BLOCK: block}).merge({_BLOCK: configured})[_BLOCK]
+    if components[name].get(_BLOCK):
+        block = Config({_BLOCK: block}).merge({_BLOCK: components[name][_BLOCK]})[_BLOCK]
     if config.is_dir():
         frozen = registry.resolve({_BLOCK: block})[_BLOCK]
         return frozen, _saved_folder(config / name, frozen)

@@ -54,10 +54,10 @@ def doc_from_record(
 def _cut_shared_tokens(doc: Doc, mentions: Sequence[MentionSpan]) -> Doc:
     """The same text, with each token cut that holds the end of one mention and the beginning of the next."""
     cuts = set()
-    for left, right in pairwise(sorted(mentions, key=lambda mention: mention.start)):
-        whole = doc.char_span(left.end - 1, right.start + 1, alignment_mode="expand")
+    for first, second in pairwise(sorted(mentions, key=lambda mention: mention.start)):
+        whole = doc.char_span(first.end - 1, second.start + 1, alignment_mode="expand")
         if whole is not None and len(whole) == 1:
-            cuts |= {left.end, right.start}
+            cuts |= {first.end, second.start}
     if not cuts:
         return doc
     words: list[str] = []
@@ -65,6 +65,6 @@ def _cut_shared_tokens(doc: Doc, mentions: Sequence[MentionSpan]) -> Doc:
     for token in doc:
         start, end = token.idx, token.idx + len(token)
         edges = [start, *sorted(cut for cut in cuts if start < cut < end), end]
-        words += [doc.text[first:last] for first, last in pairwise(edges)]
+        words += [doc.text[begin:stop] for begin, stop in pairwise(edges)]
         spaces += [*[False] * (len(edges) - 2), bool(token.whitespace_)]
     return Doc(doc.vocab, words=words, spaces=spaces)

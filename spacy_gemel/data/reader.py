@@ -7,6 +7,7 @@ image, and without any mention if no NER stands before it.
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from spacy.language import Language
@@ -45,14 +46,14 @@ def multimodal_corpus(
     return MultimodalCorpus(resolve(str(path)), gold_ents=gold_ents, max_length=max_length, limit=limit)
 
 
+@dataclass(frozen=True)
 class MultimodalCorpus:
     """Callable that yields Examples in the order of the file (spaCy's training loop shuffles them)."""
 
-    def __init__(self, path: Path, *, gold_ents: bool = False, max_length: int = 0, limit: int = 0) -> None:
-        self.path = path
-        self.gold_ents = gold_ents
-        self.max_length = max_length
-        self.limit = limit
+    path: Path
+    gold_ents: bool = False
+    max_length: int = 0
+    limit: int = 0
 
     def __call__(self, nlp: Language) -> Iterator[Example]:
         """Yield the examples. Raises ValueError if the path holds no doc, or none within `max_length`."""

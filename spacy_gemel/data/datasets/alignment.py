@@ -136,7 +136,7 @@ def align(text: str, mentions: Sequence[str], taken: Sequence[Span] = ()) -> lis
     aligner.use_occurrences({surface: whole for surface, (whole, _) in occurrences.items()}, VERBATIM)
     if len(aligner.results) < len(mentions):
         aligner.use_rules(STRICT_RULES)
-        aligner.use_occurrences({surface: parts for surface, (_, parts) in occurrences.items()}, PART_OF_WORD)
+        aligner.use_occurrences({surface: partial for surface, (_, partial) in occurrences.items()}, PART_OF_WORD)
         aligner.use_rules(LOOSE_RULES)
     return aligner.all_results()
 

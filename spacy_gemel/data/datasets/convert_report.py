@@ -135,6 +135,5 @@ class ConvertReport:
 
 def _in_context(text: str, mention: MentionSpan) -> str:
     """The mention in brackets, with the text beside it."""
-    before = text[max(0, mention.start - _CONTEXT) : mention.start]
-    behind = text[mention.end : mention.end + _CONTEXT]
-    return f"{before}[{text[mention.start : mention.end]}]{behind}"
+    start, end = mention.start, mention.end
+    return f"{text[max(0, start - _CONTEXT) : start]}[{text[start:end]}]{text[end : end + _CONTEXT]}"

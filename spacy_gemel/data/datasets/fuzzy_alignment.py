@@ -190,8 +190,8 @@ def _equal(mention: Word, text: Word) -> bool:
 def _equal_but_for_a_letter(misspelt: Word, mention: Word, text: Word) -> bool:
     if mention is not misspelt:
         return _equal(mention, text)
-    left, right = mention.folded, text.folded
-    return left[0] == right[0] and left[-_ENDING:] == right[-_ENDING:] and differ_by_one_letter(left, right)
+    one, other = mention.folded, text.folded
+    return one[0] == other[0] and one[-_ENDING:] == other[-_ENDING:] and differ_by_one_letter(one, other)
 
 
 def _skip_nothing(words: Words) -> bool:

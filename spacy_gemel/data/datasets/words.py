@@ -93,17 +93,17 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", letters).translate(_BASE_LETTERS)
 
 
-def differ_by_one_letter(left: str, right: str) -> bool:
+def differ_by_one_letter(one: str, other: str) -> bool:
     """Whether one insertion, deletion or substitution, or a swap of neighbours, makes one word of the other."""
-    if abs(len(left) - len(right)) > 1 or left == right:
+    if abs(len(one) - len(other)) > 1 or one == other:
         return False
     start = 0
-    while start < min(len(left), len(right)) and left[start] == right[start]:
+    while start < min(len(one), len(other)) and one[start] == other[start]:
         start += 1
-    left, right = left[start:], right[start:]
-    if len(left) != len(right):
-        return left[1:] == right or left == right[1:]
-    return left[1:] == right[1:] or (left[:2] == right[1::-1] and left[2:] == right[2:])
+    one, other = one[start:], other[start:]
+    if len(one) != len(other):
+        return one[1:] == other or one == other[1:]
+    return one[1:] == other[1:] or (one[:2] == other[1::-1] and one[2:] == other[2:])
 
 
 class Fit(IntEnum):
@@ -137,23 +137,23 @@ def _cuts_word(text: str, index: int, *, is_end: bool) -> bool:
     """Whether a word goes on across an index, at which a mention begins or (`is_end`) ends."""
     if not 0 < index < len(text):
         return False
-    left, right = text[index - 1], text[index]
-    if _is_mark(right):
-        return _is_letter(left)
+    previous, following = text[index - 1], text[index]
+    if _is_mark(following):
+        return _is_letter(previous)
     return _is_one_word(text, index, is_end=is_end) or _cuts_abbreviation(text, index)
 
 
 def _is_one_word(text: str, index: int, *, is_end: bool) -> bool:
-    right, base_index = text[index], index - 1
+    following, base_index = text[index], index - 1
     while base_index > 0 and _is_mark(text[base_index]):
         base_index -= 1
     base = text[base_index]  # the letter that the marks before the index stand on
-    if not right.isalnum() or not base.isalnum() or _UNSPACED.match(base) or _UNSPACED.match(right):
+    if not following.isalnum() or not base.isalnum() or _UNSPACED.match(base) or _UNSPACED.match(following):
         return False
-    katakana = bool(_KATAKANA.match(base)), bool(_KATAKANA.match(right))
+    katakana = bool(_KATAKANA.match(base)), bool(_KATAKANA.match(following))
     if any(katakana):
         return all(katakana)
-    return not (is_end and _HANGUL.match(right))
+    return not (is_end and _HANGUL.match(following))
 
 
 def _cuts_abbreviation(text: str, index: int) -> bool:
