@@ -65,7 +65,7 @@ def start(folder: Path, **changes: int) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_signal(tmp_path: Path, build: Build, whole: dict[str, bytes], sent: signal.Signals) -> None:
     build(tmp_path, [{"id": "old", "name": "old"}])
     old = content(tmp_path / "kb")

@@ -48,7 +48,7 @@ def tokens_of(trie: NameTrie, node: int) -> list[int]:
     return [END if token == trie.end else int(token) for token in tokens]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(name_lists())
 def test_same_as_a_plain_set_of_names(case: tuple[list[Name], list[int], int]) -> None:
     names, counts, vocab_size = case
@@ -282,7 +282,7 @@ def test_fanout_of_more_than_the_vocabulary_is_corrupt() -> None:
     flat = random.integers(0, 300, 400_000)
     n = len(flat) // 4
     arrays = build_trie(flat, np.full(n, 4), np.arange(n), np.zeros(n, np.int64), 300)
-    nodes = random.integers(1, len(arrays.tokens) - 1, 300)
+    nodes = random.integers(1, len(arrays.tokens) - 1, 150)
     refused = {"children": 0, "children_of": 0, "end_edge": 0}
     for node in nodes.tolist():
         for bit in range(31):
@@ -300,7 +300,7 @@ def test_fanout_of_more_than_the_vocabulary_is_corrupt() -> None:
                         refused[name] += "offsets" in str(error)
                     else:
                         assert name == "end_edge" or np.asarray(found[0]).shape[-1] <= 301
-    assert min(refused.values()) > 1000
+    assert min(refused.values()) > 500
 
 
 def test_every_token_and_an_end_may_leave_a_node() -> None:
@@ -319,7 +319,7 @@ def test_rows_of_a_corrupt_trie(name: str) -> None:
     rows_of_edges = np.concatenate([sound.rows_at(edge) for edge in edges]).tolist()
     refused = 0
     values = getattr(arrays, name)
-    for index in range(1, len(values) - 1):
+    for index in range(1, len(values) - 1, 3):
         for bit in range(8 * values.itemsize - 1):
             flipped = values.copy()
             flipped[index] ^= flipped.dtype.type(1 << bit)

@@ -92,7 +92,7 @@ def test_golds_may_be_added_entities(nlp: Language) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kb_id": "Mercury", "name": "Another"}, "'Mercury' cannot be added: the knowledge base has an entity of"),
+        ({"kb_id": "Mercury", "name": "Another"}, "'Mercury' cannot be added: the knowledge base has an entity with"),
         ({"kb_id": "NIL", "name": "Nothing"}, "what a mention without an entity gets"),
         ({"kb_id": "", "name": "Nothing"}, '"id" must be a text that is not empty'),
         ({"kb_id": "x", "name": ""}, "the name is empty"),
@@ -136,7 +136,7 @@ def test_many_entities_at_once(nlp: Language, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (Entity("Mercury", "Another"), "'Mercury' cannot be added: the knowledge base has an entity of"),
+        (Entity("Mercury", "Another"), "'Mercury' cannot be added: the knowledge base has an entity with"),
         (Entity("good", "Twice"), "'good' cannot be added"),
         (Entity("x", "long " * 100), "tokens, the limit is"),
         (Entity("x", "X", count=4.5), '"count" of'),  # type: ignore[arg-type]
