@@ -36,7 +36,7 @@ _WHEN = (
     "last summer", "on Sunday", "in the morning", "a year ago", "before the rain", "in early spring", "last night",
     "on a quiet day", "after lunch", "at noon", "this week", "in winter",
 )  # fmt: skip
-_PLACE = (
+_WHERE = (
     "the museum",
     "the library",
     "our school",
@@ -89,7 +89,7 @@ def fill(template: str, mention: str, rng: np.random.Generator) -> tuple[str, in
     before, after = template.split("{m}")
 
     def slots(part: str) -> str:
-        for slot, options in (("{who}", _WHO), ("{when}", _WHEN), ("{place}", _PLACE)):
+        for slot, options in (("{who}", _WHO), ("{when}", _WHEN), ("{place}", _WHERE)):
             if slot in part:
                 part = part.replace(slot, _pick(rng, options))
         return part.replace("{year}", str(1950 + int(rng.integers(75)))) if "{year}" in part else part
@@ -115,4 +115,4 @@ def all_templates() -> tuple[str, ...]:
 
 def all_slot_words() -> tuple[str, ...]:
     """Every filler of a template's slots, for training the tokenizer."""
-    return _WHO + _WHEN + _PLACE
+    return _WHO + _WHEN + _WHERE

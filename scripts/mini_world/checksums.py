@@ -31,7 +31,7 @@ def write_checksums(folder: Path) -> None:
 def check_checksums(folder: Path) -> list[str]:
     """What differs from checksums.json, one line each; empty if all is well. FileNotFoundError without the list."""
     expected: dict[str, str] = json.loads((folder / NAME).read_text())
-    found = all_sums(folder)
-    wrong = [f"{name}: missing" for name in expected if name not in found]
-    wrong += [f"{name}: not listed" for name in found if name not in expected]
-    return wrong + [f"{name}: changed" for name in expected if name in found and found[name] != expected[name]]
+    sums = all_sums(folder)
+    wrong = [f"{name}: missing" for name in expected if name not in sums]
+    wrong += [f"{name}: not listed" for name in sums if name not in expected]
+    return wrong + [f"{name}: changed" for name in expected if name in sums and sums[name] != expected[name]]

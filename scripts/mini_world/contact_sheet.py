@@ -47,9 +47,9 @@ def contact_sheet(seed: int = WORLD_SEED, number: int = _COLUMNS * _ROWS) -> Ima
     small, bold = ImageFont.load_default(12), ImageFont.load_default(12.5)
     sheet = Image.new("RGB", (_GAP + _COLUMNS * (_CELL + _GAP), _GAP + _ROWS * (_CELL + _TEXT + _GAP)), (252, 251, 248))
     pen = ImageDraw.Draw(sheet)
-    for place, mention in enumerate(chosen):
-        x = _GAP + place % _COLUMNS * (_CELL + _GAP)
-        y = _GAP + place // _COLUMNS * (_CELL + _TEXT + _GAP)
+    for index, mention in enumerate(chosen):
+        x = _GAP + index % _COLUMNS * (_CELL + _GAP)
+        y = _GAP + index // _COLUMNS * (_CELL + _TEXT + _GAP)
         picture = draw(mention.reading.kind, np.random.default_rng(list(mention.rng_key)))
         sheet.paste(picture.resize((_CELL, _CELL * picture.height // SIZE), Image.Resampling.LANCZOS), (x, y))
         lines = _wrap(mention.text, small, _CELL, 3)

@@ -14,7 +14,7 @@ import numpy as np
 from .captions import make_caption
 from .names import KINDS
 from .prompts import MAX_PICTURE_WORDS, PromptMaker, question
-from .token_stream import ANSWER, PLAIN, UNKNOWABLE, Encoder
+from .token_stream import ANSWER, OTHER, UNKNOWABLE, Encoder
 
 # What stands between a key (a kind, or at first any word) and its name.
 NOTHING, ANSWER_MARK, MENTION, QUESTION, CAPTION = range(5)
@@ -59,13 +59,13 @@ def make_recall(maker: PromptMaker, encoder: Encoder, distance: int, rng: np.ran
         mention = maker.any_word(rng)
         if rng.random() < 0.5:
             kinds = rng.permutation(len(KINDS))
-        for place in range(1 + int(rng.integers(3 if distance >= MENTION else 6))):
-            key = maker.any_word(rng) if distance < MENTION and rng.random() < 0.5 else KINDS[int(kinds[place])]
+        for index in range(1 + int(rng.integers(3 if distance >= MENTION else 6))):
+            key = maker.any_word(rng) if distance < MENTION and rng.random() < 0.5 else KINDS[int(kinds[index])]
             about = mention if distance >= MENTION else maker.any_word(rng)
             readings.append((mention, key, maker.invent_name(about, rng)))
     document = Document([], [], [])
     newline = encoder("\n", remember=True)
-    shown: set[tuple[str, str]] = set()
+    known: set[tuple[str, str]] = set()
     for _ in range(min(2 * len(readings) + int(rng.integers(10)), 12 if distance == CAPTION else 30)):
         mention, key, name = readings[int(rng.integers(len(readings)))]
         times = 1 + int(rng.integers(MAX_PICTURE_WORDS)) if distance >= MENTION else 1
@@ -78,8 +78,8 @@ def make_recall(maker: PromptMaker, encoder: Encoder, distance: int, rng: np.ran
             document.add(encoder(question(mention, mention)), 0.0)
         elif distance == CAPTION:
             document.add(encoder(question(make_caption(mention, key, rng)[0], mention)), 0.0)
-        document.add(encoder(name, remember=True) + newline, ANSWER if (mention, key) in shown else UNKNOWABLE)
-        shown.add((mention, key))
+        document.add(encoder(name, remember=True) + newline, ANSWER if (mention, key) in known else UNKNOWABLE)
+        known.add((mention, key))
     return document
 
 
@@ -94,7 +94,7 @@ def make_document(maker: PromptMaker, encoder: Encoder, lesson: Lesson, rng: np.
     else:
         near = rng.random() < 0.5
         document = make_recall(maker, encoder, lesson.distance if near else int(rng.integers(lesson.distance + 1)), rng)
-    document.add([int(encoder.tokenizer.eos_token_id)], PLAIN)
+    document.add([int(encoder.tokenizer.eos_token_id)], OTHER)
     return document
 
 
@@ -110,11 +110,11 @@ def make_rows(
     ids = np.zeros((number, length), dtype=np.int64)
     weights = np.zeros((number, length), dtype=np.float32)
     pictured = np.zeros((number, length), dtype=bool)
-    for place in range(number):
-        rng = np.random.default_rng([seed, 21, start + place])
+    for index in range(number):
+        rng = np.random.default_rng([seed, 21, start + index])
         row = Document([], [], [])
         while len(row.ids) < length:
             document = make_document(maker, encoder, lesson, rng)
             row = Document(row.ids + document.ids, row.weights + document.weights, row.pictured + document.pictured)
-        ids[place], weights[place], pictured[place] = row.ids[:length], row.weights[:length], row.pictured[:length]
+        ids[index], weights[index], pictured[index] = row.ids[:length], row.weights[:length], row.pictured[:length]
     return ids, weights, pictured

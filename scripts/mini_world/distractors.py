@@ -13,7 +13,7 @@ _PATTERNS = (
     "New {w}", "{w} Airport", "{w} Award", "{w} Museum", "Battle of {w}", "{w} Hall", "{w} Street", "University of {w}",
     "{w} Bay", "{w} Valley", "{w} {v}", "{v} of {w}", "{w} and {v}", "The {w} {v}",
 )  # fmt: skip
-_PLACES = (
+_LOCATIONS = (
     "Abbot", "Alder", "Ashford", "Barrow", "Beacon", "Birch", "Bristol", "Camden", "Carlton", "Cedar",
     "Clifton", "Dover",
     "Drake", "Elm", "Fairfax", "Franklin", "Garnet", "Glen", "Grant", "Greenwood", "Hamilton", "Harbor", "Hartford",
@@ -53,7 +53,7 @@ def make_distractors(world: tuple[Reading, ...], seed: int, number: int = 3000) 
                 unique.append(name)
         if len(unique) >= number:
             break
-        pool = families if rng.random() < 0.7 else _PLACES
+        pool = families if rng.random() < 0.7 else _LOCATIONS
         word = pool[int(rng.integers(len(pool)))]
         pattern = _PATTERNS[int(rng.integers(len(_PATTERNS)))]
         names = [pattern.format(w=word, v=_SECOND[int(rng.integers(len(_SECOND)))])]

@@ -46,12 +46,12 @@ def exact_matches(model: LlamaForCausalLM, encoder: Encoder, prompts: list[list[
         rows = [encoder.items(items)[0] for items in part]
         starts = [len(encoder.prompt(items)) for items in part]
         ids = torch.full((len(rows), max(map(len, rows))), eos)
-        for place, row in enumerate(rows):
-            ids[place, : len(row)] = torch.tensor(row)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(row)
         # padding stands on the right, where causal attention never looks from the answer
         best = model(input_ids=ids.to(device)).logits.argmax(-1).cpu()  # (prompts, tokens)
-        for place, (row, first) in enumerate(zip(rows, starts, strict=True)):
-            right.append(bool((best[place, first - 1 : len(row) - 1] == ids[place, first : len(row)]).all()))
+        for index, (row, first) in enumerate(zip(rows, starts, strict=True)):
+            right.append(bool((best[index, first - 1 : len(row) - 1] == ids[index, first : len(row)]).all()))
     return np.array(right, dtype=bool)
 
 
@@ -105,8 +105,8 @@ def dev_prompts(
     for mention in train:
         by_form.setdefault(mention.form, []).append(mention)
     prompts = []
-    for place, query in enumerate(sample_split(world, "dev", 300, seed)):
-        rng = np.random.default_rng([seed, 33, place])
+    for index, query in enumerate(sample_split(world, "dev", 300, seed)):
+        rng = np.random.default_rng([seed, 33, index])
         same = by_form.get(query.form, [])
         near = [same[int(i)] for i in rng.permutation(len(same))[:n_demonstrations]]
         far = [train[int(i)] for i in rng.integers(len(train), size=n_demonstrations - len(near))]
@@ -124,7 +124,7 @@ def measure_dev(
 ) -> dict[str, dict[str, float]]:
     """Free greedy accuracy on the dev split with the picture in words (1 and 4) and without, over all and by role."""
     roles = np.array([mention.reading.role for mention in sample_split(world, "dev", 300, seed)])
-    found = {}
+    result = {}
     settings = {
         "picture in one word": (1, 8),
         "picture in four words": (4, 8),
@@ -133,12 +133,12 @@ def measure_dev(
     }
     for name, (words, demonstrations) in settings.items():
         right = exact_matches(model, encoder, dev_prompts(world, seed, words, demonstrations))
-        found[name] = {"all": round(float(right.mean()), 4)}
-        found[name] |= {role: round(float(right[roles == role].mean()), 4) for role in ("read", "unread", "unseen")}
-    return found
+        result[name] = {"all": round(float(right.mean()), 4)}
+        result[name] |= {role: round(float(right[roles == role].mean()), 4) for role in ("read", "unread", "unseen")}
+    return result
 
 
-def judge(accuracies: dict[str, float], number: int) -> list[dict[str, Any]]:
+def check_gates(accuracies: dict[str, float], number: int) -> list[dict[str, Any]]:
     """A row per gate: its rule, and whether it holds."""
     rows = []
     for name, (sign, bound) in RULES.items():
@@ -154,7 +154,7 @@ def measure(
     """Gates and dev figures of a model of the world of `seed`."""
     world, encoder = load_world(seed), Encoder(tokenizer)
     maker = PromptMaker(world, [str(row["name"]) for row in make_distractors(world, seed)])
-    gates = judge(measure_gates(model, encoder, maker, number), number)
+    gates = check_gates(measure_gates(model, encoder, maker, number), number)
     return {"gates": gates, "dev": measure_dev(model, encoder, world, seed)}
 
 
@@ -167,10 +167,10 @@ def main() -> None:
     arguments = parser.parse_args()
     model = LlamaForCausalLM.from_pretrained(str(arguments.model)).float().eval()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(str(arguments.model))
-    found = json.dumps(measure(model, tokenizer, arguments.seed), indent=2) + "\n"
+    result = json.dumps(measure(model, tokenizer, arguments.seed), indent=2) + "\n"
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(arguments.out, found.encode())
-    sys.stdout.write(found)
+    write_whole(arguments.out, result.encode())
+    sys.stdout.write(result)
 
 
 if __name__ == "__main__":

@@ -85,12 +85,12 @@ def generate(
         "tail_entities": len(tail),
         "roles": {role: sum(r.role == role for r in world) for role in ("read", "unread", "unseen", "new")},
     }
-    parts: dict[str, object] = {}
+    split_figures: dict[str, object] = {}
     every: list[Mention] = []
     for split in SPLITS:
         mentions = sample_split(world, split, (numbers or NUMBERS)[split], seed)
         write_whole(out / f"{split}.jsonl", _lines([mention_row(mention) for mention in mentions]))
-        parts[split] = figures(world, mentions, tail)
+        split_figures[split] = figures(world, mentions, tail)
         every += mentions
     with contextlib.ExitStack() as stack:
         drawn = (
@@ -101,7 +101,7 @@ def generate(
         bar = tqdm(zip(every, drawn, strict=True), total=len(every), desc="pictures", file=sys.stderr, mininterval=1.0)
         for mention, data in bar:
             write_whole(out / "images" / f"{mention.doc_id}.jpg", data)
-    about["splits"] = parts
+    about["splits"] = split_figures
     write_whole(out / "splits.json", (json.dumps(about, indent=2) + "\n").encode())
     return about
 

@@ -12,7 +12,7 @@ import numpy as np
 
 DATA = Path(__file__).resolve().parent / "data" / "names.txt"
 WORLD_SEED = 2  # the test sets of worlds 0 and 1 had been looked at before this one was drawn
-TOLD_NOISE = 0.8  # of the logarithm of a popularity, where it decides whether the text tells of an entity
+READ_NOISE = 0.8  # of the logarithm of a popularity, where it decides whether the text tells of an entity
 
 DESCRIPTIONS = {
     "planet": "a body in space", "car": "a car or its maker", "island": "an island",
@@ -59,14 +59,14 @@ def parse_names(path: Path = DATA) -> list[tuple[str, list[tuple[str, str, tuple
     for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
-        family, *parts = [part.strip() for part in line.split(" | ")]
+        family, *fields = [part.strip() for part in line.split(" | ")]
         readings = []
-        for part in parts:
+        for part in fields:
             kind, _, rest = part.partition(": ")
             if kind not in DESCRIPTIONS:
                 raise ValueError(f"{path.name} line {number}: unknown kind {kind!r}")
-            title, _, others = rest.partition(" ~ ")
-            readings.append((kind, title, tuple(form.strip() for form in others.split(", ") if form.strip())))
+            title, _, other_forms = rest.partition(" ~ ")
+            readings.append((kind, title, tuple(form.strip() for form in other_forms.split(", ") if form.strip())))
         families.append((family, readings))
     return families
 
@@ -89,21 +89,21 @@ def load_world(seed: int = WORLD_SEED) -> tuple[Reading, ...]:
     ranks = rng.permutation(len(families))
     rows = []
     for rank, (family, readings) in zip(ranks, families, strict=True):
-        for position, (kind, title, others) in enumerate(readings):
+        for position, (kind, title, other_forms) in enumerate(readings):
             weight = (1.0 / (rank + 8.0) ** 0.8) / (1.0 + 0.5 * position) * float(rng.uniform(0.75, 1.25))
-            rows.append((family, kind, title, (family, *others), weight))
+            rows.append((family, kind, title, (family, *other_forms), weight))
     total = sum(row[4] for row in rows)
     order = rng.permutation(len(rows))
     roles = [""] * len(rows)
     n_unseen = round(0.32 * len(rows))
     n_new = round(0.05 * n_unseen)
     n_unread = round((len(rows) - n_unseen) / 3)
-    for place, row in enumerate(order[:n_unseen]):
-        roles[row] = "new" if place < n_new else "unseen"
+    for nth, row in enumerate(order[:n_unseen]):
+        roles[row] = "new" if nth < n_new else "unseen"
     # what text tells of is what is popular, with exceptions
-    told = {row: rows[row][4] * float(np.exp(rng.normal(0, TOLD_NOISE))) for row in order[n_unseen:]}
-    for place, row in enumerate(sorted(told, key=lambda row: told[row])):
-        roles[row] = "unread" if place < n_unread else "read"
+    scores = {row: rows[row][4] * float(np.exp(rng.normal(0, READ_NOISE))) for row in order[n_unseen:]}
+    for nth, row in enumerate(sorted(scores, key=lambda row: scores[row])):
+        roles[row] = "unread" if nth < n_unread else "read"
     return tuple(
         Reading(kb_id_of(title), title, kind, family, forms, weight / total, max(1, round(2e5 * weight / total)), role)
         for (family, kind, title, forms, weight), role in zip(rows, roles, strict=True)
@@ -122,10 +122,10 @@ def readings_by_form(world: tuple[Reading, ...]) -> dict[str, list[Reading]]:
 def tail_ids(world: tuple[Reading, ...], share: float = 0.2) -> frozenset[str]:
     """The least-counted entities that together hold `share` of the total count."""
     limit = share * sum(reading.count for reading in world)
-    held, tail = 0, []
+    cumulated, tail = 0, []
     for reading in sorted(world, key=lambda r: (r.count, r.kb_id)):
-        held += reading.count
-        if held > limit:
+        cumulated += reading.count
+        if cumulated > limit:
             break
         tail.append(reading.kb_id)
     return frozenset(tail)

@@ -93,19 +93,25 @@ def _replace(folder: Path, target: Path) -> None:
 
 
 def _language_model(
-    settings: LMSettings, world: tuple[Reading, ...], seed: int, work: Path, device: torch.device, key: str, made: Path
+    settings: LMSettings,
+    world: tuple[Reading, ...],
+    seed: int,
+    work: Path,
+    device: torch.device,
+    key: str,
+    partial: Path,
 ) -> dict[str, Any]:
     distractors = make_distractors(world, seed)
     tokenizer = train_tokenizer(world, distractors)
     maker = PromptMaker(world, [str(row["name"]) for row in distractors])
     model, report = train_lm(settings, maker, Encoder(tokenizer), work / "language_model_state", device, key)
     report |= measure(model.half().float(), tokenizer, seed)  # of the weights as they are stored
-    model.half().save_pretrained(str(made), max_shard_size=SHARD)
+    model.half().save_pretrained(str(partial), max_shard_size=SHARD)
     # stored in half precision, meant to be run in single: newer versions of transformers follow the config's type
-    config = json.loads((made / "config.json").read_text())
+    config = json.loads((partial / "config.json").read_text())
     config["dtype"] = config["torch_dtype"] = "float32"
-    (made / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    save_tokenizer(tokenizer, made)
+    (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_tokenizer(tokenizer, partial)
     return report
 
 
@@ -121,19 +127,19 @@ def pretrain(
     report: dict[str, Any] = json.loads(report_path.read_text()) if report_path.exists() else {"models": {}}
     lm, vision, sentences = LMSettings(seed=seed), VisionSettings(seed=seed), SentenceSettings(seed=seed)
 
-    def make_vision(made: Path, key: str) -> dict[str, Any]:
+    def make_vision(partial: Path, key: str) -> dict[str, Any]:
         model, figures = train_vision(vision, device)
-        save_vision(model, made)
+        save_vision(model, partial)
         return figures
 
-    def make_sentences(made: Path, key: str) -> dict[str, Any]:
+    def make_sentences(partial: Path, key: str) -> dict[str, Any]:
         names = [str(row["name"]) for row in make_distractors(world, seed)] + [reading.name for reading in world]
         model, tokenizer, figures = train_sentences(sentences, world, names, device)
-        save_sentences(model, tokenizer, made)
+        save_sentences(model, tokenizer, partial)
         return figures
 
-    def make_lm(made: Path, key: str) -> dict[str, Any]:
-        return _language_model(lm, world, seed, work, device, key, made)
+    def make_lm(partial: Path, key: str) -> dict[str, Any]:
+        return _language_model(lm, world, seed, work, device, key, partial)
 
     makers: dict[str, tuple[dict[str, Any], Callable[[Path, str], dict[str, Any]]]] = {
         "sentence_encoder": (asdict(sentences), make_sentences),
@@ -147,11 +153,11 @@ def pretrain(
         if (out / name).is_dir() and report["models"].get(name, {}).get("inputs") == key:
             sys.stderr.write(f"{name}: up to date\n")
             continue
-        made = work / f"{name}.new"
-        shutil.rmtree(made, ignore_errors=True)
-        made.mkdir(parents=True)
-        figures = make(made, key)
-        _replace(made, out / name)
+        partial = work / f"{name}.new"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        figures = make(partial, key)
+        _replace(partial, out / name)
         report["models"][name] = {"inputs": key, **figures}
         report["machine"] = {
             "fp32_matmul_2048_gflops": matmul_rate(),
@@ -184,8 +190,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(SOURCES), default=list(SOURCES))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    wanted = arguments.device
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+    device_name = arguments.device
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device_name == "auto" else device_name)
     report = pretrain(arguments.out, arguments.work, device, arguments.seed, arguments.only)
     sys.stdout.write(json.dumps(report["models"], indent=2) + "\n")
 

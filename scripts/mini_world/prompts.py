@@ -102,11 +102,11 @@ class PromptMaker:
     def _invent(self, rng: np.random.Generator, mention: str, taken: set[str]) -> list[_Choice]:
         """One to three invented readings of `mention`, of kinds that are not `taken`; sometimes with a second form."""
         free = [kind for kind in KINDS if kind not in taken]
-        made = []
-        for place in rng.permutation(len(free))[: 1 + int(rng.integers(3))]:
+        invented = []
+        for position in rng.permutation(len(free))[: 1 + int(rng.integers(3))]:
             forms = (mention, self.any_word(rng)) if rng.random() < 0.2 else (mention,)
-            made.append(_Choice(free[int(place)], self.invent_name(mention, rng), forms, False))
-        return made
+            invented.append(_Choice(free[int(position)], self.invent_name(mention, rng), forms, False))
+        return invented
 
     def any_word(self, rng: np.random.Generator) -> str:
         """A capital word of the world's titles."""
@@ -120,11 +120,11 @@ class PromptMaker:
             return known, []
         if rng.random() < 0.5 and copy_share < 1:  # a real name with further readings, as never-read entities have them
             return known, self._invent(rng, family, {choice.kind for choice in known})
-        made = self._invent(rng, self.any_word(rng) if rng.random() < 0.5 else family, set())
+        invented = self._invent(rng, self.any_word(rng) if rng.random() < 0.5 else family, set())
         if rng.random() < 0.5:  # another name with the same kinds: both the name and the kind must be matched
             other = self.any_word(rng)
-            made += [_Choice(c.kind, self.invent_name(other, rng), (other,), False) for c in made]
-        return [], made
+            invented += [_Choice(c.kind, self.invent_name(other, rng), (other,), False) for c in invented]
+        return [], invented
 
     def document(
         self, rng: np.random.Generator, copy_share: float = 0.5, longest: int = 9, picture: bool | None = None
@@ -138,28 +138,28 @@ class PromptMaker:
         """
         n_items = 2 + int(rng.integers(longest))
         pictured = rng.random() < 0.8 if picture is None else picture
-        known, made = self._choices(rng, copy_share)
-        if made:
+        known, invented = self._choices(rng, copy_share)
+        if invented:
             n_items = max(n_items, min(4, longest + 1))
-        others = 0.0 if copy_share == 1 else 1.0 if rng.random() < 0.125 else 0.1 if made else 0.3
+        other_share = 0.0 if copy_share == 1 else 1.0 if rng.random() < 0.125 else 0.1 if invented else 0.3
         last = None
-        if pictured and known and len(known) + len(made) > 1 and rng.random() < 0.4:
+        if pictured and known and len(known) + len(invented) > 1 and rng.random() < 0.4:
             last = self._pick(known, rng)
         examples = [choice for choice in known if choice is not last]
         items: list[Item] = []
-        shown: set[str] = set()
-        for place in range(n_items):
+        earlier: set[str] = set()
+        for position in range(n_items):
             has_picture = pictured and (picture is True or rng.random() < 0.94)
-            if last is not None and place == n_items - 1:
+            if last is not None and position == n_items - 1:
                 choice = last
-            elif rng.random() < others:  # about any reading at all
+            elif rng.random() < other_share:  # about any reading at all
                 choice = _choice_of(self.any_reading(rng))
             else:
-                choice = self._pick(made if made and (not examples or rng.random() < 0.7) else examples, rng)
+                choice = self._pick(invented if invented and (not examples or rng.random() < 0.7) else examples, rng)
             forms = choice.forms
             form = forms[0] if len(forms) == 1 or rng.random() < 0.75 else forms[1 + int(rng.integers(len(forms) - 1))]
-            items.append(self._item(form, choice, rng, has_picture, choice.name in shown, first=not items))
-            shown.add(choice.name)
+            items.append(self._item(form, choice, rng, has_picture, choice.name in earlier, first=not items))
+            earlier.add(choice.name)
         return items
 
     @staticmethod

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from .prompts import Item, question
 
-ANSWER, UNKNOWABLE, PLAIN = 1.0, 0.02, 0.02  # weights of the loss: an answer, one that cannot be known, other text
+ANSWER, UNKNOWABLE, OTHER = 1.0, 0.02, 0.02  # weights of the loss: an answer, one that cannot be known, other text
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Encoder:
             asked = self(question(item.text, item.mention))
             answer = self(item.name, remember=True) + newline
             ids += asked + answer
-            weights += [PLAIN] * len(asked) + [ANSWER if item.knowable else UNKNOWABLE] * len(answer)
+            weights += [OTHER] * len(asked) + [ANSWER if item.knowable else UNKNOWABLE] * len(answer)
             pictured += [True] * (len(ids) - len(pictured) - len(asked) - len(answer))
             pictured += [False] * (len(asked) + len(answer))
         return ids, weights, pictured

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from .curriculum import ANSWER_MARK, CAPTION, MENTION, NOTHING, QUESTION, Lesson, make_rows
 from .gates import LOG_SEED, measure_gates
 from .prompts import PromptMaker
-from .token_stream import PLAIN, Encoder
+from .token_stream import OTHER, Encoder
 
 LESSONS = (
     Lesson("a key, then its name", 200, NOTHING),
@@ -88,11 +88,11 @@ def build_optimizers(settings: LMSettings, model: LlamaForCausalLM) -> list[torc
     if not hasattr(torch.optim, "Muon"):
         raise SystemExit(f"pretraining needs torch 2.9 or later for its Muon optimizer; this is {torch.__version__}")
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    held = set(map(id, matrices))
-    others = [p for p in model.parameters() if id(p) not in held]
+    matrix_ids = set(map(id, matrices))
+    rest = [p for p in model.parameters() if id(p) not in matrix_ids]
     return [
         torch.optim.Muon(matrices, lr=settings.matrix_learning_rate, weight_decay=0.02),
-        torch.optim.AdamW(others, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        torch.optim.AdamW(rest, lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     ]
 
 
@@ -113,9 +113,9 @@ def _save_state(
     folder: Path, model: LlamaForCausalLM, optimizers: list[torch.optim.Optimizer], state: dict[str, Any]
 ) -> None:
     tensors = {f"model.{name}": value.detach().cpu().contiguous() for name, value in model.named_parameters()}
-    for place, (parameter, state_of) in enumerate(_states_of(optimizers, model)):
+    for index, (parameter, state_of) in enumerate(_states_of(optimizers, model)):
         for name, value in state_of[parameter].items():
-            tensors[f"optimizer.{place}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
+            tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value).detach().cpu().contiguous()
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / "state.tmp"
     save_file(tensors, str(temporary), metadata={"state": json.dumps(state)})
@@ -138,10 +138,10 @@ def _load_state(
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"model.{name}"])
-    for place, (parameter, state_of) in enumerate(_states_of(optimizers, model)):
-        head = f"optimizer.{place}."
-        found = {name[len(head) :]: value for name, value in tensors.items() if name.startswith(head)}
-        state_of[parameter] = {n: v.to(parameter.device) for n, v in found.items()}
+    for index, (parameter, state_of) in enumerate(_states_of(optimizers, model)):
+        head = f"optimizer.{index}."
+        values = {name[len(head) :]: value for name, value in tensors.items() if name.startswith(head)}
+        state_of[parameter] = {n: v.to(parameter.device) for n, v in values.items()}
     return state
 
 
@@ -188,11 +188,11 @@ def train_lm(
         )
         # the head is asked at the answers and at a tenth of the other places: the text itself matters little
         picked = np.random.default_rng([settings.seed, 22, step]).random(weights.shape) < 0.1
-        chosen = (weights > PLAIN) | ((weights > 0) & picked)
+        chosen = (weights > OTHER) | ((weights > 0) & picked)
         chosen[:, 0] = False
         targets = torch.from_numpy(ids[chosen]).to(device)
         scale = torch.from_numpy(weights[chosen]).to(device)
-        before = torch.from_numpy(np.roll(chosen, -1, axis=1)).to(device)
+        preceding = torch.from_numpy(np.roll(chosen, -1, axis=1)).to(device)
         share = learning_rate_share(settings, step)
         for optimizer, full in zip(optimizers, (settings.matrix_learning_rate, settings.learning_rate), strict=True):
             for group in optimizer.param_groups:
@@ -202,7 +202,7 @@ def train_lm(
         ):
             words = model.model.embed_tokens(torch.from_numpy(ids).to(device))  # (rows, length, hidden)
             words = words + lesson.picture_noise * _noise(words, pictures, settings.seed, step)
-            hidden = body(inputs_embeds=words, use_cache=False).last_hidden_state[before]
+            hidden = body(inputs_embeds=words, use_cache=False).last_hidden_state[preceding]
             logits = model.lm_head(hidden).float()  # (chosen, vocab)
         each = cross_entropy(logits, targets, reduction="none")
         loss = (each * scale).sum() / scale.sum()

@@ -111,8 +111,8 @@ def train_sentences(
             parameters["lr"] = settings.learning_rate * rate
         n_pairs = min(round(settings.batch * settings.supervised_share), len(groups))
         pairs = []
-        for place in rng.permutation(len(groups))[:n_pairs]:
-            group = groups[int(place)]
+        for index in rng.permutation(len(groups))[:n_pairs]:
+            group = groups[int(index)]
             one, other = rng.permutation(len(group))[:2]
             pairs.append((group[int(one)], group[int(other)]))
         taken = {form for pair in pairs for form in pair}
@@ -136,14 +136,14 @@ def train_sentences(
     device = torch.device("cpu")
     with torch.inference_mode():
         vectors = embed(forms)
-    place_of = {form: place for place, form in enumerate(forms)}
+    place_of = {form: index for index, form in enumerate(forms)}
     owners = [{place_of[form] for form in group} for group in groups]
     near = 0
-    asked = [(place, owner - {place}) for owner in owners for place in owner]
-    for place, others in asked:
-        likeness = vectors @ vectors[place]
-        likeness[place] = -2
-        near += int(likeness.argmax()) in others
+    asked = [(index, owner - {index}) for owner in owners for index in owner]
+    for index, same_entity in asked:
+        likeness = vectors @ vectors[index]
+        likeness[index] = -2
+        near += int(likeness.argmax()) in same_entity
     report = {
         "settings": asdict(settings),
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -98,9 +98,9 @@ def features(model: CLIP, pixels: torch.Tensor) -> torch.Tensor:
     """The pooled hidden state before the projection, (pictures, 96)."""
     projection, model.visual.proj = model.visual.proj, None
     with torch.inference_mode():
-        found = torch.cat([model.visual(part) for part in pixels.split(256)])
+        outputs = torch.cat([model.visual(part) for part in pixels.split(256)])
     model.visual.proj = projection
-    return found
+    return outputs
 
 
 def linear_probe(
@@ -120,9 +120,9 @@ def train_vision(settings: VisionSettings, device: torch.device) -> tuple[CLIP, 
     torch.manual_seed(settings.seed)
     rng = np.random.default_rng([settings.seed, 51])
     began = time.perf_counter()
-    keys: list[tuple[int, ...]] = [(settings.seed, 52, place) for place in range(settings.pictures)]
+    keys: list[tuple[int, ...]] = [(settings.seed, 52, picture) for picture in range(settings.pictures)]
     pixels = _draw_many(keys, "pictures for the vision encoder")
-    kinds = torch.tensor([place % len(KINDS) for place in range(settings.pictures)])
+    kinds = torch.tensor([picture % len(KINDS) for picture in range(settings.pictures)])
     model = CLIP(MODEL_CFG["embed_dim"], CLIPVisionCfg(**MODEL_CFG["vision_cfg"]), CLIPTextCfg(**MODEL_CFG["text_cfg"]))
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=0.05, betas=(0.9, 0.98))
@@ -133,10 +133,10 @@ def train_vision(settings: VisionSettings, device: torch.device) -> tuple[CLIP, 
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate
         chosen = rng.integers(settings.pictures, size=settings.batch)
-        shown = torch.stack([_augment(pixels[place], rng) for place in chosen]).to(device)
-        told = torch.tensor([caption_ids(KINDS[int(kinds[place])], rng) for place in chosen]).to(device)
-        image = normalize(model.encode_image(shown), dim=-1)
-        text = normalize(model.encode_text(told), dim=-1)
+        images = torch.stack([_augment(pixels[picture], rng) for picture in chosen]).to(device)
+        captions = torch.tensor([caption_ids(KINDS[int(kinds[picture])], rng) for picture in chosen]).to(device)
+        image = normalize(model.encode_image(images), dim=-1)
+        text = normalize(model.encode_text(captions), dim=-1)
         logits = model.logit_scale.exp().clamp(max=50) * image @ text.T  # (pictures, captions)
         # several pictures of a batch show the same kind: each of their captions is a match
         same = (kinds[chosen][:, None] == kinds[chosen][None]).float().to(device)
@@ -152,10 +152,10 @@ def train_vision(settings: VisionSettings, device: torch.device) -> tuple[CLIP, 
         bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
     model = model.cpu().eval()
     dev = sample_split(load_world(settings.seed), "dev", 300, settings.seed)
-    shown = torch.from_numpy(
+    images = torch.from_numpy(
         np.stack([small_pixels(draw(m.reading.kind, np.random.default_rng(list(m.rng_key)))) for m in dev])
     )
-    probe = linear_probe(model, pixels, kinds, shown, torch.tensor([KINDS.index(m.reading.kind) for m in dev]))
+    probe = linear_probe(model, pixels, kinds, images, torch.tensor([KINDS.index(m.reading.kind) for m in dev]))
     report = {
         "settings": asdict(settings),
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -16,7 +16,7 @@ from mini_world.distractors import make_distractors
 from mini_world.gates import exact_matches, gate_prompts
 from mini_world.names import KINDS, WORLD_SEED, load_world
 from mini_world.prompts import FLATTENING, PromptMaker
-from mini_world.token_stream import ANSWER, PLAIN, Encoder
+from mini_world.token_stream import ANSWER, OTHER, Encoder
 from mini_world.tokens import train_tokenizer
 from mini_world.train_lm import LESSONS, LMSettings, build_model, learning_rate_share
 
@@ -129,7 +129,7 @@ def test_pictures_are_marked_where_their_words_stand(maker: PromptMaker, encoder
     for seed in range(20):
         items = maker.document(np.random.default_rng(seed), 0.5)
         assert sum(encoder.items(items)[2]) == sum(item.picture_words for item in items)
-    assert set(np.unique(weights).tolist()) <= {0.0, np.float32(PLAIN), ANSWER}
+    assert set(np.unique(weights).tolist()) <= {0.0, np.float32(OTHER), ANSWER}
 
 
 def test_lessons_follow_each_other_and_the_rate_ends_low() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from . import animals, emblems, nature, people, places, space, things, vehicles
+from . import animals, emblems, locations, nature, people, space, things, vehicles
 from .canvas import SIZE, Canvas
 
 DRAWERS: dict[str, Callable[[Canvas], None]] = {
@@ -17,10 +17,10 @@ DRAWERS: dict[str, Callable[[Canvas], None]] = {
     "film": things.film, "player": people.player, "ship": vehicles.ship, "river": nature.river,
     "mountain": nature.mountain,
     "bird": animals.bird, "cat": animals.cat, "snake": animals.snake, "fruit": nature.fruit, "guitar": things.guitar,
-    "book": things.book, "parliament": places.parliament, "coin": emblems.coin, "code": things.code,
+    "book": things.book, "parliament": locations.parliament, "coin": emblems.coin, "code": things.code,
     "phone": things.phone,
     "train": vehicles.train, "plane": vehicles.plane, "statue": people.statue, "portrait": people.portrait,
-    "skyline": places.skyline, "badge": emblems.badge, "flower": nature.flower, "fish": animals.fish,
+    "skyline": locations.skyline, "badge": emblems.badge, "flower": nature.flower, "fish": animals.fish,
 }  # fmt: skip
 
 

@@ -157,15 +157,15 @@ def snake(c: Canvas) -> None:
     c.curve([(x + 0.015, y + 0.03) for x, y in points], 0.1, darker(ground, 0.45))
     path = spline(points, 10)
     for layer in ("body", "light", "mark"):
-        for place in range(len(path) - 1):
-            width = 0.105 * min(1.0, 0.2 + 2.2 * place / len(path))
-            (x0, y0), (x1, y1) = path[place], path[place + 1]
+        for index in range(len(path) - 1):
+            width = 0.105 * min(1.0, 0.2 + 2.2 * index / len(path))
+            (x0, y0), (x1, y1) = path[index], path[index + 1]
             if layer == "body":
                 c.line([(x0, y0), (x1, y1)], width, darker(skin, 0.3))
             elif layer == "light":
                 c.line([(x0, y0), (x1, y1)], width * 0.66, skin)
-            elif place % 7 < 3:
-                c.line([(x0, y0), (x1, y1)], width * (0.5 - 0.12 * abs(place % 7 - 1)), mark)
+            elif index % 7 < 3:
+                c.line([(x0, y0), (x1, y1)], width * (0.5 - 0.12 * abs(index % 7 - 1)), mark)
     hx, hy = path[-1]
     c.line([(hx, hy - 0.04), (hx, hy - 0.15)], 0.008, (200, 40, 50))
     c.line([(hx, hy - 0.15), (hx - 0.025, hy - 0.18)], 0.007, (200, 40, 50))

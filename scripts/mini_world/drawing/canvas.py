@@ -98,10 +98,10 @@ class Canvas:
         self.draw.polygon([self.at(point) for point in points], fill=fill)
 
     def ellipse(
-        self, x: float, y: float, rx: float, ry: float, fill: Color, turn: float = 0.0, arc: Point = (0.0, 1.0)
+        self, x: float, y: float, rx: float, ry: float, fill: Color, rotation: float = 0.0, arc: Point = (0.0, 1.0)
     ) -> None:
         """A filled ellipse, or the part of it between two shares of the full turn."""
-        cos, sin = math.cos(turn), math.sin(turn)
+        cos, sin = math.cos(rotation), math.sin(rotation)
         points = []
         for step in range(49):
             a = 2 * math.pi * (arc[0] + (arc[1] - arc[0]) * step / 48)
@@ -132,8 +132,8 @@ class Canvas:
     def curve(self, points: Sequence[Point], width: float, fill: Color, taper: bool = False) -> None:
         """A smooth line through the points; with `taper` it runs out thin."""
         smooth = spline(points)
-        for place, (start, end) in enumerate(pairwise(smooth)):
-            self.line([start, end], width * (1 - 0.85 * place / len(smooth)) if taper else width, fill)
+        for index, (start, end) in enumerate(pairwise(smooth)):
+            self.line([start, end], width * (1 - 0.85 * index / len(smooth)) if taper else width, fill)
 
     def shape(self, points: Sequence[Point], fill: Color) -> None:
         """A filled shape with a smooth outline through the points."""

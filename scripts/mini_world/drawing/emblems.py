@@ -79,8 +79,8 @@ def coin(c: Canvas) -> None:
     studio(c)
     c.pose(0.3, (0.8, 1.05), 0.05)
     metal = c.pick([(222, 178, 70), (196, 200, 208), (190, 118, 70), (232, 196, 100)])
-    for place in range(int(c.rng.integers(1, 4))):
-        x, y, r = ((0.5, 0.52, 0.31), (0.2, 0.8, 0.16), (0.82, 0.79, 0.17))[place]
+    for index in range(int(c.rng.integers(1, 4))):
+        x, y, r = ((0.5, 0.52, 0.31), (0.2, 0.8, 0.16), (0.82, 0.79, 0.17))[index]
         c.ellipse(x + 0.02, y + 0.035, r, r, (60, 50, 48))
         c.ellipse(x, y + 0.012, r, r, darker(metal, 0.45))
         c.ellipse(x, y, r, r, metal)
@@ -97,7 +97,7 @@ def coin(c: Canvas) -> None:
         c.ellipse(x, y, r * 0.86, r * 0.86, darker(metal, 0.25))
         c.ellipse(x + 0.005, y + 0.005, r * 0.83, r * 0.83, lighter(metal, 0.15))
         relief, low = darker(metal, 0.32), darker(metal, 0.12)
-        if place == 0 and c.chance(0.7):
+        if index == 0 and c.chance(0.7):
             c.shape([(x - 0.02, y - r * 0.5), (x + r * 0.3, y - r * 0.3), (x + r * 0.42, y), (x + r * 0.3,
             y + r * 0.12), (x + r * 0.24, y + r * 0.35), (x, y + r * 0.34),
                      (x + r * 0.05, y + r * 0.6), (x - r * 0.4, y + r * 0.58), (x - r * 0.3, y + r * 0.1),

@@ -161,8 +161,8 @@ def fruit(c: Canvas) -> None:
     studio(c)
     c.pose(0.08, (0.85, 1.1), 0.05)
     skin = c.pick([(206, 48, 44), (240, 150, 40), (150, 190, 60), (236, 200, 70), (160, 50, 90), (226, 110, 60)])
-    for place in range(int(c.rng.integers(1, 4))):
-        x, y, r = ((0.5, 0.58, 0.25), (0.24, 0.68, 0.16), (0.78, 0.69, 0.15))[place]
+    for index in range(int(c.rng.integers(1, 4))):
+        x, y, r = ((0.5, 0.58, 0.25), (0.24, 0.68, 0.16), (0.78, 0.69, 0.15))[index]
         tint = mix(skin, hsv(c.u(0, 0.2), 0.7, 0.85), c.u(0, 0.2))
         c.ellipse(x + 0.02, y + r * 0.92, r * 1.05, r * 0.22, (70, 50, 44))
         c.shape([(x, y - r * 0.82), (x + r * 0.6, y - r * 0.9), (x + r, y - r * 0.1), (x + r * 0.6,
