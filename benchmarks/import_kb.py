@@ -98,8 +98,8 @@ def one_import(folder: Path) -> dict[str, Any]:
         "processor_seconds": round(time.process_time() - processor, 1),
         "peak_mb": round(peak_mb(), 1),
         "temporary_disk_mb": round(report.disk_mb, 1),
-        "entities": report.kept["entities"],
-        "aliases": report.kept["aliases"],
+        "entities": report.written["entities"],
+        "aliases": report.written["aliases"],
         "sum_of_counts": 0,
     }
 

@@ -11,8 +11,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-BLOCK = 2**20
-"""Bytes of a block, about."""
+CHUNK = 2**20
+"""Bytes of a chunk, about."""
 
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _UNSUPPORTED = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z"}
@@ -35,8 +35,8 @@ class Archive:
         self._advance = advance
         self._bytes_read = 0
 
-    def blocks(self) -> Iterator[bytes]:
-        """Yield the content in blocks of about BLOCK bytes, never empty.
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content in chunks of about CHUNK bytes, never empty.
 
         Raises:
             CutOffError: after all readable content, if the file is cut off or damaged.
@@ -53,19 +53,19 @@ class Archive:
             if opener is None and self.path.suffix in (".gz", ".bz2", ".xz"):
                 raise self.cut_off(f"it does not begin as a {self.path.suffix} file does")
             if opener is None:
-                while block := source.read(BLOCK):
-                    yield block
+                while chunk := source.read(CHUNK):
+                    yield chunk
                 return
             pieces, size, problem = [], 0, None
             with opener(source) as file:
                 while problem is None:
                     try:
-                        piece = file.read1(BLOCK)
+                        piece = file.read1(CHUNK)
                     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
                         piece, problem = b"", error
                     pieces.append(piece)
                     size += len(piece)
-                    if size >= BLOCK or (size and not piece):
+                    if size >= CHUNK or (size and not piece):
                         yield b"".join(pieces)
                         pieces, size = [], 0
                     if not piece:
@@ -76,8 +76,8 @@ class Archive:
     def lines(self, longest: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield each line without its end, and its number from 1; None for a line of more than `longest` bytes."""
         number, rest, skipping = 1, b"", False
-        for block in self.blocks():
-            *lines, rest = (rest + block).split(b"\n")
+        for chunk in self.chunks():
+            *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 yield number, None if skipping or len(line) > longest else line.removesuffix(b"\r")
                 number, skipping = number + 1, False

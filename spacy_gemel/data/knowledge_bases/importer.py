@@ -84,7 +84,7 @@ def import_kb(
             writer = _EntityWriter(file, work)
             for where, entity in KINDS[kind].read(sources, options, work):
                 writer.write(entity, where)
-        if not report.kept["entities"]:
+        if not report.written["entities"]:
             first = next((f"; the first problem: {where[0]}" for where in report.dropped.examples.values()), "")
             raise ValueError(f"no entity in {', '.join(report.sources)}, so nothing was written{first}")
     report.seconds = time.perf_counter() - start
@@ -133,11 +133,11 @@ class _EntityWriter:
             self._report.drop("entities with the id of an earlier one", where)
             return
         self._file.write(line)
-        kept = self._report.kept
-        kept["entities"] += 1
-        kept["aliases"] += len(aliases)
-        kept["entities with a description"] += bool(entity.description)
-        kept["entities with a count"] += bool(entity.count)
+        counts = self._report.written
+        counts["entities"] += 1
+        counts["aliases"] += len(aliases)
+        counts["entities with a description"] += bool(entity.description)
+        counts["entities with a count"] += bool(entity.count)
 
     def _cut(self, aliases: list[str], room: int, where: str) -> None:
         """Remove the aliases that are more than build-kb takes."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.data.knowledge_bases.archive import BLOCK, Archive, CutOffError
+from spacy_gemel.data.knowledge_bases.archive import CHUNK, Archive, CutOffError
 from spacy_gemel.data.knowledge_bases.work import ImportReport
 
 _LONGEST_ROW = 2**22
@@ -167,9 +167,9 @@ class SqlDump:
         self._index = 0
         self._line = 1
         self._ended = False
-        self._source = archive.blocks()
+        self._source = archive.chunks()
 
-    def blocks(self) -> Iterator[Block]:
+    def row_blocks(self) -> Iterator[Block]:
         """Yield whole rows by the block, in the dump's order.
 
         Raises:
@@ -183,13 +183,13 @@ class SqlDump:
                 yield from self._insert(name, header[3])
 
     def _fill(self) -> bool:
-        """Read another block and forget what was used; False at the end."""
-        block = next(self._source, b"")
+        """Read another chunk and forget what was used; False at the end."""
+        chunk = next(self._source, b"")
         self._line += self._buffer.count(b"\n", 0, self._index)
-        self._buffer = self._buffer[self._index :] + block
+        self._buffer = self._buffer[self._index :] + chunk
         self._index = 0
-        self._ended = not block
-        return bool(block)
+        self._ended = not chunk
+        return bool(chunk)
 
     def _current_line(self) -> int:
         return self._line + self._buffer.count(b"\n", 0, self._index)
@@ -210,7 +210,7 @@ class SqlDump:
 
     def _create(self, header: re.Match[bytes]) -> None:
         while not (end := _END_OF_CREATE.search(self._buffer, self._index)):
-            if len(self._buffer) - self._index > BLOCK or not self._fill():
+            if len(self._buffer) - self._index > CHUNK or not self._fill():
                 raise self._archive.cut_off(f"line {self._current_line()}: a CREATE TABLE that does not end")
         self._columns[header[1].decode("utf-8", "replace")] = column_names(self._buffer[self._index : end.start()])
         self._index = end.end()
@@ -261,12 +261,12 @@ class SqlDump:
 def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
     """The first table of a dump and its columns (empty if its rows come first), or None if the file is not SQL.
 
-    Reads only the beginning of the file, and raises what `Archive.blocks` raises.
+    Reads only the beginning of the file, and raises what `Archive.chunks` raises.
     """
     content = b""
     try:
-        for block in archive.blocks():
-            content += block
+        for chunk in archive.chunks():
+            content += chunk
             if len(content) >= _LONGEST_HEADER:
                 break
     except CutOffError:

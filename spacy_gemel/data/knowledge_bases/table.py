@@ -129,18 +129,18 @@ def _quoted(
     content: bytes, pending: list[tuple[int, bytes | None]], lines: Iterator[tuple[int, bytes | None]], delimiter: str
 ) -> list[str] | None:
     """The fields of a row with quotation marks, which takes further lines if it needs them; None if it is not CSV."""
-    parts, marks = [content], content.count(b'"')
-    while marks % 2 and len(parts) <= _MAX_LINES:
-        if len(pending) < len(parts):
+    contents, marks = [content], content.count(b'"')
+    while marks % 2 and len(contents) <= _MAX_LINES:
+        if len(pending) < len(contents):
             pending += [line for line in [next(lines, None)] if line]
-        following = pending[len(parts) - 1][1] if len(pending) >= len(parts) else None
+        following = pending[len(contents) - 1][1] if len(pending) >= len(contents) else None
         if following is None:
             return None
-        parts.append(following)
+        contents.append(following)
         marks += following.count(b'"')
     try:
-        row = next(csv.reader([b"\n".join(parts).decode("utf-8")], delimiter=delimiter, strict=True))
+        row = next(csv.reader([b"\n".join(contents).decode("utf-8")], delimiter=delimiter, strict=True))
     except (csv.Error, UnicodeDecodeError):
         return None
-    del pending[: len(parts) - 1]
+    del pending[: len(contents) - 1]
     return row

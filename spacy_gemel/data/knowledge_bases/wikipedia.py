@@ -123,7 +123,7 @@ def _read_table(files: dict[str, list[Path]], table: str, work: Work, read: Call
     """Call `read` with each block of rows of a table."""
     for path in files.get(table, []):
         with work.read(path) as archive:
-            for block in SqlDump(archive, {table: _TABLES[table]}).blocks():
+            for block in SqlDump(archive, {table: _TABLES[table]}).row_blocks():
                 read(block, path.name)
 
 

@@ -62,7 +62,7 @@ class ImportReport:
     kind: str
     sources: list[str]
     read: Counter[str] = field(default_factory=Counter)
-    kept: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)
     dropped: ReasonCounter = field(default_factory=ReasonCounter)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -78,7 +78,7 @@ class ImportReport:
             "kind": self.kind,
             "sources": self.sources,
             "read": dict(self.read),
-            "kept": dict(self.kept),
+            "kept": dict(self.written),
             "dropped": self.dropped.to_dict(),
             "notes": self.notes,
             "seconds": round(self.seconds, 1),
@@ -87,11 +87,11 @@ class ImportReport:
 
     def summary(self) -> str:
         """Some lines for a person."""
-        read, kept = (
+        read, written = (
             ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "nothing"
-            for counts in (self.read, self.kept)
+            for counts in (self.read, self.written)
         )
-        lines = [f"read: {read}", f"kept: {kept}"]
+        lines = [f"read: {read}", f"kept: {written}"]
         if self.dropped:
             lines += ["left out or changed:", *self.dropped.lines()]
         return "\n".join([*lines, *self.notes, f"{self.seconds:.1f} s, {self.disk_mb:,.0f} MB of temporary tables"])

@@ -109,9 +109,9 @@ def test_requests_to_a_host_start_a_delay_apart(server: Server, tmp_path: Path) 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_holds_the_whole_host(status: int, server: Server, tmp_path: Path) -> None:
     busy = server.first("/busy", 1, lambda path: server.send(path, b"", status, Retry_After="90"), picture(0))
-    others = [server.send(f"/{n}", picture(n + 1)) for n in range(4)]
+    more = [server.send(f"/{n}", picture(n + 1)) for n in range(4)]
     elsewhere = server.send("/else", picture(9)).replace("127.0.0.1", "localhost")
-    report = server.fetch([busy, *others, elsewhere], tmp_path, per_host=1)
+    report = server.fetch([busy, *more, elsewhere], tmp_path, per_host=1)
     assert (report.fetched, server.asked["/busy"]) == (6, 2)
     assert sorted(server.starts) == [0, 0, 90, 90, 90, 90, 90]
 
@@ -139,12 +139,12 @@ def test_a_host_that_asks_for_hours_is_left_alone(server: Server, tmp_path: Path
     redirect = server.send("/sent", b"", 302, Location=server.url("/end"), **after)  # type: ignore[arg-type]
     redirect = redirect.replace("127.0.0.1", "localhost")
     server.send("/end", picture())
-    others = [server.send(f"/{n}", picture(n)) for n in range(4)]
+    more = [server.send(f"/{n}", picture(n)) for n in range(4)]
     last = server.send("/after", picture(9)).replace("127.0.0.1", "localhost")
-    report = server.fetch([busy, failing, redirect, *others, last], tmp_path, per_host=2, workers=3)
+    report = server.fetch([busy, failing, redirect, *more, last], tmp_path, per_host=2, workers=3)
     assert list(read_index(tmp_path)) == [last]
     assert {failure.url: (failure.reason, failure.detail) for failure in report.failures} == dict.fromkeys(
-        (busy, failing, redirect, *others), (HOST_CLOSED, "127.0.0.1 asks for 7200 s")
+        (busy, failing, redirect, *more), (HOST_CLOSED, "127.0.0.1 asks for 7200 s")
     )
     assert server.asked == Counter(["/busy", "/failing", "/sent", "/after"])
 

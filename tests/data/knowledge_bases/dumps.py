@@ -126,6 +126,6 @@ def write(folder: Path, table: str, rows: Iterable[Sequence[Any]], **how: Any) -
 def entities(path: Path) -> dict[str, dict[str, Any]]:
     """What was imported, by id; ids must not repeat."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = {row["id"]: row for row in rows}
-    assert len(found) == len(rows)
-    return found
+    by_id = {row["id"]: row for row in rows}
+    assert len(by_id) == len(rows)
+    return by_id

@@ -104,7 +104,7 @@ def test_a_further_kind_is_one_function(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setitem(KINDS, "mine", Kind(read))
     report = import_kb("mine", [tmp_path], tmp_path / "out.jsonl", progress=False)
-    assert report.kept["entities"] == 1
+    assert report.written["entities"] == 1
     assert json.loads((tmp_path / "out.jsonl").read_text()) == {"id": "1", "name": "One"}
 
 
@@ -144,11 +144,11 @@ def test_a_long_statement_can_be_interrupted(tmp_path: Path) -> None:
 
 def test_what_a_killed_import_has_left_goes_with_the_next(dumps: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "out" / "entities.jsonl"
-    left = out.parent / ".entities.jsonl.building"
-    left.mkdir(parents=True)
-    (left / "tables.sqlite").write_text("no database at all")
+    leftover = out.parent / ".entities.jsonl.building"
+    leftover.mkdir(parents=True)
+    (leftover / "tables.sqlite").write_text("no database at all")
     import_kb("wikipedia", dumps, out, progress=False)
-    assert not left.exists()
+    assert not leftover.exists()
 
 
 def test_two_imports_to_one_file(dumps: list[Path], tmp_path: Path) -> None:
@@ -163,10 +163,10 @@ def test_two_imports_to_one_file(dumps: list[Path], tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_that_says_so(
     dumps: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = Store.__init__
+    init = Store.__init__
 
     def small(self: Store, folder: Path) -> None:
-        made(self, folder)
+        init(self, folder)
         self.execute("PRAGMA max_page_count = 3")
 
     monkeypatch.setattr(Store, "__init__", small)

@@ -18,7 +18,7 @@ WANTED = (Column("a", integer), Column("t"), Column("u"), Column("w", optional=T
 
 
 class Cut(Archive):
-    """An archive whose blocks have the sizes that a test gives."""
+    """An archive whose chunks have the sizes that a test gives."""
 
     def __init__(self, path: Path, content: bytes, sizes: list[int]) -> None:
         super().__init__(path)
@@ -27,7 +27,7 @@ class Cut(Archive):
     def cut_off(self, problem: str) -> CutOffError:
         return CutOffError(f"{self.path}: {problem}")
 
-    def blocks(self) -> Any:
+    def chunks(self) -> Any:
         at, number = 0, 0
         while at < len(self.content):
             size = self.sizes[number % len(self.sizes)]
@@ -39,7 +39,7 @@ def read(content: bytes, sizes: list[int], wanted: Any = WANTED) -> tuple[list[l
     report = ImportReport("test", [])
     dump = SqlDump(Cut(Path("x.sql"), content, sizes), {"x": wanted})
     rows = []
-    for block in dump.blocks():
+    for block in dump.row_blocks():
         rows += [row for _, row in block.rows(report, "x.sql")]
     return rows, report
 
@@ -52,7 +52,7 @@ texts = st.one_of(
     ),
 )
 numbers = st.integers(min_value=-(10**17), max_value=10**17)
-others = st.one_of(st.none(), texts, numbers, st.floats(allow_nan=False, allow_infinity=False))
+literals = st.one_of(st.none(), texts, numbers, st.floats(allow_nan=False, allow_infinity=False))
 
 
 @st.composite
@@ -69,7 +69,7 @@ def spelled(draw: st.DrawFn, text: str) -> bytes:
 
 @st.composite
 def dumps(draw: st.DrawFn) -> tuple[bytes, list[list[Any]]]:
-    rows = draw(st.lists(st.tuples(numbers, texts, texts, others), max_size=12))
+    rows = draw(st.lists(st.tuples(numbers, texts, texts, literals), max_size=12))
     written, expected = [], []
     space = draw(st.sampled_from(["", " ", "\n", "\r\n  "])).encode()
     for a, t, u, other in rows:
@@ -116,15 +116,15 @@ def test_integers_are_what_was_written(rows: list[tuple[int, ...]], between: byt
     create = b"CREATE TABLE x (`a` int, `b` int, `c` int);\n"
     content = create + b"INSERT INTO x VALUES " + between.join(b"(%d,%d,%d)" % row for row in rows) + b";\n"
     wanted = tuple(Column(name, integer) for name in "cab")
-    found: list[list[int]] = []
+    result: list[list[int]] = []
     report = ImportReport("test", [])
-    for block in SqlDump(Cut(Path("x"), content, sizes), {"x": wanted}).blocks():
+    for block in SqlDump(Cut(Path("x"), content, sizes), {"x": wanted}).row_blocks():
         if block.integers is None:
-            found += [row for _, row in block.rows(report, "x")]
+            result += [row for _, row in block.rows(report, "x")]
         else:
             assert block.integers.dtype == np.int64
-            found += block.integers[:, block.table.indices].tolist()
-    assert found == [[c, a, b] for a, b, c in rows]
+            result += block.integers[:, block.table.indices].tolist()
+    assert result == [[c, a, b] for a, b, c in rows]
     assert not report.dropped
 
 
@@ -152,7 +152,7 @@ def test_a_statement_of_many_megabytes_is_read_in_pieces() -> None:
     content += b",".join(row % (number, number) for number in range(n)) + b";"
     report = ImportReport("test", [])
     largest = total = 0
-    for block in SqlDump(Cut(Path("x"), content, [2**16]), {"x": WANTED}).blocks():
+    for block in SqlDump(Cut(Path("x"), content, [2**16]), {"x": WANTED}).row_blocks():
         largest = max(largest, len(block.content))
         for _, values in block.rows(report, "x"):
             assert values == [total, f"some title that is {total} long", "x", None]

@@ -39,8 +39,8 @@ def test_all_columns(tmp_path: Path) -> None:
     content = (
         'name,id,count,aliases,description,other\n"Mercury, the planet",Q1,12,☿| Hermes|,"A ""planet""",x\nJaguar,Q2\n'
     )
-    found, report = run(tmp_path / "kb.csv", content)
-    assert found == FULL
+    by_id, report = run(tmp_path / "kb.csv", content)
+    assert by_id == FULL
     assert report.dropped == {}
     assert report.read == {"rows": 2}
 
@@ -57,13 +57,13 @@ def test_tabs_by_the_name_of_the_file_also_when_packed(tmp_path: Path) -> None:
 def test_other_names_of_columns_and_separators(tmp_path: Path) -> None:
     content = "qid,Label,also,n\nQ1,Mercury,Hermes;☿,5\n"
     columns = ("id=qid", "name=Label", "aliases=also", "count=n")
-    found, _ = run(tmp_path / "kb.csv", content, column=columns, alias_separator=";")
-    assert found == {"Q1": {"id": "Q1", "name": "Mercury", "aliases": ["Hermes", "☿"], "count": 5}}
+    by_id, _ = run(tmp_path / "kb.csv", content, column=columns, alias_separator=";")
+    assert by_id == {"Q1": {"id": "Q1", "name": "Mercury", "aliases": ["Hermes", "☿"], "count": 5}}
 
 
 def test_marks_and_line_ends_of_windows(tmp_path: Path) -> None:
-    found, _ = run(tmp_path / "kb.csv", b'\xef\xbb\xbfid,name\r\nQ1,"two\r\nlines"\r\n\r\nQ2,B\r\n')
-    assert {row["name"] for row in found.values()} == {"two\nlines", "B"}
+    by_id, _ = run(tmp_path / "kb.csv", b'\xef\xbb\xbfid,name\r\nQ1,"two\r\nlines"\r\n\r\nQ2,B\r\n')
+    assert {row["name"] for row in by_id.values()} == {"two\nlines", "B"}
 
 
 def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
@@ -80,8 +80,8 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
         b"Q6,again,1",
         b"Q9,I,nan",
     ]
-    found, report = run(tmp_path / "kb.csv", b"\n".join(rows))
-    assert {kb_id: row.get("count") for kb_id, row in found.items()} == {"Q6": None, "Q7": None, "Q8": None, "Q9": None}
+    by_id, report = run(tmp_path / "kb.csv", b"\n".join(rows))
+    assert {kb_id: row.get("count") for kb_id, row in by_id.items()} == {"Q6": None, "Q7": None, "Q8": None, "Q9": None}
     assert report.dropped == {
         "rows that are not UTF-8": 1,
         "rows with another number of columns than the header": 2,
@@ -102,8 +102,8 @@ def test_quotation_marks_that_are_no_csv_take_no_other_row_with_them(tmp_path: P
     content = (
         'id\tname\nQ1\t"Weird Al" Yankovic\nQ2\t"not closed\nQ3\tC\nQ4\t5" disk\nQ5\t"Big ""E"""\nQ6\t"two\nlines"\n'
     )
-    found, report = run(tmp_path / "kb.tsv", content)
-    assert {kb_id: row["name"] for kb_id, row in found.items()} == {
+    by_id, report = run(tmp_path / "kb.tsv", content)
+    assert {kb_id: row["name"] for kb_id, row in by_id.items()} == {
         "Q1": '"Weird Al" Yankovic',
         "Q2": '"not closed',
         "Q3": "C",
@@ -127,8 +127,8 @@ def test_what_csv_writes_is_read(
     file = io.StringIO()
     writer = csv.writer(file, delimiter=delimiter)
     writer.writerows([("id", "name"), *rows.items()])
-    found, report = run(tmp_path_factory.mktemp("csv") / "kb.csv", file.getvalue(), delimiter=delimiter)
-    assert {kb_id: row["name"] for kb_id, row in found.items()} == rows
+    by_id, report = run(tmp_path_factory.mktemp("csv") / "kb.csv", file.getvalue(), delimiter=delimiter)
+    assert {kb_id: row["name"] for kb_id, row in by_id.items()} == rows
     assert report.dropped == {}
 
 

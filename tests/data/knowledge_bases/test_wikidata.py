@@ -16,8 +16,8 @@ from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport
 from tests.data.knowledge_bases.dumps import entities
 
 
-def texts(**given: str) -> dict[str, Any]:
-    return {language: {"language": language, "value": value} for language, value in given.items()}
+def texts(**values: str) -> dict[str, Any]:
+    return {language: {"language": language, "value": value} for language, value in values.items()}
 
 
 def item(number: int, **fields: Any) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def run(source: Path, **options: Any) -> tuple[dict[str, dict[str, Any]], Import
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2", ".xz"])
 def test_items_with_all_that_is_known(tmp_path: Path, suffix: str) -> None:
-    found, report = run(write(tmp_path / f"all.json{suffix}", ITEMS))
-    assert found == {
+    by_id, report = run(write(tmp_path / f"all.json{suffix}", ITEMS))
+    assert by_id == {
         "Q308": {
             "id": "Q308",
             "name": "Mercury",
@@ -89,32 +89,32 @@ def test_items_with_all_that_is_known(tmp_path: Path, suffix: str) -> None:
 
 
 def test_another_language(tmp_path: Path) -> None:
-    found, _ = run(write(tmp_path / "all.json", ITEMS), language="de")
-    assert found["Q308"]["name"] == "Merkur"
-    assert found["Q308"]["aliases"] == ["Merkur (Planet)", "Planet Merkur"]
-    assert found["Q308"]["description"] == "Planet"
-    assert found["Q6"] == {"id": "Q6", "name": "Nur deutsch", "count": 1}
+    by_id, _ = run(write(tmp_path / "all.json", ITEMS), language="de")
+    assert by_id["Q308"]["name"] == "Merkur"
+    assert by_id["Q308"]["aliases"] == ["Merkur (Planet)", "Planet Merkur"]
+    assert by_id["Q308"]["description"] == "Planet"
+    assert by_id["Q6"] == {"id": "Q6", "name": "Nur deutsch", "count": 1}
 
 
 def test_titles_as_names(tmp_path: Path) -> None:
-    found, report = run(write(tmp_path / "all.json", ITEMS), names="title")
-    assert found["Q308"]["name"] == "Mercury (planet)"
-    assert found["Q308"]["aliases"] == ["Mercury", "planet Mercury", "☿"]
-    assert list(found) == ["Q308"]
+    by_id, report = run(write(tmp_path / "all.json", ITEMS), names="title")
+    assert by_id["Q308"]["name"] == "Mercury (planet)"
+    assert by_id["Q308"]["aliases"] == ["Mercury", "planet Mercury", "☿"]
+    assert list(by_id) == ["Q308"]
     assert report.dropped == {"entities without a page in enwiki": 4}
     assert list(run(tmp_path / "all.json", names="title", site="dewiki")[0]) == ["Q308", "Q6"]
 
 
 def test_only_items_with_a_page(tmp_path: Path) -> None:
     decoy = item(9, labels={"en": 'says "enwiki" somewhere'}, aliases={"en": ["enwiki"]})
-    found, report = run(write(tmp_path / "all.json", [*ITEMS, decoy]), with_sitelink=True)
-    assert list(found) == ["Q308"]
+    by_id, report = run(write(tmp_path / "all.json", [*ITEMS, decoy]), with_sitelink=True)
+    assert list(by_id) == ["Q308"]
     assert report.dropped == {"entities without a page in enwiki": 5}
 
 
 def test_properties_when_asked_for(tmp_path: Path) -> None:
-    found, _ = run(write(tmp_path / "all.json", ITEMS), properties=True)
-    assert found["P31"]["name"] == "instance of"
+    by_id, _ = run(write(tmp_path / "all.json", ITEMS), properties=True)
+    assert by_id["P31"]["name"] == "instance of"
 
 
 def test_a_list_on_few_lines_and_one_without_brackets(tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_damaged_lines_take_no_other_with_them(tmp_path: Path, monkeypatch: pyte
         item(17, labels={"en": "  "}),
         item(18, labels={"en": "last"}),
     ]
-    found, report = run(write(tmp_path / "all.json.gz", rows))
-    assert list(found) == ["Q308", "Q16", "Q18"]
-    assert found["Q16"] == {"id": "Q16", "name": "odd"}
+    by_id, report = run(write(tmp_path / "all.json.gz", rows))
+    assert list(by_id) == ["Q308", "Q16", "Q18"]
+    assert by_id["Q16"] == {"id": "Q16", "name": "odd"}
     assert report.dropped == {
         "lines that are not UTF-8": 1,
         "lines that are not JSON": 2,
@@ -168,8 +168,8 @@ def test_a_dump_that_is_cut_off(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(CutOffError, match=r"all\.json.* is cut off"):
         run(path)
     assert not (tmp_path / "out" / "entities.jsonl").exists()
-    found, report = run(path, keep_going=True)
-    assert 2_000 < len(found) < 8_000
+    by_id, report = run(path, keep_going=True)
+    assert 2_000 < len(by_id) < 8_000
     assert "cut off" in report.notes[0]
 
 
@@ -178,8 +178,8 @@ def test_more_aliases_than_a_knowledge_base_takes(tmp_path: Path) -> None:
 
     many = item(1, labels={"en": "Many"}, aliases={"en": [f"alias number {number}" for number in range(20_000)]})
     long = item(2, labels={"en": "x" * 70_000})
-    found, report = run(write(tmp_path / "all.json", [many, long]))
-    aliases = found["Q1"]["aliases"]
+    by_id, report = run(write(tmp_path / "all.json", [many, long]))
+    aliases = by_id["Q1"]["aliases"]
     assert 1000 < len(aliases) < 20_000
     assert sum(len(alias) + 16 for alias in aliases) < 2**16
     assert report.dropped == {

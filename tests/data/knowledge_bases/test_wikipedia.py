@@ -51,8 +51,8 @@ def redirects(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("per_insert", [1, 2, 1000])
 def test_articles_with_redirects_as_aliases(tmp_path: Path, newlines: bool, per_insert: int) -> None:
     how: dict[str, Any] = {"newlines": newlines, "per_insert": per_insert}
-    found, report = run(tmp_path, write(tmp_path, "page", PAGES, **how), write(tmp_path, "redirect", REDIRECTS, **how))
-    assert found == {
+    by_id, report = run(tmp_path, write(tmp_path, "page", PAGES, **how), write(tmp_path, "redirect", REDIRECTS, **how))
+    assert by_id == {
         "Mercury (planet)": {
             "id": "Mercury (planet)",
             "name": "Mercury (planet)",
@@ -65,12 +65,12 @@ def test_articles_with_redirects_as_aliases(tmp_path: Path, newlines: bool, per_
     assert report.dropped == {}
     assert report.read["pages"] == 9
     assert report.read["of them of other namespaces"] == 2
-    assert report.kept["aliases"] == 3
+    assert report.written["aliases"] == 3
 
 
 def test_sections_may_be_left_out(tmp_path: Path) -> None:
-    found, report = run(tmp_path, pages(tmp_path), redirects(tmp_path), sections=False)
-    assert found["Mercury (planet)"]["aliases"] == ["Planet Mercury", "Mercure (planète)"]
+    by_id, report = run(tmp_path, pages(tmp_path), redirects(tmp_path), sections=False)
+    assert by_id["Mercury (planet)"]["aliases"] == ["Planet Mercury", "Mercure (planète)"]
     assert report.dropped == {"redirects to a section": 1, "redirects without a row in the redirect table": 1}
 
 
@@ -88,8 +88,8 @@ def test_redirects_that_lead_nowhere_are_counted(tmp_path: Path) -> None:
         redirect(10, "Real"),
         redirect(99, "Real"),  # of a page of another namespace
     ]
-    found, report = run(tmp_path, write(tmp_path, "page", rows), write(tmp_path, "redirect", hops))
-    assert found == {"Real": {"id": "Real", "name": "Real", "aliases": ["R10"]}}
+    by_id, report = run(tmp_path, write(tmp_path, "page", rows), write(tmp_path, "redirect", hops))
+    assert by_id == {"Real": {"id": "Real", "name": "Real", "aliases": ["R10"]}}
     assert report.dropped == {
         "redirects in a circle": 4,
         "redirects to a page that does not exist": 1,
@@ -109,8 +109,8 @@ def test_long_chains_and_links_to_them_end_at_the_article(tmp_path: Path) -> Non
     random.Random(3).shuffle(order)
     rows = [page(1, "End")] + [page(number, f"R{number}", redirect=1) for number in sorted(order)]
     hops = [redirect(order[0], "End")] + [redirect(source, f"R{target}") for target, source in pairwise(order)]
-    found, report = run(tmp_path, write(tmp_path, "page", rows), write(tmp_path, "redirect", hops))
-    assert sorted(found["End"]["aliases"]) == sorted(f"R{number}" for number in order)
+    by_id, report = run(tmp_path, write(tmp_path, "page", rows), write(tmp_path, "redirect", hops))
+    assert sorted(by_id["End"]["aliases"]) == sorted(f"R{number}" for number in order)
     assert report.dropped == {}
     assert report.read["redirects to redirects"] == n - 1
 
@@ -127,14 +127,14 @@ LINKS = [
 
 @pytest.mark.parametrize("newlines", [False, True])
 def test_counts_from_links_by_number(tmp_path: Path, newlines: bool) -> None:
-    found, report = run(
+    by_id, report = run(
         tmp_path,
         write(tmp_path, "linktarget", TARGETS),
         write(tmp_path, "pagelinks", LINKS, newlines=newlines),
         redirects(tmp_path),
         pages(tmp_path),
     )
-    assert {title: row["count"] for title, row in found.items() if "count" in row} == {
+    assert {title: row["count"] for title, row in by_id.items() if "count" in row} == {
         "Mercury (planet)": 3,
         "Jaguar": 1,
     }
@@ -146,9 +146,9 @@ def test_counts_from_links_by_title(tmp_path: Path) -> None:
     titles = {number: (namespace, title) for number, namespace, title in TARGETS} | {999: (0, "Nowhere")}
     links = [(source, *titles[target], namespace) for source, namespace, target in LINKS]
     path = write(tmp_path, "pagelinks_2022", links)
-    found, _ = run(tmp_path, path, redirects(tmp_path), pages(tmp_path))
-    assert found["Mercury (planet)"]["count"] == 3
-    assert found["Jaguar"]["count"] == 1
+    by_id, _ = run(tmp_path, path, redirects(tmp_path), pages(tmp_path))
+    assert by_id["Mercury (planet)"]["count"] == 3
+    assert by_id["Jaguar"]["count"] == 1
 
 
 def test_a_pagelinks_table_that_is_changing_over(tmp_path: Path) -> None:
@@ -157,10 +157,10 @@ def test_a_pagelinks_table_that_is_changing_over(tmp_path: Path) -> None:
     rows = b"INSERT INTO `pagelinks` VALUES (11,0,'Jaguar',0,NULL),(10,0,'Jaguar',0,3),(12,0,'Jaguar',0,3);\n"
     path = tmp_path / "pagelinks.sql"
     path.write_bytes(head + rows)
-    found, _ = run(tmp_path, path, pages(tmp_path))
-    assert found["Jaguar"]["count"] == 3
-    found, _ = run(tmp_path, path, pages(tmp_path), write(tmp_path, "linktarget", TARGETS))
-    assert found["Jaguar"]["count"] == 3
+    by_id, _ = run(tmp_path, path, pages(tmp_path))
+    assert by_id["Jaguar"]["count"] == 3
+    by_id, _ = run(tmp_path, path, pages(tmp_path), write(tmp_path, "linktarget", TARGETS))
+    assert by_id["Jaguar"]["count"] == 3
 
 
 def test_counts_of_many_links_are_those_of_a_plain_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,13 +171,13 @@ def test_counts_of_many_links_are_those_of_a_plain_count(tmp_path: Path, monkeyp
     expected: dict[str, int] = {}
     for _, _, target in links:
         expected[f"T{target}"] = expected.get(f"T{target}", 0) + 1
-    found, _ = run(
+    by_id, _ = run(
         tmp_path,
         write(tmp_path, "page", [page(number, f"T{number}") for number in range(1, n + 1)]),
         write(tmp_path, "linktarget", [(number, 0, f"T{number}") for number in range(1, n + 1)]),
         write(tmp_path, "pagelinks", links, per_insert=700),
     )
-    assert {title: row["count"] for title, row in found.items() if "count" in row} == expected
+    assert {title: row["count"] for title, row in by_id.items() if "count" in row} == expected
 
 
 VIEWS = {
@@ -194,17 +194,17 @@ VIEWS = {
 def test_counts_from_page_views(tmp_path: Path, form: str) -> None:
     path = tmp_path / "pageviews-202405-user"
     path.write_text(VIEWS[form])
-    found, report = run(tmp_path, pages(tmp_path), redirects(tmp_path), path)
-    assert found["Jaguar"]["count"] == 35
-    assert found["Mercury (planet)"]["count"] == 2
+    by_id, report = run(tmp_path, pages(tmp_path), redirects(tmp_path), path)
+    assert by_id["Jaguar"]["count"] == 35
+    assert by_id["Mercury (planet)"]["count"] == 2
     assert report.dropped == {}
 
 
 def test_page_views_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "views"
     path.write_bytes(b"en Jaguar 30 0\nen Jaguar many 0\nen Jag uar 3 0\nen J\xe4guar 3 0\nen Jaguar -3 0\n")
-    found, report = run(tmp_path, pages(tmp_path), path)
-    assert found["Jaguar"]["count"] == 30
+    by_id, report = run(tmp_path, pages(tmp_path), path)
+    assert by_id["Jaguar"]["count"] == 30
     assert report.dropped == {"lines of page views of another form": 3, "lines of page views that are not UTF-8": 1}
     assert report.dropped.examples["lines of page views that are not UTF-8"] == ["views:4: en J\\xe4guar 3 0"]
 
@@ -222,10 +222,10 @@ PROPS = [
 
 def test_ids_may_be_wikidata_items(tmp_path: Path) -> None:
     props = write(tmp_path, "page_props", PROPS)
-    found, report = run(tmp_path, pages(tmp_path), redirects(tmp_path), props, id="qid")
-    assert list(found) == ["Q308", "Q35694"]
-    assert found["Q308"]["name"] == "Mercury (planet)"
-    assert found["Q308"]["description"] == "First planet\nfrom the Sun"
+    by_id, report = run(tmp_path, pages(tmp_path), redirects(tmp_path), props, id="qid")
+    assert list(by_id) == ["Q308", "Q35694"]
+    assert by_id["Q308"]["name"] == "Mercury (planet)"
+    assert by_id["Q308"]["description"] == "First planet\nfrom the Sun"
     assert report.dropped == {
         "entities with the id of an earlier one": 1,
         "page_props rows that are not UTF-8": 1,
@@ -236,16 +236,16 @@ def test_ids_may_be_wikidata_items(tmp_path: Path) -> None:
 
 def test_titles_have_their_item_as_an_alias_and_disambiguation_pages_may_go(tmp_path: Path) -> None:
     props = write(tmp_path, "page_props", PROPS)
-    found, report = run(tmp_path, pages(tmp_path), props, disambiguation=False)
-    assert found["Mercury (planet)"]["aliases"] == ["Q308"]
-    assert "Jaguar" not in found
+    by_id, report = run(tmp_path, pages(tmp_path), props, disambiguation=False)
+    assert by_id["Mercury (planet)"]["aliases"] == ["Q308"]
+    assert "Jaguar" not in by_id
     assert report.dropped["disambiguation pages"] == 1
 
 
 def test_pages_that_repeat_a_number_or_a_title(tmp_path: Path) -> None:
     rows = [page(1, "A", redirect=1), page(2, "B"), page(2, "C"), page(3, "A"), page(4, "B")]
-    found, report = run(tmp_path, write(tmp_path, "page", rows))
-    assert list(found) == ["B", "A"]
+    by_id, report = run(tmp_path, write(tmp_path, "page", rows))
+    assert list(by_id) == ["B", "A"]
     assert report.dropped == {
         "pages with the number of an earlier one": 1,
         "pages with the title of an earlier one": 2,
@@ -256,8 +256,8 @@ def test_a_row_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
     content = dump("page", [page(number, f"T{number}") for number in range(1, 4)]).replace(b"'T2'", b"'J\xe4ger'")
     path = tmp_path / "page.sql"
     path.write_bytes(content)
-    found, report = run(tmp_path, path)
-    assert list(found) == ["T1", "T3"]
+    by_id, report = run(tmp_path, path)
+    assert list(by_id) == ["T1", "T3"]
     assert report.dropped == {"page rows that are not UTF-8": 1}
     line = content[: content.index(b"INSERT")].count(b"\n") + 1
     [example] = report.dropped.examples["page rows that are not UTF-8"]
@@ -290,8 +290,8 @@ def test_an_archive_that_is_cut_off(tmp_path: Path) -> None:
         run(tmp_path, cut)
     assert [path.name for path in out.parent.iterdir()] == ["entities.jsonl"]
     assert out.read_text() == "what was there before"
-    found, report = run(tmp_path, cut, keep_going=True)
-    assert 1500 < len(found) < 3500
+    by_id, report = run(tmp_path, cut, keep_going=True)
+    assert 1500 < len(by_id) < 3500
     assert len(report.notes) == 1
     assert "cut.sql.gz is cut off" in report.notes[0]
 
@@ -303,8 +303,8 @@ def test_a_dump_that_ends_within_a_statement(tmp_path: Path) -> None:
         path.write_bytes(content[:end])
         with pytest.raises(CutOffError, match=r"page\.sql is cut off"):
             run(tmp_path, path)
-    found, report = run(tmp_path, path, keep_going=True)
-    assert list(found) == [f"T{number}" for number in range(1, 8)]
+    by_id, report = run(tmp_path, path, keep_going=True)
+    assert list(by_id) == [f"T{number}" for number in range(1, 8)]
     assert len(report.notes) == 1
 
 
@@ -312,8 +312,8 @@ def test_several_streams_in_one_archive(tmp_path: Path) -> None:
     content = dump("page", PAGES)
     path = tmp_path / "page.sql.gz"
     path.write_bytes(gzip.compress(content[:700]) + gzip.compress(content[700:]) + bytes(512))
-    found, _ = run(tmp_path, path)
-    assert len(found) == 4
+    by_id, _ = run(tmp_path, path)
+    assert len(by_id) == 4
 
 
 @pytest.mark.parametrize(
