@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from spacy.language import Language
 
 from benchmarks.subject import linker_in
 from research.commands import report
@@ -38,8 +39,8 @@ from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.models.tokenizer import load_tokenizer
-from spacy_gemel.pipeline.calibrated import decision_of, save_calibrated
 from spacy_gemel.pipeline.loaded import load_pipeline
+from spacy_gemel.pipeline.serialization import save_changed
 from spacy_gemel.utils.files import write_json
 
 DRAWS = 3
@@ -79,6 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(result))
 
 
+def decision_of(nlp: Language) -> Decision:
+    """How the pipeline decides."""
+    settings = linker_in(nlp).settings
+    return Decision(settings.temperature, settings.threshold)
+
+
 def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -> dict[str, Any]:
     """One draw: everything in `folder`."""
     unknown = draw(data, share, seed)
@@ -90,7 +97,7 @@ def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -
     outcome = calibrate(dev, decision_of(nlp))
     seconds = time.perf_counter() - start
     metrics, test = evaluate(nlp, folder / "test.spacy", OPTIONS)
-    save_calibrated(nlp, outcome.fitted, folder / "calibrated")
+    save_changed(nlp, vars(outcome.fitted), folder / "calibrated")
     calibrated = load_pipeline(str(folder / "calibrated"))
     if decision_of(calibrated) != outcome.fitted:
         raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {outcome.fitted}")
@@ -154,7 +161,7 @@ def prepare(pipeline: Path, data: Path, folder: Path, unknown: set[str]) -> None
     linker = linker_in(nlp)
     remaining = [demonstration for demonstration in linker.store if demonstration.kb_id not in unknown]
     linker.store = DemonstrationStore(remaining, linker.store.features)
-    linker.load_parts(linker.kb)
+    linker.reload()
     nlp.to_disk(folder / "pipeline")
 
 

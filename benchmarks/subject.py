@@ -48,5 +48,4 @@ def lengthen(captions: Sequence[Caption], words: int) -> list[Caption]:
 
 def empty_caches(nlp: "Language") -> None:
     """Empty the linker's caches, so that a repeat does the work again; the frozen models stay loaded."""
-    pipe = linker_in(nlp)
-    pipe.load_parts(pipe.kb)
+    linker_in(nlp).reload()

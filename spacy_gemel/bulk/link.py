@@ -19,8 +19,8 @@ from spacy_gemel.data.overlaps import split_overlaps
 from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.data.records import Problem
 from spacy_gemel.kb.resolve import NIL
-from spacy_gemel.pipeline.loaded import candidate_rows, entity_pipes, linker_of, probability_of
-from spacy_gemel.pipeline.user_data import has_unreadable_image
+from spacy_gemel.pipeline.loaded import entity_pipes, linker_of
+from spacy_gemel.pipeline.user_data import candidate_rows, has_unreadable_image, probability_of
 from spacy_gemel.utils.files import write_whole
 
 _ONLY_URL = "it is a URL: fetch-images downloads it, convert with --images makes a .spacy file that link takes"

@@ -51,15 +51,16 @@ def calibrate(
         from spacy_gemel.evaluation import calibration, runner
         from spacy_gemel.evaluation.report import write_calibration
         from spacy_gemel.evaluation.text import calibration_text
-        from spacy_gemel.pipeline import calibrated
-        from spacy_gemel.pipeline.loaded import load_pipeline
+        from spacy_gemel.pipeline.loaded import linker_of, load_pipeline
+        from spacy_gemel.pipeline.serialization import check_target, save_changed
 
         check_data(data)
         if output is not None:
             check_json(output, "output")
-        calibrated.check_target(pipeline, save, in_place=in_place)
+        check_target(pipeline, save, in_place=in_place)
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
-        current = calibrated.decision_of(nlp)
+        settings = linker_of(nlp).settings
+        current = calibration.Decision(settings.temperature, settings.threshold)
         options = runner.EvaluateOptions(
             predicted_ents=predicted_ents,
             limit=limit,
@@ -77,5 +78,5 @@ def calibrate(
         if target is None:
             typer.echo("the pipeline is unchanged: give --save DIR or --in-place to store these values in it")
         else:
-            calibrated.save_calibrated(nlp, result.fitted, target)
+            save_changed(nlp, vars(result.fitted), target)
             typer.echo(f"{target}: now decides with these values")

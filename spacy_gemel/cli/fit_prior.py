@@ -41,14 +41,14 @@ def fit_prior(
     with one_line_errors():
         from spacy_gemel.evaluation import prior_weight
         from spacy_gemel.evaluation.text import prior_text
-        from spacy_gemel.pipeline import calibrated
         from spacy_gemel.pipeline.loaded import linker_of, load_pipeline
+        from spacy_gemel.pipeline.serialization import check_new_folder, save_changed
         from spacy_gemel.utils.files import write_json
 
         report = report or output.with_name(output.name + ".json")
         check_data(data)
         check_json(report, "report")
-        calibrated.check_new_folder(pipeline, output)
+        check_new_folder(pipeline, output)
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
         settings = linker_of(nlp).settings
         cases = prior_weight.collect_cases(nlp, data, limit=limit, batch_size=batch_size, progress=not quiet)
@@ -57,6 +57,6 @@ def fit_prior(
             **prior_weight.fit_prior(cases, settings, folds=folds),
         }
         typer.echo(prior_text(content))
-        calibrated.save_changed(nlp, {"prior_weight": content["prior_weight"]}, output)
+        save_changed(nlp, {"prior_weight": content["prior_weight"]}, output)
         write_json(report, content)
         typer.echo(f"wrote {output}, which links with prior_weight = {content['prior_weight']:g}, and {report}")

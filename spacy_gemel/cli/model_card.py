@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.linking.settings import CONTEXT_OF
 from spacy_gemel.pipeline.loaded import entity_pipes, linker_of, measured_settings
@@ -59,7 +59,7 @@ def make_meta(nlp: "Language", given: Given, metrics: dict[str, Any] | None = No
     Raises ValueError where there is no linker, or where the metrics are those of a peer, or of other settings than the
     pipeline has, as far as they tell.
     """
-    pipe = cast("GemelLinker", linker_of(nlp))
+    pipe = linker_of(nlp)
     meta: dict[str, Any] = dict(nlp.meta)
     for key in ("name", "version", "description", "author", "email", "url", "license"):
         meta[key] = getattr(given, key) if getattr(given, key) is not None else meta.get(key, "")
@@ -104,7 +104,7 @@ def machine_paths(folder: Path) -> list[str]:
 
 def missing_models(nlp: "Language") -> list[str]:
     """The frozen models of a loaded pipeline that its package will not hold and no hub has: folders, unbundled."""
-    pipe = cast("GemelLinker", linker_of(nlp))
+    pipe = linker_of(nlp)
     if pipe.bundle_models:
         return []
     sources = {part: model.source(pipe.folders.get(part)) for part, model in pipe.frozen_models.items()}

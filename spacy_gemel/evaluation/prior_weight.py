@@ -16,9 +16,8 @@ from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.prior import ALIAS, FLOOR, MAX_KNOWN, SURFACE, UNKNOWN, combine
 from spacy_gemel.models.frozen import model_lock
 from spacy_gemel.pipeline.loaded import entity_pipes, linker_name
-from spacy_gemel.pipeline.mentions import mark_unreadable
 from spacy_gemel.pipeline.scorer import check_images_read
-from spacy_gemel.pipeline.user_data import has_unreadable_image
+from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image, has_unreadable_image
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -133,11 +132,11 @@ def _cases_by_doc(
     pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int
 ) -> list[list[PriorCase]]:
     with model_lock():
-        pipe._forget_unreadable(docs)
-        mentions = pipe._mentions(docs)
-        if pipe.settings.use_image:
-            mark_unreadable(docs, mentions)
+        mentions = pipe.mentions_of(docs)
         names_of_mentions = pipe.stages.find(mentions, pipe.settings, include_prior=True)
+    text_alone = {mention.doc for mention in mentions if mention.features is None} if pipe.settings.use_image else set()
+    for index, linked in enumerate(docs):
+        flag_unreadable_image(linked, index in text_alone and has_image(linked))
     demonstrations = {(demonstration.mention, demonstration.text) for demonstration in pipe.store}
     answers: dict[tuple[int, int, int], tuple[list[PriorCandidate], str, bool]] = {}  # by doc and characters
     for mention, names in zip(mentions, names_of_mentions, strict=True):

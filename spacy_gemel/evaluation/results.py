@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.kb.resolve import NIL, resolve_gold
-from spacy_gemel.pipeline.loaded import candidate_rows, probability_of
-from spacy_gemel.pipeline.user_data import has_image, has_unreadable_image
+from spacy_gemel.pipeline.user_data import candidate_rows, has_image, has_unreadable_image, probability_of
 from spacy_gemel.utils.files import write_json, write_whole
 
 if TYPE_CHECKING:

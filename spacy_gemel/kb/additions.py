@@ -1,6 +1,9 @@
 """Entities that were added after a knowledge base was built: in memory, until it is built again."""
 
-from collections.abc import Sequence
+import json
+import operator
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -9,7 +12,9 @@ from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import Entity, KBError
 from spacy_gemel.kb.index import surface_key
+from spacy_gemel.kb.jsonl import RowProblem, parse_row
 from spacy_gemel.kb.name_tokens import TokenizerLike, tokenise_names
+from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.kb.trie import NameTrie, TokenArray
 from spacy_gemel.kb.trie_builder import build_trie
 
@@ -86,3 +91,45 @@ class Additions:
             elif key in map(surface_key, entity.aliases):
                 aliased.append(row)
         return named, aliased
+
+
+def make_entity(
+    kb_id: str, name: str, aliases: Iterable[str] = (), description: str | None = None, count: int = 0
+) -> Entity:
+    """An entity that meets the demands of `build-kb`.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if isinstance(aliases, str):
+        raise ValueError(f"aliases of {kb_id!r} must be a list of texts, not one text")
+    with suppress(TypeError):  # a whole number of any kind, such as NumPy's
+        count = operator.index(count)
+    row = {"id": kb_id, "name": name, "aliases": list(aliases), "description": description, "count": count}
+    try:
+        content = json.dumps(row)
+    except TypeError as error:
+        raise ValueError(f"the entity {kb_id!r} cannot be added: {error}") from error
+    entity = parse_row(content.encode())
+    if isinstance(entity, RowProblem):
+        raise ValueError(f"the entity {kb_id!r} cannot be added: {entity.message}")
+    if kb_id == NIL:
+        raise ValueError(f"the entity {kb_id!r} cannot be added: this id is the answer for a mention without an entity")
+    return entity
+
+
+def check_entities(entities: Iterable[Entity]) -> list[Entity]:
+    """Entities that meet the demands of `build-kb`.
+
+    Raises:
+        ValueError: if one does not, or is no Entity.
+    """
+    checked = []
+    for entity in entities:
+        if not isinstance(entity, Entity):
+            raise ValueError(
+                "entities are added as Entity of spacy_gemel.kb.entity, such as Entity(kb_id, name, count=3), not as "
+                f"{type(entity).__name__}"
+            )
+        checked.append(make_entity(entity.kb_id, entity.name, entity.aliases, entity.description, entity.count))
+    return checked

@@ -1,7 +1,7 @@
 """The training examples that a prompt may show, with the features of their images."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -87,3 +87,90 @@ def _to_bytes(matrix: NDArray[np.float32]) -> bytes:
 
 def _from_bytes(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:
     return np.frombuffer(data, dtype="<f4").reshape(shape).astype(np.float32)
+
+
+# The features of one picture differ, relative to their length, by less than this: the batch changes their rounding.
+_SAME_PICTURE = 0.005
+
+
+def extend_store(
+    store: DemonstrationStore, new: DemonstrationStore, *, wants_vectors: bool
+) -> tuple[DemonstrationStore, int]:
+    """A store with the new demonstrations of another, behind its own, and how many these are.
+
+    A demonstration is known if its mention, text, entity and picture are, or if it has no picture and one that is
+    otherwise equal has any. One with a picture takes the place of an equal one without.
+
+    Args:
+        store: The store, which does not change.
+        new: The store to take from.
+        wants_vectors: Demonstrations of `store` without a vector are useless, and do not count as known.
+
+    Raises:
+        ValueError: if the vectors are of different widths.
+    """
+    useless = np.zeros(len(store), dtype=bool)
+    if wants_vectors:
+        useless[:] = True if store.vectors is None else ~np.isfinite(store.vectors).all(axis=1)
+    known: dict[tuple[str, str, str], dict[int, NDArray[np.float32] | None]] = {}  # {index: features}
+    for index, demonstration in enumerate(store):
+        if not useless[index]:
+            known.setdefault(_key(demonstration), {})[index] = store.features_of(demonstration)
+    sources: dict[int, int] = {}  # index in the result -> index in `new`
+    end = len(store)
+    for source, demonstration in enumerate(new):
+        equal, features = known.setdefault(_key(demonstration), {}), new.features_of(demonstration)
+        if (equal and features is None) or any(_is_same_picture(features, other) for other in equal.values()):
+            continue
+        index = next((index for index, other in equal.items() if other is None), end)
+        end += index == end
+        equal[index], sources[index] = features, source
+    return (_merged(store, new, sources), len(sources)) if sources else (store, 0)
+
+
+def _merged(store: DemonstrationStore, new: DemonstrationStore, sources: dict[int, int]) -> DemonstrationStore:
+    """A store with demonstrations of another at some indices, and their pictures. Raises ValueError."""
+    demonstrations = [*store]
+    behind = [source for index, source in sorted(sources.items()) if index >= len(store)]
+    vectors = _joined_vectors(store, None if new.vectors is None else new.vectors[behind], len(behind))
+    images: dict[int, int] = {NO_IMAGE: NO_IMAGE}
+    for index, source in sorted(sources.items()):
+        demonstration = new[source]
+        image = images.setdefault(demonstration.image, len(store.features) + len(images) - 1)
+        demonstrations[index : index + 1] = [replace(demonstration, image=image)]
+        if vectors is not None and new.vectors is not None:
+            vectors[index] = new.vectors[source]
+    features = new.features[[image for image in images if image != NO_IMAGE]]
+    if len(store.features):
+        features = np.concatenate([store.features, features])
+    return DemonstrationStore(demonstrations, features, vectors)
+
+
+def _joined_vectors(
+    store: DemonstrationStore, new: NDArray[np.float32] | None, size: int
+) -> NDArray[np.float32] | None:
+    """The vectors of a store and of `size` new demonstrations, with rows of NaN if missing. Raises ValueError."""
+    old = store.vectors
+    if old is None and new is None:
+        return None
+    width = (old if new is None else new).shape[1]  # type: ignore[union-attr]
+    if old is None or not np.isfinite(old).any():
+        old = np.full((len(store), width), np.nan, dtype=np.float32)
+    if new is None:
+        new = np.full((size, width), np.nan, dtype=np.float32)
+    if old.shape[1] != width:
+        raise ValueError(
+            f"the docs' vectors are of width {width}, those of the demonstrations there are of width "
+            f"{old.shape[1]}: they were made by another transformer. Use the one that the linker was trained behind."
+        )
+    return np.concatenate([old, new])
+
+
+def _key(demonstration: Demonstration) -> tuple[str, str, str]:
+    return demonstration.mention, demonstration.text, demonstration.kb_id
+
+
+def _is_same_picture(features: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> bool:
+    if features is None or other is None:
+        return False
+    return bool(np.linalg.norm(features - other) <= _SAME_PICTURE * np.linalg.norm(other))

@@ -1,24 +1,22 @@
-"""Training examples as the pipe sees them: gold mentions, and the demonstrations kept from them."""
+"""Training examples as the pipe sees them: gold mentions, demonstrations, and what earlier components contribute."""
 
 import logging
-import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 from tqdm import tqdm
 
-from spacy_gemel.kb.resolve import linkable_row
-from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
-from spacy_gemel.linking.mention import Mention
+from spacy_gemel.kb.resolve import NIL, linkable_row
+from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore, extend_store
 from spacy_gemel.linking.settings import LinkerSettings
-from spacy_gemel.pipeline.before import aligned_span
-from spacy_gemel.pipeline.context import context_of
-from spacy_gemel.pipeline.mentions import gather_mentions, read_features
-from spacy_gemel.pipeline.trf_vectors import Vector, VectorReader
+from spacy_gemel.pipeline.mentions import context_of, describe, read_features
+from spacy_gemel.pipeline.trf_vectors import ATTRIBUTE, REMEDY, NoVector, Vector, read_vectors
+from spacy_gemel.utils.messages import ModelWarning, UnknownEntityWarning, warn
 
 if TYPE_CHECKING:
     from spacy_gemel.images.features import FeatureReader
@@ -26,42 +24,43 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("spacy_gemel")
 
-_DOCS_AT_ONCE = 64
+GoldRows = dict[tuple[int, int], int]
+"""Gold mentions as {(index of the doc, first token): row in the knowledge base}."""
+
+_BATCH_SIZE = 64
+_TRF_DATA = f"doc._.{ATTRIBUTE}"
+
+
+# Gold mentions
 
 
 def gold_rows(
-    docs: Sequence[Doc],
-    kb: "KnowledgeBase",
-    settings: LinkerSettings,
-    nil: str,
-    name: str,
-    *,
-    what: str = "the training data",
-) -> tuple[dict[tuple[int, int], int], Counter[str]]:
-    """The usable gold mentions as {(doc, first token): row in the knowledge base}, and how often others are gold.
+    docs: Sequence[Doc], kb: "KnowledgeBase", settings: LinkerSettings, name: str, *, what: str = "the training data"
+) -> tuple[GoldRows, Counter[str]]:
+    """The gold mentions whose entity is in the knowledge base, and how often other ids are gold, with a warning.
 
-    what: what messages call the docs.
-    Warns of golds that are not in the knowledge base. Raises ValueError if there is none, or none is left.
+    Labels of labels_discard are left out. `name` is the pipe's; messages call the docs `what`. Raises ValueError if no
+    mention is left.
     """
-    rows: dict[tuple[int, int], int] = {}
-    missing: Counter[str] = Counter()
-    seen = 0
+    rows: GoldRows = {}
+    unknown: Counter[str] = Counter()
+    total = 0
     for index, doc in enumerate(docs):
         for ent in doc.ents:
             if ent.label_ in settings.labels_discard:
                 continue
-            seen += 1
-            row = linkable_row(kb, ent.kb_id_) if ent.kb_id_ not in ("", nil) else None
+            total += 1
+            row = linkable_row(kb, ent.kb_id_) if ent.kb_id_ not in ("", NIL) else None
             if row is not None:
                 rows[index, ent.start] = row
-            elif ent.kb_id_ not in ("", nil):
-                missing[ent.kb_id_] += 1
-    if not seen and any(doc.ents for doc in docs):
+            elif ent.kb_id_ not in ("", NIL):
+                unknown[ent.kb_id_] += 1
+    if not total and any(doc.ents for doc in docs):
         raise ValueError(
             f"{name}: {what} has no usable mention: all entities in {len(docs)} docs have a label that "
             f"labels_discard names ({', '.join(settings.labels_discard)})."
         )
-    if not seen:
+    if not total:
         raise ValueError(
             f"{name}: no training data: no doc has an entity to learn from. `spacy assemble` and nlp.initialize() "
             "without examples have none: train the linker with `python -m spacy train`, and put the trained one into "
@@ -69,121 +68,246 @@ def gold_rows(
         )
     if not rows:
         raise ValueError(
-            f"{name}: {what} has no usable mention: of {seen} entities in {len(docs)} docs none "
+            f"{name}: {what} has no usable mention: of {total} entities in {len(docs)} docs none "
             f"has a kb_id that is in the knowledge base"
-            + (f" (not there: {', '.join(list(missing)[:3])} ...)" if missing else "")
+            + (f" (not there: {', '.join(list(unknown)[:3])} ...)" if unknown else "")
             + ". Check that the data were converted with their ids, and that the knowledge base has the same ids."
         )
-    if missing:
-        warnings.warn(
-            f"{name}: {sum(missing.values())} of {seen} mentions of {what} are skipped: the knowledge base has no "
-            f"such id, or no usable name for it ({', '.join(list(missing)[:3])}{' ...' if len(missing) > 3 else ''}).",
-            stacklevel=2,
+    if unknown:
+        warn(
+            f"{name}: {unknown.total()} of {total} mentions of {what} are skipped: the knowledge base has no "
+            f"such id, or no usable name for it ({listed(unknown)}).",
+            UnknownEntityWarning,
         )
-    return rows, missing
+    return rows, unknown
 
 
-def collect_demonstrations(
-    docs: Sequence[Doc],
-    golds: dict[tuple[int, int], int],
-    kb: "KnowledgeBase",
-    reader: "FeatureReader",
-    settings: LinkerSettings,
-    vectors: Mapping[tuple[int, int], Vector] | None = None,
-    predicted: Sequence[Doc] | None = None,
-) -> DemonstrationStore:
-    """Every usable gold mention as a demonstration, with the text around it and the features of its image.
-
-    golds: what `gold_rows` found. vectors: of those of the golds that have one; None where they are not wanted.
-    predicted: for each doc one whose image serves where it has none itself.
-    Raises ValueError where the context is to be sentences and there are none.
-    """
-    demonstrations: list[Demonstration] = []
-    found: list[Vector | None] = []
-    features: list[np.ndarray] = []
-    chunks = range(0, len(docs), _DOCS_AT_ONCE)
-    for start in tqdm(chunks, desc="Encoding the training images", unit="batch", leave=False):
-        chunk = docs[start : start + _DOCS_AT_ONCE]
-        others = predicted[start : start + _DOCS_AT_ONCE] if predicted else None
-        encoded = read_features(chunk, reader, others)
-        for index, (doc, row_features) in enumerate(zip(chunk, encoded, strict=True), start):
-            image = NO_IMAGE
-            for ent in doc.ents:
-                row = golds.get((index, ent.start))
-                if row is None:
-                    continue
-                if image == NO_IMAGE and row_features is not None:
-                    image = len(features)
-                    features.append(row_features)
-                entity = kb.entity(row)
-                demonstrations.append(
-                    Demonstration(context_of(ent, settings), ent.text, entity.name, entity.kb_id, image)
-                )
-                found.append(vectors.get((index, ent.start)) if vectors else None)
-    logger.info("Kept %d demonstrations with %d images", len(demonstrations), len(features))
-    matrix = np.stack(features) if features else np.zeros((0, reader.encoder.width), dtype=np.float32)
-    return DemonstrationStore(demonstrations, matrix, _rows(found) if vectors is not None else None)
+def listed(ids: Iterable[str]) -> str:
+    """The first three different ids, for a message."""
+    different = [*dict.fromkeys(ids)]
+    return f"{', '.join(different[:3])}{' ...' if len(different) > 3 else ''}"
 
 
-def _rows(vectors: Sequence[Vector | None]) -> Vector:
-    """Vectors as a matrix, with a row of NaN for each that is not there."""
-    width = next((len(vector) for vector in vectors if vector is not None), 0)
-    nothing = np.full(width, np.nan, dtype=np.float32)
-    rows = [nothing if vector is None else vector for vector in vectors]
-    return np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+def usable_entities(
+    examples: Sequence[Example], kb: "KnowledgeBase", settings: LinkerSettings
+) -> tuple[list[list[Span]], list[int], list[str]]:
+    """The gold entities to learn from, by doc; their rows in the knowledge base; and the gold ids that it lacks.
 
-
-def usable_mentions(
-    examples: Sequence[Example],
-    kb: "KnowledgeBase",
-    nil: str,
-    reader: "FeatureReader | None",
-    settings: LinkerSettings,
-    vectors: VectorReader | None = None,
-) -> tuple[list[Mention], list[int], list[str]]:
-    """The gold mentions of some examples whose entity is in the knowledge base, its row there, and the other golds.
-
-    Those of labels_discard are left out, and without use_gold_ents those that the predicted doc does not have. Where a
-    gold doc has no image or no sentences, those of the predicted doc serve.
-    vectors: reads them from the predicted docs; None where they are not wanted.
-    Raises ValueError where the context is to be sentences and there are none.
+    Labels of labels_discard are left out, and without use_gold_ents entities that the predicted doc does not have.
     """
     entities: list[list[Span]] = []
     rows: list[int] = []
-    missing: list[str] = []
+    unknown: list[str] = []
     for example in examples:
-        known = {(ent.start_char, ent.end_char) for ent in example.predicted.ents}
+        predicted = {(ent.start_char, ent.end_char) for ent in example.predicted.ents}
         usable = []
         for ent in example.reference.ents:
-            if ent.kb_id_ in ("", nil) or ent.label_ in settings.labels_discard:
+            if ent.kb_id_ in ("", NIL) or ent.label_ in settings.labels_discard:
                 continue
-            if not settings.use_gold_ents and (ent.start_char, ent.end_char) not in known:
+            if not settings.use_gold_ents and (ent.start_char, ent.end_char) not in predicted:
                 continue
             row = linkable_row(kb, ent.kb_id_)
             if row is None:
-                missing.append(ent.kb_id_)
+                unknown.append(ent.kb_id_)
             else:
                 usable.append(ent)
                 rows.append(row)
         entities.append(usable)
-    predicted = [example.predicted for example in examples]
-    found = None
-    if vectors is not None:
-        found = vectors.read(
-            [
-                [aligned_span(example, ent, example.predicted) for ent in ents]
-                for example, ents in zip(examples, entities, strict=True)
-            ]
+    return entities, rows, unknown
+
+
+# Demonstrations
+
+
+def collect_demonstrations(
+    docs: Sequence[Doc],
+    rows: GoldRows,
+    kb: "KnowledgeBase",
+    reader: "FeatureReader",
+    settings: LinkerSettings,
+    vectors: Mapping[tuple[int, int], Vector] | None = None,
+    fallback_docs: Sequence[Doc] | None = None,
+) -> DemonstrationStore:
+    """Every gold mention in `rows` as a demonstration, with the text around it and the features of its image.
+
+    `vectors` are of the mentions that have one, or None if the retriever does not use them; `fallback_docs` have the
+    images that docs lack. Raises ValueError if the context is the sentence and a doc has no sentence boundaries.
+    """
+    demonstrations: list[Demonstration] = []
+    demonstration_vectors: list[Vector | None] = []
+    features: list[np.ndarray] = []
+    for start in tqdm(range(0, len(docs), _BATCH_SIZE), desc="Encoding the training images", unit="batch", leave=False):
+        chunk = docs[start : start + _BATCH_SIZE]
+        chunk_features = read_features(
+            chunk, reader, fallback_docs[start : start + _BATCH_SIZE] if fallback_docs else None
         )
-    return gather_mentions(entities, reader, settings, predicted, found), rows, missing
+        for index, (doc, doc_features) in enumerate(zip(chunk, chunk_features, strict=True), start):
+            image = NO_IMAGE
+            for ent in doc.ents:
+                row = rows.get((index, ent.start))
+                if row is None:
+                    continue
+                if image == NO_IMAGE and doc_features is not None:
+                    image = len(features)
+                    features.append(doc_features)
+                entity = kb.entity(row)
+                demonstrations.append(
+                    Demonstration(context_of(ent, settings), ent.text, entity.name, entity.kb_id, image)
+                )
+                demonstration_vectors.append(vectors.get((index, ent.start)) if vectors else None)
+    logger.info("Kept %d demonstrations with %d images", len(demonstrations), len(features))
+    matrix = np.stack(features) if features else np.zeros((0, reader.encoder.width), dtype=np.float32)
+    return DemonstrationStore(demonstrations, matrix, None if vectors is None else _stacked(demonstration_vectors))
 
 
-def warn_missing_golds(golds: Sequence[str], others: int, name: str) -> None:
-    """Warn of gold entities that nothing can be learned from. others: how many there are beside them."""
-    some = [*dict.fromkeys(golds)]
-    warnings.warn(
-        f"{name}: {len(golds)} of {len(golds) + others} gold entities of these examples are not learned: the knowledge "
-        f"base has no such id, or no usable name for it ({', '.join(some[:3])}{' ...' if len(some) > 3 else ''}). Said "
-        "once.",
-        stacklevel=3,
-    )
+def _stacked(vectors: Sequence[Vector | None]) -> Vector:
+    """Vectors as a matrix, with a row of NaN for each that is missing."""
+    width = next((len(vector) for vector in vectors if vector is not None), 0)
+    nan = np.full(width, np.nan, dtype=np.float32)
+    rows = [nan if vector is None else vector for vector in vectors]
+    return np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
+
+
+def more_demonstrations(
+    docs: Sequence[Doc],
+    store: DemonstrationStore,
+    kb: "KnowledgeBase",
+    reader: "FeatureReader",
+    settings: LinkerSettings,
+    name: str,
+    *,
+    wants_vectors: bool,
+) -> tuple[DemonstrationStore, int]:
+    """A store extended by the linked entities of some docs, and how many these are; see `extend_store`.
+
+    Warns of ids that the knowledge base lacks, and of entities without a vector if the retriever wants vectors. Raises
+    ValueError if no entity of the docs can be used, or their vectors are of another width than the store's.
+    """
+    if not any(doc.ents for doc in docs):
+        raise ValueError(f"{name}: no entity to show: {len(docs)} docs were given, and none of them has entities.")
+    rows, _ = gold_rows(docs, kb, settings, name, what="what is to be shown")
+    vectors: dict[tuple[int, int], Vector] | None = None
+    if wants_vectors:
+        vectors = {}
+        missing: list[str] = []
+        for index, doc in enumerate(docs):
+            ents = [ent for ent in doc.ents if (index, ent.start) in rows]
+            _add_vectors(vectors, missing, index, ents, ents)
+        remedy = (
+            "Give docs that the pipeline's transformer has read: "
+            'with nlp.select_pipes(enable="transformer"): docs = [nlp(doc) for doc in docs]'
+        )
+        if not vectors:
+            raise ValueError(
+                f"{name}: no entity to show, as none has a vector of the transformer ({missing[0]}). {remedy}."
+            )
+        if missing:
+            warn(
+                f"{name}: {len(missing)} of {len(rows)} entities are not added, as they have no vector of the "
+                f"transformer (the first: {missing[0]}). {remedy}.",
+                ModelWarning,
+            )
+        rows = {key: row for key, row in rows.items() if key in vectors}
+    new = collect_demonstrations(docs, rows, kb, reader, settings, vectors)
+    try:
+        return extend_store(store, new, wants_vectors=wants_vectors)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def _add_vectors(
+    vectors: dict[tuple[int, int], Vector],
+    missing: list[str],
+    index: int,
+    ents: Sequence[Span],
+    spans: Sequence[Span | None],
+) -> None:
+    """Read the vectors of a doc's entities from spans of the doc that the transformer has read."""
+    for ent, vector in zip(ents, read_vectors(spans), strict=True):
+        if isinstance(vector, NoVector):
+            missing.append(f"{ent.text!r} in {describe(ent.doc, index)}: {vector}")
+        else:
+            vectors[index, ent.start] = vector
+
+
+# What the components before the linker make of training docs
+
+
+def training_vectors(
+    examples: Sequence[Example], rows: GoldRows, nlp: Language | None, name: str
+) -> dict[tuple[int, int], Vector]:
+    """The vectors of gold mentions, (width,) each, from copies of the predicted docs that the upstream components read.
+
+    If no component makes vectors, the docs' own are read. Warns of mentions without one; raises ValueError if none has.
+    """
+    pipes = _upstream_pipes(nlp, name, _TRF_DATA)
+    vectors: dict[tuple[int, int], Vector] = {}
+    missing: list[str] = []
+    chunks = range(0, len(examples), _BATCH_SIZE)
+    for start in tqdm(chunks, desc="Reading the training mentions", unit="batch", leave=False):
+        chunk = examples[start : start + _BATCH_SIZE]
+        docs = [example.predicted for example in chunk]
+        if nlp is not None and pipes:
+            docs = [doc.copy() for doc in docs]
+            for pipe in pipes:
+                component: Any = nlp.get_pipe(pipe)
+                docs = list(component.pipe(docs) if hasattr(component, "pipe") else map(component, docs))
+        for index, (example, doc) in enumerate(zip(chunk, docs, strict=True), start):
+            ents = [ent for ent in example.reference.ents if (index, ent.start) in rows]
+            _add_vectors(vectors, missing, index, ents, [aligned_span(example, ent, doc) for ent in ents])
+    if not vectors:
+        reason = f"though {pipes[-1]!r} ran on it" if pipes else "as no component before the linker makes any"
+        raise ValueError(
+            f"{name}: no mention of the training data has a vector, {reason} (the first: {missing[0]}). {REMEDY} "
+            "Or choose another retriever."
+        )
+    if missing:
+        warn(
+            f"{name}: {len(missing)} of {len(rows)} mentions of the training data have no vector of the transformer, "
+            f"and are never shown as demonstrations (the first: {missing[0]}).",
+            ModelWarning,
+        )
+    return vectors
+
+
+def aligned_span(example: Example, ent: Span, doc: Doc) -> Span | None:
+    """The tokens of the predicted doc, or of a copy of it, that a gold entity covers; None if it covers none."""
+    tokens = example.alignment.y2x[ent.start : ent.end]
+    return doc[int(tokens.min()) : int(tokens.max()) + 1] if len(tokens) else None
+
+
+def add_sentences(docs: Sequence[Doc], nlp: Language | None, name: str) -> Sequence[Doc]:
+    """The docs; those without sentence boundaries as copies with the boundaries of the upstream components, if any."""
+    pipes = _upstream_pipes(nlp, name, "token.is_sent_start")
+    if nlp is None or not pipes:
+        return docs
+
+    def with_sentences(doc: Doc) -> Doc:
+        result = doc.copy()
+        for pipe in pipes:
+            result = nlp.get_pipe(pipe)(result)
+        doc = doc.copy()  # with its own entities, whatever a component made of them
+        for token, source in zip(doc, result, strict=True):
+            token.is_sent_start = source.is_sent_start
+        return doc
+
+    return [doc if doc.has_annotation("SENT_START") else with_sentences(doc) for doc in docs]
+
+
+def _upstream_pipes(nlp: Language | None, name: str, attribute: str) -> list[str]:
+    """The components before a pipe, up to the last that assigns an attribute: it may need what others make of a doc.
+
+    Frozen components count: `spacy train` disables them while it initializes the others. Empty if none assigns it.
+    """
+    if nlp is None or name not in nlp.component_names:
+        return []
+
+    def assigns(pipe: str, attribute: str) -> bool:
+        return attribute in nlp.get_pipe_meta(pipe).assigns
+
+    frozen = nlp.config.get("training", {}).get("frozen_components") or []
+    upstream = nlp.component_names[: nlp.component_names.index(name)]
+    # a transformer that training resumes is disabled as well, and is in no list
+    upstream = [pipe for pipe in upstream if pipe in (*nlp.pipe_names, *frozen) or assigns(pipe, _TRF_DATA)]
+    setters = [pipe for pipe in upstream if assigns(pipe, attribute)]
+    return upstream[: upstream.index(setters[-1]) + 1] if setters else []

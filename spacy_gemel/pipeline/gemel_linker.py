@@ -1,7 +1,9 @@
-"""The pipe itself: spaCy's contract around the stages."""
+"""The pipe `gemel_linker`: its factory, and spaCy's contract around the method in `linking/`."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,32 +13,76 @@ from spacy.pipeline import TrainablePipe
 from spacy.tokens import Doc, Span
 from spacy.training import Example, validate_examples, validate_get_examples
 from spacy.vocab import Vocab
-from thinc.api import Model, Optimizer, set_dropout_rate
+from thinc.api import Model, Optimizer, get_torch_default_device, set_dropout_rate
 from thinc.types import Floats2d
 
 from spacy_gemel.images.image import register_msgpack_encoder
+from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.candidates import Candidate, decide
-from spacy_gemel.linking.demonstrations import Demonstration
+from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore
 from spacy_gemel.linking.retrievers import Retriever
-from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config
-from spacy_gemel.models.frozen import FrozenModel, model_lock
+from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config, unused_settings
+from spacy_gemel.models.frozen import FrozenModel, model_lock, one_thread_in_forks
 from spacy_gemel.models.mapper import init_to_embedding_scale
-from spacy_gemel.pipeline.growth import GrowingParts
-from spacy_gemel.pipeline.parts import KBLoader
-from spacy_gemel.pipeline.user_data import UNREADABLE_KEY, install_extension, to_row, write_rows
+from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image, install_extension, to_row, write_rows
+from spacy_gemel.utils.files import folder_owner
+from spacy_gemel.utils.messages import ModelWarning, UnknownEntityWarning, UnusedSettingWarning, warn, warn_once
 
 if TYPE_CHECKING:
+    from spacy_gemel.images.features import FeatureReader
+    from spacy_gemel.kb.entity import Entity
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase
     from spacy_gemel.linking.mention import Mention
+    from spacy_gemel.linking.model import LinkingModel
+    from spacy_gemel.models.causal_lm import CausalLM
+    from spacy_gemel.pipeline.serialization import LinkerState
+
+# Not KnowledgeBase: spaCy has pydantic look at what `initialize` takes, which must import nothing heavy.
+KBLoader = Callable[[Vocab], Any]
 
 _SCALE_SAMPLE = 1024
 
 
-class GemelLinker(GrowingParts, TrainablePipe):
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What `GemelLinker.predict` finds for the entity of a doc in tokens start to end (exclusive).
+
+    candidates: best first; none if its label is discarded or the search found nothing.
+    unreadable_image: whether the doc has an image that could not be read, so that the text alone decided.
+    """
+
+    start: int
+    end: int
+    candidates: Sequence[Candidate] = ()
+    unreadable_image: bool = False
+
+
+def _setting(name: str) -> Any:
+    """A setting as an attribute of the pipe, as spaCy's EntityLinker has it. Assigning goes through `configure`."""
+
+    def write(linker: "GemelLinker", value: Any) -> None:
+        linker.configure(**{name: value})
+
+    return property(lambda linker: getattr(linker.settings, name), write, doc=f"See LinkerSettings.{name}.")
+
+
+class GemelLinker(TrainablePipe):
     """Links `doc.ents` to a knowledge base from the text and from the image in `doc.user_data`.
 
     Writes `token.ent_kb_id_` and, for `span._.gemel_candidates`, `doc.user_data["gemel_candidates"]`.
     The frozen models load in `initialize` and `from_disk`.
+
+    Raises:
+        ValueError: if a part is of another kind.
     """
+
+    NIL = NIL
+
+    threshold = _setting("threshold")
+    labels_discard = _setting("labels_discard")
+    n_sents = _setting("n_sents")
+    use_gold_ents = _setting("use_gold_ents")
+    overwrite = _setting("overwrite")
 
     def __init__(
         self,
@@ -52,46 +98,217 @@ class GemelLinker(GrowingParts, TrainablePipe):
         image_features: str | None = None,
         scorer: Callable[..., Any] | None = None,
     ) -> None:
-        super().__init__(
-            vocab,
-            model,
-            name,
-            language_model=language_model,
-            vision_encoder=vision_encoder,
-            retriever=retriever,
-            settings=settings,
-            bundle_models=bundle_models,
-            image_features=image_features,
-        )
+        _check_mapper(name, model)
+        for part, value in (
+            ("language_model", language_model), ("vision_encoder", vision_encoder), ("retriever", retriever)
+        ):  # fmt: skip
+            _check_part(name, part, value)
+        self.vocab = vocab
+        self.model = model
+        self.name = name
+        self.language_model = language_model
+        self.vision_encoder = vision_encoder
+        self.retriever = retriever
+        self.bundle_models = bundle_models
+        self.image_features = image_features
         self.scorer = scorer
         # `spacy find-threshold` writes into it besides the config, and the config is what counts
         self.cfg: dict[str, Any] = {}
-        self._told_missing: set[str] = set()  # golds that the training data's warning counts
-        self._said_missing = False
+        self.config_settings = settings  # as the config has them, whatever `configure` changes
+        self.store = DemonstrationStore()
+        self.folders: dict[str, Path] = {}  # that frozen models and image features of a loaded pipe were found in
+        self._folder_owners: list[Any] = []  # the folders may be temporary
+        self._settings = settings
+        self._kb: KnowledgeBase | None = None
+        self._linking_model: LinkingModel | None = None
+        self._reader: FeatureReader | None = None
+        self._known_missing: set[str] = set()  # golds of which the warning about the training data has told
         install_extension()
         register_msgpack_encoder()
 
-    # What others may ask
+    # Settings
+
+    @property
+    def settings(self) -> LinkerSettings:
+        """The settings in force; `configure` changes them."""
+        return self._settings
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings by name, all of them or none, from the next doc on. They are saved with the pipe.
+
+        Warns of settings that have no effect beside the others.
+
+        Raises:
+            ValueError: if a setting is unknown or a value makes no sense.
+        """
+        with model_lock():
+            before, settings = self._settings, self._settings.replace(**changes)
+            if self._linking_model is not None:
+                self._linking_model.language_model.tokenizer.end_id(settings.name_end)  # raises if it has none
+            self._settings = settings
+        unused = unused_settings(before)
+        self._warn_unused_settings({*changes} | {name for name in unused_settings(settings) if name not in unused})
+
+    def _warn_unused_settings(self, names: Container[str] | None = None) -> None:
+        for name, message in unused_settings(self._settings).items():
+            if names is None or name in names:
+                warn(f"{self.name}: {message}.", UnusedSettingWarning)
+
+    # Parts
+
+    @property
+    def kb(self) -> "KnowledgeBase":
+        """The knowledge base. Raises ValueError before the pipe is initialized or has been given one."""
+        return self.stages.kb if self._kb is None else self._kb
+
+    @property
+    def stages(self) -> "LinkingModel":
+        """The loaded models and the method. Raises ValueError before the pipe is initialized."""
+        if self._linking_model is None:
+            raise ValueError(
+                f"{self.name}: not ready: nothing is loaded yet. Train the pipeline with `python -m spacy train`, "
+                "or load a trained one with `spacy.load`."
+            )
+        return self._linking_model
+
+    @property
+    def frozen_models(self) -> dict[str, FrozenModel[Any]]:
+        """The frozen models by their part in the pipe."""
+        models = {"language_model": self.language_model, "vision_encoder": self.vision_encoder}
+        if self.retriever.frozen is not None:
+            models["retriever"] = self.retriever.frozen
+        return models
 
     @property
     def training_golds(self) -> frozenset[str]:
-        """The ids of the entities that stand in the training examples."""
+        """The ids of the entities in the training examples."""
         return frozenset(demonstration.kb_id for demonstration in self.store)
 
-    def demonstrations_for(self, doc: Doc, span: Any) -> list[Demonstration]:
-        """What the prompt of an entity of the doc shows, least similar first.
+    @property
+    def feature_folder(self) -> Path | None:
+        """The folder of the image features in use, or None."""
+        store = None if self._reader is None else self._reader.store
+        return None if store is None else store.path
 
-        Raises ValueError for a span that is not in doc.ents.
+    def demonstrations_for(self, doc: Doc, span: Any) -> list[Demonstration]:
+        """The demonstrations in the prompt of an entity of the doc, least similar first.
+
+        Raises:
+            ValueError: if the span is not in doc.ents.
         """
         for ent in doc.ents:
             if (ent.start, ent.end) == (span.start, span.end):
                 if ent.label_ in self.settings.labels_discard:
                     return []
                 with model_lock():
-                    [mention] = self.gather([[ent]])
-                    [prompt] = self.stages.prompts([mention], self.settings)
+                    [prompt] = self.stages.prompts(self._mentions([[ent]]), self.settings)
                     return [self.store[index] for index in prompt.demonstrations] if prompt else []
         raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
+
+    # The knowledge base, and additions without training
+
+    def set_kb(self, kb_loader: KBLoader) -> None:
+        """Link to another knowledge base from now on; mapper, demonstrations and added entities stay.
+
+        `kb_loader` is called with the pipe's vocab, such as spacy_gemel.KBFromDisk.v1.
+
+        Raises:
+            KBError: if it was built for another tokenizer than the language model's.
+            ValueError: if the loader is no function or gives no knowledge base.
+        """
+        kb = self._load_kb(kb_loader)
+        with model_lock():  # around the linking model too, which another thread may replace meanwhile
+            if self._linking_model is None:
+                self._kb = kb
+                return
+            tokenizer = self._linking_model.language_model.tokenizer
+            kb.check_tokenizer(tokenizer.fingerprint, self.language_model.name)
+            added = [entity for entity in self.kb.added.entities if entity.kb_id not in kb]
+            self._use_kb(kb.with_added(added, tokenizer))
+
+    def _load_kb(self, kb_loader: KBLoader) -> "KnowledgeBase":
+        from spacy_gemel.kb.knowledge_base import KnowledgeBase
+
+        if not callable(kb_loader):
+            raise ValueError(
+                f"{self.name}: set_kb takes a function of the vocab that gives a knowledge base, such as "
+                f"lambda vocab: KnowledgeBase.open(folder), not {type(kb_loader).__name__}."
+            )
+        kb = kb_loader(self.vocab)
+        if not isinstance(kb, KnowledgeBase):
+            raise ValueError(
+                f"{self.name}: the kb_loader gave {type(kb).__name__}, not a KnowledgeBase of spacy_gemel. Use "
+                "spacy_gemel.KBFromDisk.v1; an InMemoryLookupKB, saved with its to_disk, is converted by "
+                "spacy_gemel.KBFromLookupKB.v1."
+            )
+        return kb
+
+    def _use_kb(self, kb: "KnowledgeBase") -> None:
+        self.stages.use_kb(kb)
+        self._kb = kb
+
+    def validate_kb(self) -> None:
+        """Raise ValueError if there is no knowledge base: an empty one cannot be built."""
+        if self._kb is None:
+            raise ValueError(
+                f"{self.name}: no knowledge base: add a block [initialize.components.{self.name}.kb_loader] with "
+                '@misc = "spacy_gemel.KBFromDisk.v1" and path = the folder that `python -m spacy_gemel build-kb` '
+                "wrote, or call set_kb."
+            )
+
+    def add_entity(
+        self, kb_id: str, name: str, *, aliases: Iterable[str] = (), description: str | None = None, count: int = 0
+    ) -> None:
+        """Add an entity that the pipe can link to from the next doc on; `add_entities` is far faster for many.
+
+        It is kept in memory and saved with the pipe; the knowledge base's own files do not change. Entities of one name
+        share its probability by their counts, so that one with 0 gets nothing beside one that has been counted.
+
+        Raises:
+            ValueError: if the id exists, if the model cannot answer the name, or before the pipe is initialized.
+        """
+        from spacy_gemel.kb.additions import make_entity
+
+        self.add_entities([make_entity(kb_id, name, aliases, description, count)])
+
+    def add_entities(self, entities: "Iterable[Entity]") -> None:
+        """Add entities (of spacy_gemel.kb.entity), all of them or none; see `add_entity`."""
+        from spacy_gemel.kb.additions import check_entities
+
+        new = check_entities(entities)
+        with model_lock():
+            tokenizer = self.stages.language_model.tokenizer
+            self._use_kb(self.kb.with_added(new, tokenizer, max_tokens=self.settings.max_name_tokens))
+
+    def add_demonstrations(self, docs: Iterable[Doc]) -> int:
+        """Show the linked entities of docs in prompts, from the next doc on, without training. Returns their number.
+
+        Their entities have an id or a name of the knowledge base, and the docs an image as for linking. For
+        TransformerRetriever the pipeline's transformer has read them (nlp.select_pipes(enable="transformer")). What is
+        known is not added again, see `extend_store`.
+
+        Raises:
+            ValueError: if it is no list of docs, if no entity can be used, or before the pipe is initialized.
+        """
+        from spacy_gemel.pipeline.examples import more_demonstrations
+
+        self.stages  # noqa: B018
+        if isinstance(docs, Doc):  # type: ignore[unreachable]
+            raise ValueError(f"{self.name}: add_demonstrations takes a list of docs, not one Doc: give [doc].")
+        docs = list(docs)
+        if other := next((doc for doc in docs if not isinstance(doc, Doc)), None):
+            raise ValueError(
+                f"{self.name}: add_demonstrations takes a list of docs, and there is {type(other).__name__} in it."
+            )
+        with model_lock():
+            reader = cast("FeatureReader", self._reader)
+            store, number = more_demonstrations(
+                docs, self.store, self.kb, reader, self.settings, self.name, wants_vectors=self.retriever.wants_vectors
+            )
+            if number:
+                self.stages.use_store(store)
+                self.store = store
+        return number
 
     # Loading
 
@@ -104,38 +321,106 @@ class GemelLinker(GrowingParts, TrainablePipe):
     ) -> None:
         """Load the knowledge base and the frozen models, and take the training examples as demonstrations.
 
-        kb_loader: spacy_gemel.KBFromDisk.v1; not needed after set_kb.
-        Raises ValueError, before any long work, where the knowledge base, a model or a usable example is missing; a
-        pipe that was trained before is then as it was.
-        Warns of settings that have no effect.
+        `kb_loader` (such as spacy_gemel.KBFromDisk.v1) is not needed after set_kb. Warns of settings without effect.
+
+        Raises:
+            ValueError: before any long work, if the knowledge base, a model or a usable example is missing; a pipe
+                that was trained before does not change then.
         """
-        from spacy_gemel.pipeline.before import add_sentences, training_vectors
-        from spacy_gemel.pipeline.examples import collect_demonstrations, gold_rows
+        from spacy_gemel.pipeline.examples import add_sentences, collect_demonstrations, gold_rows, training_vectors
 
         validate_get_examples(get_examples, "GemelLinker.initialize")
-        self.warn_unused_settings()
+        self._warn_unused_settings()
         if kb_loader is None:
             self.validate_kb()
-        kb = self.kb if kb_loader is None else self.load_kb(kb_loader)
+        kb = self.kb if kb_loader is None else self._load_kb(kb_loader)
         for frozen in self.frozen_models.values():
             frozen.source()  # raises for a folder that is not there
         examples = list(get_examples())
         docs: Sequence[Doc] = [example.reference for example in examples]
         predicted = [example.predicted for example in examples]
-        golds, missing = gold_rows(docs, kb, self.settings, self.NIL, self.name)
-        vectors = training_vectors(examples, golds, nlp, self.name) if self.retriever.wants_vectors else None
+        rows, missing = gold_rows(docs, kb, self.settings, self.name)
+        vectors = training_vectors(examples, rows, nlp, self.name) if self.retriever.wants_vectors else None
         with model_lock():
-            language_model, reader = self.load_models(kb, new=True)
-            if self.settings.context == "sentence":
+            settings = self.settings
+            language_model, reader = self._load_models(kb, settings, self.folders, training=True)
+            if settings.context == "sentence":
                 docs = add_sentences(docs, nlp, self.name)
-            store = collect_demonstrations(docs, golds, kb, reader, self.settings, vectors, predicted)
+            store = collect_demonstrations(docs, rows, kb, reader, settings, vectors, predicted)
             self.model.set_dim("nI", reader.encoder.width)
             self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
-            self.assemble(kb, language_model, reader, store)
+            self._assemble(kb, language_model, reader, store, settings)
             self.model.initialize()
             sample = self.model.ops.asarray2f(cast(Floats2d, store.features[:_SCALE_SAMPLE]))
             init_to_embedding_scale(self.model, sample, language_model.embedding_size)
-        self._told_missing = {*missing}
+        self._known_missing = {*missing}
+
+    def _load_models(
+        self, kb: "KnowledgeBase", settings: LinkerSettings, folders: dict[str, Path], *, training: bool
+    ) -> "tuple[CausalLM, FeatureReader]":
+        """Load the frozen models. While training, image features that cannot be used are an error, not a warning."""
+        from spacy_gemel.images.feature_store import open_features
+        from spacy_gemel.images.features import FeatureReader
+
+        one_thread_in_forks()
+        device = str(get_torch_default_device())
+        # the largest last, so that a small one that is missing is reported first
+        self.retriever.load(device, folders.get("retriever"))
+        encoder = self.vision_encoder.load(device, folders.get("vision_encoder"))
+        last = folders.get("image_features")
+        features = open_features(self.image_features, self.vision_encoder, encoder, last=last, strict=training)
+        language_model = self.language_model.load(device, folders.get("language_model"))
+        kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
+        language_model.tokenizer.end_id(settings.name_end)  # raises before the training images are encoded
+        return language_model, FeatureReader(encoder, store=features)
+
+    def _assemble(
+        self,
+        kb: "KnowledgeBase",
+        language_model: "CausalLM",
+        reader: "FeatureReader",
+        store: DemonstrationStore,
+        settings: LinkerSettings,
+    ) -> None:
+        from spacy_gemel.linking.model import LinkingModel
+
+        if self.retriever.wants_vectors and len(store) and store.vectors is None:
+            warn(
+                f"{self.name}: no demonstrations are shown: the pipe was trained with another retriever, and kept no "
+                "vectors of their mentions. Train it again, or give it demonstrations by add_demonstrations.",
+                ModelWarning,
+            )
+        self._linking_model = LinkingModel(self.model, kb, language_model, store, self.retriever)
+        self._kb, self._reader, self.store, self._settings = kb, reader, store, settings
+
+    def _check_fit(
+        self,
+        mapper: Model[Any, Any],
+        language_model: "CausalLM",
+        reader: "FeatureReader",
+        store: DemonstrationStore,
+    ) -> None:
+        """Raise ValueError if a trained mapper and its demonstrations do not fit the models that the config names."""
+
+        def error(setting: str, problem: str) -> ValueError:
+            return ValueError(
+                f"{self.name}: what is loaded was trained with {problem}: leave components.{self.name}.{setting} as it "
+                "was then, or train the pipe anew."
+            )
+
+        trained, length = mapper.attrs["prefix_length"], self.model.attrs["prefix_length"]
+        if trained != length:
+            raise error("model.prefix_length", f"prefix_length = {trained}, and the config says {length}")
+        width = reader.encoder.width
+        widths = {mapper.get_dim("nI")} if mapper.has_dim("nI") else set()
+        if len(store.features):
+            widths.add(store.features.shape[1])
+        if widths - {width}:
+            numbers = " and ".join(map(str, sorted(widths)))
+            raise error("vision_encoder", f"images of {numbers} numbers each, and the one named gives {width}")
+        if mapper.has_dim("nO") and mapper.get_dim("nO") != length * language_model.width:
+            sizes = f"{mapper.get_dim('nO') / length:g} numbers, and the one named has {language_model.width}"
+            raise error("language_model", f"embeddings of {sizes}")
 
     # Training
 
@@ -147,14 +432,13 @@ class GemelLinker(GrowingParts, TrainablePipe):
         sgd: Optimizer | None = None,
         losses: dict[str, float] | None = None,
     ) -> dict[str, float]:
-        """Learn the mapper from the examples' gold entities; those without a gold in the knowledge base are skipped.
+        """Train the mapper on the examples' gold entities; those that the knowledge base lacks are skipped.
 
-        drop: has no effect, as the mapper is one linear layer.
-        losses: the sum of the mentions' losses (mean cross-entropy over a name and its end) is added under the
-            pipe's name.
-        Warns, once, where golds are not in the knowledge base that `initialize` has not told of.
+        Adds the sum of the mentions' losses (mean cross-entropy over a name and its end) to `losses`. Without `sgd`
+        gradients accumulate. `drop` has no effect, as the mapper is one linear layer. Warns once of skipped golds that
+        the warning of `initialize` did not count.
         """
-        from spacy_gemel.pipeline.examples import usable_mentions, warn_missing_golds
+        from spacy_gemel.pipeline.examples import listed, usable_entities
 
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
@@ -162,15 +446,17 @@ class GemelLinker(GrowingParts, TrainablePipe):
         validate_examples(examples, "GemelLinker.update")
         set_dropout_rate(self.model, drop)
         with model_lock():
-            mentions, rows, missing = usable_mentions(
-                examples, self.kb, self.NIL, self._image_reader(), self.settings, self.vector_reader
-            )
-            if not self._said_missing and not self._told_missing.issuperset(missing):
-                self._said_missing = True
-                warn_missing_golds(missing, len(mentions), self.name)
-            if not mentions:
+            entities, rows, missing = usable_entities(examples, self.kb, self.settings)
+            if not self._known_missing.issuperset(missing):
+                message = (
+                    f"{self.name}: {len(missing)} of {len(missing) + len(rows)} gold entities of these examples are "
+                    "not learned: the knowledge base has no such id, or no usable name for it "
+                    f"({listed(missing)}). Said once."
+                )
+                warn_once(self, message, UnknownEntityWarning, "update")
+            if not rows:
                 return losses
-            values = self.stages.learn(mentions, rows, self.settings)
+            values = self.stages.learn(self._mentions(entities, examples), rows, self.settings)
         losses[self.name] += float(values.sum())
         if sgd:  # spaCy's training loop passes False to accumulate
             self.finish_update(sgd)
@@ -181,20 +467,19 @@ class GemelLinker(GrowingParts, TrainablePipe):
         raise NotImplementedError(f"{self.name}: rehearse is not supported; update the pipe with examples.")
 
     def score(self, examples: Iterable[Example], **options: Any) -> dict[str, Any]:
-        """What the scorer says of the examples: golds may be ids, URLs, titles or aliases of the knowledge base.
+        """The scorer's scores. Golds may be ids, URLs, titles or aliases of the knowledge base.
 
-        options: given to the scorer as they are.
-        Raises ValueError where the linker was not given the images or the entities of the gold docs, as happens under
-        `spacy evaluate`, and where it could read none of the images; warns where it could not read some.
+        Raises:
+            ValueError: if the linker was not given the images or the entities of the gold docs, as under `spacy
+                evaluate`, or if it could read none of the images; if some, it warns.
         """
-        from spacy_gemel.kb.resolve import resolve_gold
         from spacy_gemel.pipeline.scorer import check_scorable
 
         if self.scorer is None:
             return {}
         examples = list(examples)
-        own = self.settings
-        check_scorable(examples, name=self.name, use_image=own.use_image, labels_discard=own.labels_discard)
+        settings = self.settings
+        check_scorable(examples, name=self.name, use_image=settings.use_image, labels_discard=settings.labels_discard)
 
         def resolve(gold: str) -> str:
             row = resolve_gold(self.kb, gold)
@@ -207,7 +492,7 @@ class GemelLinker(GrowingParts, TrainablePipe):
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
         """Link a stream of docs, and yield them in order.
 
-        Where a batch fails, the pipe's error handler gets the docs that fail alone, and the others are linked.
+        If a batch fails, the pipe's error handler gets only the docs that fail, and the others are linked.
         """
         batches: Iterable[list[Doc]] = util.minibatch(stream, size=batch_size)  # type: ignore[no-untyped-call]
         for docs in batches:
@@ -219,96 +504,237 @@ class GemelLinker(GrowingParts, TrainablePipe):
                 docs = [doc for doc in map(self, docs) if doc is not None]
             yield from docs
 
-    def predict(self, docs: Iterable[Doc]) -> list[list[tuple[int, int, list[Candidate]]]]:
-        """For each doc its entities as (start token, end token, candidates best first). Changes no doc's entities."""
-        from spacy_gemel.pipeline.mentions import make_images_plain, mark_unreadable
-
+    def predict(self, docs: Iterable[Doc]) -> list[list[Prediction]]:
+        """The predictions for each doc's entities, in order; those that keep their id have none. Changes no doc."""
         docs = list(docs)
-        self._forget_unreadable(docs)
-        found: list[list[tuple[int, int, list[Candidate]]]] = [[] for _ in docs]
+        predictions: list[list[Prediction]] = [[] for _ in docs]
         if not any(doc.ents for doc in docs):
-            return found
-        make_images_plain(doc for doc in docs if doc.ents)
+            return predictions
         with model_lock():
-            mentions = self._mentions(docs)
-            for mention, candidates in zip(mentions, self.stages.link(mentions, self.settings), strict=True):
-                found[mention.doc].append((mention.start, mention.end, candidates))
-        if self.settings.use_image:
-            mark_unreadable(docs, mentions)
-        for doc, linked in zip(docs, found, strict=True):
-            linked += [(ent.start, ent.end, []) for ent in doc.ents if self._is_discarded(ent)]
-            linked.sort(key=lambda entity: entity[0])
-        return found
+            settings = self.settings
+            mentions = self.mentions_of(docs)
+            candidates = self.stages.link(mentions, settings)
+        for mention, ranked in zip(mentions, candidates, strict=True):
+            unreadable = settings.use_image and mention.features is None and has_image(docs[mention.doc])
+            predictions[mention.doc].append(Prediction(mention.start, mention.end, ranked, unreadable))
+        for doc, predicted in zip(docs, predictions, strict=True):
+            discarded = [ent for ent in doc.ents if ent.label_ in settings.labels_discard and self._is_open(ent)]
+            predicted += [Prediction(ent.start, ent.end) for ent in discarded]
+            predicted.sort(key=lambda prediction: prediction.start)
+        return predictions
 
-    def _mentions(self, docs: Sequence[Doc]) -> "list[Mention]":
-        """The entities to be linked: none of a discarded label, and none with an id that is not to be overwritten."""
-        return self.gather(
-            [[ent for ent in doc.ents if self._is_open(ent) and not self._is_discarded(ent)] for doc in docs]
-        )
+    def set_annotations(self, docs: Iterable[Doc], predictions: Sequence[Sequence[Prediction]]) -> None:
+        """Write predictions to the docs: ids to their tokens; candidates and the flag for an unreadable image beside.
 
-    def _forget_unreadable(self, docs: Iterable[Doc]) -> None:
-        """Take away the mark of an unreadable image from docs that get all their answers anew, or have none.
-
-        The mark is the answers', not the image's: it stays where overwrite = False, here or in a second linker, leaves
-        a doc some of what was linked from its text alone, and goes with the last such answer, also where this run
-        wants no image.
+        The flag belongs to the stored answers, not to the image. With `overwrite=False` a doc can keep answers that
+        were made from text alone; it then keeps the flag.
         """
-        for doc in docs:  # most have no mark: those without entities must cost next to nothing
-            if UNREADABLE_KEY in doc.user_data and all(map(self._is_open, doc.ents)):
-                del doc.user_data[UNREADABLE_KEY]
-
-    def _is_open(self, ent: Span) -> bool:
-        return self.settings.overwrite or not ent.kb_id_
-
-    def _is_discarded(self, ent: Span) -> bool:
-        """Whether it gets NIL unseen; one that keeps its id does not."""
-        return self._is_open(ent) and ent.label_ in self.settings.labels_discard
-
-    def set_annotations(
-        self, docs: Iterable[Doc], scores: Sequence[Sequence[tuple[int, int, list[Candidate]]]]
-    ) -> None:
-        """Write what `predict` found on the docs' tokens and in their user_data."""
-        for doc, linked in zip(docs, scores, strict=True):
+        for doc, predicted in zip(docs, predictions, strict=True):
+            keeps_answers = not all(map(self._is_open, doc.ents))
+            flag_unreadable_image(doc, any(p.unreadable_image for p in predicted), keep=keeps_answers)
             rows = []
-            for start, end, candidates in linked:
-                span = doc[start:end]
-                kb_id = decide(candidates, self.settings.threshold)
+            for prediction in predicted:
+                span = doc[prediction.start : prediction.end]
+                kb_id = decide(prediction.candidates, self.settings.threshold)
                 for token in span:  # an id set on the spans of doc.ents would not stay
                     if self.settings.overwrite or not token.ent_kb_id:
                         token.ent_kb_id_ = kb_id
-                rows.append(to_row(span.start_char, span.end_char, candidates))
+                rows.append(to_row(span.start_char, span.end_char, prediction.candidates))
             write_rows(doc, rows, keep_others=not self.settings.overwrite)
 
-    # Saving
+    def _is_open(self, ent: Span) -> bool:
+        """Whether an entity gets an id; without `overwrite` it keeps the one that it has."""
+        return self.settings.overwrite or not ent.kb_id_
+
+    def mentions_of(self, docs: Sequence[Doc]) -> "list[Mention]":
+        """The mentions of a batch that are searched: not those that keep their id, nor those of a discarded label."""
+        discarded = self.settings.labels_discard
+        return self._mentions(
+            [[ent for ent in doc.ents if ent.label_ not in discarded and self._is_open(ent)] for doc in docs]
+        )
+
+    def _mentions(
+        self, entities: Sequence[Sequence[Span]], examples: Sequence[Example] | None = None
+    ) -> "list[Mention]":
+        """The mentions of each doc's entities; predicted docs of examples have what the gold docs lack, and vectors."""
+        from spacy_gemel.pipeline.examples import aligned_span
+        from spacy_gemel.pipeline.mentions import gather_mentions
+        from spacy_gemel.pipeline.trf_vectors import read_batch
+
+        vectors = None
+        if self.retriever.wants_vectors:
+            spans: Sequence[Sequence[Span | None]] = entities
+            if examples is not None:
+                spans = [
+                    [aligned_span(example, ent, example.predicted) for ent in ents]
+                    for example, ents in zip(examples, entities, strict=True)
+                ]
+            vectors = read_batch(spans, self, self.name)
+        predicted = None if examples is None else [example.predicted for example in examples]
+        reader = self._reader if self.settings.use_image else None
+        return gather_mentions(entities, reader, self.settings, predicted, vectors)
+
+    # Serialization
 
     def to_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> None:
         """Save the pipe: mapper, demonstrations, knowledge base, and with bundle_models the frozen models.
 
-        Files of the knowledge base and of bundled models are hard-linked where the file system allows it.
+        Files of the knowledge base and of bundled models are hard-linked if the file system allows it. Raises KBError
+        or ValueError, before anything is written, if their folders no longer hold what was loaded.
         """
-        from spacy_gemel.pipeline import serialization as saving
-
-        saving.to_disk(self, path, tuple(exclude))
+        exclude = tuple(exclude)
+        with model_lock():  # what another thread loads or adds meanwhile is saved as a whole or not at all
+            self._state(exclude).to_disk(path, self.vocab, exclude)
 
     def from_disk(self, path: str | Path, *, exclude: Iterable[str] = ()) -> "GemelLinker":
-        """Load what `to_disk` saved, and the frozen models. Raises ValueError if a model is not there."""
-        from spacy_gemel.pipeline import serialization as saving
+        """Load what `to_disk` saved, and the frozen models.
 
-        saving.from_disk(self, path, tuple(exclude))
+        Raises OSError or ValueError if a file or a model is missing or damaged; only the vocab may have changed then.
+        """
+        from spacy_gemel.pipeline.serialization import read_folder
+
+        self._take_over(read_folder(path, self.vocab, tuple(exclude), self.name))
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
-        """All that `to_disk` saves, as bytes."""
-        from spacy_gemel.pipeline import serialization as saving
-
-        return saving.to_bytes(self, tuple(exclude))
+        """All that `to_disk` saves, as bytes. Raises what it raises."""
+        exclude = tuple(exclude)
+        with model_lock():
+            return self._state(exclude).to_bytes(self.vocab, exclude)
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> "GemelLinker":
         """Load what `to_bytes` gave, and the frozen models. Raises ValueError for other bytes."""
-        from spacy_gemel.pipeline import serialization as saving
+        from spacy_gemel.pipeline.serialization import read_bytes
 
-        saving.from_bytes(self, bytes_data, tuple(exclude))
+        with read_bytes(bytes_data, self.vocab, tuple(exclude), self.name) as state:
+            self._take_over(state)
         return self
+
+    def reload(self) -> None:
+        """Load the frozen models anew, and forget all that is cached of docs."""
+        from spacy_gemel.pipeline.serialization import LinkerState
+
+        self._take_over(LinkerState())
+
+    def _state(self, exclude: Container[str]) -> "LinkerState":
+        from spacy_gemel.pipeline.serialization import LinkerState, settings_to_json
+
+        state = LinkerState()
+        if "kb" not in exclude:
+            self.kb.check_in_place()
+            state.kb = self.kb
+        if "models" not in exclude:
+            models = self.frozen_models if self.bundle_models else {}
+            state.models = {part: (frozen, self.folders.get(part)) for part, frozen in models.items()}
+            loaded: dict[str, object] = {}
+            if self._linking_model is not None and self._reader is not None:
+                loaded = {
+                    "language_model": self._linking_model.language_model,
+                    "vision_encoder": self._reader.encoder,
+                    "retriever": getattr(self.retriever, "loaded", None),  # anybody may register a retriever
+                }
+            for part, (frozen, folder) in state.models.items():
+                if isinstance(frozen, FrozenModel):  # one of another kind checks itself when it bundles
+                    frozen.check_in_place(loaded.get(part), folder)
+        if "cfg" not in exclude:
+            sources = {}
+            if not self.bundle_models:  # a bundle is to be shipped: no folder of this machine goes with it
+                for part, frozen in self.frozen_models.items():
+                    source = Path(frozen.source(self.folders.get(part)))
+                    if source.is_dir():
+                        sources[part] = (frozen.name, source)
+                if self.image_features is not None and self.feature_folder is not None:
+                    sources["image_features"] = (self.image_features, self.feature_folder.resolve())
+            state.cfg = settings_to_json(self.settings, self.config_settings, sources)
+        if "model" not in exclude:
+            state.mapper = self.model.to_bytes()
+        if "demonstrations" not in exclude:
+            state.store = self.store
+        if "added" not in exclude:
+            state.added = self.kb.added.entities
+        return state
+
+    def _take_over(self, state: "LinkerState") -> None:
+        """Work with a saved state, and load the frozen models; what the state lacks stays. All of it or nothing."""
+        from spacy_gemel.pipeline.serialization import parse, settings_from_json
+
+        with model_lock():  # another thread links with all of the old state or all of the new one
+            kb = self._kb if state.kb is None else state.kb
+            if kb is None:
+                raise ValueError(
+                    f"{self.name}: loaded without a knowledge base: 'kb' was excluded or is not in what was saved, and "
+                    "the pipe has none of its own. Give it one before it is loaded, such as "
+                    "set_kb(lambda vocab: KnowledgeBase.open(folder)), or load it with the saved one."
+                )
+            added = state.added
+            if added is None:
+                added = [] if self._kb is None else self._kb.added.entities
+            settings, folders, mapper = self._settings, dict(self.folders), self.model
+            store = self.store if state.store is None else state.store
+            if (cfg := state.cfg) is not None:
+                settings, sources = parse(self.name, "cfg", lambda: settings_from_json(cfg, self.config_settings))
+                named = {part: frozen.name for part, frozen in self.frozen_models.items()}
+                named |= {"image_features": self.image_features or ""}
+                candidates = {part: folder for part, (name, folder) in sources.items() if named.get(part) == name}
+                folders = {part: folder for part, folder in candidates.items() if folder.is_dir()}
+            if (bundle := state.models_folder) is not None:
+                bundled = [part for part, frozen in self.frozen_models.items() if frozen.is_bundled(bundle / part)]
+                folders |= {part: bundle / part for part in bundled}
+            if (weights := state.mapper) is not None:
+                mapper = parse(self.name, "model", lambda: self.model.copy().from_bytes(weights))
+            try:
+                language_model, reader = self._load_models(kb, settings, folders, training=False)
+                if settings.use_image:  # for text alone neither mapper nor pictures are used
+                    self._check_fit(mapper, language_model, reader, store)
+                kb = kb.without_added()
+                new = [entity for entity in added if entity.kb_id not in kb]
+                self._assemble(kb.with_added(new, language_model.tokenizer), language_model, reader, store, settings)
+            except BaseException:
+                with suppress(Exception):  # back to the encoder that made its vectors; it is in memory
+                    self.retriever.load(str(get_torch_default_device()), self.folders.get("retriever"))
+                raise
+            self.folders = folders
+            self._folder_owners = [folder_owner(folder) for folder in folders.values()]
+            if weights is not None:
+                self.model.from_bytes(weights)
+        self._warn_unused_settings()
+
+
+_PARTS = {
+    "language_model": "a language model, such as @misc = spacy_gemel.CausalLM.v1",
+    "vision_encoder": "a vision encoder, such as @misc = spacy_gemel.OpenCLIP.v1 or spacy_gemel.HuggingFaceVision.v1",
+    "retriever": "a retriever, such as @misc = spacy_gemel.SentenceTransformerRetriever.v1, BM25Retriever, "
+    "TransformerRetriever, RandomRetriever or NoRetriever (which shows no demonstrations)",
+}
+# Parts are known by what they have, not by their classes: anybody may register their own.
+_FROZEN = ("name", "what", "settings", "source", "load", "bundle", "is_bundled")
+_RETRIEVER = ("frozen", "wants_vectors", "load", "index", "prepare", "rank")
+_KINDS = ("language model", "vision encoder", "sentence encoder")
+
+
+def _check_part(name: str, part: str, value: Any) -> None:
+    """Raise ValueError if a block of the config is not what the part of the pipe must be."""
+    message = f"[components.{name}.{part}] must be {_PARTS[part]}, not "
+    if value is None or isinstance(value, (str, int, float, list, dict)):
+        raise ValueError(f"{message}{value!r}.")
+    if isinstance(value, FrozenModel) and value.what in _KINDS and value.what != part.replace("_", " "):
+        raise ValueError(f"{message}the {value.what} {value.name!r}.")
+    missing = [name for name in (_RETRIEVER if part == "retriever" else _FROZEN) if not hasattr(value, name)]
+    if missing:
+        raise ValueError(f"{message}{type(value).__name__}, which lacks {', '.join(missing)}.")
+
+
+def _check_mapper(name: str, value: Any) -> None:
+    """Raise ValueError if a value is no mapper."""
+    message = f"[components.{name}.model] must be a mapper, such as @architectures = spacy_gemel.LinearMapper.v1, not "
+    if not isinstance(value, Model):
+        raise ValueError(f"{message}{value!r}.")
+    message += f"the model {value.name!r}, "
+    if "prefix_length" not in value.attrs:
+        raise ValueError(f"{message}whose attrs lack prefix_length, the soft tokens per image.")
+    for dim, what in (("nI", "numbers of an image"), ("nO", "numbers of its soft tokens")):
+        if value.has_dim(dim) is False:
+            raise ValueError(f"{message}which has no dimension {dim}, the {what}.")
 
 
 DEFAULT_CONFIG = {
@@ -356,17 +782,9 @@ def make_gemel_linker(
 ) -> GemelLinker:
     """Make the pipe `gemel_linker`: GEMEL (Shi et al. 2024, arXiv 2306.12725), and what its settings add.
 
-    Args:
-        nlp: The pipeline.
-        name: The name of the pipe.
-        model: The mapper, the only part that is trained.
-        language_model: A frozen model, by name; see spacy_gemel.registry.
-        vision_encoder: A frozen model, by name.
-        retriever: Chooses the demonstrations.
-        bundle_models: Save the frozen models inside the pipe, so that it works where they are missing.
-        image_features: A folder that `encode-images` wrote: its images are not encoded again. It only saves time.
-        scorer: Scores the pipe.
-        settings: See LinkerSettings.
+    See docs/settings.md for the keys of the config, LinkerSettings for `settings`, and spacy_gemel.registry for the
+    models and retrievers. With `bundle_models` the pipe works without the frozen models' own folders. `image_features`
+    is a folder that `encode-images` wrote; it only saves time.
     """
     return GemelLinker(
         nlp.vocab,

@@ -1,7 +1,6 @@
-"""The first stage: mentions and image features out of Docs, before anything else sees them."""
+"""From docs to mentions: the entities to link, the text around each, and the features of the docs' images."""
 
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,38 +8,43 @@ from numpy.typing import NDArray
 from spacy.tokens import Doc, Span
 
 from spacy_gemel.images.features import FeatureReader, check_features
-from spacy_gemel.images.image import ImageError, to_serializable
+from spacy_gemel.images.image import ImageError
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.settings import LinkerSettings
-from spacy_gemel.pipeline.context import context_of
-from spacy_gemel.pipeline.user_data import FEATURES_KEY, IMAGE_KEY, UNREADABLE_KEY, has_image, image_in
+from spacy_gemel.pipeline.user_data import FEATURES_KEY, IMAGE_KEY, image_in
+from spacy_gemel.utils.messages import UnreadableImageWarning, excerpt, warn
 
 
 def gather_mentions(
     entities: Sequence[Sequence[Span]],
     reader: FeatureReader | None,
     settings: LinkerSettings,
-    others: Sequence[Doc] | None = None,
+    fallback_docs: Sequence[Doc] | None = None,
     vectors: Sequence[Sequence[NDArray[np.float32] | None]] | None = None,
 ) -> list[Mention]:
     """The mentions of the entities of each doc of a batch, in order.
 
-    reader: None where no image is wanted. Only images of docs with such entities are read.
-    others: for each doc one whose sentence boundaries, and whose image, serve where it has none itself.
-    vectors: of each entity, (width,) each, where they are wanted.
-    Raises ValueError where the context is to be sentences and there are none.
+    Args:
+        entities: The entities of each doc; images of docs without any are not read.
+        reader: Reads the images; None if they are not used.
+        settings: The settings in force.
+        fallback_docs: For each doc another with the same text, for the image or the sentences that the doc lacks.
+        vectors: A vector, (width,), or None for each entity; None if the retriever does not use them.
+
+    Raises:
+        ValueError: if the context is the sentence and a doc has no sentence boundaries.
     """
     docs = [ents[0].doc if ents else None for ents in entities]
     features: list[NDArray[np.float32] | None] = [None] * len(docs)
     if reader is not None:
-        features = read_features(docs, reader, others)
+        features = read_features(docs, reader, fallback_docs)
     return [
         Mention(
             index,
             ent.start,
             ent.end,
             ent.text,
-            context_of(ent, settings, others[index] if others else None),
+            context_of(ent, settings, fallback_docs[index] if fallback_docs else None),
             features[index],
             ent.kb_id_,
             vectors[index][number] if vectors else None,
@@ -50,20 +54,48 @@ def gather_mentions(
     ]
 
 
-def read_features(
-    docs: Sequence[Doc | None], reader: FeatureReader, others: Sequence[Doc] | None = None
-) -> list[NDArray[np.float32] | None]:
-    """The features of each doc's image, or None; a warning for each image that cannot be used.
+def context_of(ent: Span, settings: LinkerSettings, fallback_doc: Doc | None = None) -> str:
+    """The text around an entity that the language model reads, by `settings.context`.
 
-    docs: None, or one without entities, is passed over. others: for each doc one whose image serves where it has none
-    itself. Features are (d_v,) each, in fp32.
+    An entity that crosses a boundary has the sentences of its first and its last token, and n_sents around them. A
+    fallback doc of the same text has the sentence boundaries that the entity's own doc lacks; without any, raises
+    ValueError.
+    """
+    doc = ent.doc
+    if settings.context == "doc":
+        return doc.text
+    if settings.context == "window":
+        return doc[max(ent.start - settings.window, 0) : ent.end + settings.window].text
+    if not doc.has_annotation("SENT_START") and fallback_doc is not None:
+        doc = fallback_doc
+    if not doc.has_annotation("SENT_START"):
+        raise ValueError(
+            f'gemel_linker: context = "sentence" needs sentence boundaries, and {doc.text[:50]!r} has none: add a '
+            'component that sets them before this one, such as nlp.add_pipe("sentencizer", before="gemel_linker"); '
+            'to train with it, name it in annotating_components too. context = "window" needs none.'
+        )
+    span = doc.char_span(ent.start_char, ent.end_char, alignment_mode="expand")
+    assert span is not None  # the texts are the same
+    first, last = span[0].sent, span[-1].sent
+    for _ in range(settings.n_sents):
+        first = doc[first.start - 1].sent if first.start else first
+        last = doc[last.end].sent if last.end < len(doc) else last
+    return doc.text[first.start_char : last.end_char]
+
+
+def read_features(
+    docs: Sequence[Doc | None], reader: FeatureReader, fallback_docs: Sequence[Doc] | None = None
+) -> list[NDArray[np.float32] | None]:
+    """The features of each doc's image, (d_v,) in fp32, or None. Warns of each image that cannot be used.
+
+    None or a doc without entities gets None. `fallback_docs` have the images that docs lack.
     """
     sources: list[Any] = [None] * len(docs)
     results: list[NDArray[np.float32] | ImageError | None] = [None] * len(docs)
     for index, doc in enumerate(docs):
         if doc is None or not doc.ents:
             continue
-        images = image_in(doc, others[index] if others else None)
+        images = image_in(doc, fallback_docs[index] if fallback_docs else None)
         if images.get(FEATURES_KEY) is not None:
             try:
                 results[index] = check_features(images[FEATURES_KEY], reader.encoder.width)
@@ -71,43 +103,20 @@ def read_features(
                 results[index] = ImageError(str(error))
         else:
             sources[index] = images.get(IMAGE_KEY)
-    for index, read in enumerate(reader.read(sources)):
-        if read is not None:
-            results[index] = read
-    for index, (doc, result) in enumerate(zip(docs, results, strict=True)):
-        if doc is not None and isinstance(result, ImageError):
-            warnings.warn(
-                f"gemel_linker: no image for {describe(doc, index)}: {result}. "
+    for index, result in enumerate(reader.read(sources)):
+        if result is not None:
+            results[index] = result
+    for index, (doc, features) in enumerate(zip(docs, results, strict=True)):
+        if doc is not None and isinstance(features, ImageError):
+            warn(
+                f"gemel_linker: no image for {describe(doc, index)}: {features}. "
                 "Its mentions are linked from the text alone.",
-                stacklevel=2,
+                UnreadableImageWarning,
             )
-    return [None if isinstance(result, ImageError) else result for result in results]
-
-
-def mark_unreadable(docs: Sequence[Doc], mentions: Iterable[Mention]) -> None:
-    """Note in the user_data of the mentions' docs which of them have an image that could not be used.
-
-    docs: the batch that the mentions are of. Scores tell such docs apart: theirs are those of the text alone. A mark
-    that is there already stays: it is of answers that a doc has kept (see `GemelLinker._forget_unreadable`).
-    """
-    for index, read in {mention.doc: mention.features is not None for mention in mentions}.items():
-        if has_image(docs[index]) and not read:
-            docs[index].user_data[UNREADABLE_KEY] = True
+    return [None if isinstance(features, ImageError) else features for features in results]
 
 
 def describe(doc: Doc, index: int) -> str:
-    """A doc in a message: its id if it has one, else its place in the batch, and how its text begins."""
+    """A doc in a message: its id if it has one, else its index in the batch, and the beginning of its text."""
     name = doc.user_data.get("id")
-    text = doc.text if len(doc.text) <= 50 else doc.text[:50] + "..."
-    return f"doc {name!r} ({text!r})" if name is not None else f"doc {index} of the batch ({text!r})"
-
-
-def make_images_plain(docs: Iterable[Doc]) -> None:
-    """Replace each PIL image in user_data by its encoded bytes, and each path object by a str.
-
-    So a doc can be serialised from then on, also in a process without `register_msgpack_encoder`.
-    """
-    for doc in docs:
-        source = doc.user_data.get(IMAGE_KEY)
-        if source is not None and not isinstance(source, (str, bytes, np.ndarray)):
-            doc.user_data[IMAGE_KEY] = to_serializable(source)
+    return f"doc {index} of the batch ({excerpt(doc.text)})" if name is None else f"doc {name!r} ({excerpt(doc.text)})"

@@ -1,11 +1,10 @@
-"""The pipe's scorer: spaCy's nel_* scores, without what goes wrong in them.
+"""The pipe's scorer: spaCy's nel_* scores without their errors, and the refusal to score blind.
 
-spaCy's own `Scorer.score_links` counts a gold mention without an entity as an error of the linker, whatever
-it said. Here such a mention is left out. As there, only mentions that stand in gold and prediction alike
-are scored, and NIL for NIL is neither a hit nor a miss: how well NIL is told has scores of its own, nel_nil_*.
+spaCy's own `Scorer.score_links` counts a gold mention without an entity as an error of the linker, whatever the answer.
+Here such a mention is left out. As there, only mentions that are in gold and prediction alike are scored, and NIL for
+NIL is neither a hit nor a miss: the answer NIL has scores of its own, nel_nil_*.
 """
 
-import warnings
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
@@ -16,13 +15,13 @@ from spacy.util import registry
 
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.pipeline.user_data import IMAGE_KEY, has_image, has_unreadable_image
+from spacy_gemel.utils.messages import UnreadableImageWarning, excerpt, warn
 
-_INSTEAD = (
+_REMEDY = (
     "`spacy evaluate`, `spacy benchmark accuracy`, `spacy find-threshold` and every use of spacy.Corpus.v1 hand the "
     "linker the text alone. Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, "
     "find a threshold with `python -m spacy_gemel calibrate PIPELINE DEV.spacy`, or use examples of the reader "
-    "spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true where no pipe sets "
-    "entities)."
+    "spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true if no pipe sets entities)."
 )
 
 
@@ -36,17 +35,14 @@ def make_linker_scorer() -> Callable[..., dict[str, Any]]:
 def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = str, **_: Any) -> dict[str, Any]:
     """nel_micro_p/r/f, nel_macro_p/r/f, nel_f_per_type, nel_score, nel_accuracy, and nel_nil_p/r/f.
 
-    The first four as spaCy's `Scorer.score_links` has them, but for mentions without a gold, which are left out.
-    nel_accuracy is the share of right answers over the gold mentions with an entity: what METRICS.json
-    calls accuracy, but golds that the KB does not hold count as wrong, as a scorer cannot see the KB. It is
-    None where there is no such mention.
-    nel_nil_p/r/f: of the answer NIL, over the same mentions: right for the gold NIL, wrong for an entity, a missed one
-    where an entity was given for the gold NIL. p is None where NIL was never answered, r where it is no gold, f where
-    neither.
-    resolve: the knowledge base's id for a gold that may be a URL or a title; the gold itself where there is none.
+    The first four are those of spaCy's `Scorer.score_links`, less mentions without a gold. nel_accuracy is the share of
+    right answers over the gold mentions with an entity, or None without any: the accuracy of METRICS.json, except that
+    golds which the knowledge base lacks count as wrong, as a scorer cannot see it. nel_nil_p/r/f are of the answer NIL
+    over the same mentions; p is None if NIL was never answered, r if it is no gold, f if neither. `resolve` gives the
+    knowledge base's id for a gold that may be a URL or a title, or the gold itself.
     """
     per_type: dict[str, PRFScore] = {}
-    linkable = right = nil_golds = nil_answers = nil_right = 0
+    entities = right = nil_golds = nil_answers = nil_right = 0
     for example in examples:
         golds = {(ent.start_char, ent.end_char): ent for ent in example.reference.ents}
         for ent in example.predicted.ents:
@@ -59,19 +55,15 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
             nil_answers += predicted == NIL
             nil_right += gold == predicted == NIL
             if gold != NIL:
-                linkable += 1
+                entities += 1
                 right += gold == predicted
             if gold == predicted:
                 counts.tp += gold != NIL
-            else:
-                # a wrong entity is both: one found that should not be, and one not found
+            else:  # a wrong entity is both: one predicted in error, and one missed
                 counts.fp += predicted != NIL
                 counts.fn += gold != NIL
-    micro = PRFScore(
-        tp=sum(c.tp for c in per_type.values()),
-        fp=sum(c.fp for c in per_type.values()),
-        fn=sum(c.fn for c in per_type.values()),
-    )
+    scores = per_type.values()
+    micro = PRFScore(tp=sum(c.tp for c in scores), fp=sum(c.fp for c in scores), fn=sum(c.fn for c in scores))
     types = max(len(per_type), 1)
     nil = precision_recall_f(nil_right, nil_answers - nil_right, nil_golds - nil_right)
     return {
@@ -80,11 +72,11 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
         "nel_micro_p": micro.precision,
         "nel_micro_r": micro.recall,
         "nel_micro_f": micro.fscore,
-        "nel_macro_p": sum(c.precision for c in per_type.values()) / types,
-        "nel_macro_r": sum(c.recall for c in per_type.values()) / types,
-        "nel_macro_f": sum(c.fscore for c in per_type.values()) / types,
+        "nel_macro_p": sum(c.precision for c in scores) / types,
+        "nel_macro_r": sum(c.recall for c in scores) / types,
+        "nel_macro_f": sum(c.fscore for c in scores) / types,
         "nel_f_per_type": {label: c.to_dict() for label, c in per_type.items()},
-        "nel_accuracy": right / linkable if linkable else None,
+        "nel_accuracy": right / entities if entities else None,
         **{f"nel_nil_{key}": value for key, value in nil.items()},
     }
 
@@ -101,12 +93,11 @@ def precision_recall_f(tp: int, fp: int, fn: int) -> dict[str, float | None]:
 def check_scorable(
     examples: Sequence[Example], *, name: str, use_image: bool, labels_discard: Container[str] = ()
 ) -> None:
-    """Refuse examples whose score would say nothing of the linker: a number that is wrong is worse than none.
+    """Refuse examples whose score would say nothing about the linker: a wrong number is worse than none.
 
-    name: of the pipe, for the message. use_image: false where it is meant to link from the text alone. labels_discard:
-    as the pipe has them.
-    Raises ValueError where docs have an image in the gold that the linker was not given, where it could read none of
-    the images, and where no pipe has set entities on any doc, so that there was nothing to link.
+    Raises:
+        ValueError: if docs have an image in the gold that the linker was not given, if it could read none of the
+            images, or if no pipe has set entities on any doc.
     """
     golds = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
     if use_image:
@@ -114,24 +105,22 @@ def check_scorable(
         if dropped:
             raise ValueError(
                 f"{name}: not scored: {len(dropped)} of {len(golds)} docs have an image in the gold that the linker "
-                f"was not given (the first: {_start(dropped[0].reference)}). {_INSTEAD} To measure the text alone on "
+                f"was not given (the first: {_start(dropped[0].reference)}). {_REMEDY} To measure the text alone on "
                 "purpose: `--no-image` there, or use_image = false."
             )
         check_images_read([example.predicted for example in golds], name=name, labels_discard=labels_discard)
-    # no mark at all on the tokens: not even a pipe that looked for entities and found none
+    # not even a pipe that looked for entities and found none
     if golds and not any(example.predicted.has_annotation("ENT_IOB") for example in golds):
         raise ValueError(
             f"{name}: not scored: not one of {len(golds)} docs with gold entities had entities to link (the first: "
-            f"{_start(golds[0].reference)}). {_INSTEAD}"
+            f"{_start(golds[0].reference)}). {_REMEDY}"
         )
 
 
 def check_images_read(docs: Sequence[Doc], *, name: str, labels_discard: Container[str] = ()) -> None:
-    """Refuse linked docs of which not one image could be read: their scores are those of the text alone.
+    """Raise ValueError if no image of linked docs could be read; if some could not, warn of how many.
 
-    docs: those that are scored; one without entities, or with those of `labels_discard` alone, was not looked at, and
-    says nothing. name: of the pipe.
-    A large dev set is not lost for some images that are broken: then a warning says how many. Raises ValueError.
+    Docs without an entity to link do not count.
     """
     tried = [doc for doc in docs if has_image(doc) and any(ent.label_ not in labels_discard for ent in doc.ents)]
     unreadable = [doc for doc in tried if has_unreadable_image(doc)]
@@ -145,13 +134,12 @@ def check_images_read(docs: Sequence[Doc], *, name: str, labels_discard: Contain
             "Put the images where the docs have them: a path in a .spacy file is relative to its folder. To measure "
             "the text alone on purpose: `python -m spacy_gemel evaluate --no-image`, or use_image = false."
         )
-    warnings.warn(
+    warn(
         f"{name}: of {len(tried)} docs with an image {len(unreadable)} have one that could not be read (the first: "
         f"{first}): they are scored by what was linked from their text alone.",
-        stacklevel=2,
+        UnreadableImageWarning,
     )
 
 
 def _start(doc: Doc) -> str:
-    text = doc.text if len(doc.text) <= 50 else doc.text[:50] + "..."
-    return f"{doc.user_data['id']!r}, {text!r}" if "id" in doc.user_data else repr(text)
+    return f"{doc.user_data['id']!r}, {excerpt(doc.text)}" if "id" in doc.user_data else excerpt(doc.text)

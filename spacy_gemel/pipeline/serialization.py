@@ -1,186 +1,307 @@
-"""What of a pipe is saved, and how: in a folder or in bytes, never as a pickle."""
+"""A linker's state in a folder or in bytes, never as a pickle; it knows no pipe."""
 
 import gc
 import json
+import math
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import srsly
-from spacy import util
+from spacy.vocab import Vocab
+from thinc.api import Config
 
-from spacy_gemel.linking.settings import config_names
-from spacy_gemel.models.frozen import FrozenModel, model_lock
-from spacy_gemel.pipeline.saved import FORMAT, Saved, parsed
-from spacy_gemel.utils.files import TemporaryFolder, files_in, link_folder, pack_folder, unpack_folder, write_whole
+from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.linking.demonstrations import DemonstrationStore
+from spacy_gemel.linking.settings import LinkerSettings, config_names
+from spacy_gemel.models.frozen import FrozenModel
+from spacy_gemel.pipeline.loaded import linker_name
+from spacy_gemel.utils.files import (
+    TemporaryFolder,
+    files_in,
+    link_file,
+    link_folder,
+    pack_folder,
+    unpack_folder,
+    write_whole,
+)
 
 if TYPE_CHECKING:
-    from spacy_gemel.pipeline.gemel_linker import GemelLinker
+    from spacy.language import Language
+
+FORMAT = 1
+PARTS = ("vocab", "cfg", "model", "demonstrations", "kb", "added", "models")
+PartT = TypeVar("PartT")
+
+
+Sources = Mapping[str, tuple[str, Path]]
+"""Frozen models and image features that are not saved: {part: (name in the config, folder where it was found)}."""
+
+
+def settings_to_json(settings: LinkerSettings, config: LinkerSettings, sources: Sources) -> dict[str, Any]:
+    """The content of `cfg`: the settings in force, the values of the config that differ, and the sources."""
+    names = config_names()
+    return {
+        "format": FORMAT,
+        "temperature": settings.temperature,
+        "found": {part: {"name": name, "folder": str(folder)} for part, (name, folder) in sources.items()},
+        "settings": {name: getattr(settings, name) for name in names},
+        "config": {name: getattr(config, name) for name in names if getattr(config, name) != getattr(settings, name)},
+    }
+
+
+def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings) -> tuple[LinkerSettings, Sources]:
+    """The settings and sources that a linker with this config takes from `cfg`.
+
+    A value of the config holds if the linker was saved with another one in its config: it was overridden, or edited.
+    Earlier versions saved only the temperature. Raises any error for content that makes no sense.
+    """
+    saved = {name: value for name, value in cfg.get("settings", {}).items() if name in config_names()}
+    saved_config = config.replace(**{**saved, **{k: v for k, v in cfg.get("config", {}).items() if k in saved}})
+    taken = {name: saved[name] for name in saved if _is_same(getattr(saved_config, name), getattr(config, name))}
+    sources = {part: (source["name"], Path(source["folder"])) for part, source in cfg["found"].items()}
+    return config.replace(temperature=cfg["temperature"], **taken), sources
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether two values are the same in a config that was written and read again, which rounds numbers."""
+    if isinstance(value, float) and isinstance(other, float):
+        return math.isclose(value, other, rel_tol=1e-9)
+    return bool(value == other)
+
+
+@dataclass
+class LinkerState:
+    """What is saved of a linker. A part that was left out is None.
+
+    Attributes:
+        cfg: See settings_to_json.
+        mapper: The mapper's weights, as Thinc writes them.
+        store: The demonstrations.
+        kb: The knowledge base.
+        added: The entities that were added to it.
+        models: When saving, the frozen models to bundle, each with the folder that it was loaded from, by part.
+        models_folder: When loading, the folder of the bundled models.
+    """
+
+    cfg: Mapping[str, Any] | None = None
+    mapper: bytes | None = None
+    store: DemonstrationStore | None = None
+    kb: KnowledgeBase | None = None
+    added: Sequence[Entity] | None = None
+    models: Mapping[str, tuple[FrozenModel[Any], Path | None]] | None = None
+    models_folder: Path | None = None
+
+    def to_disk(self, path: str | Path, vocab: Vocab, exclude: Collection[str]) -> None:
+        """Write a folder, in which files of the knowledge base and of models are hard-linked if possible."""
+        folder = Path(path)
+        folder.mkdir(exist_ok=True)
+        if "vocab" not in exclude:
+            vocab.to_disk(folder / "vocab", exclude=exclude)
+        for name, content in self._files().items():
+            with write_whole(folder / name) as partial:
+                partial.write_bytes(content)
+        if self.kb is not None:
+            link_folder(self.kb.path, folder / "kb", self.kb.files())
+        self._bundle(folder / "models")
+
+    def to_bytes(self, vocab: Vocab, exclude: Collection[str]) -> bytes:
+        """The same as bytes."""
+        parts = self._files()
+        if "vocab" not in exclude:
+            parts["vocab"] = vocab.to_bytes(exclude=exclude)
+        if self.kb is not None:
+            parts["kb"] = srsly.msgpack_dumps(pack_folder(self.kb.path, self.kb.files()))
+        if self.models is not None:
+            with tempfile.TemporaryDirectory() as name:
+                self._bundle(Path(name))
+                parts["models"] = srsly.msgpack_dumps(pack_folder(Path(name), files_in(Path(name))))
+        return bytes(srsly.msgpack_dumps({name: parts[name] for name in PARTS if name in parts}))
+
+    def _files(self) -> dict[str, bytes]:
+        """The parts that are one file each."""
+        files: dict[str, bytes] = {}
+        if self.cfg is not None:  # not by srsly, whose JSON does not give back every number as it was
+            files["cfg"] = json.dumps(self.cfg, indent=2, ensure_ascii=False).encode("utf8")
+        if self.mapper is not None:
+            files["model"] = self.mapper
+        if self.store is not None:
+            files["demonstrations"] = srsly.msgpack_dumps(self.store.to_dict())
+        if self.added is not None:
+            files["added"] = srsly.msgpack_dumps([[*astuple(entity)] for entity in self.added])
+        return files
+
+    def _bundle(self, folder: Path) -> None:
+        for part, (frozen, source) in (self.models or {}).items():
+            frozen.bundle(folder / part, source)
+
+
+def read_folder(path: str | Path, vocab: Vocab, exclude: Collection[str], name: str) -> LinkerState:
+    """Read what `to_disk` wrote. Raises ValueError and OSError, and has then read the vocab at most."""
+    folder = Path(path)
+    # versions before entities could be added wrote no "added"
+    files = {
+        part: (folder / part).read_bytes() if part != "added" or (folder / part).is_file() else b"\x90"
+        for part in ("cfg", "model", "demonstrations", "added")
+        if part not in exclude
+    }
+    folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
+    state = _state_from(files, folders, name)
+    if "vocab" not in exclude:
+        vocab.from_disk(folder / "vocab", exclude=exclude)
+    return state
 
 
 @contextmanager
-def _collector_stays_on() -> Iterator[None]:
-    """Leave the garbage collector on: srsly switches it off to read, and on again only where that ends well."""
-    collects = gc.isenabled()
-    try:
-        yield
-    finally:
-        if collects:  # never off: another thread may just have been reading when this one began
-            gc.enable()
+def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -> Iterator[LinkerState]:
+    """Read what `to_bytes` gave. Raises ValueError, and has then read the vocab at most.
 
-
-def to_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
-    """Write a folder.
-
-    Raises KBError and ValueError, before that, where the knowledge base or a model to be bundled is no longer in its
-    folder as it was loaded.
+    Knowledge base and bundled models are unpacked into a temporary folder. It goes when nothing uses it any more, or
+    at once if the with block raises.
     """
-
-    def write_models(folder: Path) -> None:
-        if not pipe.bundle_models:
-            return
-        for part, frozen in pipe.frozen_models.items():
-            frozen.bundle(folder / part, pipe.folders.get(part))
-
-    writers: dict[str, Callable[[Path], Any]] = {
-        "vocab": lambda path: pipe.vocab.to_disk(path, exclude=exclude),
-        "cfg": lambda path: _write(path, _state(pipe)),
-        "model": lambda path: _write(path, pipe.model.to_bytes()),
-        "demonstrations": lambda path: _write(path, srsly.msgpack_dumps(pipe.store.to_dict())),
-        "kb": lambda path: link_folder(pipe.kb.path, path, pipe.kb.files()),
-        "added": lambda path: _write(path, _added(pipe)),
-        "models": write_models,
-    }
-    with model_lock():  # what another thread loads or adds meanwhile is saved wholly or not at all
-        _check_in_place(pipe, exclude)
-        util.to_disk(path, writers, exclude)
-
-
-@_collector_stays_on()
-def from_disk(pipe: "GemelLinker", path: str | Path, exclude: tuple[str, ...]) -> None:
-    """Load what `to_disk` wrote. Raises ValueError and OSError, and leaves the pipe as it was but for its vocab."""
-    saved = Saved(pipe)
-    readers: dict[str, Callable[[Path], Any]] = {
-        "vocab": lambda path: pipe.vocab.from_disk(path, exclude=exclude),
-        "cfg": lambda path: saved.read_state(path.read_bytes()),
-        "model": lambda path: saved.read_model(path.read_bytes()),
-        "demonstrations": lambda path: saved.read_store(path.read_bytes()),
-        "kb": lambda path: saved.read_kb(path),
-        # not there in what the first versions saved
-        "added": lambda path: saved.read_added(path.read_bytes() if path.is_file() else srsly.msgpack_dumps([])),
-        "models": lambda path: saved.read_models(path),
-    }
-    util.from_disk(path, readers, exclude)
-    saved.load()
-
-
-def to_bytes(pipe: "GemelLinker", exclude: tuple[str, ...]) -> bytes:
-    """All of it as bytes. Raises KBError and ValueError as `to_disk` does."""
-
-    def models() -> bytes:
-        packed = {}
-        if pipe.bundle_models:
-            with tempfile.TemporaryDirectory() as name:
-                for part, frozen in pipe.frozen_models.items():
-                    frozen.bundle(Path(name) / part, pipe.folders.get(part))
-                packed = pack_folder(Path(name), files_in(Path(name)))
-        return bytes(srsly.msgpack_dumps(packed))
-
-    writers: dict[str, Callable[[], bytes]] = {
-        "vocab": lambda: pipe.vocab.to_bytes(exclude=exclude),
-        "cfg": lambda: _state(pipe),
-        "model": pipe.model.to_bytes,
-        "demonstrations": lambda: srsly.msgpack_dumps(pipe.store.to_dict()),
-        "kb": lambda: srsly.msgpack_dumps(pack_folder(pipe.kb.path, pipe.kb.files())),
-        "added": lambda: _added(pipe),
-        "models": models,
-    }
-    with model_lock():
-        _check_in_place(pipe, exclude)
-        return util.to_bytes(writers, exclude)
-
-
-@_collector_stays_on()
-def from_bytes(pipe: "GemelLinker", data: bytes, exclude: tuple[str, ...]) -> None:
-    """Load what `to_bytes` gave. Raises ValueError, and leaves the pipe as it was but for its vocab.
-
-    Knowledge base and bundled models are unpacked into a temporary folder, which goes when nothing uses it any more.
-    """
-    saved, unpacked = Saved(pipe), TemporaryFolder()
-
-    def unpack(data: bytes, part: str) -> Path:
-        return parsed(pipe, part, lambda: unpack_folder(srsly.msgpack_loads(data), unpacked.path / part))
-
-    readers: dict[str, Callable[[bytes], Any]] = {
-        "vocab": lambda data: pipe.vocab.from_bytes(data, exclude=exclude),
-        "cfg": lambda data: saved.read_state(data),
-        "model": lambda data: saved.read_model(data),
-        "demonstrations": lambda data: saved.read_store(data),
-        "kb": lambda data: saved.read_kb(unpack(data, "kb")),
-        "added": lambda data: saved.read_added(data),
-        "models": lambda data: saved.read_models(unpack(data, "models")),
-    }
+    message = f"{name}: these bytes are not what to_bytes of a linker gave, or are damaged"
     try:
-        util.from_dict(_parts_in(pipe, data, {*readers} - {"vocab"}), readers, exclude)
-        saved.load()
+        with _collector_on():
+            parts = srsly.msgpack_loads(data)
+    except Exception as error:  # msgpack has many
+        raise ValueError(f"{message} ({error}).") from error
+    known = [part for part in sorted(PARTS) if part != "vocab"]
+    if not isinstance(parts, dict) or not {*known} & {*parts}:
+        content = f"has {', '.join(map(str, parts))}" if isinstance(parts, dict) else f"is {type(parts).__name__}"
+        raise ValueError(f"{message}: what is packed in them {content}, and none of {', '.join(known)}.")
+    parts = {part: content for part, content in parts.items() if part not in exclude}
+    temporary = TemporaryFolder()
+    try:
+        folders = {
+            part: parse(name, part, lambda: unpack_folder(_loads(parts[part]), temporary.path / part))  # noqa: B023
+            for part in ("kb", "models")
+            if part in parts
+        }
+        state = _state_from(parts, folders, name)
+        if "vocab" in parts:
+            vocab.from_bytes(parts["vocab"], exclude=exclude)
+        yield state
     except BaseException:
-        unpacked.remove()
+        temporary.remove()
         raise
 
 
-def _parts_in(pipe: "GemelLinker", data: bytes, known: set[str]) -> dict[str, bytes]:
-    """What is packed in some bytes. Raises ValueError where they are no saved pipe."""
-    message = f"{pipe.name}: these bytes are not what to_bytes of a linker gave, or are damaged"
+def _state_from(files: Mapping[str, bytes], folders: Mapping[str, Path], name: str) -> LinkerState:
+    state = LinkerState(mapper=files.get("model"), models_folder=folders.get("models"))
+    if "cfg" in files:
+        state.cfg = cfg = parse(name, "cfg", lambda: dict(json.loads(files["cfg"])))
+        if cfg.get("format") != FORMAT:
+            raise ValueError(f"{name}: saved in format {cfg.get('format')!r}, this version reads {FORMAT}.")
+    if "demonstrations" in files:
+        state.store = parse(
+            name, "demonstrations", lambda: DemonstrationStore.from_dict(_loads(files["demonstrations"]))
+        )
+    if "added" in files:
+        state.added = parse(
+            name,
+            "added",
+            lambda: [
+                Entity(kb_id, entity, count, tuple(aliases), description)
+                for kb_id, entity, count, aliases, description in _loads(files["added"])
+            ],
+        )
+    if "kb" in folders:
+        state.kb = KnowledgeBase.open(folders["kb"])
+    return state
+
+
+def parse(name: str, part: str, read: Callable[[], PartT]) -> PartT:
+    """What `read` gives. Raises ValueError that names the pipe and the part if it cannot be read."""
     try:
-        parts = srsly.msgpack_loads(data)
-    except Exception as error:  # msgpack has many
-        raise ValueError(f"{message} ({error}).") from error
-    if not isinstance(parts, dict) or not known & {*parts}:
-        what = f"has {', '.join(map(str, parts))}" if isinstance(parts, dict) else f"is {type(parts).__name__}"
-        raise ValueError(f"{message}: what is packed in them {what}, and none of {', '.join(sorted(known))}.")
-    return parts
+        return read()
+    except OSError:
+        raise  # names the file
+    except Exception as error:  # msgpack, JSON, thinc and NumPy have one each for damaged bytes
+        raise ValueError(
+            f"{name}: {part!r} of the saved pipe cannot be read ({error}): it is damaged. Copy the pipeline again."
+        ) from error
 
 
-def _check_in_place(pipe: "GemelLinker", exclude: tuple[str, ...]) -> None:
-    """Before anything is written: what is saved is what lies in the folders, which need not be what is open."""
-    if "kb" not in exclude:
-        pipe.kb.check_in_place()
-    if pipe.bundle_models and "models" not in exclude:
-        for part, frozen in pipe.frozen_models.items():
-            if isinstance(frozen, FrozenModel):  # one of another kind says so itself when it bundles
-                frozen.check_in_place(pipe.loaded_models.get(part), pipe.folders.get(part))
+def _loads(data: bytes) -> Any:
+    with _collector_on():
+        return srsly.msgpack_loads(data)
 
 
-def _state(pipe: "GemelLinker") -> bytes:
-    """What the config does not say: settings that were changed, the calibration, where what is not saved was found."""
-    found = {}
-    for part, frozen in pipe.frozen_models.items():
-        source = frozen.source(pipe.folders.get(part))
-        if not pipe.bundle_models and Path(source).is_dir():
-            found[part] = {"name": frozen.name, "folder": source}
-    # what is bundled is to be shipped: no folder of this machine goes with it
-    if not pipe.bundle_models and pipe.image_features is not None and pipe.feature_folder is not None:
-        found["image_features"] = {"name": pipe.image_features, "folder": str(pipe.feature_folder.resolve())}
-    now, config = ({name: getattr(of, name) for name in config_names()} for of in (pipe.settings, pipe.config_settings))
-    state = {
-        "format": FORMAT,
-        "temperature": pipe.settings.temperature,
-        "found": found,
-        "settings": now,
-        "config": {name: value for name, value in config.items() if value != now[name]},
-    }
-    # not by srsly, whose JSON does not give back every number as it was
-    return json.dumps(state, indent=2, ensure_ascii=False).encode("utf8")
+@contextmanager
+def _collector_on() -> Iterator[None]:
+    """Leave the garbage collector on: srsly switches it off to read, and on again only if that ends well."""
+    was_on = gc.isenabled()
+    try:
+        yield
+    finally:
+        if was_on:  # never off: another thread may just have been reading when this one began
+            gc.enable()
 
 
-def _added(pipe: "GemelLinker") -> bytes:
-    rows = [[*astuple(entity)] for entity in pipe.kb.added.entities]
-    return bytes(srsly.msgpack_dumps(rows))
+# A pipeline's folder with other settings
 
 
-def _write(path: Path, content: bytes) -> None:
-    with write_whole(path) as partial:
-        partial.write_bytes(content)
+def save_changed(nlp: "Language", changes: dict[str, Any], target: Path) -> None:
+    """Change settings of the pipeline's linker, also in its config, and write its folder with them to `target`.
+
+    The rest of the folder stays the same, byte for byte. A new folder appears when it is complete; in place, the two
+    changed files are each replaced as a whole. The knowledge base and bundled models are hard-linked.
+
+    Raises:
+        OSError: if the folder cannot be read or written.
+        ValueError: if a setting is unknown or a value makes no sense.
+    """
+    name = linker_name(nlp)
+    linker: Any = nlp.get_pipe(name)
+    linker.configure(**changes)
+    in_config = {setting: value for setting, value in changes.items() if setting in config_names()}
+    linker.config_settings = linker.config_settings.replace(**in_config)
+    nlp.get_pipe_config(name).update(in_config)
+    source = cast(Path, nlp.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
+        config = Config().from_disk(source / "config.cfg", interpolate=False)
+        config["components"][name].update(in_config)
+        config.to_disk(Path(work) / "config.cfg", interpolate=False)
+        linker.to_disk(Path(work) / name, exclude=[part for part in PARTS if part != "cfg"])
+        changed = {Path(work) / "config.cfg": "config.cfg", Path(work) / name / "cfg": f"{name}/cfg"}
+        if target.resolve() == source.resolve():
+            for path, relative in changed.items():
+                with write_whole(target / relative) as partial:
+                    shutil.copyfile(path, partial)
+            return
+        copy = Path(work) / "copy"
+        for relative in files_in(source):
+            (copy / relative).parent.mkdir(parents=True, exist_ok=True)
+            if relative.startswith((f"{name}/kb/", f"{name}/models/")):
+                link_file(source / relative, copy / relative)
+            else:
+                shutil.copyfile(source / relative, copy / relative)
+        for path, relative in changed.items():
+            path.replace(copy / relative)
+        if target.is_dir():
+            target.rmdir()  # it is empty; not every system moves a folder onto an empty one
+        copy.replace(target)
+
+
+def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
+    """Raise ValueError if the pipeline could not be saved so; called before the long work."""
+    if save is not None and in_place:
+        raise ValueError("--save and --in-place: give one of them")
+    if save is not None:
+        check_new_folder(pipeline, save, f", or give --in-place for {pipeline}")
+    if in_place and not Path(pipeline).is_dir():
+        raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
+
+
+def check_new_folder(pipeline: str, folder: Path, alternative: str = "") -> None:
+    """Raise ValueError if the pipeline cannot be saved to a folder as a new one; `alternative` ends the message."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder}: there is something already; name a new folder{alternative}")
+    if folder.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
+        raise ValueError(f"{folder}: lies in the pipeline's own folder; name another one{alternative}")

@@ -1,6 +1,5 @@
-"""The vector of a mention, read from what the pipeline's own transformer left on its doc (`doc._.trf_data`)."""
+"""The vectors of mentions, read from the output of the pipeline's own transformer (`doc._.trf_data`)."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,12 @@ from numpy.typing import NDArray
 from spacy.tokens import Doc, Span
 
 from spacy_gemel.pipeline.mentions import describe
+from spacy_gemel.utils.messages import ModelWarning, warn_once
 
 ATTRIBUTE = "trf_data"
 Vector = NDArray[np.float32]
 
-HOW = (
+REMEDY = (
     "TransformerRetriever compares mentions by the vectors that the pipeline's transformer leaves on a doc: put the "
     "transformer before the linker, have it run (not switched off by nlp.select_pipes or `disable`, its data not "
     "removed by a doc_cleaner), and while training name it in both annotating_components and frozen_components."
@@ -27,11 +27,12 @@ class NoVector(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TokenRows:
-    """The last layer of the transformer for one doc, and which of its rows stand for which token.
+    """The last layer of the transformer for one doc, and which of its rows belong to which token.
 
-    rows: (wordpieces of all the transformer's spans, width), in fp32.
-    places: rows of all tokens, token after token; a wordpiece that is in two overlapping spans has a row in each.
-    bounds: token i has places[bounds[i] : bounds[i + 1]], (tokens + 1,).
+    Attributes:
+        rows: (wordpieces of all the transformer's spans, width) in fp32.
+        indices: rows of all tokens, token after token; a wordpiece in two overlapping spans has a row in each.
+        bounds: token i has indices[bounds[i] : bounds[i + 1]], (tokens + 1,).
     """
 
     rows: Vector
@@ -40,9 +41,10 @@ class TokenRows:
 
     @classmethod
     def of(cls, doc: Doc) -> "TokenRows":
-        """Read a doc's trf_data, of spacy-transformers or of spacy-curated-transformers.
+        """Read a doc's trf_data, of spacy-transformers or of spacy-curated-transformers, without importing either.
 
-        Neither package is imported: what tells the two apart is what they have. Raises NoVector.
+        Raises:
+            NoVector: if the data are missing, of an unknown kind or of other tokens.
         """
         data: Any = doc._.get(ATTRIBUTE) if Doc.has_extension(ATTRIBUTE) else None
         if data is None:
@@ -54,7 +56,7 @@ class TokenRows:
             output = data.model_output
             if "last_hidden_state" not in output:
                 raise NoVector("its doc._.trf_data has no last_hidden_state")
-            # (spans, wordpieces, width), padded; `align` has the places in it, laid out flat
+            # (spans, wordpieces, width), padded; `align` has the indices into it, laid out flat
             states, lengths, indices = output["last_hidden_state"], data.align.lengths, data.align.dataXd
         else:
             raise NoVector(f"its doc._.trf_data, of type {type(data).__name__}, is that of no transformer known here")
@@ -64,13 +66,14 @@ class TokenRows:
                 "transformer's spans leave tokens out, or a component behind it changes the tokens (merge_entities), "
                 "which belongs behind the linker"
             )
-        rows = _host(states)
+        rows = _to_numpy(states)
         rows = rows.reshape(-1, rows.shape[-1]).astype(np.float32)
-        bounds = np.concatenate([[0], np.cumsum(_host(lengths).astype(np.int64))])
-        return cls(rows, np.arange(len(rows)) if indices is None else _host(indices).astype(np.int64).ravel(), bounds)
+        bounds = np.concatenate([[0], np.cumsum(_to_numpy(lengths).astype(np.int64))])
+        flat = np.arange(len(rows)) if indices is None else _to_numpy(indices).astype(np.int64).ravel()
+        return cls(rows, flat, bounds)
 
     def mean(self, start: int, end: int) -> Vector:
-        """The mean over all rows of some tokens, (width,). Raises NoVector where they have none, or no finite one."""
+        """The mean over the rows of some tokens, (width,). Raises NoVector if they have none, or no finite one."""
         rows = self.rows[self.indices[self.bounds[start] : self.bounds[end]]]
         if not len(rows):
             raise NoVector("the transformer reads no wordpiece there")
@@ -80,55 +83,45 @@ class TokenRows:
         return mean
 
 
-def read_vectors(ents: Sequence[Span | None]) -> list[Vector | NoVector | None]:
-    """The vectors of some entities of one doc, (width,) each, or why there is none; None for an entity that is None."""
-    found: list[Vector | NoVector | None] = []
+def read_vectors(ents: Sequence[Span | None]) -> list[Vector | NoVector]:
+    """The vector of each entity of one doc, (width,), or why it has none. None: an entity without tokens of the doc."""
+    vectors: list[Vector | NoVector] = []
     rows: TokenRows | NoVector | None = None
     for ent in ents:
         if ent is None:
-            found.append(None)
+            vectors.append(NoVector("no token of the pipeline's tokenizer is there"))
             continue
         try:
             rows = TokenRows.of(ent.doc) if rows is None else rows
         except NoVector as problem:
             rows = problem  # the same for all of the doc
         try:
-            found.append(rows if isinstance(rows, NoVector) else rows.mean(ent.start, ent.end))
+            vectors.append(rows if isinstance(rows, NoVector) else rows.mean(ent.start, ent.end))
         except NoVector as problem:
-            found.append(problem)
-    return found
+            vectors.append(problem)
+    return vectors
 
 
-class VectorReader:
-    """Reads the vectors of the entities to be linked; says once where there is none."""
+def read_batch(entities: Sequence[Sequence[Span | None]], owner: object, name: str) -> list[list[Vector | None]]:
+    """The vectors of the entities of each doc, (width,) each, or None; warns once in the life of the owner.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._said = False
-
-    def read(self, entities: Sequence[Sequence[Span | None]]) -> list[list[Vector | None]]:
-        """The vectors of the entities of each doc of a batch, (width,) each, None for one that has none."""
-        vectors: list[list[Vector | None]] = []
-        for index, ents in enumerate(entities):
-            read = read_vectors(ents)
-            for ent, found in zip(ents, read, strict=True):
-                if ent is not None and isinstance(found, NoVector):
-                    self._say(ent, index, found)
-            vectors.append([None if isinstance(found, NoVector) else found for found in read])
-        return vectors
-
-    def _say(self, ent: Span, index: int, problem: NoVector) -> None:
-        if self._said:
-            return
-        self._said = True
-        warnings.warn(
-            f"{self.name}: {ent.text!r} in {describe(ent.doc, index)} is shown no demonstrations: {problem}. {HOW} "
-            "(Said once.)",
-            stacklevel=2,
-        )
+    Args:
+        entities: The entities of each doc.
+        owner: The pipe.
+        name: Its name.
+    """
+    batch: list[list[Vector | None]] = []
+    for index, ents in enumerate(entities):
+        vectors = read_vectors(ents)
+        for ent, problem in zip(ents, vectors, strict=True):
+            if ent is not None and isinstance(problem, NoVector):
+                message = f"{ent.text!r} in {describe(ent.doc, index)} gets no demonstrations: {problem}. {REMEDY}"
+                warn_once(owner, f"{name}: {message} (Said once.)", ModelWarning, "no vector")
+        batch.append([None if isinstance(vector, NoVector) else vector for vector in vectors])
+    return batch
 
 
-def _host(array: Any) -> NDArray[Any]:
-    """An array of NumPy, from one that may lie on a GPU: CuPy's have `get`, and refuse to be converted unasked."""
+def _to_numpy(array: Any) -> NDArray[Any]:
+    """A NumPy array from one that may lie on a GPU: CuPy's have `get`, and refuse an implicit conversion."""
     get = getattr(array, "get", None)
     return np.asarray(array if get is None else get())

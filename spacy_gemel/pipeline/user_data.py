@@ -1,7 +1,11 @@
 """What the linker reads from a doc's user_data and writes there: image, candidates, a flag for unreadable images."""
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from spacy_gemel.kb.resolve import NIL
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
@@ -20,19 +24,30 @@ _TEXT_KEY = ("._.", "gemel_text")
 
 
 def has_image(doc: "Doc") -> bool:
-    """Whether the doc has an image, or the features of one; whether they can be read nobody has tried."""
+    """Whether the doc has an image or the features of one, readable or not."""
     return any(doc.user_data.get(key) is not None for key in IMAGE_KEYS)
 
 
 def has_unreadable_image(doc: "Doc") -> bool:
-    """Whether a linker that wanted the doc's image could not use it, and so linked its mentions from the text alone."""
+    """Whether a linker could not read the doc's image, and linked its mentions from the text alone."""
     return bool(doc.user_data.get(UNREADABLE_KEY))
 
 
-def image_in(doc: "Doc", other: "Doc | None" = None) -> dict[str, Any]:
-    """A doc's image and features by their keys; those of another doc for a key that it does not have at all."""
-    found = {} if other is None else {key: other.user_data.get(key) for key in IMAGE_KEYS}
-    return found | {key: doc.user_data[key] for key in IMAGE_KEYS if key in doc.user_data}
+def flag_unreadable_image(doc: "Doc", unreadable: bool, *, keep: bool = False) -> None:
+    """Set or remove the flag that `has_unreadable_image` reads; `keep` never removes it."""
+    if unreadable:
+        doc.user_data[UNREADABLE_KEY] = True
+    elif not keep and UNREADABLE_KEY in doc.user_data:
+        del doc.user_data[UNREADABLE_KEY]
+
+
+def image_in(doc: "Doc", fallback_doc: "Doc | None" = None) -> dict[str, Any]:
+    """A doc's image and features by their keys; a key that the doc lacks is taken from the fallback."""
+    images = {} if fallback_doc is None else {key: fallback_doc.user_data.get(key) for key in IMAGE_KEYS}
+    return images | {key: doc.user_data[key] for key in IMAGE_KEYS if key in doc.user_data}
+
+
+# Candidates
 
 
 def to_row(start_char: int, end_char: int, candidates: "Sequence[Candidate]") -> list[Any]:
@@ -43,14 +58,17 @@ def to_row(start_char: int, end_char: int, candidates: "Sequence[Candidate]") ->
 def write_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool = False) -> None:
     """Write the candidates of a doc's mentions to its user_data, in place of earlier ones; without rows, no key.
 
-    keep_others: keep the earlier rows of the doc's other entities, which keep the ids of an earlier linker.
+    Args:
+        doc: The doc.
+        rows: A row for each linked mention.
+        keep_others: Keep the earlier rows of the doc's other entities, which keep the ids of an earlier linker.
     """
     user_data: dict[Any, Any] = doc.user_data
     if keep_others:
-        others = {(ent.start_char, ent.end_char) for ent in doc.ents} - {(row[0], row[1]) for row in rows}
+        remaining = {(ent.start_char, ent.end_char) for ent in doc.ents} - {(row[0], row[1]) for row in rows}
         cut = _cut(user_data)
         old = [[row[0] + cut, row[1] + cut, *row[2:]] for row in user_data.get(CANDIDATES_KEY, ())]
-        rows = sorted([*rows, *(row for row in old if (row[0], row[1]) in others)], key=lambda row: int(row[0]))
+        rows = sorted([*rows, *(row for row in old if (row[0], row[1]) in remaining)], key=lambda row: int(row[0]))
     for key in [key for key in user_data if key == CANDIDATES_KEY or _is_text_key(key)]:
         del user_data[key]
     if rows:
@@ -73,6 +91,30 @@ def span_candidates(span: "Span") -> "list[Candidate]":
     return []
 
 
+def candidate_rows(doc: "Doc") -> dict[tuple[int, int], list[dict[str, Any]]]:
+    """The candidates of each linked span of a doc, best first, by its character offsets."""
+    return {
+        (row[0], row[1]): [
+            {"kb_id": kb_id, "name": name, "score": float(score), "probability": float(probability)}
+            for kb_id, name, score, probability in row[2:]
+        ]
+        for row in doc.user_data.get(CANDIDATES_KEY, ())
+    }
+
+
+def probability_of(kb_id: str, candidates: Sequence[dict[str, Any]]) -> float | None:
+    """The probability of the chosen candidate; None for NIL or an id that is not among them."""
+    return next((c["probability"] for c in candidates if c["kb_id"] == kb_id), None)
+
+
+def install_extension() -> None:
+    """Register `span._.gemel_candidates`."""
+    from spacy.tokens import Span
+
+    if not Span.has_extension(CANDIDATES_EXTENSION):
+        Span.set_extension(CANDIDATES_EXTENSION, getter=span_candidates)
+
+
 def _cut(user_data: dict[Any, Any]) -> int:
     """The offset to add to the rows' positions: negative by the characters that `span.as_doc` cut off in front."""
     return next((int(key[2]) for key in user_data if _is_text_key(key)), 0)
@@ -82,9 +124,24 @@ def _is_text_key(key: Any) -> bool:
     return isinstance(key, tuple) and key[:2] == _TEXT_KEY
 
 
-def install_extension() -> None:
-    """Register `span._.gemel_candidates`."""
-    from spacy.tokens import Span
+# displaCy
 
-    if not Span.has_extension(CANDIDATES_EXTENSION):
-        Span.set_extension(CANDIDATES_EXTENSION, getter=span_candidates)
+
+def displacy_ents(doc: "Doc", *, kb_url_template: str | None = None, nil: str = NIL) -> dict[str, Any]:
+    """A doc's entities for `displacy.render(..., style="ent", manual=True)`, in which NIL is no link.
+
+    Args:
+        doc: A linked doc.
+        kb_url_template: The address of an entity with {} for its id ("https://www.wikidata.org/wiki/{}"); None for
+            links that lead nowhere, displaCy's own default.
+        nil: The id of a mention without an entity.
+    """
+    ents = []
+    for ent in doc.ents:
+        item: dict[str, Any] = {"start": ent.start_char, "end": ent.end_char, "label": ent.label_}
+        if ent.kb_id_ not in ("", nil):
+            url = "#" if kb_url_template is None else kb_url_template.format(quote(ent.kb_id_, safe="/:()',"))
+            item |= {"kb_id": escape(ent.kb_id_), "kb_url": escape(url)}  # displaCy escapes neither
+        ents.append(item)
+    settings = {"lang": doc.lang_, "direction": doc.vocab.writing_system.get("direction", "ltr")}
+    return {"text": doc.text, "ents": ents, "title": doc.user_data.get("title"), "settings": settings}

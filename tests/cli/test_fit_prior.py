@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from spacy_gemel.__main__ import app
 from spacy_gemel.evaluation import prior_weight
 from spacy_gemel.evaluation.prior_weight import GRID, WAYS
-from spacy_gemel.pipeline import calibrated
+from spacy_gemel.pipeline.serialization import save_changed
 from spacy_gemel.utils.files import files_in
 from tests.mini_pipeline import make_doc, make_kb, make_pipeline, picture
 from tests.tiny import NAMES
@@ -155,7 +155,7 @@ def test_behind_a_ner_and_with_labels_that_are_discarded(trained: Path, dev: Pat
 
 def test_one_doc_and_a_calibrated_pipe_are_said(trained: Path, dev: Path, tmp_path: Path) -> None:
     nlp = spacy.load(trained)
-    calibrated.save_calibrated(nlp, calibrated.Decision(0.5, 0.25), tmp_path / "calibrated")
+    save_changed(nlp, {"temperature": 0.5, "threshold": 0.25}, tmp_path / "calibrated")
     DocBin(docs=docs_of(nlp)[:1], store_user_data=True).to_disk(tmp_path / "one.spacy")
     done = call("fit-prior", tmp_path / "calibrated", tmp_path / "one.spacy", tmp_path / "out", "-q")
     assert done.exit_code == 0, done.output

@@ -7,7 +7,8 @@ from PIL import Image
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
-from spacy_gemel.pipeline.loaded import LinkerPipe, linker_of
+from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from spacy_gemel.pipeline.loaded import linker_of
 from tests.mini_pipeline import COLOURS, entity_id, examples, make_doc, picture
 
 LINKER = "gemel_linker"
@@ -25,7 +26,7 @@ def train(nlp: Language, steps: int) -> list[float]:
     return values
 
 
-def linker(nlp: Language) -> LinkerPipe:
+def linker(nlp: Language) -> GemelLinker:
     """The pipeline's linker."""
     return linker_of(nlp)
 

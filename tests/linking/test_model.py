@@ -25,7 +25,7 @@ def nlp(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Language:
 def pipe(nlp: Language) -> GemelLinker:
     """With nothing in its caches yet."""
     pipe = nlp.get_pipe("gemel_linker")
-    pipe.load_parts(pipe.kb)
+    pipe.reload()
     return pipe
 
 

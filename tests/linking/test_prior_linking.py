@@ -51,7 +51,7 @@ def pipe(nlp: Language) -> Iterator[GemelLinker]:
     """Few beams, and settings that each test may change."""
     pipe = nlp.get_pipe("gemel_linker")
     assert isinstance(pipe, GemelLinker)
-    pipe.load_parts(pipe.kb)
+    pipe.reload()
     with overridden(pipe, **{**vars(pipe.settings), "beam_size": 2, "n_candidates": 2}):
         yield pipe
 

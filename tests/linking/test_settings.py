@@ -12,12 +12,11 @@ import spacy
 from spacy.language import Language
 from thinc.api import Config
 
-from spacy_gemel.evaluation.calibration import Decision
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.settings import LinkerSettings, settings_table
-from spacy_gemel.pipeline.calibrated import save_calibrated
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded import overridden
+from spacy_gemel.pipeline.serialization import save_changed
 from spacy_gemel.utils.messages import UnusedSettingWarning
 from tests.mini_pipeline import CHANGED, examples, make_config, make_doc, make_kb, make_pipeline
 
@@ -212,7 +211,7 @@ def test_an_override_of_what_was_never_changed(nlp: Language, tmp_path: Path) ->
 
 def test_a_calibrated_pipeline_may_be_overridden_with_what_it_had(nlp: Language, tmp_path: Path) -> None:
     loaded = from_disk(nlp, tmp_path)
-    save_calibrated(loaded, Decision(1.5, 0.6), tmp_path / "calibrated")
+    save_changed(loaded, {"temperature": 1.5, "threshold": 0.6}, tmp_path / "calibrated")
     calibrated = pipe_of(spacy.load(tmp_path / "calibrated")).settings
     assert (calibrated.temperature, calibrated.threshold) == (1.5, 0.6)
     plain = spacy.load(tmp_path / "calibrated", config={"components.gemel_linker.threshold": None})

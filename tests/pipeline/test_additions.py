@@ -93,7 +93,7 @@ def test_golds_may_be_added_entities(nlp: Language) -> None:
     ("options", "message"),
     [
         ({"kb_id": "Mercury", "name": "Another"}, "'Mercury' cannot be added: the knowledge base has an entity with"),
-        ({"kb_id": "NIL", "name": "Nothing"}, "what a mention without an entity gets"),
+        ({"kb_id": "NIL", "name": "Nothing"}, "the answer for a mention without an entity"),
         ({"kb_id": "", "name": "Nothing"}, '"id" must be a text that is not empty'),
         ({"kb_id": "x", "name": ""}, "the name is empty"),
         ({"kb_id": "x", "name": "two\nlines"}, "line break"),

@@ -11,8 +11,8 @@ from spacy.training import Example
 
 from spacy_gemel.linking.retrievers import Query
 from spacy_gemel.linking.settings import LinkerSettings
-from spacy_gemel.pipeline.context import context_of
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from spacy_gemel.pipeline.mentions import context_of
 from tests.mini_pipeline import entity_id, make_config, make_doc, make_kb, make_pipeline
 
 TEXT = "One is here. Two met Mercury Three. Four is there. Five left."

@@ -7,7 +7,7 @@ import spacy
 from spacy import displacy
 from spacy.tokens import Doc, Span
 
-from spacy_gemel.pipeline.displacy import displacy_ents
+from spacy_gemel.pipeline.user_data import displacy_ents
 
 
 def doc_of(*kb_ids: str, lang: str = "en") -> Doc:
