@@ -31,14 +31,14 @@ _LARGE = threading.Lock()  # large images are decoded one after the other: some 
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class ImageFile:
     """An image in the folder."""
 
     file: str
     bytes: int
 
 
-def download(request: Request, adapter: HTTPAdapter, folder: Path) -> Stored | str:
+def download(request: Request, adapter: HTTPAdapter, folder: Path) -> ImageFile | str:
     """Send a request and store the image as a file named by its content.
 
     Returns:
@@ -97,7 +97,7 @@ def _seconds(retry_after: str) -> float | None:
         return None
 
 
-def _store(request: Request, response: requests.Response, folder: Path) -> Stored:
+def _store(request: Request, response: requests.Response, folder: Path) -> ImageFile:
     """Read the body into the folder, at most `max_bytes` after decompression."""
     digest = hashlib.blake2b(digest_size=16)
     size = 0
@@ -114,7 +114,7 @@ def _store(request: Request, response: requests.Response, folder: Path) -> Store
         target = folder / (digest.hexdigest() + _extension(Path(name), response))
         Path(name).chmod(0o644)  # mkstemp makes private files
         Path(name).replace(target)
-        return Stored(target.name, size)
+        return ImageFile(target.name, size)
     finally:
         Path(name).unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from tqdm import tqdm
 
-from spacy_gemel.data.fetch.download import PARTIAL, Stored, download
+from spacy_gemel.data.fetch.download import PARTIAL, ImageFile, download
 from spacy_gemel.data.fetch.index import add_to_index, read_index
 from spacy_gemel.data.fetch.request import Adapter, FetchError, FetchOptions, Request
 from spacy_gemel.data.fetch.urls import Failure, host_of, problem_of
@@ -211,7 +211,7 @@ class _Fetch:
         self._queue: HostQueue[_Job] = HostQueue(options.per_host, options.delay)
         self._closed: dict[str, str] = {}  # host -> why no more is requested
         self._running: dict[Request, tuple[_Job, float]] = {}  # with the deadline
-        self._results: queue.SimpleQueue[tuple[Request, Stored | str | Exception]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[Request, ImageFile | str | Exception]] = queue.SimpleQueue()
 
     def add(self, job: _Job, ready: float = 0.0) -> None:
         """Queue a job, unless its URL cannot be requested or its host is closed."""
@@ -253,12 +253,12 @@ class _Fetch:
         # unlike those of concurrent.futures, daemon threads do not delay the end of the program
         threading.Thread(target=work, name="fetch", daemon=True).start()
 
-    def _finish(self, request: Request, result: Stored | str | Exception) -> None:
+    def _finish(self, request: Request, result: ImageFile | str | Exception) -> None:
         if request not in self._running:
             return  # it was cut
         job, _ = self._running.pop(request)
         self._queue.done(host_of(job.target))
-        if isinstance(result, Stored):
+        if isinstance(result, ImageFile):
             self._store(job, result)
         elif isinstance(result, str):
             job.target, job.redirects, job.tries = result, job.redirects + 1, job.tries - 1
@@ -271,7 +271,7 @@ class _Fetch:
         else:
             raise result  # the folder cannot be written
 
-    def _store(self, job: _Job, image: Stored) -> None:
+    def _store(self, job: _Job, image: ImageFile) -> None:
         add_to_index(self._folder, job.url, image.file, image.bytes)
         self._report.files.add(image.file)
         self._report.fetched += 1

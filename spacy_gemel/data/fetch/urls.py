@@ -57,15 +57,15 @@ def problem_of(url: str) -> str | None:
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in url):
         return "URL with control characters"
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError if it is not a number
+        split = urlsplit(url)
+        _ = split.port  # raises ValueError if it is not a number
     except ValueError:
         return "malformed URL"
-    if parts.scheme.lower() not in ("http", "https"):
+    if split.scheme.lower() not in ("http", "https"):
         return "not an http or https URL"
-    if not parts.hostname:
+    if not split.hostname:
         return "URL without a host"
-    return None if parts.username is None and parts.password is None else "URL with a user name or password"
+    return None if split.username is None and split.password is None else "URL with a user name or password"
 
 
 def host_of(url: str) -> str:
