@@ -2,7 +2,6 @@
 
 import json
 import re
-from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -10,23 +9,22 @@ from typing import Any
 
 import pytest
 import spacy.util
+import transformers
 from spacy.schemas import ConfigSchemaTraining
 from spacy.training.loop import create_train_batches
 from spacy.util import registry
 from typer.testing import CliRunner
 
-from research.sizing.estimate import Data, Estimate, estimate
-from research.sizing.gpus import GPUS, find_gpu
-from research.sizing.known import LANGUAGE_MODELS
-from research.sizing.plan import read_plan
-from research.sizing.table import lines
+from research import sizes
 from spacy_gemel.__main__ import app
+from spacy_gemel.cli.size import lines, read_config
+from spacy_gemel.cli.size_estimate import GPUS, KNOWN, Data, Estimate, Gpu, estimate, find_gpu, language_model
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.utils.files import resolve
 from tests.tokenizer_types import TYPES
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 TOLD = {"small.cfg": "rtx-4060", "paper.cfg": "a100"}
 # The language models that configs name, each with the type of its tokenizer.
@@ -37,9 +35,14 @@ def call(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["size", *(str(argument) for argument in arguments)])
 
 
+def estimate_of(config: Path, gpu: Gpu = GPUS["rtx-4060"], data: Data | None = None, **settings: Any) -> Estimate:
+    linker, training, folder = read_config(config)
+    return estimate({**linker, **settings}, training, gpu, data, folder=folder)
+
+
 @cache
 def found(name: str, gpu: str) -> Estimate:
-    return estimate(read_plan(CONFIGS / name), GPUS[gpu])
+    return estimate_of(CONFIGS / name, GPUS[gpu])
 
 
 def header(name: str) -> str:
@@ -105,19 +108,19 @@ def test_a_config_carries_what_is_computed_of_it(name: str, gpu: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.cfg")))
 def test_names_end_as_the_tokenizer_lets_them(name: str, tmp_path: Path) -> None:
-    plan = read_plan(CONFIGS / name)
-    model = plan.linker["language_model"]["name"]
-    folder = resolve(model, [plan.folder])
+    linker = read_config(CONFIGS / name)[0]
+    model = linker["language_model"]["name"]
+    folder = resolve(model, [CONFIGS])
     if not folder.is_dir():
         folder = tmp_path
         TYPES[TOKENIZERS[model]](folder)
-    assert load_tokenizer(str(folder)).end_id(plan.linker["name_end"]) >= 0
+    assert load_tokenizer(str(folder)).end_id(linker["name_end"]) >= 0
 
 
 def test_a_tokenizer_that_joins_the_newline_would_be_noticed(tmp_path: Path) -> None:
     TYPES["qwen"](tmp_path)
     with pytest.raises(ValueError, match="eos"):
-        load_tokenizer(str(tmp_path)).end_id(read_plan(CONFIGS / "small.cfg").linker["name_end"])
+        load_tokenizer(str(tmp_path)).end_id(read_config(CONFIGS / "small.cfg")[0]["name_end"])
 
 
 @pytest.mark.parametrize("name", TOLD)
@@ -148,103 +151,71 @@ def test_the_schedule_is_that_of_the_data(name: str) -> None:
     assert rates[updates] == 0
 
 
-def rows_of_table(file: str, first: str) -> list[list[str]]:
-    """The cells of a table's rows, its head first. first: how the head begins."""
-    lines = (ROOT / file).read_text(encoding="utf8").split(first)[1].split("\n\n")[0].splitlines()
-    rows = [first + lines[0], *lines[2:]]
-    return [[cell.strip() for cell in row.strip().strip("|").split("|")] for row in rows]
-
-
-def as_told(found: Estimate) -> dict[str, list[float]]:
-    """The figures of a config that the documents repeat."""
-    gib = 2**30
-    assert found.evaluations is not None
-    return {
-        "linking": [found.linking / gib],
-        "training": [found.training / gib],
-        "hours": [found.training_hours],
-        "evaluations": [found.evaluations * found.evaluation_hours],
-        "speed": [found.mentions_per_second],
-    }
-
-
-@pytest.mark.parametrize(("name", "gpu"), TOLD.items())
-def test_the_readme_repeats_what_is_computed(name: str, gpu: str) -> None:
-    head, *rows = rows_of_table("README.md", "| | memory, linking |")
-    assert len(head) == 6
-    [row] = [row for row in rows if name in row[0]]
-    assert short(read_plan(CONFIGS / name).linker["language_model"]["name"]) in row[0]
-    for cell, figure in zip(row[1:], as_told(found(name, gpu)).values(), strict=True):
-        assert numbers(cell) == pytest.approx(figure, rel=0.1, abs=0.06), cell
-
-
-@pytest.mark.parametrize(("name", "gpu"), TOLD.items())
-def test_the_page_on_sizes_repeats_what_is_computed(name: str, gpu: str) -> None:
-    head, *rows = rows_of_table("docs/sizes.md", "| | small.cfg |")
-    column = head.index(name)
-    message = {row[0].split(",")[0]: row[column] for row in rows}
-    computed, figures = found(name, gpu), as_told(found(name, gpu))
-    assert short(read_plan(CONFIGS / name).linker["language_model"]["name"]) in message["language model"]
-    expected = {
-        "memory while linking": figures["linking"],
-        "memory while training": figures["training"],
-        "operations of a mention": [computed.operations_mention / 1e12, computed.operations_step / 1e12],
-        "training on WikiDiverse": figures["hours"],
-        "evaluations meanwhile": [computed.evaluations, *figures["evaluations"]],
-        "mentions per second": figures["speed"],
-    }
-    assert set(message) == {"language model", *expected}
-    for label, values in expected.items():
-        assert numbers(message[label])[: len(values)] == pytest.approx(values, rel=0.1, abs=0.06), label
-    assert any(f"{Data().mentions:,} mentions x {computed.epochs:g} epochs" in row[0] for row in rows)
-    assert any(f"of its {Data().dev_mentions:,} dev mentions" in row[0] for row in rows)
-
-
-def short(model: str) -> str:
-    """A model's name as people say it."""
-    return model.split("/")[1].replace("-7b-hf", "-7B")
+def test_the_page_on_sizes_has_the_table_that_is_computed() -> None:
+    assert sizes.table() in (ROOT / "docs" / "sizes.md").read_text(encoding="utf8")
 
 
 def test_the_small_config_is_for_8_gb() -> None:
-    plan = read_plan(CONFIGS / "small.cfg")
-    assert plan.linker["language_model"]["name"] in LANGUAGE_MODELS
-    assert plan.linker["language_model"]["dtype"] == "bfloat16"
-    assert plan.linker["name_end"] == "newline"
+    linker = read_config(CONFIGS / "small.cfg")[0]
+    assert (linker["language_model"]["dtype"], linker["name_end"]) == ("bfloat16", "newline")
     small = found("small.cfg", "rtx-4060")
     assert 0.5e9 <= small.parameters <= 2e9
     assert max(small.training, small.linking) <= 0.9 * 8 * 2**30
     # what the header and the comments say of other settings
-    more = estimate(replace(plan, linker={**plan.linker, "batch_tokens": 8192}), GPUS["rtx-4060"])
+    more = estimate_of(CONFIGS / "small.cfg", batch_tokens=8192)
     assert more.training > 8 * 2**30 > more.linking
     says = re.search(r"batch_tokens = 8192 links ([\d.]+) mentions per second in ([\d.]+) GiB", header("small.cfg"))
     assert says
-    message = [float(number) for number in says.groups()]
-    assert message == pytest.approx([more.mentions_per_second, more.linking / 2**30], rel=0.1)
-    assert more.mentions_per_second > small.mentions_per_second
-    twice = replace(plan, linker={**plan.linker, "batch_tokens": 2 * plan.linker["batch_tokens"]})
-    assert estimate(twice, GPUS["rtx-4060"]).training > 8 * 2**30
+    assert numbers(" ".join(says.groups())) == pytest.approx([more.mentions_per_second, more.linking / 2**30], rel=0.1)
+    twice = estimate_of(CONFIGS / "small.cfg", batch_tokens=2 * linker["batch_tokens"])
+    assert twice.training > 8 * 2**30
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("meta-llama/Llama-2-7b-hf", 6738.4),
+        ("facebook/opt-350m", 331.2),
+        ("facebook/opt-6.7b", 6658.5),
+        ("HuggingFaceTB/SmolLM2-1.7B", 1711.4),
+        ("Qwen/Qwen2.5-0.5B", 494.0),
+    ],
+)
+def test_parameters_are_those_of_the_released_weights(name: str, millions: float) -> None:
+    assert language_model(KNOWN[name]).parameters / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "opt"])
+def test_the_formula_counts_the_weights_of_real_classes(kind: str) -> None:
+    config = transformers.AutoConfig.for_model(
+        kind, hidden_size=64, intermediate_size=160, ffn_dim=160, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=100, max_position_embeddings=50, word_embed_proj_dim=64,
+        tie_word_embeddings=kind == "opt",
+    )  # fmt: skip
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    content = config.to_dict()
+    if kind == "opt":
+        content = {**content, "num_key_value_heads": None, "intermediate_size": None}
+    assert language_model(content).parameters == sum(p.numel() for p in model.parameters())
 
 
 def test_settings_that_cost(tmp_path: Path, models: Path) -> None:
-    gpu = GPUS["rtx-4060"]
-    plain = estimate(read_plan(write(tmp_path, models)), gpu)
+    plain = estimate_of(write(tmp_path, models))
     assert (plain.prompt, plain.epochs, plain.retriever) == (17 * 52, 5, 0)
-    fewer = estimate(read_plan(write(tmp_path, models, linker="n_training_demonstrations = 2")), gpu)
+    fewer = estimate_of(write(tmp_path, models), n_training_demonstrations=2)
     assert (fewer.training_prompt, fewer.prompt) == (3 * 52, plain.prompt)
     assert fewer.operations_step < plain.operations_step / 3
     assert fewer.training_hours <= plain.training_hours
-    text = estimate(read_plan(write(tmp_path, models, linker="use_image = false")), gpu)
+    text = estimate_of(write(tmp_path, models), use_image=False)
     assert (text.encoder, text.mapper, text.prompt) == (0, 0, 17 * 48)
-    half = estimate(
-        read_plan(write(tmp_path, models, vision=f'name = "{models / "vision_encoder"}"\ndtype = "float16"')), gpu
-    )
+    half = estimate_of(write(tmp_path, models, vision=f'name = "{models / "vision_encoder"}"\ndtype = "float16"'))
     assert 2 * half.encoder == plain.encoder
     assert plain.mapper == 4 * (24 + 1) * 4 * 32
 
 
 def test_a_faster_machine_is_faster(tmp_path: Path, models: Path) -> None:
-    plan = read_plan(write(tmp_path, models))
-    runs = [estimate(plan, find_gpu("rtx-4060", tflops, 500)) for tflops in (0.0001, 0.001, 0.01)]
+    config = write(tmp_path, models)
+    runs = [estimate_of(config, find_gpu("rtx-4060", tflops, 500)) for tflops in (0.0001, 0.001, 0.01)]
     rates, hours = [run.mentions_per_second for run in runs], [run.training_hours for run in runs]
     assert rates == sorted(set(rates))
     assert hours == sorted(set(hours), reverse=True)
@@ -256,7 +227,7 @@ def test_a_model_that_is_not_known_by_its_config(tmp_path: Path, models: Path) -
     assert result.exit_code == 1
     assert len(result.stderr.strip().splitlines()) == 1
     assert "--model-config" in result.stderr
-    (tmp_path / "its.json").write_text(json.dumps(LANGUAGE_MODELS["facebook/opt-350m"]))
+    (tmp_path / "its.json").write_text(json.dumps(KNOWN["facebook/opt-350m"]))
     result = call(config, "--model-config", tmp_path / "its.json", "--tflops", 7, "--bandwidth", 100)
     assert result.exit_code == 0, result.output
     assert "331.2M parameters" in result.stdout
@@ -292,8 +263,7 @@ def test_quantized_weights_count_as_they_are_kept(tmp_path: Path, models: Path, 
         write(tmp_path / kind, models, language=f"{name}\n{more}")
         for kind, more in (("plain", 'dtype = "bfloat16"'), ("named", f'quantization = "{setting}"'))
     )
-    gpu = GPUS["rtx-4060"]
-    before, after = estimate(read_plan(plain), gpu), estimate(read_plan(named), gpu)
+    before, after = estimate_of(plain), estimate_of(named)
     assert after.parameters == before.parameters
     # Two layers of 32 x 64 x 3 and, with two heads of keys for four, 32 x 32 x 2 and 32 x 16 x 2.
     numbers, rows = 2 * (3 * 32 * 64 + 2 * 32 * 32 + 2 * 32 * 16), 2 * (2 * 64 + 32 + 2 * 32 + 2 * 16)
@@ -334,7 +304,7 @@ def test_the_evaluations_are_told(tmp_path: Path, models: Path) -> None:
     all_of_them = re.search(r"10 evaluations, 36,000 mentions each +([\d.]+) hours", message)
     assert all_of_them
     assert "each evaluation" not in message
-    one = estimate(read_plan(config), find_gpu(None, 0.001, 1), Data(mentions=2000, docs=400, dev_mentions=36_000))
+    one = estimate_of(config, find_gpu(None, 0.001, 1), Data(mentions=2000, docs=400, dev_mentions=36_000))
     assert one.evaluations == 10
     assert one.evaluation_hours == pytest.approx(10 / one.mentions_per_second)
     assert float(all_of_them[1]) == pytest.approx(10 * one.evaluation_hours, abs=0.06)

@@ -1,1 +1,0 @@
-"""What a config would take: memory, hours of training, mentions per second."""
