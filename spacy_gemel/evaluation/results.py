@@ -24,43 +24,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MentionResult:
-    """What a pipeline answered for one gold mention.
+    """What a pipeline answered for one gold mention."""
 
-    Attributes:
-        doc: The doc's id, or its number in the data.
-        start: The first character.
-        end: The end character, exclusive.
-        mention: The mention's text.
-        gold: The gold id; "" if not annotated.
-        predicted: The answer; None if a NER did not find the mention.
-        probability: Of the prediction; None for NIL.
-        seen: Whether the gold entity occurs in the training set.
-        tail: None for a gold that the KB never counted, or does not have.
-        image: The doc has an image, and no linker failed to read it.
-        in_kb: Whether the KB has the gold entity.
-        candidates: Best first, with kb_id, name, score, probability.
-        demonstrations: Those of the prompt, the most similar last, with text, mention, name, kb_id.
-        text: The doc's text.
-        image_path: Absolute; in a file, relative to the file's folder.
-        unreadable_image: A linker failed to read the doc's image: the prediction is from the text alone.
-    """
-
-    doc: str
-    start: int
+    doc: str  # its id, or its number in the data
+    start: int  # characters
     end: int
     mention: str
-    gold: str
-    predicted: str | None
-    probability: float | None
-    seen: bool
-    tail: bool | None
-    image: bool
+    gold: str  # "" if not annotated
+    predicted: str | None  # None if a NER did not find the mention
+    probability: float | None  # of the prediction; None for NIL
+    seen: bool  # the gold entity occurs in the training set
+    tail: bool | None  # None for a gold that the KB never counted, or does not have
+    image: bool  # the doc has an image, and no linker failed to read it
     in_kb: bool
+    # best first, with kb_id, name, score, probability
     candidates: list[dict[str, Any]] = field(default_factory=list)
+    # those of the prompt, the most similar last, with text, mention, name, kb_id
     demonstrations: list[dict[str, str]] = field(default_factory=list)
     text: str = ""
-    image_path: str | None = None
-    unreadable_image: bool = False
+    image_path: str | None = None  # absolute; in a file, relative to the file's folder
+    unreadable_image: bool = False  # a linker failed to read the doc's image: the prediction is from the text alone
 
     @property
     def correct(self) -> bool:
@@ -83,23 +66,15 @@ class TailSplit:
     """Common and tail entities.
 
     The paper calls tail the "entities that appear less than 5 % of the total count", which can be read in more than
-    one way. Here: the least-counted entities that together hold `share` of all counts.
-
-    Attributes:
-        share: The requested share of all counts.
-        threshold: An entity counted 1 to `threshold` times is tail, one counted more often is common.
-        actual_share: The share of all counts that the tail holds, at most `share`: entities with the same count are
-            never separated.
-        entities: How many entities are tail.
-        counted: How many were counted at all. An entity with count 0 is neither common nor tail: a KB's distractors
-            were never counted, so nothing is known about their popularity.
+    one way. Here: the least-counted entities that together hold `share` of all counts. An entity counted 1 to
+    `threshold` times is tail; one with count 0, as a KB's distractors, is neither common nor tail.
     """
 
-    share: float
+    share: float  # as requested
     threshold: int
-    actual_share: float
-    entities: int
-    counted: int = 0
+    actual_share: float  # at most `share`: entities with the same count are never separated
+    entities: int  # how many are tail
+    counted: int = 0  # how many were counted at all
 
     def is_tail(self, count: int) -> bool | None:
         """Whether an entity with this count is tail; None for one that was never counted."""

@@ -23,29 +23,17 @@ from spacy_gemel.pipeline.scorer import check_images_read
 
 @dataclass(frozen=True, slots=True)
 class EvaluateOptions:
-    """How to evaluate; None leaves the pipe's own setting.
-
-    Attributes:
-        use_image: Overrides the setting.
-        constrained: Overrides the setting.
-        n_demonstrations: Overrides the setting.
-        predicted_ents: Link the mentions of the pipeline's own NER instead of the gold mentions.
-        tail_share: The share of all counts that the tail's entities hold.
-        limit: Docs to read at most, 0 for all.
-        batch_size: Docs per batch.
-        progress: Whether to show progress bars.
-        demonstrations: Whether the results list each prompt's demonstrations, which are then retrieved once more.
-    """
+    """How to evaluate; None leaves the pipe's own setting."""
 
     use_image: bool | None = None
     constrained: bool | None = None
     n_demonstrations: int | None = None
-    predicted_ents: bool = False
+    predicted_ents: bool = False  # link the mentions of the pipeline's own NER instead of the gold mentions
     tail_share: float = 0.05
-    limit: int = 0
+    limit: int = 0  # docs to read at most, 0 for all
     batch_size: int | None = None
     progress: bool = True
-    demonstrations: bool = True
+    demonstrations: bool = True  # list each prompt's demonstrations, which are then retrieved once more
 
 
 def evaluate(
