@@ -23,7 +23,7 @@ from spacy.tokens import DocBin
 from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
-from spacy_gemel.cli.model_card import Given, machine_paths, make_meta, missing_models, read_metrics
+from spacy_gemel.cli.model_card import PackageInfo, machine_paths, make_meta, missing_models, read_metrics
 from spacy_gemel.evaluation.results import write_evaluation
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.linking.settings import config_names
@@ -89,7 +89,7 @@ def nlp(project: Path) -> Language:
 
 
 def test_the_readme_says_what_it_was_made_from_and_how_good_it_is(nlp: Language) -> None:
-    given = Given(
+    given = PackageInfo(
         name="tiny", version="1.2.3", license="MIT", sources=("Three colours <https://example.org/c>", "Grey")
     )
     meta = make_meta(nlp, given, metrics())
@@ -117,7 +117,7 @@ def test_the_readme_says_what_it_was_made_from_and_how_good_it_is(nlp: Language)
 
 
 def test_the_use_that_the_readme_shows_runs(nlp: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    meta = make_meta(nlp, Given())
+    meta = make_meta(nlp, PackageInfo())
     [code] = re.findall(r"```python\n(.*?)```", meta["notes"], re.DOTALL)
     Image.fromarray(picture("Mercury")).save(tmp_path / "picture.jpg")
     monkeypatch.chdir(tmp_path)
@@ -129,7 +129,7 @@ def test_the_use_that_the_readme_shows_runs(nlp: Language, tmp_path: Path, monke
 
 
 def test_what_was_said_before_stays_and_what_is_said_now_counts(nlp: Language) -> None:
-    meta = make_meta(nlp, Given(author="A", description="Links."))
+    meta = make_meta(nlp, PackageInfo(author="A", description="Links."))
     assert (meta["author"], meta["description"], meta["name"]) == ("A", "Links.", nlp.meta["name"])
     assert "test_accuracy" not in meta["performance"]
     assert meta["performance"]["nel_micro_f"] == 0.5
@@ -153,31 +153,31 @@ def test_what_was_said_before_stays_and_what_is_said_now_counts(nlp: Language) -
 )
 def test_scores_of_an_ablation_are_refused(nlp: Language, ablation: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"measured with {next(iter(ablation))} = "):
-        make_meta(nlp, Given(), metrics(**ablation))
+        make_meta(nlp, PackageInfo(), metrics(**ablation))
 
 
 def test_scores_of_a_calibrated_pipeline_and_of_another_temperature(
     nlp: Language, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_meta(nlp, Given(), metrics(temperature=0.5))  # without a threshold no answer depends on it
+    make_meta(nlp, PackageInfo(), metrics(temperature=0.5))  # without a threshold no answer depends on it
     pipe: Any = nlp.get_pipe("gemel_linker")
     monkeypatch.setattr(pipe, "_settings", pipe.settings)  # put back after the test
     pipe.configure(threshold=0.25)
     with pytest.raises(ValueError, match=r"measured with threshold = null, the pipeline has 0\.25"):
-        make_meta(nlp, Given(), metrics(threshold=None))
-    make_meta(nlp, Given(), metrics(threshold=0.25, temperature=1.0))
+        make_meta(nlp, PackageInfo(), metrics(threshold=None))
+    make_meta(nlp, PackageInfo(), metrics(threshold=0.25, temperature=1.0))
     with pytest.raises(ValueError, match=r"measured with temperature = 0\.5, the pipeline has 1\.0"):
-        make_meta(nlp, Given(), metrics(threshold=0.25, temperature=0.5))
+        make_meta(nlp, PackageInfo(), metrics(threshold=0.25, temperature=0.5))
 
 
 def test_what_changes_no_answer_may_be_another(nlp: Language) -> None:
     for message in ({"batch_tokens": 1}, {"window": 3}, {"n_training_demonstrations": 1}, {"language_model": "/moved"}):
-        make_meta(nlp, Given(), metrics(**message))
+        make_meta(nlp, PackageInfo(), metrics(**message))
 
 
-def test_scores_of_a_peer_are_refused(nlp: Language) -> None:
-    with pytest.raises(ValueError, match="those of a peer, shortcut"):
-        make_meta(nlp, Given(), metrics(peer="shortcut", use_image=True))
+def test_scores_of_a_baseline_are_refused(nlp: Language) -> None:
+    with pytest.raises(ValueError, match="those of a baseline, shortcut"):
+        make_meta(nlp, PackageInfo(), metrics(peer="shortcut", use_image=True))
 
 
 def test_what_evaluate_writes_of_a_pipeline_is_taken(
@@ -195,12 +195,12 @@ def test_what_evaluate_writes_of_a_pipeline_is_taken(
         write_evaluation(written, results, tmp_path / f"{options.n_demonstrations}.json")
     measured = read_metrics(tmp_path / "None.json")
     assert {*config_names(), "temperature"} <= set(measured["settings"])
-    assert "test_accuracy" in make_meta(nlp, Given(), measured)["performance"]
+    assert "test_accuracy" in make_meta(nlp, PackageInfo(), measured)["performance"]
     with pytest.raises(ValueError, match="measured with n_demonstrations = 1, the pipeline has 3"):
-        make_meta(nlp, Given(), read_metrics(tmp_path / "1.json"))
+        make_meta(nlp, PackageInfo(), read_metrics(tmp_path / "1.json"))
     pipe.configure(prior_weight=0.2)
     with pytest.raises(ValueError, match=r"measured with prior_weight = 0\.0, the pipeline has 0\.2"):
-        make_meta(nlp, Given(), measured)
+        make_meta(nlp, PackageInfo(), measured)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"accuracy": 1}', '"n"'])

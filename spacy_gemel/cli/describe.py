@@ -37,7 +37,7 @@ def describe(
     with one_line_errors():
         import srsly
 
-        from spacy_gemel.cli.model_card import Given, machine_paths, make_meta, missing_models, read_metrics
+        from spacy_gemel.cli.model_card import PackageInfo, machine_paths, make_meta, missing_models, read_metrics
         from spacy_gemel.pipeline.loaded import load_pipeline
         from spacy_gemel.utils.files import write_whole
 
@@ -45,18 +45,18 @@ def describe(
             raise ValueError(f"{pipeline}: no such folder; give a trained pipeline's, as training/model-best")
         measured = None if metrics is None else read_metrics(metrics)
         nlp = load_pipeline(str(pipeline))
-        given = Given(name, version, description, author, email, url, licence, source or ())
+        info = PackageInfo(name, version, description, author, email, url, licence, source or ())
         try:
-            meta = make_meta(nlp, given, measured)
+            meta = make_meta(nlp, info, measured)
         except ValueError as error:
             raise ValueError(f"{metrics or pipeline}: {error}") from None
-        for lost in missing_models(nlp):
+        for model in missing_models(nlp):
             typer.echo(
-                f"warning: the package will not hold {lost!r}, a folder: train with bundle_models = true", err=True
+                f"warning: the package will not contain {model!r}, a folder: train with bundle_models = true", err=True
             )
-        for index in machine_paths(pipeline):
+        for path in machine_paths(pipeline):
             typer.echo(
-                f"warning: the package will carry a path of this machine: {index}; name it relative to the config",
+                f"warning: the package will carry a path of this machine: {path}; name it relative to the config",
                 err=True,
             )
         with write_whole(out) as partial:

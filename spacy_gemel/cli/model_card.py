@@ -25,7 +25,7 @@ _NOT_COMPARED = {"n_training_demonstrations", "use_gold_ents", "batch_tokens", "
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class PackageInfo:
     """What only people know of a pipeline; None leaves what its meta.json has.
 
     sources: what it was made from, each a name, or a name and where it is had: "NAME <URL>".
@@ -52,24 +52,24 @@ def read_metrics(path: Path) -> dict[str, Any]:
     return metrics
 
 
-def make_meta(nlp: "Language", given: Given, metrics: dict[str, Any] | None = None) -> dict[str, Any]:
+def make_meta(nlp: "Language", info: PackageInfo, metrics: dict[str, Any] | None = None) -> dict[str, Any]:
     """The meta.json of a loaded pipeline with a linker, filled in: description, sources, scores, notes.
 
     metrics: what `evaluate` measured with the pipeline's own settings.
-    Raises ValueError where there is no linker, or where the metrics are those of a peer, or of other settings than the
+    Raises ValueError if there is no linker, or if the metrics are those of a baseline, or of other settings than the
     pipeline has, as far as they tell.
     """
     pipe = linker_of(nlp)
     meta: dict[str, Any] = dict(nlp.meta)
     for key in ("name", "version", "description", "author", "email", "url", "license"):
-        meta[key] = getattr(given, key) if getattr(given, key) is not None else meta.get(key, "")
+        meta[key] = getattr(info, key) if getattr(info, key) is not None else meta.get(key, "")
     meta["description"] = meta["description"] or (
         f"Links mentions to a knowledge base of {pipe.kb.meta.entities:,} entities from a document's text and its "
         "image (GEMEL, spacy-gemel)."
     )
     frozen = [_frozen_row(pipe, part, model) for part, model in pipe.frozen_models.items()]
     meta["sources"] = [
-        *map(_source, given.sources),
+        *map(_source, info.sources),
         *({"name": f"{what}: {name}, {revision}"} for what, name, revision, _ in frozen),
     ]
     # spaCy's README shows each number times 100: a loss would stand among the scores as a percentage.
@@ -91,15 +91,15 @@ def machine_paths(folder: Path) -> list[str]:
     from thinc.api import Config
 
     config = folder / "config.cfg"
-    found = [f"{config.name}: {key} = {path}" for key, path in _absolute(Config().from_disk(config, interpolate=False))]
+    paths = [f"{config.name}: {key} = {path}" for key, path in _absolute(Config().from_disk(config, interpolate=False))]
     for state in sorted(folder.glob("*/cfg")):
         name = state.relative_to(folder).as_posix()
         try:
             content = json.loads(state.read_text(encoding="utf8"))
         except ValueError:  # another component's, in a form of its own
             continue
-        found += [f"{name}: {key} = {path}" for key, path in _absolute(content)]
-    return found
+        paths += [f"{name}: {key} = {path}" for key, path in _absolute(content)]
+    return paths
 
 
 def missing_models(nlp: "Language") -> list[str]:
@@ -163,7 +163,7 @@ def _check_settings(nlp: "Language", measured: dict[str, Any]) -> None:
     Compared is what they record: those that an earlier version wrote tell less.
     """
     if "peer" in measured:
-        raise ValueError(f"these metrics are those of a peer, {measured['peer']}: evaluate the pipeline itself")
+        raise ValueError(f"these metrics are those of a baseline, {measured['peer']}: evaluate the pipeline itself")
     own = measured_settings(nlp)
     unheeded = {
         *_NOT_COMPARED,
