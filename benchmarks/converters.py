@@ -148,7 +148,7 @@ def count_mentions(rows: Sequence[Row]) -> tuple[int, int, int]:
 
 
 def occurrences(sentence: str, mention: str) -> int:
-    """How often a string stands in a sentence: as whole words, or, where it never does, at all."""
+    """How often a string stands in a sentence: as whole words, or at all if never as whole words."""
     indices = [index for index in range(len(sentence)) if sentence.startswith(mention, index)]
     whole = [index for index in indices if not (cuts(sentence, index) or cuts(sentence, index + len(mention)))]
     return len(whole or indices)

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def is_usable(pipeline: Path) -> bool:
-    """Whether there is a pipeline that this version can load; says why not where it cannot."""
+    """Whether there is a pipeline that this version can load; reports why not."""
     import spacy
 
     try:
@@ -152,7 +152,7 @@ def seconds_of_stream(nlp: "Language", texts: Sequence[str]) -> float:
 
 
 def docs_of(nlp: "Language", texts: Sequence[str], image: str | None) -> "list[Doc]":
-    """Docs of the texts, with the picture where there is one."""
+    """Docs of the texts, with the picture if there is one."""
     docs = [nlp.make_doc(text) for text in texts]
     for doc in docs:
         if image is not None:
@@ -224,7 +224,7 @@ def seconds_of(action: Callable[[], object]) -> float:
 
 
 def forget_peak() -> None:
-    """Let the peak of this process's memory begin at what it has now, where the system can."""
+    """Reset the peak of this process's memory to what it has now, if the system can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 

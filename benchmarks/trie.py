@@ -48,7 +48,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 
 
 def main(arguments: list[str]) -> None:
-    """Measure everything, print it, and keep it where the size is the default."""
+    """Measure everything, print it, and keep it if the size is the default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trie", description=__doc__.splitlines()[0])
     parser.add_argument("--names", type=int, default=NAMES, help=f"entities to make (default {NAMES})")
     parser.add_argument("--repeats", type=int, default=3, help="of opening, and of the comparison with dicts")
@@ -105,7 +105,7 @@ def measure_kb(names: MadeNames, folder: Path, repeats: int) -> dict[str, Any]:
 
 
 def prefix_names(arrays: TrieArrays) -> int:
-    """How many names are the prefix of another: nodes where one ends and another goes on."""
+    """How many names are the prefix of another: nodes at which one ends and another continues."""
     inner = np.flatnonzero(np.diff(arrays.offsets) > 1)
     last = arrays.offsets[inner + 1] - 1
     return int(np.count_nonzero(arrays.tokens[last] == np.iinfo(arrays.tokens.dtype).max))

@@ -345,8 +345,10 @@ class Runner:
         shutil.rmtree(partial / "model-last", ignore_errors=True)
 
     def _measure(self, training: Training, trials: Sequence[Trial], seconds: float) -> dict[str, str]:
-        """{trial's id: reason}. A worker that dies fails its current trial, or all if it had not loaded the pipeline;
-        another worker measures the rest.
+        """Measure the trials. Returns {trial's id: reason} of those that failed.
+
+        A worker that dies fails its current trial, or all if it had not loaded the pipeline; another one measures the
+        rest.
         """
         folder = self.training_folder(training)
         why = failed_to_improve(folder / LOG, folder / PIPELINE, self.linker)

@@ -219,7 +219,7 @@ def _normalised(weights: dict[int, float]) -> dict[int, float]:
 def make_lookup_kb(
     vocab: Vocab, entities: Sequence[Entity], vectors: Vectors, training: TrainingMentions
 ) -> InMemoryLookupKB:
-    """spaCy's knowledge base of all entities. vectors: (entities, width).
+    """Make spaCy's knowledge base of all entities. vectors: (entities, width).
 
     An entity's frequency is its count and its training mentions.
     """

@@ -238,7 +238,7 @@ def _validate(model: type[_Model], content: Any, where: str) -> _Model:
 
 
 def _without_nulls(content: Any, key: str = "") -> Any:
-    """null is as if it were not there, but in `set`."""
+    """Leave out null, except in `set`."""
     if isinstance(content, dict):
         return {name: _without_nulls(v, name) for name, v in content.items() if v is not None or key == "set"}
     return [_without_nulls(value) for value in content] if isinstance(content, list) else content

@@ -77,7 +77,7 @@ def check_claims(
     Args:
         row: Its name and its `paper`.
         setting: What is measured; of a baseline only its encoder, as the retriever.
-        blocks: Axis -> the row's block of the config.
+        sections: Axis -> the row's block of the config.
         models: Axis -> name -> block, of the grid.
         where: The row's place in the grid.
 
