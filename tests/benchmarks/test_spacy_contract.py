@@ -8,12 +8,21 @@ import pytest
 from spacy.language import Language
 
 from benchmarks import spacy_contract
+from tests.mini_pipeline import make_kb, make_pipeline
+
+
+@pytest.fixture(scope="module")
+def nlp(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Language:
+    """A pipeline with an untrained mapper."""
+    return make_pipeline(models, make_kb(tmp_path_factory.mktemp("kb"), models))
 
 
 def test_it_runs_and_keeps_nothing_of_a_small_run(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    nlp: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One step in a process of its own; the others here."""
+    saved = tmp_path / "pipeline"
+    nlp.to_disk(saved)
     steps = dict(spacy_contract.STEPS)
     kept = {path.name for path in (spacy_contract.ROOT / "benchmarks" / "results").iterdir()}
     monkeypatch.setattr(spacy_contract, "STEPS", {"to_bytes": steps["to_bytes"]})
@@ -31,10 +40,10 @@ def test_it_runs_and_keeps_nothing_of_a_small_run(
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_image_of_a_doc_without_entities_is_not_read(trained: Language) -> None:
+def test_the_image_of_a_doc_without_entities_is_not_read(nlp: Language) -> None:
     """Reading it would warn: there is no such file."""
-    pipe: Any = trained.get_pipe("gemel_linker")
-    doc = trained.make_doc("Nothing is named here.")
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    doc = nlp.make_doc("Nothing is named here.")
     doc.user_data["image"] = "no-such-picture.png"
     assert pipe(doc).user_data == {"image": "no-such-picture.png"}
 
