@@ -37,10 +37,13 @@ def prefill_operations(model: "CausalLM", lengths: Sequence[int]) -> float:
 
 def measure_prefill(model: "CausalLM", prompts: Sequence["Tensor"], repeats: int) -> dict[str, Any]:
     """flop_utilisation of reading a batch of prompts, and the mentions per second that the machine's rate allows."""
+    from spacy_gemel.decoding.self_check import make_decoder
+
+    decoder = make_decoder(model)
     operations = prefill_operations(model, [len(prompt) for prompt in prompts])
 
     def read() -> None:
-        model.prefill(prompts, beams=5, tokens=1)
+        decoder.prefill(prompts, beams=5, tokens=1)
 
     read()
     shares, rates = [], []

@@ -82,7 +82,7 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
         (linking_model.prompt_embedder, "embed", "embed"),
         (pipe._reader, "read", "encode image"),
         (linking_model, "embed", "map"),  # less the embedder, which it calls
-        (linking_model.language_model, "prefill", "prefill"),
+        (linking_model.decoder, "prefill", "prefill"),
         (SharedPrefixDecoder, "extend", "search steps"),
         (SequentialDecoder, "extend", "search steps"),
         (module, "search_after", "constraint"),  # all of the search but the language model

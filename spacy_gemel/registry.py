@@ -42,7 +42,7 @@ def causal_lm(
             means float16 or bfloat16), or null. A bundle holds the unquantized model.
     """
     settings = (("revision", revision), ("dtype", dtype), ("bos", bos), ("quantization", quantization))
-    loader = "spacy_gemel.models.loading:load_causal_lm"
+    loader = "spacy_gemel.models.causal_lm:load_causal_lm"
     return FrozenModel("language model", loader, _SNAPSHOT, name, device, settings)
 
 

@@ -1,4 +1,4 @@
-"""What the search may say next: the names of a trie, or anything at all."""
+"""The tokens that may come next in a search: the names of one or two tries, or anything."""
 
 from typing import Any, Protocol
 
@@ -12,19 +12,23 @@ BoolArray = NDArray[np.bool_]
 
 
 class Constraint(Protocol):
-    """The set of names a search is held in, as a graph of nodes; edges are named by the node they lead to."""
+    """A set of names as a graph of nodes, in which an edge has the number of the node that it leads to.
+
+    root: the node of the empty name.
+    dead: a node without edges.
+    max_tokens: tokens of the longest name, without its end.
+    """
 
     root: int
     dead: int
     max_tokens: int
-    """Tokens of the longest name, its end left out."""
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
-        """The edges that leave each node.
+        """The edges that leave each node, (mentions, beams).
 
-        nodes: (mentions, beams).
-        Returns token ids, next nodes, whether the edge ends a name, and whether it is an edge at all
-        (padding is not), each (mentions, beams, widest fan-out), or of a shape that numpy broadcasts to it.
+        Returns:
+            Token ids, next nodes, whether the edge ends a name, and whether it is an edge and not padding, each
+            (mentions, beams, widest fan-out), or of a shape that numpy broadcasts to it.
         """
         ...
 
@@ -33,14 +37,14 @@ class Constraint(Protocol):
         ...
 
     def rows_at(self, edge: int) -> list[int]:
-        """Rows of the entities whose name an edge ends, the best first; none where names are not known."""
+        """Rows of the entities whose name an edge ends, best first; empty if the names are not known."""
         ...
 
 
 class TrieConstraint:
-    """The names in a knowledge base's trie that have at most so many tokens, their end left out.
+    """The names in a knowledge base's trie that have at most max_tokens tokens, without their end.
 
-    A search held in such a trie is the paper's (section 3.3), and GENRE's before it (De Cao et al. 2021).
+    A search constrained by such a trie is the paper's (section 3.3), and GENRE's before it (De Cao et al. 2021).
     """
 
     def __init__(self, trie: NameTrie, end_id: int, max_tokens: int) -> None:
@@ -48,11 +52,11 @@ class TrieConstraint:
         self.end_id = end_id
         self.max_tokens = min(max_tokens, trie.max_depth - 1)
         self.root = ROOT
-        self.dead = trie.n_edges - 1  # the deepest level is nothing but ends of names: nothing leaves it
+        self.dead = trie.n_edges - 1  # the last edge ends a name, so that nothing leaves it
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
         """See Constraint."""
-        if (nodes == self.root).all():  # the widest of all, the same for all mentions
+        if (nodes == self.root).all():  # the widest fan-out, and the same for all mentions
             nodes = nodes[:1, :1]
         tokens, edges, valid = self.trie.children_of(nodes.reshape(-1))
         return _outgoing(nodes, tokens, edges, valid, self.trie.end, self.end_id)
@@ -68,10 +72,10 @@ class TrieConstraint:
 
 
 class UnionConstraint:
-    """The names of two tries of one vocabulary: a knowledge base's, and that of entities added since.
+    """The names of two tries of one vocabulary: a knowledge base's, and that of added entities.
 
-    A node is a pair of the tries' nodes, as one number; in a pair one of them may be nowhere, a number beyond its
-    trie's. What is not in the added trie, that is nearly everything, costs no more than in TrieConstraint.
+    A node is a pair of the tries' nodes, as one number. One of the pair may be a number beyond its trie's, which means
+    that the name is not in that trie. Names that are not in the added trie cost no more than in TrieConstraint.
     """
 
     def __init__(self, trie: NameTrie, added: NameTrie, end_id: int, max_tokens: int) -> None:
@@ -85,7 +89,7 @@ class UnionConstraint:
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
         """See Constraint."""
-        if (nodes == self.root).all():  # the widest of all, the same for all mentions
+        if (nodes == self.root).all():  # the widest fan-out, and the same for all mentions
             nodes = nodes[:1, :1]
         first, second = np.divmod(nodes.reshape(-1), self._stride)
         tokens, edges, valid = self.trie.children_of(_or_leaf(first, self.trie))
@@ -93,13 +97,13 @@ class UnionConstraint:
             pairs = self._pair(edges, self.added.n_edges)
         else:
             more_tokens, more_edges, more_valid = self.added.children_of(_or_leaf(second, self.added))
-            beside = np.full_like(edges, self.added.n_edges)  # what goes on in both tries
+            added_edges = np.full_like(edges, self.added.n_edges)  # of tokens that both tries have
             for row in np.flatnonzero(more_valid.any(axis=1)):
-                own, more = tokens[row, valid[row]], more_tokens[row, more_valid[row]]
-                _, indices, others = np.intersect1d(own, more, assume_unique=True, return_indices=True)
-                beside[row, np.flatnonzero(valid[row])[indices]] = more_edges[row, others]
-                more_valid[row, others] = False
-            pairs = np.concatenate([self._pair(edges, beside), self._pair(self.trie.n_edges, more_edges)], axis=1)
+                both = tokens[row, valid[row]], more_tokens[row, more_valid[row]]
+                _, first_indices, second_indices = np.intersect1d(*both, assume_unique=True, return_indices=True)
+                added_edges[row, np.flatnonzero(valid[row])[first_indices]] = more_edges[row, second_indices]
+                more_valid[row, second_indices] = False
+            pairs = np.concatenate([self._pair(edges, added_edges), self._pair(self.trie.n_edges, more_edges)], axis=1)
             tokens = np.concatenate([tokens, more_tokens], axis=1)
             valid = np.concatenate([valid, more_valid], axis=1)
         return _outgoing(nodes, tokens, pairs, valid, self.trie.end, self.end_id)
@@ -111,10 +115,10 @@ class UnionConstraint:
         return np.maximum(*heights).astype(np.int64)
 
     def rows_at(self, edge: int) -> list[int]:
-        """See Constraint; those of the first trie first."""
+        """See Constraint. Those of the first trie come first."""
         rows: list[int] = []
-        for trie, own in zip((self.trie, self.added), divmod(edge, self._stride), strict=True):
-            rows += trie.rows_at(own).tolist() if own < trie.n_edges else []
+        for trie, trie_edge in zip((self.trie, self.added), divmod(edge, self._stride), strict=True):
+            rows += trie.rows_at(trie_edge).tolist() if trie_edge < trie.n_edges else []
         return rows
 
     def _pair(self, first: Any, second: Any) -> Any:
@@ -124,7 +128,7 @@ class UnionConstraint:
 def _outgoing(
     nodes: IntArray, tokens: IntArray, edges: IntArray, valid: BoolArray, end: int, end_id: int
 ) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
-    """What Constraint.expand gives, of a trie's children (nodes, fan-out); end: the trie's mark for end_id."""
+    """The result of Constraint.expand from a trie's children, (nodes, fan-out). end: the trie's token for end_id."""
     ends = valid & (tokens == end)
     tokens = np.where(ends, end_id, np.where(valid, tokens, 0))
     shape = (*nodes.shape, tokens.shape[-1])
@@ -132,13 +136,13 @@ def _outgoing(
 
 
 def _or_leaf(nodes: IntArray, trie: NameTrie) -> IntArray:
-    """The nodes, with one that has no children for those that are nowhere: the last edge ends a name."""
+    """The nodes, with a leaf in place of numbers beyond the trie's: the last edge ends a name."""
     leaves: IntArray = np.minimum(nodes, trie.n_edges - 1)
     return leaves
 
 
 class Unconstrained:
-    """Every sequence of tokens that ends: the unconstrained search of the ablation."""
+    """Every sequence of tokens that ends: the unconstrained search of the paper's ablation."""
 
     root = 0
     dead = -1

@@ -1,26 +1,27 @@
-"""Prompts and the beams after them: together in one pass, or the slow way, a plain forward pass per beam."""
+"""Reading prompts and the beams after them: over a shared prefix, or with a plain forward pass per beam and step."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spacy_gemel.decoding.attention import beam_mask
-
-if TYPE_CHECKING:
-    from spacy_gemel.models.causal_lm import CausalLM
+from spacy_gemel.decoding.kv_cache import AttentionWindows, SharedCache
+from spacy_gemel.models.causal_lm import CausalLM
+from spacy_gemel.models.memory import is_out_of_memory
+from spacy_gemel.utils.messages import ModelWarning, warn_once
 
 # Prompt tokens in one pass. On a CPU two prompts of a thousand tokens keep all cores busy, and the activations of more
 # outgrow its caches: seven at once took up to a fifth longer.
-_AT_ONCE = {"cpu": 2048}
-# Numbers in the logits of one pass: prompts of unlike length ask for the logits at all their ends.
-_LOGITS = 2**26
+_MAX_PASS_TOKENS = {"cpu": 2048}
+# Numbers in the logits of one pass: prompts of different lengths need the logits at all their ends.
+_MAX_PASS_LOGITS = 2**26
 
 
 class DecoderState(Protocol):
-    """Prompts that the model has read, and what it says next.
+    """Prompts that the model has read, and its scores of what follows.
 
     logits: scores of the first token after each prompt, (mentions, vocab), in fp32.
     """
@@ -28,64 +29,72 @@ class DecoderState(Protocol):
     logits: Tensor
 
     def extend(self, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
-        """Append one token per beam; the logits after each, (mentions, beams, vocab), in fp32.
+        """Append one token per beam.
 
-        tokens: (mentions, beams) token ids.
-        seen: (mentions, beams, slots) bool, which of all tokens appended so far are a beam's ancestors or itself.
-            The slots of these tokens are the last ones.
-        depth: tokens of a name before these.
+        Args:
+            tokens: token ids, (mentions, beams).
+            seen: (mentions, beams, slots) bool, which of all tokens appended so far are a beam's ancestors or itself.
+                The last slots are those of `tokens`.
+            depth: tokens of a name before these.
+
+        Returns:
+            The logits after each token, (mentions, beams, vocab), in fp32.
         """
         ...
 
     def rewind(self) -> None:
-        """Forget what was appended, so that other names may follow the prompts; they are not read again."""
+        """Drop what was appended, so that other names may follow the prompts without reading them again."""
         ...
 
 
 class SharedPrefixDecoder:
-    """The fast way: the beams of a mention are query tokens of one sequence, over one copy of its prompt.
+    """The beams of a mention as query tokens of one sequence, over one copy of its prompt.
 
-    room: tokens that will be appended at most, all beams counted.
+    Args:
+        model: the language model.
+        prompts: embedded prompts, (tokens, width) each.
+        room: tokens that will be appended at most, all beams counted.
+        windows: the model's; read from it if None.
     """
 
-    def __init__(self, model: "CausalLM", prompts: Sequence[Tensor], room: int) -> None:
-        from spacy_gemel.decoding.kv_cache import SharedCache
-
+    def __init__(
+        self, model: CausalLM, prompts: Sequence[Tensor], room: int, windows: AttentionWindows | None = None
+    ) -> None:
         self.model = model
-        self.reach = model.reach
+        self.windows = windows or AttentionWindows.of(model.model)
         lengths = [len(prompt) for prompt in prompts]
         self.lengths = torch.tensor(lengths, device=model.device)
         self.width = max(lengths)
         self.depths = self.lengths.new_zeros(0)  # of the appended tokens, (slots,)
         self.cache = SharedCache(len(prompts), self.width, room)
-        self.logits = torch.cat([self._read(prompts, part) for part in self._parts(lengths)])
+        self.logits = torch.cat([self._read(prompts, batch) for batch in self._batches(lengths)])
 
-    def _parts(self, lengths: Sequence[int]) -> Iterator[slice]:
+    def _batches(self, lengths: Sequence[int]) -> Iterator[slice]:
         """The prompts in passes, in their order."""
-        tokens = _AT_ONCE.get(self.model.device.type)
+        max_tokens = _MAX_PASS_TOKENS.get(self.model.device.type)
         start = 0
         for stop in range(1, len(lengths) + 1):
-            taken = lengths[start : stop + 1]
-            full = tokens is not None and len(taken) * max(taken) > tokens
-            full |= len(taken) * len(set(taken)) * self.model.vocab_size > _LOGITS
+            batch = lengths[start : stop + 1]
+            full = max_tokens is not None and len(batch) * max(batch) > max_tokens
+            full |= len(batch) * len(set(batch)) * self.model.vocab_size > _MAX_PASS_LOGITS
             if stop == len(lengths) or full:
                 yield slice(start, stop)
                 start = stop
 
-    def _read(self, prompts: Sequence[Tensor], part: slice) -> Tensor:
-        """The logits after some of the prompts, (prompts, vocab), their keys and values kept."""
+    def _read(self, prompts: Sequence[Tensor], batch: slice) -> Tensor:
+        """Read some of the prompts into the cache. Returns the logits after them, (prompts, vocab)."""
         # Padded on the right, so that plain causal attention needs no mask.
-        padded = pad_sequence([prompt.to(self.model.dtype) for prompt in prompts[part]], batch_first=True)
-        with torch.no_grad(), self.cache.reading(part):
-            keep, where = torch.unique(self.lengths[part] - 1, return_inverse=True)
+        padded = pad_sequence([prompt.to(self.model.dtype) for prompt in prompts[batch]], batch_first=True)
+        with torch.no_grad(), self.cache.reading(batch):
+            keep, ends = torch.unique(self.lengths[batch] - 1, return_inverse=True)
             logits = self.model.forward(padded, keep, use_cache=True, **{self.model.cache_argument: self.cache})
-            return logits[torch.arange(len(padded), device=padded.device), where].float()
+            return logits[torch.arange(len(padded), device=padded.device), ends].float()
 
     def extend(self, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
-        """See Continuation."""
+        """See DecoderState."""
         beams = tokens.shape[1]
         self.depths = torch.cat([self.depths, self.depths.new_full((beams,), depth)])
-        mask = beam_mask(self.reach, self.lengths, self.width, self.depths, seen, depth, self.model.dtype)
+        mask = self.windows.beam_mask(self.lengths, self.width, self.depths, seen, depth, self.model.dtype)
         with torch.no_grad():
             output = self.model.model(
                 inputs_embeds=self.model.embeddings(tokens),
@@ -97,39 +106,126 @@ class SharedPrefixDecoder:
         return output.logits.float()
 
     def rewind(self) -> None:
-        """See Continuation."""
+        """See DecoderState."""
         self.depths = self.lengths.new_zeros(0)
         self.cache.rewind()
 
 
 class SequentialDecoder:
-    """The slow way, for models that cannot do the other: each beam a row with the whole prompt, no cache, no mask.
+    """Each beam a plain forward pass over the whole prompt, without cache or mask, for models that need it.
 
-    It gives the same answers, for about as many prefills as there are beams and steps. Rows go one after the other, as
-    each of them holds as much as a prefill.
+    The answers are the same, at the cost of about as many prefills as there are beams and steps. Rows go one after the
+    other, because each takes as much memory as a prefill.
     """
 
-    def __init__(self, model: "CausalLM", prompts: Sequence[Tensor]) -> None:
+    def __init__(self, model: CausalLM, prompts: Sequence[Tensor]) -> None:
         self.model = model
         self.prompts = [prompt.to(model.dtype) for prompt in prompts]
         self.appended = torch.zeros((len(prompts), 0), dtype=torch.long, device=model.device)  # (mentions, slots)
-        self.logits = torch.stack([self._last(prompt) for prompt in self.prompts])
+        self.logits = torch.stack([self._last_logits(prompt) for prompt in self.prompts])
 
     def extend(self, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
-        """See Continuation."""
+        """See DecoderState."""
         self.appended = torch.cat([self.appended, tokens], dim=1)
         logits = []
         for prompt, slots, beams in zip(self.prompts, self.appended, seen, strict=True):
-            rows = [torch.cat([prompt, self.model.embeddings(slots[own])]) for own in beams]
-            logits.append(torch.stack([self._last(row) for row in rows]))
+            rows = [torch.cat([prompt, self.model.embeddings(slots[ancestors])]) for ancestors in beams]
+            logits.append(torch.stack([self._last_logits(row) for row in rows]))
         return torch.stack(logits)
 
     def rewind(self) -> None:
-        """See Continuation."""
+        """See DecoderState."""
         self.appended = self.appended[:, :0]
 
-    def _last(self, row: Tensor) -> Tensor:
+    def _last_logits(self, row: Tensor) -> Tensor:
         """The logits after a row, (tokens, width) -> (vocab,)."""
         with torch.no_grad():
             keep = torch.tensor([len(row) - 1], device=self.model.device)
             return self.model.forward(row[None], keep, use_cache=False)[0, 0].float()
+
+
+@dataclass(eq=False)
+class PrefixLimits:
+    """What self_check has found out about a model; all its decoders share it.
+
+    windows: the model's.
+    supported_length: tokens of a prompt with its name, beyond which positions depend on the length of the input.
+    max_length: the longest prompt with its name, in tokens, whose beams may share the prefix as far as is known.
+    is_checked: False while prompts beyond the shortest window have not been tried.
+    """
+
+    windows: AttentionWindows
+    supported_length: int
+    max_length: int
+    is_checked: bool = True
+
+
+class Decoder:
+    """Reads prompts with a language model, over shared prefixes if it supports them (made by `self_check`).
+
+    Args:
+        model: the language model.
+        limits: prompts that may share their prefix.
+        check_windows: tries prompts beyond the windows when the first such prompt comes, if that was put off. Returns
+            what is wrong, or None.
+    """
+
+    def __init__(
+        self, model: CausalLM, limits: PrefixLimits, check_windows: Callable[[CausalLM, PrefixLimits], str | None]
+    ) -> None:
+        self.model = model
+        self.limits = limits
+        self._check_windows = check_windows
+
+    def prefill(self, prompts: Sequence[Tensor], *, beams: int, tokens: int) -> DecoderState:
+        """Read embedded prompts, (tokens, width) each, once; what follows is appended to the result.
+
+        Args:
+            prompts: the prompts.
+            beams: beams that will be extended, at most.
+            tokens: tokens by which each beam will be extended, at most.
+        """
+        if self.can_share_prefix(max(len(prompt) for prompt in prompts), tokens, beams):
+            return SharedPrefixDecoder(self.model, prompts, beams * tokens, self.limits.windows)
+        return SequentialDecoder(self.model, prompts)
+
+    def can_share_prefix(self, prompt: int, tokens: int, beams: int) -> bool:
+        """Whether a prompt of so many tokens can be decoded over a shared prefix; see `prefill`.
+
+        Runs the check that was put off if this is the first prompt to need it. Warns once if it cannot.
+        """
+        limits = self.limits
+        cache_length = limits.windows.max_cache_length
+        if cache_length is not None and prompt + beams * tokens > cache_length:
+            self.warn_sequential(f"prompts that take more than {cache_length} cache positions with their beams are")
+            return False
+        problem = None
+        if prompt + tokens > limits.max_length and not limits.is_checked:
+            problem = self._run_put_off_check()
+        if prompt + tokens <= limits.max_length:
+            return True
+        self.warn_sequential(f"prompts of more than {limits.max_length} tokens with their names are", problem)
+        return False
+
+    def _run_put_off_check(self) -> str | None:
+        self.limits.is_checked = True
+        try:
+            problem = self._check_windows(self.model, self.limits)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = "there is not enough memory to check the shared prefix"
+        if problem is None:
+            self.limits.max_length = self.limits.supported_length
+        return problem
+
+    def warn_sequential(
+        self, prompts: str, problem: str | None = None, remedy: str = "Show fewer demonstrations"
+    ) -> None:
+        """Warn once for each model that some prompts are decoded sequentially."""
+        warn_once(
+            self.limits,
+            f"The language model {self.model.name!r}: {prompts} decoded sequentially, with a plain forward pass per "
+            f"beam and step{f' ({problem})' if problem else ''}, which is slow. The answers are the same. {remedy}.",
+            ModelWarning,
+        )

@@ -1,4 +1,4 @@
-"""The keys and values of a search: one copy per mention, in memory that is taken once.
+"""Keys, values and attention masks of beams that share one prompt: one copy per mention, in memory allocated once.
 
 transformers' own DynamicCache concatenates, that is copies, all keys and values at each step.
 """
@@ -8,13 +8,105 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
+
+_SLIDING = "sliding_attention"
+# Config keys for the window of layers that mask by cache position themselves: GPT-Neo, Llama 4.
+_POSITION_WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size")
+# Frequencies that change with the length of the input, so that other prompts in a batch would change the answer.
+_LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionWindows:
+    """How far back the layers of a model attend.
+
+    windows: for each kind of layer in the model's config the tokens that it sees, itself included; None for all.
+    same_positions: the longest sequence whose positions are encoded as those of a shorter one, None for no limit.
+    max_cache_length: the longest cache, the tokens of all beams included, for which the model's own masks are right;
+        None for no limit.
+    """
+
+    windows: dict[str, int | None]
+    same_positions: int | None
+    max_cache_length: int | None
+
+    @classmethod
+    def of(cls, model: Any) -> "AttentionWindows":
+        """Read the windows, positions and masks of a Hugging Face causal language model."""
+        config = model.config.get_text_config()
+        window = _positive(getattr(config, "sliding_window", None))
+        kinds = getattr(config, "layer_types", None)
+        # Models without kinds of layers have one window for all: Mistral, Phi-3.
+        windows = {kind: window if kind == _SLIDING else None for kind in kinds} if kinds else {"all": window}
+        limits = [limit for name in _POSITION_WINDOWS if (limit := _positive(getattr(config, name, None)))]
+        limits += [buffer.shape[-1] for buffer in model.buffers() if buffer.dtype == torch.bool and buffer.ndim == 4]
+        return cls(windows, _same_positions(config), min(limits, default=None))
+
+    @property
+    def shortest(self) -> int | None:
+        """The longest sequence that every layer sees whole, None for no limit."""
+        return min((window for window in self.windows.values() if window), default=None)
+
+    @property
+    def longest(self) -> int:
+        """The widest window, 0 if there is none."""
+        return max((window for window in self.windows.values() if window), default=0)
+
+    def beam_mask(
+        self, lengths: Tensor, width: int, depths: Tensor, seen: Tensor, depth: int, dtype: torch.dtype
+    ) -> Tensor | dict[str, Tensor]:
+        """The additive mask of one step, (mentions, 1, beams, width + slots), or one for each kind of layer.
+
+        Args:
+            lengths: tokens of each prompt, (mentions,).
+            width: tokens of the longest prompt.
+            depths: depths of the tokens in the slots, (slots,).
+            seen: (mentions, beams, slots) bool, the ancestors of each beam and itself.
+            depth: depth of the beams' tokens.
+            dtype: the model's.
+        """
+        masks = {
+            window: _mask(window, lengths, width, depths, seen, depth, dtype) for window in set(self.windows.values())
+        }
+        if len(masks) == 1:
+            return next(iter(masks.values()))
+        return {kind: masks[window] for kind, window in self.windows.items()}
+
+
+def _positive(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
+
+
+def _same_positions(config: Any) -> int | None:
+    # transformers 4.53 says rope_scaling, 5.x rope_parameters, with a block per kind of layer in some models.
+    block = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    limits = []
+    for rope in (block, *(value for value in block.values() if isinstance(value, dict))):
+        if rope.get("rope_type", rope.get("type")) in _LENGTH_DEPENDENT_ROPE:
+            length = rope.get("original_max_position_embeddings")
+            limits.append(length or getattr(config, "original_max_position_embeddings", None))
+    return min((limit for limit in limits if limit), default=None)
+
+
+def _mask(
+    window: int | None, lengths: Tensor, width: int, depths: Tensor, seen: Tensor, depth: int, dtype: torch.dtype
+) -> Tensor:
+    columns = torch.arange(width, device=lengths.device)
+    prompt = columns < lengths[:, None]  # (mentions, width)
+    if window is not None:
+        prompt = prompt & (columns > lengths[:, None] + depth - window)
+        seen = seen & (depths > depth - window)  # (mentions, beams, slots)
+    visible = torch.cat([prompt[:, None].expand(-1, seen.shape[1], -1), seen], dim=-1)  # (mentions, beams, keys)
+    mask = torch.zeros(visible.shape, dtype=dtype, device=lengths.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
 
 
 @dataclass
 class _Layer:
-    """One layer's, (mentions, heads, width + room, head width) each; `filled` of their tokens are taken."""
+    """Keys and values of one layer, (mentions, heads, width + room, head width) each, `filled` tokens of them used."""
 
     keys: Tensor
     values: Tensor
@@ -22,17 +114,21 @@ class _Layer:
 
 
 class SharedCache(Cache):
-    """A key-value cache for prompts, read some at a time, and a known number of tokens after all of them.
+    """A key-value cache for prompts, which may be read in several passes, and a known number of tokens after them.
 
-    mentions: prompts. width: tokens of the longest. room: tokens that may be appended to each.
-    It keeps all of a prompt also for layers with a sliding window: what they may see is left to the mask. The models
-    of transformers 4.53 and of 5.x both take it: it answers the questions that either asks of a `Cache`.
+    It keeps the whole prompt for layers with a sliding window too, and leaves the window to the mask. It answers what
+    the models of transformers 4.53 and of 5.x ask of a `Cache`.
+
+    Args:
+        mentions: the number of prompts.
+        width: tokens of the longest prompt.
+        room: tokens that may be appended to each.
     """
 
     is_compileable = False
 
     def __init__(self, mentions: int, width: int, room: int) -> None:
-        # Not Cache's own __init__: 4.53's takes nothing, that of 5.x the layers, which 5.x looks for sliding ones.
+        # Not Cache's own __init__: 4.53's takes nothing, that of 5.x the layers, among which it looks for sliding ones.
         self.mentions = mentions
         self.width = width
         self.room = room
@@ -45,7 +141,7 @@ class SharedCache(Cache):
 
     @contextmanager
     def reading(self, mentions: slice) -> Iterator[None]:
-        """Take what the model gives meanwhile as the prompts of these mentions, padded on the right."""
+        """Store the updates of this block as the prompts of these mentions, padded on the right."""
         self._reading = mentions
         try:
             yield
@@ -53,24 +149,28 @@ class SharedCache(Cache):
             self._reading = None
 
     def rewind(self) -> None:
-        """Forget what stands after the prompts: the room for it is free again."""
+        """Drop the tokens after the prompts."""
         for layer in self._layers.values():
             layer.filled = self.width
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
-        """Take a layer's keys and values in; those that the new tokens look at, (mentions, heads, tokens, head width).
+        """Store a layer's new keys and values, (mentions, heads, tokens, head width) each.
 
-        Raises RuntimeError where there is no room left.
+        Returns:
+            The keys and values that the new tokens attend to.
+
+        Raises:
+            RuntimeError: if there is no room left.
         """
         layer = self._layers.get(layer_idx)
         if layer is None:
-            layer = _Layer(self._empty(key_states), self._empty(value_states), self.width)
+            layer = _Layer(self._zeros(key_states), self._zeros(value_states), self.width)
             self._layers[layer_idx] = layer
         new = key_states.shape[-2]
         if self._reading is not None:
             layer.keys[self._reading, :, :new] = key_states
             layer.values[self._reading, :, :new] = value_states
-            return key_states, value_states  # a prompt attends to itself alone
+            return key_states, value_states  # a prompt attends only to itself
         stop = layer.filled + new
         if stop > layer.keys.shape[-2]:
             raise RuntimeError(f"the cache has room for {self.room} tokens after the prompt, {new} are too many")
@@ -79,30 +179,28 @@ class SharedCache(Cache):
         layer.filled = stop
         return layer.keys[..., :stop, :], layer.values[..., :stop, :]
 
-    def _empty(self, states: Tensor) -> Tensor:
-        # Zeros: where a shorter prompt leaves them, the mask weighs them with nothing, and nothing times NaN is NaN.
+    def _zeros(self, states: Tensor) -> Tensor:
+        # Zeros, because the mask multiplies the padding of shorter prompts by 0, and 0 times NaN is NaN.
         return states.new_zeros((self.mentions, states.shape[1], self.width + self.room, states.shape[-1]))
 
-    # What the models of transformers ask
-
     def get_seq_length(self, layer_idx: int | None = 0) -> int:
-        """Tokens in a layer, before those that come."""
+        """Tokens in a layer before the new ones."""
         layer = self._layers.get(layer_idx or 0)
         return 0 if layer is None or self._reading is not None else layer.filled
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Asked by 5.x: where the next token stands."""
+        """For 5.x: position of the next token."""
         return self.get_seq_length(layer_idx)
 
     def get_mask_sizes(self, query: Any, layer_idx: int) -> tuple[int, int]:
-        """Keys that the next tokens see, and the place of the first. query: their number (5.x) or places (4.53)."""
+        """Number of keys that the new tokens see, and offset of the first. query: their number (5.x) or indices."""
         length = query if isinstance(query, int) else query.shape[0]
         return self.get_seq_length(layer_idx) + length, 0
 
     def get_max_cache_shape(self, layer_idx: int = 0) -> int | None:
-        """Asked by 4.53: no limit."""
+        """For 4.53: no limit."""
         return None
 
     def get_max_length(self, layer_idx: int | None = None) -> int:
-        """Asked by 5.x: no limit."""
+        """For 5.x: no limit."""
         return -1

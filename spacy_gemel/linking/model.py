@@ -11,11 +11,11 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d
 from torch import Tensor
 
-from spacy_gemel.decoding.beam_search import search_after
+from spacy_gemel.decoding.beam_search import Hypothesis, search_after
 from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained, UnionConstraint
 from spacy_gemel.decoding.decoder import DecoderState
-from spacy_gemel.decoding.finished import Hypothesis
 from spacy_gemel.decoding.score_names import score_names
+from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.candidates import Candidate, ScoredName, score_name, to_candidates
@@ -52,6 +52,7 @@ class LinkingModel:
     ) -> None:
         self.mapper = mapper
         self.language_model = language_model
+        self.decoder = make_decoder(language_model)
         self.retriever = retriever
         self.prompt_builder = PromptBuilder(
             language_model.tokenizer, store, prefix_length=mapper.attrs["prefix_length"], bos=language_model.bos
@@ -238,7 +239,7 @@ class LinkingModel:
 
         def search(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
-            state = self.language_model.prefill(embedded, beams=beams, tokens=max_tokens)
+            state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
             results = search_after(state, constraint, beam_size=beams, n_names=settings.n_candidates)
             names = [self._distinct_names(hypotheses, constraint) for hypotheses in results]
             if include_prior:
@@ -248,7 +249,7 @@ class LinkingModel:
 
         lengths = _lengths(prompts)
         shares_prefix = {
-            index: self.language_model.can_share_prefix(length, max_tokens, beams) for index, length in lengths.items()
+            index: self.decoder.can_share_prefix(length, max_tokens, beams) for index, length in lengths.items()
         }
         # A prompt takes its own tokens and room for its beams.
         sizes = {index: lengths[index] + beams * max_tokens for index, shares in shares_prefix.items() if shares}

@@ -15,7 +15,7 @@ from benchmarks.random_llama import Shape, write_random_llama
 from benchmarks.stage_clock import NAMES, StageClock
 from benchmarks.subject import read_captions
 from research.mini_world import World
-from spacy_gemel.models.loading import load_causal_lm
+from spacy_gemel.models.causal_lm import load_causal_lm
 from tests.mini_pipeline import COLOURS, entity_id, make_kb, picture
 
 

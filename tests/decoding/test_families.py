@@ -1,4 +1,4 @@
-"""Small random models of other families: searched as transformers itself does it, the fast way or the slow one."""
+"""Small random models of other families: both decoders give the answers of transformers, and the check chooses."""
 
 import inspect
 import warnings
@@ -10,14 +10,14 @@ import pytest
 import torch
 import transformers
 
-from spacy_gemel.decoding import decoder as continuations
+from spacy_gemel.decoding import decoder as decoder_module
 from spacy_gemel.decoding import self_check
 from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
-from spacy_gemel.decoding.decoder import SequentialDecoder, SharedPrefixDecoder
+from spacy_gemel.decoding.decoder import Decoder, PrefixLimits, SequentialDecoder, SharedPrefixDecoder
+from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.trie_builder import trie_from_names
-from spacy_gemel.models.causal_lm import CausalLM
-from spacy_gemel.models.loading import load_causal_lm
+from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from tests import tiny
 from tests.calls import Calls
 from tests.decoding.test_beam import BEAMS, END, random_names, random_prompts, reference
@@ -66,39 +66,40 @@ def save(family: str, settings: dict[str, Any], folder: Path) -> None:
     getattr(transformers, CLASSES.get(family, f"{family}ForCausalLM"))(config).save_pretrained(folder)
 
 
-def load(folder: Path, dtype: str | None = None) -> CausalLM:
-    return load_causal_lm(str(folder), revision=None, device="cpu", dtype=dtype)
+def load(folder: Path, dtype: str | None = None) -> Decoder:
+    return make_decoder(load_causal_lm(str(folder), revision=None, device="cpu", dtype=dtype))
 
 
-def assert_as_generate(model: CausalLM, prompts: list[torch.Tensor]) -> None:
+def assert_as_generate(decoder: Decoder, prompts: list[torch.Tensor]) -> None:
     names = random_names(0, 100)
     allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 12)
     for prompt, found in zip(
-        prompts, beam_search(model, prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
+        prompts, beam_search(decoder, prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
     ):
-        expected = reference(model, prompt, names)
+        expected = reference(decoder.model, prompt, names)
         assert [h.tokens for h in found] == [name for name, _ in expected]
         assert [h.score for h in found] == pytest.approx([score for _, score in expected], abs=1e-4)
 
 
-def ways(model: CausalLM, length: int) -> str:
-    return type(model.prefill([model.embed([5] * length)], beams=1, tokens=1)).__name__
+def state_type(decoder: Decoder, length: int) -> type:
+    return type(decoder.prefill([decoder.model.embed([5] * length)], beams=1, tokens=1))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_family(family: str, tmp_path: Path) -> None:
     save(family, FAMILIES[family], tmp_path)
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # none is searched the slow way
-        model = load(tmp_path)
+        warnings.simplefilter("error", UserWarning)  # none is decoded sequentially
+        decoder = load(tmp_path)
+        model = decoder.model
     if family == "OPT":
         assert model.width == 16  # the embeddings', not the hidden states'
     prompts = random_prompts(model, 1, 5)
-    assert model.branch_limit == model.max_length == 256
-    assert_as_generate(model, prompts)
-    model.branch_limit, model._said_slow = 0, True
-    assert ways(model, 10) == "SequentialDecoder"
-    assert_as_generate(model, prompts[:2])
+    assert decoder.limits.max_length == model.max_length == 256
+    assert_as_generate(decoder, prompts)
+    decoder.limits.max_length, decoder.warn_sequential = 0, lambda *_: None  # type: ignore[method-assign]
+    assert state_type(decoder, 10) is SequentialDecoder
+    assert_as_generate(decoder, prompts[:2])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -106,7 +107,7 @@ def test_family(family: str, tmp_path: Path) -> None:
 def test_a_prefix_of_the_embeddings_size_is_as_large_as_words(family: str, dtype: str, tmp_path: Path) -> None:
     """In the model, behind whatever it does to its words: that is where the mapper's soft tokens stand beside them."""
     save(family, FAMILIES[family], tmp_path)
-    model = load(tmp_path, dtype)
+    model = load(tmp_path, dtype).model
     read: list[torch.Tensor] = []
 
     def listen(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -129,50 +130,52 @@ def test_a_prompt_longer_than_the_window(family: str, tmp_path: Path) -> None:
     save(family, WINDOWED[family], tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        model = load(tmp_path)
-    assert model.reach.shortest is not None
-    assert model.reach.shortest <= WINDOW
-    assert model.branch_limit == model.max_length == 256
+        decoder = load(tmp_path)
+        model = decoder.model
+    assert decoder.limits.windows.shortest is not None
+    assert decoder.limits.windows.shortest <= WINDOW
+    assert decoder.limits.max_length == model.max_length == 256
     generator = np.random.default_rng(3)
     prompts = [model.embed(generator.integers(2, 400, size=size).tolist()) for size in (14, 15, 17, 40, 70)]
-    assert ways(model, 70) == "Branches"
-    assert_as_generate(model, prompts)
+    assert state_type(decoder, 70) is SharedPrefixDecoder
+    assert_as_generate(decoder, prompts)
 
 
 def test_a_mask_of_the_models_own_is_found_out(tmp_path: Path) -> None:
     """GPT-Neo takes all that the search gives, and puts a mask of its own on top: silently wrong but for the check."""
     save("GPTNeo", LOCAL, tmp_path)
-    with pytest.warns(UserWarning, match=r"all prompts are searched the slow way.*differs from a plain forward pass"):
-        model = load(tmp_path)
-    assert ways(model, 3) == "SequentialDecoder"
+    with pytest.warns(UserWarning, match=r"all prompts are decoded sequentially.*differs from a plain forward pass"):
+        decoder = load(tmp_path)
+        model = decoder.model
+    assert state_type(decoder, 3) is SequentialDecoder
     generator = np.random.default_rng(3)
-    assert_as_generate(model, [model.embed(generator.integers(2, 400, size=size).tolist()) for size in (4, 40)])
+    assert_as_generate(decoder, [model.embed(generator.integers(2, 400, size=size).tolist()) for size in (4, 40)])
 
 
 def test_a_wide_window_is_checked_when_a_prompt_first_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save("Mistral", WINDOWED["Mistral"], tmp_path)
-    monkeypatch.setitem(self_check._CHEAP, "cpu", 0.0)
-    model = load(tmp_path)
-    assert model.branch_limit == WINDOW
-    assert model.longer_check is not None
-    assert model.can_share_prefix(WINDOW - 2, 2, 5)
-    assert model.branch_limit == WINDOW
-    assert model.can_share_prefix(WINDOW - 1, 2, 5)
-    assert model.branch_limit == 256
-    assert model.longer_check is None
+    monkeypatch.setitem(self_check._MAX_OPERATIONS_AT_LOAD, "cpu", 0.0)
+    decoder = load(tmp_path)
+    assert decoder.limits.max_length == WINDOW
+    assert not decoder.limits.is_checked
+    assert decoder.can_share_prefix(WINDOW - 2, 2, 5)
+    assert decoder.limits.max_length == WINDOW
+    assert decoder.can_share_prefix(WINDOW - 1, 2, 5)
+    assert decoder.limits.max_length == 256
+    assert decoder.limits.is_checked
 
 
 def test_a_wide_window_that_fails_its_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Masks that do not know of the window, as before: the check finds it, and the slow way is said, once."""
+    """Masks that do not know of the window, as before: the check finds it, and one warning says so."""
     save("Mistral", WINDOWED["Mistral"], tmp_path)
-    monkeypatch.setitem(self_check._CHEAP, "cpu", 0.0)
-    model = load(tmp_path)
-    model.reach.windows.update(all=None)
-    with pytest.warns(UserWarning, match="slow way") as caught:
-        assert not model.can_share_prefix(WINDOW - 1, 2, 5)
-        assert not model.can_share_prefix(WINDOW - 1, 2, 5)
+    monkeypatch.setitem(self_check._MAX_OPERATIONS_AT_LOAD, "cpu", 0.0)
+    decoder = load(tmp_path)
+    decoder.limits.windows.windows.update(all=None)
+    with pytest.warns(UserWarning, match="decoded sequentially") as caught:
+        assert not decoder.can_share_prefix(WINDOW - 1, 2, 5)
+        assert not decoder.can_share_prefix(WINDOW - 1, 2, 5)
     assert len(caught) == 1
-    assert model.branch_limit == WINDOW
+    assert decoder.limits.max_length == WINDOW
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -181,14 +184,12 @@ def test_a_forgotten_window_is_found_out_however_wide_and_coarse(tmp_path: Path,
     save("Mistral", {**WINDOWED["Mistral"], "sliding_window": 256, "max_position_embeddings": 1024}, tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        model = load(tmp_path, dtype)
-    assert model.branch_limit == 1024
-    model.reach.windows.update(all=None)
-    problem = self_check._difference(model, [512], windows=True)
-    assert problem is not None
-    model.branch_limit, model.longer_check = 256, lambda: problem
-    with pytest.warns(UserWarning, match="slow way"):
-        assert not model.can_share_prefix(300, 5, 5)
+        decoder = load(tmp_path, dtype)
+    assert decoder.limits.max_length == 1024
+    decoder.limits.windows.windows.update(all=None)
+    decoder.limits.max_length, decoder.limits.is_checked = 256, False
+    with pytest.warns(UserWarning, match="decoded sequentially"):
+        assert not decoder.can_share_prefix(300, 5, 5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -204,7 +205,7 @@ def test_a_model_that_ignores_masks_is_found_out(tmp_path: Path, monkeypatch: py
 
     without_mask.__signature__ = signature  # type: ignore[attr-defined]
     monkeypatch.setattr(transformers.LlamaForCausalLM, "forward", without_mask)
-    with pytest.warns(UserWarning, match="all prompts are searched the slow way"):
+    with pytest.warns(UserWarning, match="all prompts are decoded sequentially"):
         load(tmp_path, dtype)
 
 
@@ -212,10 +213,10 @@ def test_a_model_that_ignores_masks_is_found_out(tmp_path: Path, monkeypatch: py
 def test_names_longer_than_the_window(family: str, tmp_path: Path) -> None:
     """The first tokens of a name are then out of sight of its last ones."""
     save(family, {**WINDOWED[family], "sliding_window": 3}, tmp_path)
-    model = load(tmp_path)
-    assert model.branch_limit == 256
+    decoder = load(tmp_path)
+    assert decoder.limits.max_length == 256
     assert max(len(name) for name in random_names(0, 100)) > 4
-    assert_as_generate(model, random_prompts(model, 2, 3))
+    assert_as_generate(decoder, random_prompts(decoder.model, 2, 3))
 
 
 @pytest.mark.parametrize("kinds", [["global", "local"], ["global", "global"]])
@@ -226,39 +227,40 @@ def test_a_mask_over_places_in_the_cache(kinds: list[str], tmp_path: Path) -> No
         {**LOCAL, "attention_types": [[kinds, 1]], "window_size": 80, "max_position_embeddings": 120},
         tmp_path,
     )
-    model = load(tmp_path)
-    assert model.reach.indices == 80
-    assert model.can_share_prefix(40, 8, 5)
-    with pytest.warns(UserWarning, match="more than 80 places with their beams are searched the slow way"):
-        assert not model.can_share_prefix(41, 8, 5)
+    decoder = load(tmp_path)
+    model = decoder.model
+    assert decoder.limits.windows.max_cache_length == 80
+    assert decoder.can_share_prefix(40, 8, 5)
+    with pytest.warns(UserWarning, match="more than 80 cache positions with their beams are decoded sequentially"):
+        assert not decoder.can_share_prefix(41, 8, 5)
     generator = np.random.default_rng(3)
     names, sizes = random_names(0, 100), (30, 100)
     longest = max(len(name) for name in names)
-    assert [model.can_share_prefix(size, longest, BEAMS) for size in sizes] == [True, False]
+    assert [decoder.can_share_prefix(size, longest, BEAMS) for size in sizes] == [True, False]
     for size in sizes:
-        assert_as_generate(model, [model.embed(generator.integers(2, 400, size=size).tolist())])
+        assert_as_generate(decoder, [model.embed(generator.integers(2, 400, size=size).tolist())])
 
 
-@pytest.mark.parametrize("where", ["short", "long"])
-def test_no_memory_for_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    """At load that is said as it is; later it is the slow way, with the reason."""
+@pytest.mark.parametrize("length", ["short", "long"])
+def test_no_memory_for_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: str) -> None:
+    """At load the error is raised; later the decoder is sequential, and the warning says why."""
     save("Mistral", WINDOWED["Mistral"], tmp_path)
-    monkeypatch.setitem(self_check._CHEAP, "cpu", 0.0)
+    monkeypatch.setitem(self_check._MAX_OPERATIONS_AT_LOAD, "cpu", 0.0)
     compare, error = self_check._compare, torch.cuda.OutOfMemoryError("CUDA out of memory.")
 
-    def fails(model: CausalLM, lengths: list[int], *, windows: bool) -> str | None:
-        if windows == (where == "long"):
+    def fails(model: CausalLM, limits: PrefixLimits, lengths: list[int], *, beyond_windows: bool) -> str | None:
+        if beyond_windows == (length == "long"):
             raise error
-        return compare(model, lengths, windows=windows)
+        return compare(model, limits, lengths, beyond_windows=beyond_windows)
 
     monkeypatch.setattr(self_check, "_compare", fails)
-    if where == "short":
+    if length == "short":
         with pytest.raises(torch.cuda.OutOfMemoryError):
             load(tmp_path)
     else:
-        model = load(tmp_path)
-        with pytest.warns(UserWarning, match="slow way.*not enough memory to check the fast way"):
-            assert not model.can_share_prefix(WINDOW, 5, 5)
+        decoder = load(tmp_path)
+        with pytest.warns(UserWarning, match="decoded sequentially.*not enough memory to check the shared prefix"):
+            assert not decoder.can_share_prefix(WINDOW, 5, 5)
 
 
 def test_scores_that_are_no_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,7 +269,7 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path: Path, monkeypatch: pyt
     with torch.no_grad():
         model.model.norm.weight[3] = float("inf")
     model.save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r'its scores are no numbers\. If its dtype is "float16", use "bfloat16"'):
+    with pytest.raises(ValueError, match=r'its scores are not finite\. If its dtype is "float16", use "bfloat16"'):
         load(tmp_path)
 
 
@@ -279,10 +281,10 @@ def test_positions_that_depend_on_the_length(tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = transformers.Phi3Config(**settings, initializer_range=0.4, bos_token_id=0, eos_token_id=1)
     transformers.Phi3ForCausalLM(config).save_pretrained(tmp_path)
-    model = load(tmp_path)
-    assert model.branch_limit == 40
+    decoder = load(tmp_path)
+    assert decoder.limits.max_length == 40
     with pytest.warns(UserWarning, match="prompts of more than 40 tokens"):
-        assert [ways(model, length) for length in (39, 40)] == ["Branches", "SequentialDecoder"]
+        assert [state_type(decoder, length) for length in (39, 40)] == [SharedPrefixDecoder, SequentialDecoder]
 
 
 def test_a_model_without_position_ids_is_searched_the_slow_way(tmp_path: Path) -> None:
@@ -293,10 +295,10 @@ def test_a_model_without_position_ids_is_searched_the_slow_way(tmp_path: Path) -
             vocab_size=400, hidden_size=32, n_layer=2, n_head=4, initializer_range=0.4, eos_token_id=1, pad_token_id=1
         )
     ).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match="all prompts are searched the slow way"):
-        model = load(tmp_path)
-    assert ways(model, 3) == "SequentialDecoder"
-    assert_as_generate(model, random_prompts(model, 1, 3))
+    with pytest.warns(UserWarning, match="all prompts are decoded sequentially"):
+        decoder = load(tmp_path)
+    assert state_type(decoder, 3) is SequentialDecoder
+    assert_as_generate(decoder, random_prompts(decoder.model, 1, 3))
 
 
 def test_a_model_that_takes_no_embeddings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,8 +315,9 @@ def test_a_model_that_takes_no_embeddings_is_refused(tmp_path: Path, monkeypatch
 def test_the_cache_is_taken_once(tmp_path: Path) -> None:
     """No copy of the prompt's keys at a step: they lie where they lay, and there is room for just what was asked."""
     save("Llama", FAMILIES["Llama"], tmp_path)
-    model = load(tmp_path)
-    state = model.prefill([model.embed([5] * 9), model.embed([6] * 4)], beams=2, tokens=2)
+    decoder = load(tmp_path)
+    model = decoder.model
+    state = decoder.prefill([model.embed([5] * 9), model.embed([6] * 4)], beams=2, tokens=2)
     assert isinstance(state, SharedPrefixDecoder)
     indices = [layer.keys.data_ptr() for layer in state.cache._layers.values()]
     assert [layer.keys.shape for layer in state.cache._layers.values()] == [(2, 2, 9 + 4, 8)] * 2
@@ -327,14 +330,14 @@ def test_the_cache_is_taken_once(tmp_path: Path) -> None:
         state.extend(tokens, torch.cat([eye, eye, eye], dim=-1), 2)
 
 
-@pytest.mark.parametrize(("at_once", "n_passes"), [(10_000, 1), (1, 3)])
+@pytest.mark.parametrize(("max_tokens", "n_passes"), [(10_000, 1), (1, 3)])
 def test_both_ways_give_the_same_logits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int, n_passes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_tokens: int, n_passes: int
 ) -> None:
     save("Llama", FAMILIES["Llama"], tmp_path)
-    model = load(tmp_path)
+    model = load(tmp_path).model
     prompts = random_prompts(model, 4, 3)
-    monkeypatch.setitem(continuations._AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(decoder_module._MAX_PASS_TOKENS, "cpu", max_tokens)
     passes = Calls(monkeypatch, model, "forward")
     fast = SharedPrefixDecoder(model, prompts, 6)
     assert len(passes.seen) == n_passes

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint, Unconstrained
+from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.trie_builder import trie_from_names
-from spacy_gemel.models.causal_lm import CausalLM
-from spacy_gemel.models.loading import load_causal_lm
+from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from tests.decoding.test_beam import END, random_prompts, reference
 
 VOCAB = 12
@@ -166,7 +166,7 @@ def assert_as_generate(
 ) -> None:
     """Batched here, one prompt at a time there."""
     allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, limit)
-    found = beam_search(model, prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
+    found = beam_search(make_decoder(model), prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
     for prompt, hypotheses in zip(prompts, found, strict=True):
         expected = reference(model, prompt, names, beams=beams, length_penalty=penalty, limit=limit)
         assert [h.tokens for h in hypotheses][: len(expected)] == [name for name, _ in expected]
@@ -213,7 +213,8 @@ def test_ten_thousand_names_all_of_them_scored(model: CausalLM, seed: int, penal
     names = many_names(seed)
     [prompt] = random_prompts(model, seed, 1)
     allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 6)
-    [found] = beam_search(model, [prompt], allowed, beam_size=len(names), n_names=wanted, length_penalty=penalty)
+    decoder = make_decoder(model)
+    [found] = beam_search(decoder, [prompt], allowed, beam_size=len(names), n_names=wanted, length_penalty=penalty)
     scores = {name: score for some in batched(names, 500) for name, score in plain_scores(model, prompt, some, penalty)}
     best = sorted(scores.values(), reverse=True)[:wanted]
     assert [h.score for h in found] == pytest.approx(best, abs=1e-4, rel=1e-6)

@@ -12,9 +12,9 @@ from spacy_gemel.decoding.beam_search import search_after
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import SequentialDecoder, SharedPrefixDecoder
 from spacy_gemel.decoding.score_names import score_names
+from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.trie_builder import trie_from_names
-from spacy_gemel.models.causal_lm import CausalLM
-from spacy_gemel.models.loading import load_causal_lm
+from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from tests.decoding.test_beam import END, random_names, random_prompts
 from tests.decoding.test_properties import Name, TableContinuation, penalties, score_all, tokens
 
@@ -85,7 +85,7 @@ def test_the_scores_of_plain_transformers(model: CausalLM, way: type, searched: 
 def test_a_found_name_has_the_score_that_the_search_gave_it(model: CausalLM) -> None:
     prompts = random_prompts(model, 24, 10)
     allowed = TrieConstraint(trie_from_names(random_names(25), vocab_size=400), END, LIMIT)
-    state = model.prefill(prompts, beams=5, tokens=LIMIT)
+    state = make_decoder(model).prefill(prompts, beams=5, tokens=LIMIT)
     results = search_after(state, allowed, beam_size=5, n_names=5)
     scores = score_names(state, [[h.tokens for h in found] for found in results], END, beams=5)
     for found, own in zip(results, scores, strict=True):

@@ -95,7 +95,7 @@ def test_a_repeated_mention_is_embedded_once(nlp: Language, pipe: GemelLinker, m
 def test_the_same_mention_in_the_same_text_is_searched_once(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prefilled = Calls(monkeypatch, pipe.stages.language_model, "prefill")
+    prefilled = Calls(monkeypatch, pipe.stages.decoder, "prefill")
     doc = nlp.make_doc("Mercury met Mercury and Java.")
     doc.ents = [Span(doc, index, index + 1, label="ENT") for index in (0, 2, 4)]
     doc.user_data["image"] = picture("Mercury")
@@ -128,9 +128,9 @@ def test_memory_that_runs_out_halves_the_batches(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     expected = list(nlp.pipe(docs(nlp)))
-    model = pipe.stages.language_model
+    decoder = pipe.stages.decoder
     longest = max(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(model, "prefill", limited(2 * longest, error, model.prefill))
+    monkeypatch.setattr(decoder, "prefill", limited(2 * longest, error, decoder.prefill))
     with pytest.warns(UserWarning, match="memory ran out with .* Set batch_tokens") as caught:
         found = list(nlp.pipe(docs(nlp)))
     assert len(caught) == 2  # six at once, then three, then one or two
@@ -150,10 +150,10 @@ def test_a_prompt_that_does_not_fit_alone_is_one_clear_warning(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = list(nlp.pipe(docs(nlp)))
-    model = pipe.stages.language_model
+    decoder = pipe.stages.decoder
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
     error = torch.cuda.OutOfMemoryError("CUDA out of memory.")
-    monkeypatch.setattr(model, "prefill", limited(lengths[-1] - 1, error, model.prefill))
+    monkeypatch.setattr(decoder, "prefill", limited(lengths[-1] - 1, error, decoder.prefill))
     with pytest.warns(UserWarning) as caught:
         found = list(nlp.pipe(docs(nlp)))
     alone = [str(w.message) for w in caught if "alone" in str(w.message)]
@@ -186,41 +186,40 @@ def test_memory_that_runs_out_while_learning(
     np.testing.assert_allclose(gradients[0][1], gradients[1][1], rtol=1e-2, atol=1e-5)
 
 
-# The slow way
+# Sequential decoding
 
 
 def test_one_long_prompt_does_not_slow_the_others(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = list(nlp.pipe(docs(nlp)))
-    model = pipe.stages.language_model
+    decoder = pipe.stages.decoder
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(model, "branch_limit", lengths[-2] + pipe.stages._constraint(pipe.settings).max_tokens)
-    monkeypatch.setattr(model, "_said_slow", False)
-    prefilled = Calls(monkeypatch, model, "prefill")
-    with pytest.warns(UserWarning, match="slow way") as caught:
+    monkeypatch.setattr(decoder.limits, "max_length", lengths[-2] + pipe.stages._constraint(pipe.settings).max_tokens)
+    prefilled = Calls(monkeypatch, decoder, "prefill")
+    with pytest.warns(UserWarning, match="decoded sequentially") as caught:
         found = list(nlp.pipe(docs(nlp)))
     assert len(caught) == 1
     assert [len(prompts) for prompts in prefilled.seen] == [5, 1]
     assert_same(found, expected)
 
 
-def test_memory_that_runs_out_on_the_slow_way_makes_no_batch_smaller(
+def test_memory_that_runs_out_in_sequential_decoding_makes_no_batch_smaller(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its rows go one by one: there is nothing to halve, and the fast way's batches fit as before."""
-    model = pipe.stages.language_model
+    """Its rows go one by one: there is nothing to halve, and batches over shared prefixes fit as before."""
+    decoder = pipe.stages.decoder
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(model, "branch_limit", lengths[-3] + pipe.stages._constraint(pipe.settings).max_tokens)
-    monkeypatch.setattr(model, "_said_slow", True)
-    prefill = model.prefill
+    monkeypatch.setattr(decoder.limits, "max_length", lengths[-3] + pipe.stages._constraint(pipe.settings).max_tokens)
+    decoder.warn_sequential = lambda *_: None
+    prefill = decoder.prefill
 
     def fails(prompts: Sequence[torch.Tensor], *, beams: int, tokens: int) -> Any:
         if len(prompts[0]) > lengths[-3]:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return prefill(prompts, beams=beams, tokens=tokens)
 
-    monkeypatch.setattr(model, "prefill", fails)
+    monkeypatch.setattr(decoder, "prefill", fails)
     with pytest.warns(UserWarning, match="alone") as caught:
         found = list(nlp.pipe(docs(nlp)))
     assert len(caught) == 2
@@ -231,15 +230,15 @@ def test_memory_that_runs_out_on_the_slow_way_makes_no_batch_smaller(
 def test_scores_that_are_no_numbers_are_said(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others of the batch are linked as ever."""
     expected = list(nlp.pipe(docs(nlp)))
-    model = pipe.stages.language_model
-    prefill = model.prefill
+    decoder = pipe.stages.decoder
+    prefill = decoder.prefill
 
     def overflows(*args: Any, **kwargs: Any) -> Any:
         state = prefill(*args, **kwargs)
         state.logits[0] = float("nan")  # the longest
         return state
 
-    monkeypatch.setattr(model, "prefill", overflows)
+    monkeypatch.setattr(decoder, "prefill", overflows)
     with pytest.warns(UserWarning, match=r"no name was found for 1 mentions.*'Mercury'.*use bfloat16 or float32"):
         found = list(nlp.pipe(docs(nlp)))
     assert found[-1].ents[0].kb_id_ == "NIL"

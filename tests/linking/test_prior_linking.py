@@ -191,7 +191,7 @@ def test_a_free_search_knows_them_too(nlp: Language, pipe: GemelLinker) -> None:
 
 
 def test_the_prompts_are_read_once(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefilled = Calls(monkeypatch, pipe.stages.language_model, "prefill")
+    prefilled = Calls(monkeypatch, pipe.stages.decoder, "prefill")
     pipe.configure(prior_weight=1.0)
     link(nlp, "Thing", "Mercury", "evening")
     assert sum(len(prompts) for prompts in prefilled.seen) == 3

@@ -8,9 +8,8 @@ import torch
 from tokenizers import pre_tokenizers
 
 from spacy_gemel.linking.prompt_embedder import PromptEmbedder
-from spacy_gemel.models.causal_lm import CausalLM
+from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.models.frozen import dtype_argument, torch_dtype
-from spacy_gemel.models.loading import load_causal_lm
 from spacy_gemel.models.tokenizer import load_tokenizer
 from tests import tiny
 

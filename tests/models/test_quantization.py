@@ -15,10 +15,10 @@ from spacy.language import Language
 from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import SharedPrefixDecoder
+from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models import loading, quantization
-from spacy_gemel.models.causal_lm import CausalLM
-from spacy_gemel.models.loading import load_causal_lm
+from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.registry import causal_lm
 from tests import tiny
 from tests.contract.world import assert_same, captions, linker, train
@@ -125,9 +125,10 @@ def test_linear_layers_are_quantized_and_the_rest_is_not(folder: Path, setting: 
     layer = model.model.model.layers[0].self_attn.q_proj
     assert layer.weight.dtype == (torch.int8 if setting == "8bit" else torch.uint8)
     assert model.model.lm_head.weight.dtype == expected
-    assert model.branch_limit == 1024
+    decoder = make_decoder(model)
+    assert decoder.limits.max_length == 1024
     assert not model.model.training
-    assert type(model.prefill([model.embed([5] * 9)], beams=2, tokens=2)) is SharedPrefixDecoder
+    assert type(decoder.prefill([model.embed([5] * 9)], beams=2, tokens=2)) is SharedPrefixDecoder
 
 
 @needs_bitsandbytes
@@ -136,7 +137,7 @@ def test_the_gradient_is_the_slope_after_a_search_too(folder: Path, setting: str
     """bitsandbytes repacks 4-bit weights at a pass without gradients, and would then give zeros."""
     model = load(folder, setting, "float32")
     names = TrieConstraint(trie_from_names(random_names(0), vocab_size=400), END, 12)
-    beam_search(model, random_prompts(model, 1, 2), names, beam_size=BEAMS, n_names=1)
+    beam_search(make_decoder(model), random_prompts(model, 1, 2), names, beam_size=BEAMS, n_names=1)
 
     def loss_of(prefix: torch.Tensor) -> torch.Tensor:
         return model.name_loss([torch.cat([prefix, model.embed([5, 6, 7])])], [[10, 11, END]]).sum()
@@ -175,7 +176,7 @@ def test_search_is_that_of_generate(folder: Path, setting: str) -> None:
     allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 12)
     prompts = random_prompts(model, 1, 4)
     for prompt, found in zip(
-        prompts, beam_search(model, prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
+        prompts, beam_search(make_decoder(model), prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
     ):
         expected = reference(model, prompt, names)
         assert [h.tokens for h in found] == [name for name, _ in expected]
@@ -207,10 +208,13 @@ def dequantized(model: CausalLM) -> CausalLM:
 def test_it_computes_with_the_numbers_that_the_weights_stand_for(folder: Path, setting: str) -> None:
     model = load(folder, setting, "float32")
     prompts = random_prompts(model, 1, 3)
-    logits = model.prefill(prompts, beams=1, tokens=1).logits  # first: the layers set themselves up at a pass
-    plain = dequantized(model)
-    torch.testing.assert_close(logits, plain.prefill(prompts, beams=1, tokens=1).logits, atol=1e-4, rtol=1e-4)
-    original = load(folder, None, "float32").prefill(prompts, beams=1, tokens=1).logits
+
+    def logits_of(model: CausalLM) -> torch.Tensor:
+        return make_decoder(model).prefill(prompts, beams=1, tokens=1).logits
+
+    logits = logits_of(model)  # first: the layers set themselves up at a pass
+    torch.testing.assert_close(logits, logits_of(dequantized(model)), atol=1e-4, rtol=1e-4)
+    original = logits_of(load(folder, None, "float32"))
     off = float((logits - original).norm() / original.norm())
     assert 0 < off < (0.05 if setting == "8bit" else 0.5)
 
@@ -249,5 +253,5 @@ def test_a_model_that_was_saved_quantized(folder: Path, tmp_path: Path) -> None:
     again = load(tmp_path, None, "float32")
     assert again.quantized
     [prompt] = random_prompts(model, 1, 1)
-    logits = [each.prefill([prompt], beams=1, tokens=1).logits for each in (model, again)]
+    logits = [make_decoder(each).prefill([prompt], beams=1, tokens=1).logits for each in (model, again)]
     torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-4)

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
+from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.name_tokens import tokenise_names
 from spacy_gemel.linking.prompt import demonstration_text, query_text
-from spacy_gemel.models.causal_lm import CausalLM
-from spacy_gemel.models.loading import load_causal_lm
+from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.models.tokenizer import NameEnd, NameTokenizer, load_tokenizer
 from tests.decoding.test_beam import BEAMS, reference
 from tests.mini_pipeline import COLOURS, entity_id, example, make_config, make_doc, make_kb, make_pipeline, picture
@@ -224,7 +224,7 @@ def kb(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_search_is_that_of_generate(family: Family, load: Callable[..., CausalLM], kb: Path) -> None:
     """The names of a knowledge base after prompts of the paper's words."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # none is searched the slow way
+        warnings.simplefilter("error", UserWarning)  # none is decoded sequentially
         model = load()
     opened = KnowledgeBase.open(kb)
     assert opened.meta.names == len(NAMES) + len(ODD)
@@ -235,7 +235,8 @@ def test_search_is_that_of_generate(family: Family, load: Callable[..., CausalLM
         for hour in ("dawn", "night </s>", "noon, in the rain")
     ]
     names = [tuple(ids) for ids in model.tokenizer.encode([*NAMES, *ODD])]
-    found = beam_search(model, prompts, TrieConstraint(opened.trie, end, 64), beam_size=BEAMS, n_names=BEAMS)
+    constraint = TrieConstraint(opened.trie, end, 64)
+    found = beam_search(make_decoder(model), prompts, constraint, beam_size=BEAMS, n_names=BEAMS)
     for prompt, hypotheses in zip(prompts, found, strict=True):
         expected = reference(model, prompt, names, limit=64, end=end)
         assert [hypothesis.tokens for hypothesis in hypotheses] == [name for name, _ in expected]
