@@ -109,10 +109,7 @@ class LinkingModel:
     ) -> list[Prompt | None]:
         """A prompt for each mention; None, with a warning, if its text is too long for the language model.
 
-        Args:
-            mentions: the mentions.
-            settings: the settings that hold.
-            training: never show a mention itself, that is a demonstration of the same mention in the same text.
+        In training a mention is never shown itself, that is a demonstration of the same mention in the same text.
         """
         queries = [Query(mention.mention, mention.text, mention.vector) for mention in mentions]
         self.retriever.prepare(queries, settings.n_demonstrations)
@@ -167,11 +164,7 @@ class LinkingModel:
         return [index for index in ranked if index not in same][:count]
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
-        """Embed prompts.
-
-        Args:
-            prompts: the prompts.
-            train: keep what the mapper's gradient needs.
+        """Embed prompts; `train` keeps what the mapper's gradient needs.
 
         Returns:
             The embedded prompts, (tokens, width) each, and a function that brings their gradient back to the mapper.
@@ -226,26 +219,23 @@ class LinkingModel:
     ) -> list[list[ScoredName]]:
         """The names that the search finds for each mention, best first.
 
-        Args:
-            mentions: the mentions.
-            settings: the settings that hold.
-            include_prior: add the names that the prior knows and the search did not find, scored as the search would
-                have scored them.
+        `include_prior` adds the names that the prior knows and the search did not find, with the scores that the search
+        would have given them.
         """
         prompts = self.prompts(mentions, settings)
         constraint = self._constraint(settings)
         beams, max_tokens = settings.beam_size, constraint.max_tokens
-        found: list[list[ScoredName]] = [[] for _ in mentions]
+        results: list[list[ScoredName]] = [[] for _ in mentions]
 
         def search(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
             state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
-            results = search_after(state, constraint, beam_size=beams, n_names=settings.n_candidates)
-            names = [self._distinct_names(hypotheses, constraint) for hypotheses in results]
+            searched = search_after(state, constraint, beam_size=beams, n_names=settings.n_candidates)
+            names = [self._distinct_names(hypotheses, constraint) for hypotheses in searched]
             if include_prior:
                 self._add_known_names([mentions[index] for index in batch], names, state, settings, max_tokens)
             for index, names_of_mention in zip(batch, names, strict=True):
-                found[index] = names_of_mention
+                results[index] = names_of_mention
 
         lengths = _lengths(prompts)
         shares_prefix = {
@@ -260,7 +250,7 @@ class LinkingModel:
         self._warn_out_of_memory(mentions, lengths, failures, f"linked to {NIL!r}")
         # A free search may find nothing that ends; a trie always has a name.
         failed = {index for index, _ in failures}
-        empty = [index for index in sorted(lengths) if not found[index] and index not in failed]
+        empty = [index for index in sorted(lengths) if not results[index] and index not in failed]
         if settings.constrained and empty:
             first = mentions[empty[0]]
             warn(
@@ -270,7 +260,7 @@ class LinkingModel:
                 "float16: use bfloat16 or float32.",
                 SkippedMentionWarning,
             )
-        return found
+        return results
 
     def _constraint(self, settings: LinkerSettings) -> Constraint:
         end_id, limit = self.end_id(settings), settings.max_name_tokens
@@ -311,12 +301,8 @@ class LinkingModel:
     ) -> None:
         """Append to each mention's names those that the prior knows and the search did not find, scored alike.
 
-        Args:
-            mentions: the mentions of a batch.
-            names: the names that the search found for each.
-            state: the mentions' prompts after the search, with room for the beams of names of `max_tokens`.
-            settings: the settings that hold.
-            max_tokens: names with more tokens are left out, as are those that are not in the trie.
+        `state` holds the mentions' prompts after the search, with room for beams of `max_tokens`. Names with more
+        tokens, or that are not in the trie, are left out.
         """
         missing: list[list[tuple[int, ...]]] = []
         for mention, searched in zip(mentions, names, strict=True):
@@ -339,12 +325,7 @@ class LinkingModel:
         """Add the gradient of the mentions' mean loss (paper eq. 4) to the mapper's.
 
         A text that is too long is left out. A mention that memory runs out on has neither loss nor gradient, but counts
-        in the mean.
-
-        Args:
-            mentions: the mentions.
-            rows: the rows of their gold entities in the knowledge base.
-            settings: the settings that hold.
+        in the mean. `rows` are the rows of their gold entities in the knowledge base.
 
         Returns:
             The losses, at most (mentions,), in the mentions' order.

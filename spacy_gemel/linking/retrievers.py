@@ -45,12 +45,12 @@ class Retriever(Protocol):
     wants_vectors: whether mentions are compared by the vectors that the pipeline's transformer gave them.
     """
 
-    frozen: FrozenModel[Any] | None
-    wants_vectors: bool
+    frozen: FrozenModel[Any] | None = None
+    wants_vectors: bool = False
 
     def load(self, device: str, folder: Path | None = None) -> None:
         """Load the frozen model, if there is one, for the next `index`."""
-        ...
+        return
 
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
         """Index the mentions of all demonstrations, in their order; called again when they change.
@@ -59,38 +59,26 @@ class Retriever(Protocol):
             mentions: the mentions.
             vectors: (mentions, width), with a row of NaN for a mention that has none; None if no mention has one.
         """
-        ...
+        return
 
     def prepare(self, queries: Sequence[Query], n: int) -> None:
         """Announce the queries that will be ranked next, with n each, so that work can be batched."""
-        ...
+        return
 
     def rank(self, query: Query, n: int) -> list[int]:
         """Indices of up to n demonstrations, most similar first; ties keep the order of the store."""
         ...
 
 
-class NoRetriever:
+class NoRetriever(Retriever):
     """Shows no demonstrations."""
-
-    frozen: FrozenModel[Any] | None = None
-    wants_vectors = False
-
-    def load(self, device: str, folder: Path | None = None) -> None:
-        """See Retriever."""
-
-    def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
-        """See Retriever."""
-
-    def prepare(self, queries: Sequence[Query], n: int) -> None:
-        """See Retriever."""
 
     def rank(self, query: Query, n: int) -> list[int]:
         """See Retriever."""
         return []
 
 
-class RandomRetriever(NoRetriever):
+class RandomRetriever(Retriever):
     """Random demonstrations (paper Table 6), always the same ones for the same mention in the same text."""
 
     def __init__(self, seed: int = 0) -> None:
@@ -108,7 +96,7 @@ class RandomRetriever(NoRetriever):
         return generator.choice(self.size, size=min(n, self.size), replace=False).tolist()
 
 
-class SimilarityRetriever(NoRetriever, Generic[KeyT]):
+class SimilarityRetriever(Retriever, Generic[KeyT]):
     """Ranks by a score per demonstration, and caches the ranks by the part of a query that is compared."""
 
     size = 0
@@ -293,7 +281,7 @@ def _unit(vectors: FloatArray) -> FloatArray:
 def warn_changed_vectors(
     owner: object,
     mentions: Sequence[Mention],
-    stored: FloatArray | None,
+    vectors: FloatArray | None,
     demonstrations_of: Mapping[tuple[str, str], Iterable[int]],
 ) -> None:
     """Warn once if the transformer no longer gives a training mention the vector of its demonstration.
@@ -301,14 +289,14 @@ def warn_changed_vectors(
     Args:
         owner: what warns only once.
         mentions: training mentions.
-        stored: vectors of the demonstrations, (demonstrations, width), or None.
+        vectors: of the demonstrations, (demonstrations, width), or None.
         demonstrations_of: indices of the demonstrations by (mention, text).
     """
     for mention in mentions:
         vector = mention.vector
-        if vector is None or stored is None or vector.shape != stored.shape[1:]:  # another width is an error in `key`
+        if vector is None or vectors is None or vector.shape != vectors.shape[1:]:  # another width: `key` raises
             continue
-        rows = [stored[index] for index in demonstrations_of.get((mention.mention, mention.text), ())]
+        rows = [vectors[index] for index in demonstrations_of.get((mention.mention, mention.text), ())]
         cosine = max((_cosine(vector, row) for row in rows if np.isfinite(row).all()), default=1.0)
         if cosine < _SAME_VECTOR:
             warn_once(

@@ -14,7 +14,7 @@ from spacy_gemel.decoding.constraints import TrieConstraint, Unconstrained
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
-from tests.decoding.test_beam import END, random_prompts, reference
+from tests.decoding.test_beam_search import END, random_prompts, reference
 
 VOCAB = 12
 Name = tuple[int, ...]
@@ -26,24 +26,24 @@ penalties = st.sampled_from([-1.0, 0.0, 0.5, 1.0, 2.0])
 limits = st.integers(1, 7)
 
 
-class TableModel:
-    """A language model whose next scores are any function of what was said; it has no cache to be wrong about."""
+class TableDecoder:
+    """A decoder whose next scores are any function of the name so far; it has no cache to be wrong about."""
 
-    def prefill(self, prompts: Sequence[torch.Tensor], *, beams: int, tokens: int) -> "TableContinuation":
-        self.last = TableContinuation([int(prompt[0, 0]) for prompt in prompts], beams * tokens)
+    def prefill(self, prompts: Sequence[torch.Tensor], *, beams: int, tokens: int) -> "TableState":
+        self.last = TableState([int(prompt[0, 0]) for prompt in prompts], beams * tokens)
         return self.last
 
 
-class TableContinuation:
+class TableState:
     def __init__(self, seeds: list[int], room: int) -> None:
         self.seeds = seeds
         self.room = room
         self.steps = 0
         self.slots: list[list[int]] = [[] for _ in seeds]
-        self.logits = torch.stack([self.said(seed, ()) for seed in seeds])
+        self.logits = torch.stack([self.scores_after(seed, ()) for seed in seeds])
 
     @staticmethod
-    def said(seed: int, name: Name) -> torch.Tensor:
+    def scores_after(seed: int, name: Name) -> torch.Tensor:
         return torch.from_numpy(np.random.default_rng([seed, *name]).normal(0, 3, VOCAB).astype(np.float32))
 
     def extend(self, tokens: torch.Tensor, seen: torch.Tensor, depth: int) -> torch.Tensor:
@@ -53,9 +53,9 @@ class TableContinuation:
             assert len(slots) <= self.room
         rows = []
         for seed, slots, own in zip(self.seeds, self.slots, seen.tolist(), strict=True):
-            said = [tuple(token for token, mine in zip(slots, beam, strict=True) if mine) for beam in own]
-            assert all(len(name) == depth + 1 for name in said)
-            rows.append(torch.stack([self.said(seed, name) for name in said]))
+            names = [tuple(token for token, mine in zip(slots, beam, strict=True) if mine) for beam in own]
+            assert all(len(name) == depth + 1 for name in names)
+            rows.append(torch.stack([self.scores_after(seed, name) for name in names]))
         return torch.stack(rows)
 
 
@@ -69,7 +69,7 @@ def score_all(seed: int, names: Sequence[Name], length_penalty: float) -> list[t
     for name in set(names):
         whole = (*name, END)
         total = sum(
-            float(torch.log_softmax(TableContinuation.said(seed, whole[:index]), dim=-1)[token])
+            float(torch.log_softmax(TableState.scores_after(seed, whole[:index]), dim=-1)[token])
             for index, token in enumerate(whole)
         )
         scored.append((name, total / len(whole) ** length_penalty))
@@ -80,14 +80,14 @@ def score_all(seed: int, names: Sequence[Name], length_penalty: float) -> list[t
     names=names_lists, seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4), penalty=penalties, limit=limits,
     wanted=st.integers(1, 8),
 )  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_beam_as_wide_as_the_trie_finds_the_best_names(
     names: list[Name], seeds: list[int], penalty: float, limit: int, wanted: int
 ) -> None:
     """All names are then kept to their end: the search must give the order of scoring every one, and stop exactly."""
     allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, limit)
     found = beam_search(
-        TableModel(),
+        TableDecoder(),
         [prompt_of(seed) for seed in seeds],
         allowed,
         beam_size=max(len(set(names)), wanted),
@@ -106,14 +106,14 @@ def test_a_beam_as_wide_as_the_trie_finds_the_best_names(
     names=names_lists, seeds=st.lists(st.integers(0, 99), min_size=2, max_size=6), beams=st.integers(1, 6),
     penalty=penalties, wanted=st.integers(1, 6),
 )  # fmt: skip
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_neither_company_nor_the_number_asked_for_changes_a_name(
     names: list[Name], seeds: list[int], beams: int, penalty: float, wanted: int
 ) -> None:
     allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, 7)
-    model = TableModel()
+    decoder = TableDecoder()
     together = beam_search(
-        model,
+        decoder,
         [prompt_of(seed) for seed in seeds],
         allowed,
         beam_size=beams,
@@ -121,7 +121,9 @@ def test_neither_company_nor_the_number_asked_for_changes_a_name(
         length_penalty=penalty,
     )
     for seed, hypotheses in zip(seeds, together, strict=True):
-        [alone] = beam_search(model, [prompt_of(seed)], allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
+        [alone] = beam_search(
+            decoder, [prompt_of(seed)], allowed, beam_size=beams, n_names=beams, length_penalty=penalty
+        )
         assert hypotheses == alone[:wanted]
 
 
@@ -129,24 +131,24 @@ def test_it_stops_when_the_last_name_asked_for_is_settled() -> None:
     generator = np.random.default_rng(0)
     names = [tuple(generator.integers(2, 7, size=generator.integers(1, 8)).tolist()) for _ in range(200)]
     allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, 7)
-    model, steps = TableModel(), []
+    decoder, steps = TableDecoder(), []
     for wanted in (1, 3, 5):
         steps.append(0)
         for seed in range(30):
-            beam_search(model, [prompt_of(seed)], allowed, beam_size=5, n_names=wanted)
-            steps[-1] += model.last.steps
+            beam_search(decoder, [prompt_of(seed)], allowed, beam_size=5, n_names=wanted)
+            steps[-1] += decoder.last.steps
     assert steps[0] < steps[1] < steps[2] < 30 * max(len(name) for name in names)
 
 
 @given(seed=st.integers(0, 99), penalty=penalties, limit=st.integers(1, 2), wanted=st.integers(1, 8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_a_free_search_with_a_wide_beam_finds_the_best_of_all(
     seed: int, penalty: float, limit: int, wanted: int
 ) -> None:
     words = [token for token in range(VOCAB) if token != END]
     every: list[Name] = [(), *((a,) for a in words), *((a, b) for a in words for b in words if limit == 2)]
     [found] = beam_search(
-        TableModel(),
+        TableDecoder(),
         [prompt_of(seed)],
         Unconstrained(VOCAB, END, limit),
         beam_size=VOCAB ** (limit + 1),
@@ -182,7 +184,7 @@ def assert_as_generate(
     seed=st.integers(0, 10_000), mentions=st.integers(1, 3), beams=st.integers(2, 6),
     penalty=penalties, limit=st.integers(2, 6),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_random_tries_against_generate(
     model: CausalLM, names: list[Name], seed: int, mentions: int, beams: int, penalty: float, limit: int
 ) -> None:
@@ -199,7 +201,7 @@ def many_names(seed: int, count: int = 10_000) -> list[Name]:
 
 
 @given(seed=st.integers(0, 10_000), beams=st.integers(2, 6), penalty=penalties, limit=st.integers(3, 12))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 def test_ten_thousand_names_against_generate(
     model: CausalLM, seed: int, beams: int, penalty: float, limit: int
 ) -> None:
@@ -207,7 +209,7 @@ def test_ten_thousand_names_against_generate(
 
 
 @given(seed=st.integers(0, 10_000), penalty=penalties, wanted=st.integers(1, 8))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 def test_ten_thousand_names_all_of_them_scored(model: CausalLM, seed: int, penalty: float, wanted: int) -> None:
     """A beam of 10,000 finds what plain forward passes over every name say is best."""
     names = many_names(seed)
@@ -235,8 +237,8 @@ def plain_scores(
     rows = torch.cat([prompt.expand(len(names), -1, -1), model.embeddings(padded[:, :-1])], dim=1)
     with torch.no_grad():
         logits = model.model(inputs_embeds=rows).logits[:, len(prompt) - 1 :].float()
-    said = torch.log_softmax(logits, dim=-1).gather(-1, padded[..., None])[..., 0]  # (names, tokens)
+    values = torch.log_softmax(logits, dim=-1).gather(-1, padded[..., None])[..., 0]  # (names, tokens)
     return [
         (name, float(row[: len(name) + 1].sum()) / (len(name) + 1) ** penalty)
-        for name, row in zip(names, said, strict=True)
+        for name, row in zip(names, values, strict=True)
     ]

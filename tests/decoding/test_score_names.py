@@ -15,13 +15,13 @@ from spacy_gemel.decoding.score_names import score_names
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
-from tests.decoding.test_beam import END, random_names, random_prompts
-from tests.decoding.test_properties import Name, TableContinuation, penalties, score_all, tokens
+from tests.decoding.test_beam_search import END, random_names, random_prompts
+from tests.decoding.test_properties import Name, TableState, penalties, score_all, tokens
 
 LIMIT = 7
 
 
-class Rewinding(TableContinuation):
+class Rewinding(TableState):
     """The table's, which forgets what was appended when it is told to; it fails where its room is too small."""
 
     def rewind(self) -> None:
@@ -32,7 +32,7 @@ class Rewinding(TableContinuation):
     names=st.lists(st.lists(st.lists(tokens, min_size=1, max_size=5).map(tuple), max_size=12), min_size=1, max_size=4),
     beams=st.integers(1, 5), penalty=penalties,
 )  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_each_mentions_names_are_scored_within_the_room_of_a_search(
     names: list[list[Name]], beams: int, penalty: float
 ) -> None:
@@ -54,8 +54,8 @@ def plain(model: CausalLM, prompt: torch.Tensor, name: Name) -> float:
     whole = [*name, END]
     with torch.no_grad():
         logits = model.model(inputs_embeds=torch.cat([prompt, model.embed(whole[:-1])])[None]).logits[0]
-    said = torch.log_softmax(logits[len(prompt) - 1 :], dim=-1)
-    return sum(float(said[index, token]) for index, token in enumerate(whole)) / len(whole)
+    values = torch.log_softmax(logits[len(prompt) - 1 :], dim=-1)
+    return sum(float(values[index, token]) for index, token in enumerate(whole)) / len(whole)
 
 
 @pytest.mark.parametrize("way", [SharedPrefixDecoder, SequentialDecoder])

@@ -23,7 +23,7 @@ from spacy_gemel.kb.name_tokens import tokenise_names
 from spacy_gemel.linking.prompt import demonstration_text, query_text
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.models.tokenizer import NameEnd, NameTokenizer, load_tokenizer
-from tests.decoding.test_beam import BEAMS, reference
+from tests.decoding.test_beam_search import BEAMS, reference
 from tests.mini_pipeline import COLOURS, entity_id, example, make_config, make_doc, make_kb, make_pipeline, picture
 from tests.tiny import NAMES
 from tests.tokenizer_types import END_OF_TEXT, TYPES

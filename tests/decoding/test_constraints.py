@@ -8,8 +8,8 @@ from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint, UnionConstraint
 from spacy_gemel.kb.trie import NameTrie
 from spacy_gemel.kb.trie_builder import build_trie, trie_from_names
-from tests.decoding.test_beam import END
-from tests.decoding.test_properties import VOCAB, Name, TableModel, limits, names_lists, penalties, prompt_of
+from tests.decoding.test_beam_search import END
+from tests.decoding.test_properties import VOCAB, Name, TableDecoder, limits, names_lists, penalties, prompt_of
 
 
 def added_trie(names: list[Name], first: int) -> NameTrie:
@@ -23,7 +23,7 @@ def added_trie(names: list[Name], first: int) -> NameTrie:
     names=names_lists, more=names_lists, seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4),
     beams=st.integers(1, 6), penalty=penalties, limit=limits,
 )  # fmt: skip
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_two_tries_are_searched_as_one(
     names: list[Name], more: list[Name], seeds: list[int], beams: int, penalty: float, limit: int
 ) -> None:
@@ -32,7 +32,7 @@ def test_two_tries_are_searched_as_one(
     prompts = [prompt_of(seed) for seed in seeds]
 
     def found(allowed: TrieConstraint | UnionConstraint) -> list[list[tuple[Name, float, list[int]]]]:
-        results = beam_search(TableModel(), prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
+        results = beam_search(TableDecoder(), prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
         return [[(h.tokens, h.score, sorted(allowed.rows_at(h.edge))) for h in result] for result in results]
 
     assert joint.max_tokens == whole.max_tokens

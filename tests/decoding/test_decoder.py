@@ -20,7 +20,7 @@ from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from tests import tiny
 from tests.calls import Calls
-from tests.decoding.test_beam import BEAMS, END, random_names, random_prompts, reference
+from tests.decoding.test_beam_search import BEAMS, END, random_names, random_prompts, reference
 
 SMALL = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 GROUPED = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 256}
@@ -103,7 +103,7 @@ def test_family(family: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", ["Llama", "GPT2", "OPT", "Gemma", "Gemma2", "Gemma3"])
+@pytest.mark.parametrize("family", ["OPT", "Gemma", "Gemma3"])
 def test_a_prefix_of_the_embeddings_size_is_as_large_as_words(family: str, dtype: str, tmp_path: Path) -> None:
     """In the model, behind whatever it does to its words: that is where the mapper's soft tokens stand beside them."""
     save(family, FAMILIES[family], tmp_path)
