@@ -122,14 +122,7 @@ class LinkingModel:
         for mention, query in zip(mentions, queries, strict=True):
             ranked = self.rank_demonstrations(query, settings, training=training)
             try:
-                prompt = self.prompt_builder.build(
-                    mention.text,
-                    mention.mention,
-                    mention.features,
-                    ranked,
-                    max_tokens=max_tokens,
-                    use_image=settings.use_image,
-                )
+                prompt = self.prompt_builder.build(mention, ranked, max_tokens=max_tokens, use_image=settings.use_image)
             except PromptTooLong as error:
                 fate = "skipped" if training else f"linked to {NIL!r}"
                 warn(

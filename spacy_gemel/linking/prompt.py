@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
+from spacy_gemel.linking.mention import Mention
 from spacy_gemel.models.tokenizer import NameTokenizer
 from spacy_gemel.utils.cache import BoundedCache
 
@@ -78,22 +79,11 @@ class PromptBuilder:
         self.start: tuple[int, ...] = (tokenizer.tokenizer.bos_token_id,) if bos else ()
         self._segments: BoundedCache[Demonstration, Segment] = BoundedCache(_CACHED_DEMONSTRATIONS)
 
-    def build(
-        self,
-        text: str,
-        mention: str,
-        features: NDArray[np.float32] | None,
-        ranked: Sequence[int],
-        *,
-        max_tokens: int,
-        use_image: bool = True,
-    ) -> Prompt:
+    def build(self, mention: Mention, ranked: Sequence[int], *, max_tokens: int, use_image: bool = True) -> Prompt:
         """The prompt of a mention in its text.
 
         Args:
-            text: the context.
-            mention: the mention's words.
-            features: features of the text's image, (d_v,), or None.
+            mention: the mention, with its text and the features of its image.
             ranked: indices of the demonstrations, most similar first; if they do not all fit, the last are dropped.
             max_tokens: tokens that the prompt may have.
             use_image: False to leave out all visual prefixes.
@@ -101,8 +91,8 @@ class PromptBuilder:
         Raises:
             PromptTooLong: if the query alone does not fit.
         """
-        has_image = use_image and features is not None
-        query_ids = tuple(self.tokenizer.encode([query_text(text, mention)])[0])
+        has_image = use_image and mention.features is not None
+        query_ids = tuple(self.tokenizer.encode([query_text(mention.text, mention.mention)])[0])
         query = Segment(QUERY_IMAGE if has_image else NO_IMAGE, query_ids)
         length = len(self.start) + self._length(query)
         if length > max_tokens:
@@ -120,9 +110,8 @@ class PromptBuilder:
             length += self._length(segment)
         if self.start:
             segments.insert(0, Segment(NO_IMAGE, self.start))
-        return Prompt(
-            tuple(segments), features if has_image else None, length, tuple(indices), len(ranked) - len(indices)
-        )
+        features = mention.features if has_image else None
+        return Prompt(tuple(segments), features, length, tuple(indices), dropped=len(ranked) - len(indices))
 
     def _length(self, segment: Segment) -> int:
         return len(segment.ids) + (self.prefix_length if segment.image != NO_IMAGE else 0)

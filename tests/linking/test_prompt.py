@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore
+from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prompt import (
     NO_IMAGE,
     QUERY_IMAGE,
@@ -48,7 +49,8 @@ def build(
     use_image: bool = True,
 ) -> Prompt:
     builder = PromptBuilder(tokenizer, STORE, prefix_length=4, bos=bos)
-    return builder.build(text, mention, features, ranked, max_tokens=max_tokens, use_image=use_image)
+    item = Mention(0, 0, 1, mention, text, features)
+    return builder.build(item, ranked, max_tokens=max_tokens, use_image=use_image)
 
 
 def test_the_words_are_the_papers() -> None:

@@ -9,6 +9,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
+from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.retrievers import Query
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
@@ -93,9 +94,9 @@ def prompts_of(nlp: Language, doc: Doc) -> list[str]:
     seen: list[str] = []
     build = pipe.stages.prompt_builder.build
 
-    def spy(text: str, *rest: object, **more: object) -> object:
-        seen.append(text)
-        return build(text, *rest, **more)  # type: ignore[arg-type]
+    def spy(mention: Mention, *rest: object, **more: object) -> object:
+        seen.append(mention.text)
+        return build(mention, *rest, **more)  # type: ignore[arg-type]
 
     pipe.stages.prompt_builder.build = spy  # type: ignore[assignment]
     nlp(doc)
