@@ -8,8 +8,7 @@ from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint, UnionConstraint
 from spacy_gemel.kb.trie import NameTrie
 from spacy_gemel.kb.trie_builder import build_trie, trie_from_names
-from tests.decoding.test_beam_search import END
-from tests.decoding.test_properties import VOCAB, Name, TableDecoder, limits, names_lists, penalties, prompt_of
+from tests.decoding.test_beam_search import END, VOCAB, Name, TableDecoder, limits, names_lists, penalties, prompt_of
 
 
 def added_trie(names: list[Name], first: int) -> NameTrie:

@@ -165,19 +165,6 @@ def test_a_wide_window_is_checked_when_a_prompt_first_needs_it(tmp_path: Path, m
     assert decoder.limits.is_checked
 
 
-def test_a_wide_window_that_fails_its_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Masks that do not know of the window, as before: the check finds it, and one warning says so."""
-    save("Mistral", WINDOWED["Mistral"], tmp_path)
-    monkeypatch.setitem(self_check._MAX_OPERATIONS_AT_LOAD, "cpu", 0.0)
-    decoder = load(tmp_path)
-    decoder.limits.windows.windows.update(all=None)
-    with pytest.warns(UserWarning, match="decoded sequentially") as caught:
-        assert not decoder.can_share_prefix(WINDOW - 1, 2, 5)
-        assert not decoder.can_share_prefix(WINDOW - 1, 2, 5)
-    assert len(caught) == 1
-    assert decoder.limits.max_length == WINDOW
-
-
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_forgotten_window_is_found_out_however_wide_and_coarse(tmp_path: Path, dtype: str) -> None:
     """Rounding in bf16 hides a few keys too many among hundreds, so the check must look for more than those."""

@@ -15,8 +15,16 @@ from spacy_gemel.decoding.score_names import score_names
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
-from tests.decoding.test_beam_search import END, random_names, random_prompts
-from tests.decoding.test_properties import Name, TableState, penalties, score_all, tokens
+from tests.decoding.test_beam_search import (
+    END,
+    Name,
+    TableState,
+    penalties,
+    random_names,
+    random_prompts,
+    score_all,
+    tokens,
+)
 
 LIMIT = 7
 

@@ -21,7 +21,7 @@ from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded import overridden
 from spacy_gemel.pipeline.mentions import gather_mentions
 from tests.calls import Calls
-from tests.mini_pipeline import COLOURS, entity_id, make_doc, make_kb, make_pipeline, picture
+from tests.mini_pipeline import entity_id, make_doc, make_kb, make_pipeline, picture
 from tests.tiny import NAMES
 
 TEXT = "A photo of {} in the evening."
@@ -159,22 +159,6 @@ def test_the_score_is_the_models_and_the_priors(nlp: Language, pipe: GemelLinker
     assert sum(c.probability for c in found) == pytest.approx(1)
 
 
-def test_a_large_weight_gives_the_priors_answer(nlp: Language, pipe: GemelLinker) -> None:
-    """Of the bearers of one name it picks the more frequent, and the search need not have found it."""
-    pipe.configure(prior_weight=1e4)
-    for found, mention in zip(link(nlp, "Java", "New York", "Thing"), ("Java", "New York", "Thing"), strict=True):
-        known = pipe.stages.prior.of(mention)
-        best = {kb_id for kb_id, probability in known.items() if probability == max(known.values())}
-        assert found[0].kb_id in best
-    assert link(nlp, "Java")[0][0].kb_id == "island"
-
-
-def test_training_examples_count(nlp: Language, pipe: GemelLinker) -> None:
-    counted = pipe.stages.prior.of("Mercury")
-    assert set(counted) >= {entity_id(name) for name in COLOURS}
-    assert pipe.stages.prior.of("mercury’s") == counted
-
-
 def test_the_threshold_is_on_the_combined_probability(nlp: Language, pipe: GemelLinker) -> None:
     pipe.configure(prior_weight=1e4)
     pipe.configure(threshold=0.5)
@@ -229,12 +213,6 @@ def test_scores_that_are_no_numbers_are_no_candidates(
     [found] = link(nlp, "Thing")
     assert found
     assert all(math.isfinite(candidate.score) for candidate in found)
-
-
-@pytest.mark.parametrize("weight", [-0.1, math.nan, math.inf])
-def test_a_weight_that_makes_no_sense(pipe: GemelLinker, weight: float) -> None:
-    with pytest.raises(ValueError, match="prior_weight must be a number from 0 on"):
-        pipe.configure(prior_weight=weight)
 
 
 def test_added_entities_and_examples_are_known_and_saved(models: Path, tmp_path: Path) -> None:
