@@ -1,4 +1,4 @@
-"""A frozen causal language model: loading, embedding, forward pass, and the loss of a name (paper section 3.3)."""
+"""A frozen causal language model: loading, forward passes, and the loss of a name (paper sections 3.2 and 3.3)."""
 
 import inspect
 import math

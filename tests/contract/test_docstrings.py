@@ -42,6 +42,7 @@ SOURCES = {
     "spacy_gemel.linking.retrievers.RandomRetriever": PAPER + r" Table 6",
     "spacy_gemel.linking.retrievers.BM25Retriever": PAPER + r" Table 6; Robertson and Zaragoza 2009",
     "spacy_gemel.linking.retrievers.DenseRetriever": r"the paper's, Table 6, with SimCSE, Gao et al\. 2021",
+    "spacy_gemel.linking.model.LinkingModel.learn": PAPER + r" eq\. 4",
     "spacy_gemel.models.causal_lm": PAPER + r" sections 3\.2 and 3\.3",
     "spacy_gemel.models.causal_lm.CausalLM": PAPER + r" sections 3\.2 and 3\.3",
     "spacy_gemel.models.causal_lm.CausalLM.name_loss": PAPER + r" eq\. 4",
