@@ -359,6 +359,7 @@ class GemelLinker(TrainablePipe):
         self, kb: "KnowledgeBase", settings: LinkerSettings, folders: dict[str, Path], *, training: bool
     ) -> "tuple[CausalLM, FeatureReader]":
         """Load the frozen models. While training, image features that cannot be used are an error, not a warning."""
+        from spacy_gemel.decoding.self_check import make_decoder
         from spacy_gemel.images.feature_store import open_features
         from spacy_gemel.images.features import FeatureReader
 
@@ -371,7 +372,9 @@ class GemelLinker(TrainablePipe):
         features = open_features(self.image_features, self.vision_encoder, encoder, last=last, strict=training)
         language_model = self.language_model.load(device, folders.get("language_model"))
         kb.check_tokenizer(language_model.tokenizer.fingerprint, self.language_model.name)
-        language_model.tokenizer.end_id(settings.name_end)  # raises before the training images are encoded
+        # both raise before the training images are encoded
+        language_model.tokenizer.end_id(settings.name_end)
+        make_decoder(language_model)
         return language_model, FeatureReader(encoder, store=features)
 
     def _assemble(
