@@ -1,5 +1,6 @@
 """`calibrate`: calibrated probabilities, and the threshold below which a mention is NIL."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -78,5 +79,5 @@ def calibrate(
         if target is None:
             typer.echo("the pipeline is unchanged: give --save DIR or --in-place to store these values in it")
         else:
-            save_changed(nlp, vars(result.fitted), target)
+            save_changed(nlp, asdict(result.fitted), target)
             typer.echo(f"{target}: now decides with these values")
