@@ -93,7 +93,6 @@ def test_linking_runs_and_agrees(
         assert part["speedup"]["least"] > 0
         assert 0 <= part["same_best_bf16"] <= 1
         assert part["profile"].keys() == set(NAMES)
-        assert all(part["profile"][stage]["share"] > 0 for stage in ("tokenise", "map", "prefill", "search steps"))
         assert sum(stage["share"] for stage in part["profile"].values()) == pytest.approx(1, abs=0.01)
     assert 0 < result["constraint_overhead"]["median"] < 1
     assert result["flop_utilisation"]["median"] > 0
