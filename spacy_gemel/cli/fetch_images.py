@@ -31,9 +31,6 @@ def fetch_images(
     retries: Annotated[int, typer.Option(help="Further tries if another one can succeed.", min=0)] = 3,
     timeout: Annotated[float, typer.Option(help="Seconds to connect, or without a byte.", min=0.1)] = 30.0,
     max_seconds: Annotated[float, typer.Option(help="Seconds for one whole request.", min=0.1)] = 300.0,
-    max_wait: Annotated[
-        float, typer.Option(help="Give up a host that asks for a pause of more seconds.", min=0)
-    ] = 600.0,
     max_mb: Annotated[float, typer.Option(help="Skip images of more MiB.", min=0.001)] = 64.0,
     allow_private: Annotated[
         bool, typer.Option("--allow-private", help="Also fetch from this machine and private networks.")
@@ -46,7 +43,7 @@ def fetch_images(
     what failed and why.
     """
     with one_line_errors():
-        from spacy_gemel.data.fetch.request import FetchOptions
+        from spacy_gemel.data.fetch.download import FetchOptions
         from spacy_gemel.data.fetch.run import fetch_images as run
         from spacy_gemel.data.fetch.urls import read_urls
 
@@ -58,7 +55,6 @@ def fetch_images(
             retries=retries,
             timeout=timeout,
             max_seconds=max_seconds,
-            max_wait=max_wait,
             max_bytes=int(max_mb * 2**20),
             allow_private=allow_private,
         )

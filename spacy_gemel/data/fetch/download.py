@@ -1,24 +1,28 @@
-"""The answer to one request: an image file in the folder, a redirect, or the reason why not."""
+"""One GET request, to public addresses only: an image file in the folder, a redirect, or the reason why not."""
 
 import hashlib
-import os
-import tempfile
+import io
+import ipaddress
+import socket
 import threading
-from contextlib import nullcontext
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import DecodeError, HTTPError, TimeoutError
 
-from spacy_gemel.data.fetch.request import SESSION, FetchError, Request
+from spacy_gemel import __version__
+from spacy_gemel.data.fetch.urls import host_of
+from spacy_gemel.utils.files import write_whole
 from spacy_gemel.utils.messages import one_line
 
-PARTIAL = ".partial-"
+_SESSION = requests.Session()  # only for what it knows of the environment and of redirects
 _CHUNK = 64 * 1024
 _WORTH_A_RETRY = {408, 425, 429, 500, 502, 503, 504}
 # What Pillow can read without running other programs, by its names.
@@ -26,120 +30,147 @@ _EXTENSIONS = {
     "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif",
     "AVIF": ".avif", "JPEG2000": ".jp2",
 }  # fmt: skip
-_LARGE_PIXELS = 16_000_000
-_LARGE = threading.Lock()  # large images are decoded one after the other: some hundred MB each
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFile:
-    """An image in the folder."""
+class FetchOptions:
+    """Options of `fetch-images`, see its --help. Times are in seconds."""
 
-    file: str
-    bytes: int
+    user_agent: str | None = None
+    workers: int = 8
+    per_host: int = 2
+    delay: float = 0.5
+    retries: int = 3
+    timeout: float = 30.0
+    max_seconds: float = 300.0
+    max_bytes: int = 64 * 2**20
+    allow_private: bool = False
 
 
-def download(request: Request, adapter: HTTPAdapter, folder: Path) -> ImageFile | str:
-    """Send a request and store the image as a file named by its content.
+@dataclass(eq=False)
+class FetchError(Exception):
+    """A request without an image, counted under `reason`.
+
+    retry: another try can succeed. pause: seconds for which a busy host asks to be left alone, 0 if it names none.
+    """
+
+    reason: str
+    detail: str = ""
+    retry: bool = False
+    pause: float | None = None
+
+
+def download(
+    url: str, options: FetchOptions, adapter: HTTPAdapter, folder: Path, cut: threading.Event
+) -> tuple[str, int] | str:
+    """Request a URL, without cookies and ~/.netrc, and store the image as a file named by its content.
+
+    Nothing is stored once `cut` is set.
 
     Returns:
-        The file, or the URL that a redirect leads to.
+        The name and size of the file, or the URL that a redirect leads to.
 
     Raises:
         FetchError: for anything that the host, the network or the content does.
         OSError: if the folder cannot be written.
     """
+    agent = options.user_agent or f"spacy-gemel/{__version__}"
+    headers = {"User-Agent": agent, "Accept": "image/*", "Accept-Encoding": "identity"}
     try:
-        with request.send(adapter) as response:
-            if location := SESSION.get_redirect_target(response):
-                return urljoin(request.url, location)
+        request = requests.Request("GET", url, headers=headers).prepare()
+        if not options.allow_private:
+            check_public(request.url or "")
+        settings = _SESSION.merge_environment_settings(url, {}, True, None, None)  # proxies, certificates
+        with adapter.send(request, timeout=options.timeout, **settings) as response:
+            if location := _SESSION.get_redirect_target(response):
+                return urljoin(url, location)
             status = response.status_code
             if status != 200:
-                raise FetchError(
-                    f"HTTP {status}",
-                    response.reason or "",
-                    retry=status in _WORTH_A_RETRY,
-                    busy=status in (429, 503),
-                    retry_after=_seconds(response.headers.get("Retry-After", "")),
-                )
-            return _store(request, response, folder)
+                seconds = response.headers.get("Retry-After", "")[:12]
+                pause = (float(seconds) if seconds.isdecimal() else 0.0) if status in (429, 503) else None
+                raise FetchError(f"HTTP {status}", response.reason or "", status in _WORTH_A_RETRY, pause)
+            body = bytearray()
+            while (chunk := response.raw.read(_CHUNK, decode_content=True)) and not cut.is_set():
+                body += chunk
+                if len(body) > options.max_bytes:
+                    raise FetchError("too large", f"more than {options.max_bytes} bytes")
+            if cut.is_set():
+                raise FetchError("too slow")
+            name = hashlib.blake2b(body, digest_size=16).hexdigest() + _extension(body, response)
+            with write_whole(folder / name) as partial:
+                partial.write_bytes(body)
+            return name, len(body)
     except Exception as error:
-        if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+        is_network_error = isinstance(error, (requests.RequestException, HTTPError))
+        if isinstance(error, FetchError) or (isinstance(error, OSError) and not is_network_error):
             raise
-        raise _explain(error) from error
+        timed_out = isinstance(error, (requests.Timeout, TimeoutError))
+        reason = "timed out" if timed_out else "connection failed" if is_network_error else "unexpected error"
+        final = isinstance(error, (ValueError, DecodeError, requests.exceptions.SSLError))  # ValueError: invalid URLs
+        raise FetchError(
+            reason, f"{type(error).__name__}: {one_line(error)}", is_network_error and not final
+        ) from error
 
 
-_REASONS: list[tuple[type[Exception] | tuple[type[Exception], ...], str, bool]] = [
-    ((requests.Timeout, urllib3.exceptions.TimeoutError), "timed out", True),
-    ((requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, UnicodeError), "malformed URL", False),
-    (requests.exceptions.SSLError, "no trusted connection", False),
-    (urllib3.exceptions.DecodeError, "damaged compression", False),
-    ((requests.RequestException, urllib3.exceptions.HTTPError), "connection failed", True),
-]
-
-
-def _explain(error: Exception) -> FetchError:
-    if isinstance(error, FetchError):
-        return error
-    for kinds, reason, retry in _REASONS:
-        if isinstance(error, kinds):
-            return FetchError(reason, one_line(error), retry)
-    return FetchError("unexpected error", f"{type(error).__name__}: {one_line(error)}")
-
-
-def _seconds(retry_after: str) -> float | None:
-    """The seconds of a Retry-After header, which has seconds or a date; None if it has neither."""
-    if retry_after.strip().isdecimal():
-        return float(retry_after.strip()[:12])
-    try:
-        moment = parsedate_to_datetime(retry_after)
-        return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
-    except (ValueError, OverflowError, TypeError):
-        return None
-
-
-def _store(request: Request, response: requests.Response, folder: Path) -> ImageFile:
-    """Read the body into the folder, at most `max_bytes` after decompression."""
-    digest = hashlib.blake2b(digest_size=16)
-    size = 0
-    handle, name = tempfile.mkstemp(dir=folder, prefix=PARTIAL)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            while chunk := response.raw.read(_CHUNK, decode_content=True):
-                size += len(chunk)
-                if size > request.options.max_bytes:
-                    raise FetchError("too large", f"more than {request.options.max_bytes} bytes")
-                digest.update(chunk)
-                file.write(chunk)
-        request.check()  # a connection that was cut looks like the end of the body
-        target = folder / (digest.hexdigest() + _extension(Path(name), response))
-        Path(name).chmod(0o644)  # mkstemp makes private files
-        Path(name).replace(target)
-        return ImageFile(target.name, size)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _extension(path: Path, response: requests.Response) -> str:
+def _extension(body: bytearray, response: requests.Response) -> str:
     """The extension of an image by its content, which is decoded to find out whether it is whole."""
     from PIL import Image, UnidentifiedImageError
 
     Image.init()
-    with path.open("rb") as file:
-        beginning = file.read(2048)
     try:
-        with Image.open(path, formats=[name for name in _EXTENSIONS if name in Image.OPEN]) as image:
+        with Image.open(io.BytesIO(body), formats=[name for name in _EXTENSIONS if name in Image.OPEN]) as image:
             image.draft("RGB", (1, 1))  # reads a JPEG whole, but decodes it at an eighth of its size
-            with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():
-                image.load()
+            image.load()
             return _EXTENSIONS[image.format or ""]
     except UnidentifiedImageError:
-        if b"<svg" in beginning:
-            raise FetchError("SVG, not a raster image") from None
-        kind = response.headers.get("Content-Type", "no type")[:80]
-        detail = f"sent as {kind}, begins with {beginning[:16]!r}" if beginning else "empty"
-        raise FetchError("not an image", detail) from None
-    except Image.DecompressionBombError as error:
-        raise FetchError("too many pixels", str(error)) from None
+        kind = "SVG" if b"<svg" in body[:2048] else response.headers.get("Content-Type", "no type")[:80]
+        raise FetchError("not an image", f"sent as {kind}, begins with {bytes(body[:16])!r}") from None
     except Exception as error:  # each of Pillow's plugins raises errors of its own
-        has_end = {"Content-Length", "Transfer-Encoding"} & set(response.headers)
-        raise FetchError("broken image", str(error), retry=not has_end) from None
+        raise FetchError("broken image", one_line(error), retry="Content-Length" not in response.headers) from None
+
+
+def check_public(url: str) -> None:
+    """Raise FetchError if an address of the URL's host is not public; a name without an address passes."""
+    with suppress(OSError):  # connecting tells; a proxy may know more names
+        for row in socket.getaddrinfo(host_of(url), None, type=socket.SOCK_STREAM):
+            check_address(str(row[4][0]))
+
+
+def check_address(address: str) -> None:
+    """Raise FetchError if an IP address does not belong to the public internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip.sixtofour or ip
+    if not ip.is_global or ip.is_multicast:
+        raise FetchError("private address", "use --allow-private to fetch from your own network")
+
+
+class _PublicConnection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        connection = super()._new_conn()
+        try:
+            check_address(connection.getpeername()[0])  # this look-up may differ from that of check_public
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class _PublicTLSConnection(_PublicConnection, HTTPSConnection):
+    pass
+
+
+class _PublicPool(HTTPConnectionPool):
+    ConnectionCls = _PublicConnection
+
+
+class _PublicTLSPool(HTTPSConnectionPool):
+    ConnectionCls = _PublicTLSConnection
+
+
+class PublicAdapter(HTTPAdapter):
+    """Connects to public addresses only, or to the user's own proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PublicPool, "https": _PublicTLSPool}

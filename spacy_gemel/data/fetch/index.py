@@ -42,13 +42,12 @@ def add_to_index(folder: Path, url: str, file: str, size: int) -> None:
 
 def local_image(url: str, folder: str | os.PathLike[str]) -> Path | None:
     """The image of a URL in a folder that `fetch-images` filled, or None. The index is cached until it changes."""
-    try:
-        status = (Path(folder) / INDEX).stat()
-    except FileNotFoundError:
+    index = Path(folder, INDEX)
+    if not index.exists():
         return None
-    return _cached_index(str(Path(folder)), status.st_mtime_ns, status.st_size).get(url.strip())
+    return _cached_index(index.parent, index.stat().st_mtime_ns, index.stat().st_size).get(url.strip())
 
 
 @lru_cache(maxsize=4)
-def _cached_index(folder: str, _changed: int, _size: int) -> dict[str, Path]:
+def _cached_index(folder: Path, _changed: int, _size: int) -> dict[str, Path]:
     return read_index(folder)

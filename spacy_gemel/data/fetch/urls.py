@@ -35,13 +35,15 @@ def read_urls(source: Path, field: str = "image") -> tuple[list[str], list[Failu
         raise ValueError(f"{source}: no such file; give a file with one URL per line, or JSON rows with a URL field")
     urls: dict[str, None] = {}
     failures: list[Failure] = []
-    for where, value in _text_lines(source) if source.suffix == ".txt" else _field_values(source, field):
+    for where, row in _rows(source):
+        if isinstance(row, list) and field.isdecimal():
+            value = row[int(field)] if int(field) < len(row) else None
+        else:
+            value = row.get(field) if isinstance(row, dict) else row if source.suffix == ".txt" else None
         for url in value if isinstance(value, list) else [value]:
-            if isinstance(url, Failure):
-                failures.append(url)
-            elif not url or not isinstance(url, str):
-                problem = "is missing or empty" if not url else f"holds {type(url).__name__}, not a string"
-                failures.append(Failure("", "no URL in the row", f"the field {field!r} {problem}", where))
+            if not url or not isinstance(url, str):
+                detail = row if isinstance(row, str) else f"the field {field!r} is missing, empty or not a string"
+                failures.append(Failure("", "no URL in the row", detail, where))
             elif reason := problem_of(url.strip()):
                 failures.append(Failure(url, reason, where=where))
             else:
@@ -54,58 +56,39 @@ def read_urls(source: Path, field: str = "image") -> tuple[list[str], list[Failu
 
 def problem_of(url: str) -> str | None:
     """Why a URL is not requested, or None: only http and https, no credentials."""
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in url):
-        return "URL with control characters"
     try:
         split = urlsplit(url)
         _ = split.port  # raises ValueError if it is not a number
     except ValueError:
         return "malformed URL"
-    if split.scheme.lower() not in ("http", "https"):
+    if split.scheme not in ("http", "https") or not split.hostname:
         return "not an http or https URL"
-    if not split.hostname:
-        return "URL without a host"
     return None if split.username is None and split.password is None else "URL with a user name or password"
 
 
 def host_of(url: str) -> str:
     """The host of a URL, in lower case, without its port and the final dot of a full name."""
-    return (urlsplit(url).hostname or "").lower().rstrip(".")
+    return (urlsplit(url).hostname or "").rstrip(".")
 
 
-def _text_lines(source: Path) -> Iterator[tuple[str, Any]]:
-    with source.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{source}:{number}"
-            try:
-                text = line.decode("utf-8-sig").strip()
-            except UnicodeDecodeError as error:
-                yield where, Failure("", "not UTF-8", str(error), where)
-                continue
-            if text and not text.startswith("#"):
-                yield where, text
-
-
-def _field_values(source: Path, field: str) -> Iterator[tuple[str, Any]]:
-    for where, row in _json_rows(source):
-        if isinstance(row, list) and field.isdecimal():
-            yield where, row[int(field)] if int(field) < len(row) else None
-        else:
-            yield where, row.get(field) if isinstance(row, dict) else row if isinstance(row, Failure) else None
-
-
-def _json_rows(source: Path) -> Iterator[tuple[str, Any]]:
+def _rows(source: Path) -> Iterator[tuple[str, Any]]:
+    """Yield each row with its location; a line that is not JSON is the error's text."""
+    text = source.read_text(encoding="utf-8-sig", errors="surrogateescape")  # only the URLs need be UTF-8
     if source.suffix == ".json":
         try:
-            content = json.loads(source.read_text(encoding="utf-8-sig"))
-            rows = content.items() if isinstance(content, dict) else enumerate(content)
-        except (ValueError, TypeError, RecursionError):
+            content = json.loads(text)
+        except (ValueError, RecursionError):
             pass  # JSON lines under another name, or damaged: the lines tell
         else:
+            rows = content.items() if isinstance(content, dict) else enumerate(content)
             yield from ((f"{source}, row {key}", row) for key, row in rows)
             return
-    for where, line in _text_lines(source):
-        try:
-            yield where, line if isinstance(line, Failure) else json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield where, Failure("", "not JSON", str(error), where)
+    for number, line in enumerate(text.split("\n"), start=1):
+        row = line.strip()
+        if row and not row.startswith("#"):
+            if source.suffix != ".txt":
+                try:
+                    row = json.loads(row)
+                except (ValueError, RecursionError) as error:
+                    row = f"not JSON: {error}"
+            yield f"{source}:{number}", row

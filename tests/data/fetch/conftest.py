@@ -10,6 +10,7 @@ from tests.data.fetch.server import Server
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(run, "_TICK", 0.02)  # the clock of the tests does not wait
     running = Server()
+    monkeypatch.setattr(run, "time", running.clock)
     yield running
     running.shutdown()
     running.server_close()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spacy_gemel.data.fetch.request import FetchOptions
+from spacy_gemel.data.fetch.download import FetchOptions
 from spacy_gemel.data.fetch.run import FetchReport, fetch_images
 from spacy_gemel.data.fetch.urls import Failure
 
@@ -36,7 +36,7 @@ class Clock:
     def __init__(self) -> None:
         self.now = 0.0
 
-    def __call__(self) -> float:
+    def monotonic(self) -> float:
         return self.now
 
     def sleep(self, seconds: float) -> None:
@@ -58,7 +58,6 @@ class Server(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.active: Counter[str] = Counter()
         self.most_active: Counter[str] = Counter()
-        self.hung_up: Counter[str] = Counter()
         self.changed = threading.Condition()
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -102,9 +101,6 @@ class Server(ThreadingHTTPServer):
             self.clock.sleep(seconds)
             handler.connection.settimeout(GENEROUS)
             assert handler.rfile.read(1) == b""
-            with self.changed:
-                self.hung_up[path] += 1
-                self.changed.notify_all()
 
         self.answers[path] = answer
         return self.url(path)
@@ -148,9 +144,7 @@ class Server(ThreadingHTTPServer):
     def fetch(self, urls: Sequence[str], folder: Path, **changes: Any) -> FetchReport:
         """Fetch by the server's clock."""
         options = {"delay": 0.0, "timeout": GENEROUS, "allow_private": True, **changes}
-        return fetch_images(
-            urls, folder, FetchOptions(**options), progress=False, clock=self.clock, sleep=self.clock.sleep
-        )
+        return fetch_images(urls, folder, FetchOptions(**options), progress=False)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -162,14 +156,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.host: str | None = (self.headers["Host"] or "").partition(":")[0]
         with server.changed:
             server.asked[self.path] += 1
-            server.starts.append(server.clock())
+            server.starts.append(server.clock.now)
             server.headers.append(dict(self.headers))
             for counter in (self.host, "all"):
                 server.active[counter] += 1
                 server.most_active[counter] = max(server.most_active[counter], server.active[counter])
             server.changed.notify_all()
         try:
-            server.answers.get(self.path, lambda handler: handler.send_error(404))(self)
+            server.answers.get(self.path, lambda _: self.send_error(404))(self)
         finally:
             self.end_request()
 

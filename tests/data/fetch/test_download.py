@@ -1,7 +1,9 @@
-"""What becomes of an answer: an image by its content, or a reason."""
+"""What becomes of an answer, which addresses are connected to, and how a request ends that takes too long."""
 
 import gzip
 import io
+import socket
+import ssl
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -11,6 +13,8 @@ import pytest
 from PIL import Image
 
 from spacy_gemel import __version__
+from spacy_gemel.data.fetch import download
+from spacy_gemel.data.fetch.download import FetchError, check_public
 from spacy_gemel.data.fetch.index import read_index
 from tests.data.fetch.server import Server, check_folder, failed_rows, only_failure, picture
 
@@ -99,7 +103,7 @@ def test_a_damaged_compressed_body(server: Server, tmp_path: Path) -> None:
     report = server.fetch([cut, wrong], tmp_path, retries=1)
     assert {failure.url: failure.reason for failure in report.failures} == {
         cut: "broken image",
-        wrong: "damaged compression",
+        wrong: "connection failed",
     }
     check_folder(tmp_path)
 
@@ -117,10 +121,10 @@ def test_what_is_not_an_image(server: Server, tmp_path: Path) -> None:
         failure.url: (failure.reason, failure.detail[:25]) for failure in report.failures if failure.url != huge
     } == {
         html: ("not an image", "sent as image/jpeg, begin"),
-        svg: ("SVG, not a raster image", ""),
-        empty: ("not an image", "empty"),
+        svg: ("not an image", "sent as SVG, begins with "),
+        empty: ("not an image", "sent as no type, begins w"),
     }
-    assert "too many pixels" in {failure.reason for failure in report.failures}
+    assert "broken image" in {failure.reason for failure in report.failures}
     assert set(server.asked.values()) == {1}  # it would be the same next time
     check_folder(tmp_path)
 
@@ -158,3 +162,152 @@ def test_an_unexpected_error_costs_one_url(server: Server, tmp_path: Path, monke
     assert [(failure.reason, failure.detail) for failure in report.failures] == [
         ("unexpected error", "KeyError: 'what is that'")
     ]
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "no_proxy", "NO_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "localhost:8080", "LocalHost.", "10.1.2.3", "169.254.169.254", "100.64.0.1", "224.0.0.1",
+        "0.0.0.0", "127.1", "0x7f.0.0.1", "2130706433", "[::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "[2002:7f00:1::]",
+    ],
+)  # fmt: skip
+def test_private_addresses(host: str) -> None:
+    with pytest.raises(FetchError, match="private address"):
+        check_public(f"http://{host}/x")
+
+
+@pytest.mark.parametrize("host", ["93.184.216.34", "[2606:2800:220:1::1]"])
+def test_public_addresses(host: str) -> None:
+    check_public(f"http://{host}/x")
+
+
+class Names:
+    """The system's look-up and its connections, none of which leads outside."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: list[str]) -> None:
+        self.answers = answers
+        self.connected: list[str] = []
+        monkeypatch.setattr(socket, "getaddrinfo", self.getaddrinfo)
+        names = self
+
+        class Socket(socket.socket):
+            def connect(self, address: Any) -> None:
+                names.connected.append(address[0])
+                if address[0] != "127.0.0.1":
+                    raise ConnectionRefusedError(111, "refused")
+                super().connect(address)
+
+        monkeypatch.setattr(socket, "socket", Socket)
+
+    def getaddrinfo(self, host: Any, port: Any, *_: Any, **__: Any) -> list[Any]:
+        if host[0].isdigit():
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
+        answers = self.answers.get(host.partition(".")[0])
+        if answers is None:
+            raise socket.gaierror(-2, "Name or service not known")
+        addresses = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses.split()]
+
+
+def test_a_name_with_a_private_address(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(monkeypatch, inside=["127.0.0.1"], both=["93.184.216.34 10.0.0.1"])
+    port = server.server_address[1]
+    urls = [f"http://inside.example.org:{port}/x", f"http://both.example.org:{port}/x", server.send("/x", picture())]
+    report = server.fetch(urls, tmp_path, allow_private=False)
+    assert {failure.url: failure.reason for failure in report.failures} == dict.fromkeys(urls, "private address")
+    assert not names.connected
+    assert not server.asked
+    assert server.fetch(urls[:1], tmp_path).fetched == 1
+
+
+def test_a_name_that_changes_its_address_after_the_check(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(monkeypatch, changing=["93.184.216.34", "127.0.0.1"])
+    server.send("/x", picture())
+    url = f"http://changing.example.org:{server.server_address[1]}/x"
+    failure = only_failure(server.fetch([url], tmp_path, allow_private=False, retries=0))
+    assert failure.reason == "private address"
+    assert names.connected == ["127.0.0.1"]  # and nothing was sent
+    assert not server.asked
+
+
+@pytest.mark.parametrize("location", ["http://10.0.0.1/x", "http://inside.example.org/x"])
+def test_a_redirect_into_the_private_network(
+    location: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Names(monkeypatch, inside=["192.168.1.1"])
+    check = download.check_address
+    monkeypatch.setattr(download, "check_address", lambda address: None if address == "127.0.0.1" else check(address))
+    failure = only_failure(server.fetch([server.redirect("/x", location)], tmp_path, allow_private=False))
+    assert failure.reason == "private address"
+    assert set(names.connected) == {"127.0.0.1"}
+
+
+def test_a_proxy_looks_names_up_and_may_be_near(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy is the user's own; addresses are checked all the same, and names that do not use it."""
+    names = Names(monkeypatch, inside=["192.168.1.1"])
+    monkeypatch.setenv("http_proxy", server.url(""))
+    monkeypatch.setenv("no_proxy", "inside.example.org")
+    urls = ["http://pictures.example.org/a.png", "http://10.0.0.1/a.png", "http://inside.example.org/a.png"]
+    server.send(urls[0], picture())
+    report = server.fetch(urls, tmp_path, allow_private=False)
+    assert list(read_index(tmp_path)) == urls[:1]
+    assert {failure.url: failure.reason for failure in report.failures} == dict.fromkeys(urls[1:], "private address")
+    assert set(names.connected) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    [
+        b"HTTP/1.0 2",
+        b"HTTP/1.0 200 OK\r\n\r\n" + picture()[:100],
+        b"HTTP/1.0 302 OK\r\nLocation: /y\r\nX: ",
+    ],
+    ids=["status", "body", "redirect"],
+)
+def test_a_server_that_does_not_go_on_is_cut(beginning: bytes, server: Server, tmp_path: Path) -> None:
+    url = server.stop("/x", beginning)
+    good = server.send("/good", picture())
+    report = server.fetch([good, url], tmp_path, workers=1, retries=1)
+    assert [(failure.url, failure.reason, failure.tries) for failure in report.failures] == [(url, "too slow", 2)]
+    assert report.failures[0].detail == "not done after 300 s"
+    assert set(read_index(tmp_path)) == {good}
+
+
+def test_a_silent_server_times_out(server: Server, tmp_path: Path) -> None:
+    failure = only_failure(server.fetch([server.stop("/x", seconds=0)], tmp_path, timeout=0.1, retries=1))
+    assert (failure.reason, failure.tries) == ("timed out", 2)
+
+
+def test_a_certificate_is_required(server: Server, tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("aNULL:@SECLEVEL=0")  # no certificate at all
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    url = server.send("/x", picture()).replace("http:", "https:")
+    assert only_failure(server.fetch([url], tmp_path)).reason == "connection failed"
+
+
+def test_no_passwords_and_no_cookies(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    urls = [server.send("/1", picture(1), Set_Cookie="id=7"), server.send("/2", picture(2))]
+    server.fetch(urls, tmp_path / "out", workers=1, user_agent="study/1 (me@example.org)")
+    assert len(server.headers) == 2
+    for headers in server.headers:
+        assert not {"Authorization", "Cookie"} & set(headers)
+        assert headers["User-Agent"] == "study/1 (me@example.org)"
+        assert headers["Accept-Encoding"] == "identity"
