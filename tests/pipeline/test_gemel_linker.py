@@ -20,6 +20,7 @@ from spacy.training import Example
 
 from spacy_gemel.linking.candidates import ScoredName, decide, to_candidates
 from spacy_gemel.linking.retrievers import Query
+from spacy_gemel.pipeline.user_data import has_unreadable_image
 from tests.contract.world import train
 from tests.mini_pipeline import (
     COLOURS,
@@ -144,6 +145,28 @@ def test_company_and_batch_size_change_nothing(nlp: Language) -> None:
             assert_same(one, other)
     finally:
         nlp.get_pipe("gemel_linker").configure(batch_tokens=tokens)
+
+
+def test_predict_changes_no_doc(nlp: Language) -> None:
+    """Not even one with an image to encode, one that cannot be read, or earlier answers; set_annotations does."""
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    linked = nlp(mercury(nlp, b"no image"))
+    linked.user_data["image"] = picture("Mercury")
+    docs = [mercury(nlp, Image.fromarray(picture("Mercury"))), mercury(nlp, "gone.png"), mercury(nlp), linked]
+    before = [doc.to_bytes() for doc in docs]
+    user_data = [dict(doc.user_data) for doc in docs]
+    predictions = pipe.predict(docs)
+    assert [doc.to_bytes() for doc in docs] == before
+    assert all(doc.user_data[key] is value for doc, old in zip(docs, user_data, strict=True) for key, value in old.items())
+    assert [[prediction.unreadable_image for prediction in row] for row in predictions] == [
+        [False],
+        [True],
+        [False],
+        [False],
+    ]
+    pipe.set_annotations(docs, predictions)
+    assert all(doc.ents[0].kb_id_ for doc in docs)
+    assert [has_unreadable_image(doc) for doc in docs] == [False, True, False, False]
 
 
 def test_image_forms_give_the_same_result(nlp: Language, tmp_path: Path) -> None:
