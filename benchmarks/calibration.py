@@ -13,6 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,7 @@ from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.models.tokenizer import load_tokenizer
-from spacy_gemel.pipeline.loaded import load_pipeline
-from spacy_gemel.pipeline.serialization import save_changed
+from spacy_gemel.pipeline.loaded import load_pipeline, save_changed
 from spacy_gemel.utils.files import write_json
 
 DRAWS = 3
@@ -97,7 +97,7 @@ def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -
     outcome = calibrate(dev, decision_of(nlp))
     seconds = time.perf_counter() - start
     metrics, test = evaluate(nlp, folder / "test.spacy", OPTIONS)
-    save_changed(nlp, vars(outcome.fitted), folder / "calibrated")
+    save_changed(nlp, asdict(outcome.fitted), folder / "calibrated")
     calibrated = load_pipeline(str(folder / "calibrated"))
     if decision_of(calibrated) != outcome.fitted:
         raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {outcome.fitted}")

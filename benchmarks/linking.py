@@ -141,7 +141,7 @@ def measure_large(paths: ModelPaths, train: Sequence[Caption], test: Sequence[Ca
     asked = lengthen(test[: sizes.mentions], sizes.more_words)
     result = measure_beside(paths, train_captions, asked, sizes.demonstrations, sizes)
     nlp = make_pipeline(paths, train_captions, sizes.demonstrations)
-    linking_model, settings = linker_in(nlp).stages, linker_in(nlp).settings
+    linking_model, settings = linker_in(nlp).linking_model, linker_in(nlp).settings
     report("the prefill alone")
     prompts = [prompt for prompt in linking_model.prompts(mentions_of(nlp, asked), settings) if prompt]
     embedded, _ = linking_model.embed(prompts, train=False)
@@ -167,7 +167,7 @@ def measure_beside(
     half = make_pipeline(replace(paths, dtype="bfloat16"), train_captions, demonstrations)
     for name in ("W", "b"):  # the same mapper: its start depends a little on the embeddings
         linker_in(half).model.set_param(name, linker_in(nlp).model.get_param(name).copy())
-    linking_model, settings = linker_in(nlp).stages, linker_in(nlp).settings
+    linking_model, settings = linker_in(nlp).linking_model, linker_in(nlp).settings
     reference = Official(linking_model, settings)
     mentions = mentions_of(nlp, asked)
     ranked = [linking_model.rank_demonstrations(Query(mention.mention, mention.text), settings) for mention in mentions]

@@ -74,7 +74,7 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
     from spacy_gemel.linking import model as module
 
     pipe = linker_in(nlp)
-    linking_model = pipe.stages
+    linking_model = pipe.linking_model
     points: Sequence[tuple[Any, str, str]] = (
         (pipe.retriever, "prepare", "retrieve"),
         (pipe.retriever, "rank", "retrieve"),

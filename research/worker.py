@@ -67,7 +67,7 @@ def prompt_lengths(nlp: "Language", data: Path) -> dict[str, float]:
     linker: Any = linker_of(nlp)
     image = np.zeros(1, dtype=np.float32)  # any features make room for the soft tokens
     mentions = gather_mentions([doc.ents for doc in read_docs(data, nlp.vocab)], None, linker.settings)
-    prompts = linker.stages.prompts([replace(mention, features=image) for mention in mentions], linker.settings)
+    prompts = linker.linking_model.prompts([replace(mention, features=image) for mention in mentions], linker.settings)
     lengths = [prompt.length for prompt in prompts if prompt is not None]
     return {"mean": sum(lengths) / len(lengths), "longest": max(lengths)}
 

@@ -106,7 +106,7 @@ def test_a_pipeline_learns_and_links_as_on_the_cpu(models: Path, tmp_path: Path)
     on_cpu = make_pipeline(models, kb)
     nlp = make_pipeline(models, kb, **on_gpu(models))
     pipe: Any = nlp.get_pipe("gemel_linker")
-    assert pipe.stages.language_model.device.type == "cuda"
+    assert pipe.linking_model.language_model.device.type == "cuda"
     pipe.model.from_bytes(on_cpu.get_pipe("gemel_linker").model.to_bytes())  # type: ignore[attr-defined]
     assert learn(nlp, 4) == pytest.approx(learn(on_cpu, 4), rel=1e-3)
     expected = linked(on_cpu)
@@ -130,7 +130,7 @@ models, kb, saved = map(Path, sys.argv[1:])
 nlp = make_pipeline(models, kb)
 pipe = nlp.get_pipe("gemel_linker")
 assert type(pipe.model.ops).__name__ == "CupyOps"
-assert pipe.stages.language_model.device.type == "cuda"
+assert pipe.linking_model.language_model.device.type == "cuda"
 assert next(pipe._reader.encoder.model.parameters()).device.type == "cuda"
 losses = learn(nlp, 4)
 assert losses[-1] < losses[0]

@@ -158,7 +158,7 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     crossed = cross_validate(cases)
     if [caption.kb_id for caption in val_captions] != crossed.golds:
         raise RuntimeError(f"{val}: {len(val_captions)} mentions, of which {len(crossed.golds)} were answered")
-    train_ids, texts = linker_in(nlp).training_golds, {caption.text for caption in train_captions}
+    train_ids, texts = linker_in(nlp).training_gold_ids, {caption.text for caption in train_captions}
     evidence = [case.has_evidence() for case in cases]
     groups = {
         "seen": [gold in train_ids for gold in crossed.golds],

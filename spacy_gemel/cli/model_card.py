@@ -205,7 +205,7 @@ def _training(pipe: "GemelLinker") -> str:
     kb, rows, width = pipe.kb.meta, pipe.model.get_dim("nI"), pipe.model.get_dim("nO")
     return f"""### What it was made from
 
-- Training examples, kept as demonstrations: {len(pipe.store):,} mentions of {len(pipe.training_golds):,} entities.
+- Training examples, kept as demonstrations: {len(pipe.store):,} mentions of {len(pipe.training_gold_ids):,} entities.
 - Trained is the mapper alone, one linear layer of {rows} to {width} numbers.
 - Knowledge base: {kb.entities:,} entities, {kb.distinct_names:,} distinct names in the trie, for the tokenizer \
 {kb.tokenizer_fingerprint[:12]} of the language model; digest {kb.sha256[:12]}."""

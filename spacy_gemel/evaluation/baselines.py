@@ -280,7 +280,7 @@ def evaluate_baseline(
     for example, doc in zip(examples, bar, strict=True):
         example.predicted = doc
     seconds = time.perf_counter() - ready
-    scorer = partial(score_mentions, kb=kb, tail=tail, training_golds=training.golds)
+    scorer = partial(score_mentions, kb=kb, tail=tail, training_gold_ids=training.golds)
     results = scorer(examples)
     settings = {
         "peer": name,

@@ -133,14 +133,14 @@ def _cases_by_doc(
 ) -> list[list[PriorCase]]:
     with model_lock():
         mentions = pipe.mentions_of(docs)
-        names_of_mentions = pipe.stages.find(mentions, pipe.settings, include_prior=True)
+        names_of_mentions = pipe.linking_model.find(mentions, pipe.settings, include_prior=True)
     text_alone = {mention.doc for mention in mentions if mention.features is None} if pipe.settings.use_image else set()
     for index, linked in enumerate(docs):
         flag_unreadable_image(linked, index in text_alone and has_image(linked))
     demonstrations = {(demonstration.mention, demonstration.text) for demonstration in pipe.store}
     answers: dict[tuple[int, int, int], tuple[list[PriorCandidate], str, bool]] = {}  # by doc and characters
     for mention, names in zip(mentions, names_of_mentions, strict=True):
-        prior = pipe.stages.prior.of(mention.mention)
+        prior = pipe.linking_model.prior.of(mention.mention)
         span = docs[mention.doc][mention.start : mention.end]
         candidates = [
             PriorCandidate(kb_id, name.score, prior.get(kb_id, 0.0), name.searched)

@@ -110,7 +110,7 @@ def score_mentions(
     examples: Iterable["Example"],
     kb: "KnowledgeBase",
     tail: TailSplit,
-    training_golds: frozenset[str],
+    training_gold_ids: frozenset[str],
     demonstrations: "Callable[[Doc, Span], Sequence[Demonstration]] | None" = None,
 ) -> list[MentionResult]:
     """Compare predicted docs with their gold docs, whoever made the predictions.
@@ -119,7 +119,7 @@ def score_mentions(
         examples: The linked docs with their references; a doc without an id is named by its number.
         kb: The knowledge base that the golds are resolved by.
         tail: The split into common and tail entities.
-        training_golds: The ids of the entities of the training set.
+        training_gold_ids: The ids of the entities of the training set.
         demonstrations: Gives the demonstrations in the prompt of a predicted mention; None to leave them out.
 
     Returns:
@@ -147,7 +147,7 @@ def score_mentions(
                     gold=gold_id,
                     predicted=predicted,
                     probability=None if predicted is None else probability_of(predicted, candidates),
-                    seen=gold_id in training_golds,
+                    seen=gold_id in training_gold_ids,
                     tail=None if row is None else tail.is_tail(kb.count(row)),
                     image=has_image(doc) and not has_unreadable_image(doc),
                     in_kb=row is not None,

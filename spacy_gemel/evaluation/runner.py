@@ -82,7 +82,7 @@ def evaluate(
             tqdm(examples, "collect", disable=not options.progress),
             pipe.kb,
             tail,
-            pipe.training_golds,
+            pipe.training_gold_ids,
             pipe.demonstrations_for if with_demonstrations else None,
         )
         settings = {**_settings(nlp, options), "pipeline": pipeline, "data": data.as_posix()}

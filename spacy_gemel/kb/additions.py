@@ -14,7 +14,6 @@ from spacy_gemel.kb.entity import Entity, KBError
 from spacy_gemel.kb.index import surface_key
 from spacy_gemel.kb.jsonl import RowProblem, parse_row
 from spacy_gemel.kb.name_tokens import TokenizerLike, tokenise_names
-from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.kb.trie import NameTrie, TokenArray
 from spacy_gemel.kb.trie_builder import build_trie
 
@@ -94,7 +93,7 @@ class Additions:
 
 
 def make_entity(
-    kb_id: str, name: str, aliases: Iterable[str] = (), description: str | None = None, count: int = 0
+    kb_id: str, name: str, aliases: Iterable[str] = (), description: str | None = None, count: int = 0, *, nil: str
 ) -> Entity:
     """An entity that meets the demands of `build-kb`.
 
@@ -113,12 +112,12 @@ def make_entity(
     entity = parse_row(content.encode())
     if isinstance(entity, RowProblem):
         raise ValueError(f"the entity {kb_id!r} cannot be added: {entity.message}")
-    if kb_id == NIL:
+    if kb_id == nil:
         raise ValueError(f"the entity {kb_id!r} cannot be added: this id is the answer for a mention without an entity")
     return entity
 
 
-def check_entities(entities: Iterable[Entity]) -> list[Entity]:
+def check_entities(entities: Iterable[Entity], *, nil: str) -> list[Entity]:
     """Entities that meet the demands of `build-kb`.
 
     Raises:
@@ -131,5 +130,6 @@ def check_entities(entities: Iterable[Entity]) -> list[Entity]:
                 "entities are added as Entity of spacy_gemel.kb.entity, such as Entity(kb_id, name, count=3), not as "
                 f"{type(entity).__name__}"
             )
-        checked.append(make_entity(entity.kb_id, entity.name, entity.aliases, entity.description, entity.count))
+        row = (entity.kb_id, entity.name, entity.aliases, entity.description, entity.count)
+        checked.append(make_entity(*row, nil=nil))
     return checked

@@ -142,11 +142,11 @@ class GemelLinker(TrainablePipe):
             ValueError: if a setting is unknown or a value makes no sense.
         """
         with model_lock():
-            before, settings = self._settings, self._settings.replace(**changes)
+            previous, settings = self._settings, self._settings.replace(**changes)
             if self._linking_model is not None:
                 self._linking_model.language_model.tokenizer.end_id(settings.name_end)  # raises if it has none
             self._settings = settings
-        unused = unused_settings(before)
+        unused = unused_settings(previous)
         self._warn_unused_settings({*changes} | {name for name in unused_settings(settings) if name not in unused})
 
     def _warn_unused_settings(self, names: Container[str] | None = None) -> None:
@@ -159,10 +159,10 @@ class GemelLinker(TrainablePipe):
     @property
     def kb(self) -> "KnowledgeBase":
         """The knowledge base. Raises ValueError before the pipe is initialized or has been given one."""
-        return self.stages.kb if self._kb is None else self._kb
+        return self.linking_model.kb if self._kb is None else self._kb
 
     @property
-    def stages(self) -> "LinkingModel":
+    def linking_model(self) -> "LinkingModel":
         """The loaded models and the method. Raises ValueError before the pipe is initialized."""
         if self._linking_model is None:
             raise ValueError(
@@ -180,7 +180,7 @@ class GemelLinker(TrainablePipe):
         return models
 
     @property
-    def training_golds(self) -> frozenset[str]:
+    def training_gold_ids(self) -> frozenset[str]:
         """The ids of the entities in the training examples."""
         return frozenset(demonstration.kb_id for demonstration in self.store)
 
@@ -201,7 +201,7 @@ class GemelLinker(TrainablePipe):
                 if ent.label_ in self.settings.labels_discard:
                     return []
                 with model_lock():
-                    [prompt] = self.stages.prompts(self._mentions([[ent]]), self.settings)
+                    [prompt] = self.linking_model.prompts(self._mentions([[ent]]), self.settings)
                     return [self.store[index] for index in prompt.demonstrations] if prompt else []
         raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
 
@@ -244,7 +244,7 @@ class GemelLinker(TrainablePipe):
         return kb
 
     def _use_kb(self, kb: "KnowledgeBase") -> None:
-        self.stages.use_kb(kb)
+        self.linking_model.use_kb(kb)
         self._kb = kb
 
     def validate_kb(self) -> None:
@@ -269,15 +269,15 @@ class GemelLinker(TrainablePipe):
         """
         from spacy_gemel.kb.additions import make_entity
 
-        self.add_entities([make_entity(kb_id, name, aliases, description, count)])
+        self.add_entities([make_entity(kb_id, name, aliases, description, count, nil=self.NIL)])
 
     def add_entities(self, entities: "Iterable[Entity]") -> None:
         """Add entities (of spacy_gemel.kb.entity), all of them or none; see `add_entity`."""
         from spacy_gemel.kb.additions import check_entities
 
-        new = check_entities(entities)
+        new = check_entities(entities, nil=self.NIL)
         with model_lock():
-            tokenizer = self.stages.language_model.tokenizer
+            tokenizer = self.linking_model.language_model.tokenizer
             self._use_kb(self.kb.with_added(new, tokenizer, max_tokens=self.settings.max_name_tokens))
 
     def add_demonstrations(self, docs: Iterable[Doc]) -> int:
@@ -292,7 +292,7 @@ class GemelLinker(TrainablePipe):
         """
         from spacy_gemel.pipeline.examples import more_demonstrations
 
-        self.stages  # noqa: B018
+        self.linking_model  # noqa: B018
         if isinstance(docs, Doc):  # type: ignore[unreachable]
             raise ValueError(f"{self.name}: add_demonstrations takes a list of docs, not one Doc: give [doc].")
         docs = list(docs)
@@ -306,7 +306,7 @@ class GemelLinker(TrainablePipe):
                 docs, self.store, self.kb, reader, self.settings, self.name, wants_vectors=self.retriever.wants_vectors
             )
             if number:
-                self.stages.use_store(store)
+                self.linking_model.use_store(store)
                 self.store = store
         return number
 
@@ -459,7 +459,7 @@ class GemelLinker(TrainablePipe):
                 warn_once(self, message, UnknownEntityWarning, "update")
             if not rows:
                 return losses
-            values = self.stages.learn(self._mentions(entities, examples), rows, self.settings)
+            values = self.linking_model.learn(self._mentions(entities, examples), rows, self.settings)
         losses[self.name] += float(values.sum())
         if sgd:  # spaCy's training loop passes False to accumulate
             self.finish_update(sgd)
@@ -516,7 +516,7 @@ class GemelLinker(TrainablePipe):
         with model_lock():
             settings = self.settings
             mentions = self.mentions_of(docs)
-            candidates = self.stages.link(mentions, settings)
+            candidates = self.linking_model.link(mentions, settings)
         for mention, ranked in zip(mentions, candidates, strict=True):
             unreadable = settings.use_image and mention.features is None and has_image(docs[mention.doc])
             predictions[mention.doc].append(Prediction(mention.start, mention.end, ranked, unreadable))
@@ -703,7 +703,7 @@ class GemelLinker(TrainablePipe):
         self._warn_unused_settings()
 
 
-_PARTS = {
+_EXPECTED = {
     "language_model": "a language model, such as @misc = spacy_gemel.CausalLM.v1",
     "vision_encoder": "a vision encoder, such as @misc = spacy_gemel.OpenCLIP.v1 or spacy_gemel.HuggingFaceVision.v1",
     "retriever": "a retriever, such as @misc = spacy_gemel.SentenceTransformerRetriever.v1, BM25Retriever, "
@@ -717,7 +717,7 @@ _KINDS = ("language model", "vision encoder", "sentence encoder")
 
 def _check_part(name: str, part: str, value: Any) -> None:
     """Raise ValueError if a block of the config is not what the part of the pipe must be."""
-    message = f"[components.{name}.{part}] must be {_PARTS[part]}, not "
+    message = f"[components.{name}.{part}] must be {_EXPECTED[part]}, not "
     if value is None or isinstance(value, (str, int, float, list, dict)):
         raise ValueError(f"{message}{value!r}.")
     if isinstance(value, FrozenModel) and value.what in _KINDS and value.what != part.replace("_", " "):

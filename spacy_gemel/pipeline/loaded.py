@@ -1,10 +1,15 @@
-"""A loaded pipeline, seen from outside: its linker, and the pipes that set its mentions."""
+"""A loaded pipeline, seen from outside: its linker, the pipes that set its mentions, a copy with other settings."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+from spacy_gemel.linking.settings import config_names
+from spacy_gemel.utils.files import files_in, link_file, write_whole
 
 if TYPE_CHECKING:
     from spacy.language import Language
@@ -12,6 +17,7 @@ if TYPE_CHECKING:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 FACTORY = "gemel_linker"
+_ALL_BUT_CFG = ("vocab", "model", "demonstrations", "kb", "added", "models")
 
 
 def load_pipeline(path: str, *, gpu_id: int = -1) -> "Language":
@@ -70,9 +76,71 @@ def measured_settings(nlp: "Language") -> dict[str, Any]:
 @contextmanager
 def overridden(linker: "GemelLinker", **changes: Any) -> Iterator["GemelLinker"]:
     """Change settings of the linker for the length of a with block. Raises ValueError as `configure` does."""
-    before = {name: getattr(linker.settings, name, None) for name in changes}
+    previous = {name: getattr(linker.settings, name, None) for name in changes}
     linker.configure(**changes)
     try:
         yield linker
     finally:
-        linker.configure(**before)
+        linker.configure(**previous)
+
+
+def save_changed(nlp: "Language", changes: dict[str, Any], target: Path) -> None:
+    """Change settings of the pipeline's linker, also in its config, and write its folder with them to `target`.
+
+    The rest of the folder stays the same, byte for byte. A new folder appears when it is complete; in place, the two
+    changed files are each replaced as a whole. The knowledge base and bundled models are hard-linked.
+
+    Raises:
+        OSError: if the folder cannot be read or written.
+        ValueError: if a setting is unknown or a value makes no sense.
+    """
+    from thinc.api import Config
+
+    name, linker = linker_name(nlp), linker_of(nlp)
+    linker.configure(**changes)
+    in_config = {setting: value for setting, value in changes.items() if setting in config_names()}
+    linker.config_settings = linker.config_settings.replace(**in_config)
+    nlp.get_pipe_config(name).update(in_config)
+    source = cast(Path, nlp.path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
+        config = Config().from_disk(source / "config.cfg", interpolate=False)
+        config["components"][name].update(in_config)
+        config.to_disk(Path(work) / "config.cfg", interpolate=False)
+        linker.to_disk(Path(work) / name, exclude=_ALL_BUT_CFG)
+        changed = {Path(work) / "config.cfg": "config.cfg", Path(work) / name / "cfg": f"{name}/cfg"}
+        if target.resolve() == source.resolve():
+            for path, relative in changed.items():
+                with write_whole(target / relative) as partial:
+                    shutil.copyfile(path, partial)
+            return
+        copy = Path(work) / "copy"
+        for relative in files_in(source):
+            (copy / relative).parent.mkdir(parents=True, exist_ok=True)
+            if relative.startswith((f"{name}/kb/", f"{name}/models/")):
+                link_file(source / relative, copy / relative)
+            else:
+                shutil.copyfile(source / relative, copy / relative)
+        for path, relative in changed.items():
+            path.replace(copy / relative)
+        if target.is_dir():
+            target.rmdir()  # it is empty; not every system moves a folder onto an empty one
+        copy.replace(target)
+
+
+def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
+    """Raise ValueError if the pipeline could not be saved so; called before the long work."""
+    if save is not None and in_place:
+        raise ValueError("--save and --in-place: give one of them")
+    if save is not None:
+        check_new_folder(pipeline, save, f", or give --in-place for {pipeline}")
+    if in_place and not Path(pipeline).is_dir():
+        raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
+
+
+def check_new_folder(pipeline: str, folder: Path, alternative: str = "") -> None:
+    """Raise ValueError if the pipeline cannot be saved to a folder as a new one; `alternative` ends the message."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder}: there is something already; name a new folder{alternative}")
+    if folder.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
+        raise ValueError(f"{folder}: lies in the pipeline's own folder; name another one{alternative}")

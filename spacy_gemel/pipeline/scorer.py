@@ -42,16 +42,16 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
     knowledge base's id for a gold that may be a URL or a title, or the gold itself.
     """
     per_type: dict[str, PRFScore] = {}
-    entities = right = nil_golds = nil_answers = nil_right = 0
+    entities = right = nil_gold_count = nil_answers = nil_right = 0
     for example in examples:
-        golds = {(ent.start_char, ent.end_char): ent for ent in example.reference.ents}
+        gold_ents = {(ent.start_char, ent.end_char): ent for ent in example.reference.ents}
         for ent in example.predicted.ents:
-            gold_ent = golds.get((ent.start_char, ent.end_char))
+            gold_ent = gold_ents.get((ent.start_char, ent.end_char))
             if gold_ent is None or not gold_ent.kb_id_:
                 continue
             gold, predicted = resolve(gold_ent.kb_id_), ent.kb_id_ or NIL
             counts = per_type.setdefault(gold_ent.label_, PRFScore())
-            nil_golds += gold == NIL
+            nil_gold_count += gold == NIL
             nil_answers += predicted == NIL
             nil_right += gold == predicted == NIL
             if gold != NIL:
@@ -65,7 +65,7 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
     scores = per_type.values()
     micro = PRFScore(tp=sum(c.tp for c in scores), fp=sum(c.fp for c in scores), fn=sum(c.fn for c in scores))
     types = max(len(per_type), 1)
-    nil = precision_recall_f(nil_right, nil_answers - nil_right, nil_golds - nil_right)
+    nil = precision_recall_f(nil_right, nil_answers - nil_right, nil_gold_count - nil_right)
     return {
         "nel_score": micro.fscore,
         "nel_score_desc": "micro F",
@@ -99,21 +99,21 @@ def check_scorable(
         ValueError: if docs have an image in the gold that the linker was not given, if it could read none of the
             images, or if no pipe has set entities on any doc.
     """
-    golds = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
+    with_gold = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
     if use_image:
-        dropped = [eg for eg in golds if has_image(eg.reference) and not has_image(eg.predicted)]
+        dropped = [eg for eg in with_gold if has_image(eg.reference) and not has_image(eg.predicted)]
         if dropped:
             raise ValueError(
-                f"{name}: not scored: {len(dropped)} of {len(golds)} docs have an image in the gold that the linker "
-                f"was not given (the first: {_start(dropped[0].reference)}). {_REMEDY} To measure the text alone on "
-                "purpose: `--no-image` there, or use_image = false."
+                f"{name}: not scored: {len(dropped)} of {len(with_gold)} docs have an image in the gold that the "
+                f"linker was not given (the first: {_start(dropped[0].reference)}). {_REMEDY} To measure the text alone "
+                "on purpose: `--no-image` there, or use_image = false."
             )
-        check_images_read([example.predicted for example in golds], name=name, labels_discard=labels_discard)
+        check_images_read([example.predicted for example in with_gold], name=name, labels_discard=labels_discard)
     # not even a pipe that looked for entities and found none
-    if golds and not any(example.predicted.has_annotation("ENT_IOB") for example in golds):
+    if with_gold and not any(example.predicted.has_annotation("ENT_IOB") for example in with_gold):
         raise ValueError(
-            f"{name}: not scored: not one of {len(golds)} docs with gold entities had entities to link (the first: "
-            f"{_start(golds[0].reference)}). {_REMEDY}"
+            f"{name}: not scored: not one of {len(with_gold)} docs with gold entities had entities to link (the first: "
+            f"{_start(with_gold[0].reference)}). {_REMEDY}"
         )
 
 

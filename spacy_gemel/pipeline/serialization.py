@@ -3,39 +3,32 @@
 import gc
 import json
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import srsly
 from spacy.vocab import Vocab
-from thinc.api import Config
 
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.settings import LinkerSettings, config_names
 from spacy_gemel.models.frozen import FrozenModel
-from spacy_gemel.pipeline.loaded import linker_name
 from spacy_gemel.utils.files import (
     TemporaryFolder,
     files_in,
-    link_file,
     link_folder,
     pack_folder,
     unpack_folder,
     write_whole,
 )
 
-if TYPE_CHECKING:
-    from spacy.language import Language
-
 FORMAT = 1
-PARTS = ("vocab", "cfg", "model", "demonstrations", "kb", "added", "models")
+PART_NAMES = ("vocab", "cfg", "model", "demonstrations", "kb", "added", "models")
 PartT = TypeVar("PartT")
 
 
@@ -61,9 +54,9 @@ def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings) -> tuple[
     A value of the config holds if the linker was saved with another one in its config: it was overridden, or edited.
     Earlier versions saved only the temperature. Raises any error for content that makes no sense.
     """
-    saved = {name: value for name, value in cfg.get("settings", {}).items() if name in config_names()}
-    saved_config = config.replace(**{**saved, **{k: v for k, v in cfg.get("config", {}).items() if k in saved}})
-    taken = {name: saved[name] for name in saved if _is_same(getattr(saved_config, name), getattr(config, name))}
+    values = {name: value for name, value in cfg.get("settings", {}).items() if name in config_names()}
+    saved_config = config.replace(**{**values, **{k: v for k, v in cfg.get("config", {}).items() if k in values}})
+    taken = {name: values[name] for name in values if _is_same(getattr(saved_config, name), getattr(config, name))}
     sources = {part: (source["name"], Path(source["folder"])) for part, source in cfg["found"].items()}
     return config.replace(temperature=cfg["temperature"], **taken), sources
 
@@ -121,7 +114,7 @@ class LinkerState:
             with tempfile.TemporaryDirectory() as name:
                 self._bundle(Path(name))
                 parts["models"] = srsly.msgpack_dumps(pack_folder(Path(name), files_in(Path(name))))
-        return bytes(srsly.msgpack_dumps({name: parts[name] for name in PARTS if name in parts}))
+        return bytes(srsly.msgpack_dumps({name: parts[name] for name in PART_NAMES if name in parts}))
 
     def _files(self) -> dict[str, bytes]:
         """The parts that are one file each."""
@@ -153,7 +146,8 @@ def read_folder(path: str | Path, vocab: Vocab, exclude: Collection[str], name: 
     folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
     state = _state_from(files, folders, name)
     if "vocab" not in exclude:
-        vocab.from_disk(folder / "vocab", exclude=exclude)
+        with _collector_on():
+            vocab.from_disk(folder / "vocab", exclude=exclude)
     return state
 
 
@@ -167,10 +161,10 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
     message = f"{name}: these bytes are not what to_bytes of a linker gave, or are damaged"
     try:
         with _collector_on():
-            parts = srsly.msgpack_loads(data)
+            parts = srsly.msgpacksrsly.msgpack_loads(data)
     except Exception as error:  # msgpack has many
         raise ValueError(f"{message} ({error}).") from error
-    known = [part for part in sorted(PARTS) if part != "vocab"]
+    known = [part for part in sorted(PART_NAMES) if part != "vocab"]
     if not isinstance(parts, dict) or not {*known} & {*parts}:
         content = f"has {', '.join(map(str, parts))}" if isinstance(parts, dict) else f"is {type(parts).__name__}"
         raise ValueError(f"{message}: what is packed in them {content}, and none of {', '.join(known)}.")
@@ -178,13 +172,14 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
     temporary = TemporaryFolder()
     try:
         folders = {
-            part: parse(name, part, lambda: unpack_folder(_loads(parts[part]), temporary.path / part))  # noqa: B023
+            part: parse(name, part, lambda: unpack_folder(srsly.msgpack_loads(parts[part]), temporary.path / part))  # noqa: B023
             for part in ("kb", "models")
             if part in parts
         }
         state = _state_from(parts, folders, name)
         if "vocab" in parts:
-            vocab.from_bytes(parts["vocab"], exclude=exclude)
+            with _collector_on():
+                vocab.from_bytes(parts["vocab"], exclude=exclude)
         yield state
     except BaseException:
         temporary.remove()
@@ -199,7 +194,7 @@ def _state_from(files: Mapping[str, bytes], folders: Mapping[str, Path], name: s
             raise ValueError(f"{name}: saved in format {cfg.get('format')!r}, this version reads {FORMAT}.")
     if "demonstrations" in files:
         state.store = parse(
-            name, "demonstrations", lambda: DemonstrationStore.from_dict(_loads(files["demonstrations"]))
+            name, "demonstrations", lambda: DemonstrationStore.from_dict(srsly.msgpack_loads(files["demonstrations"]))
         )
     if "added" in files:
         state.added = parse(
@@ -207,7 +202,7 @@ def _state_from(files: Mapping[str, bytes], folders: Mapping[str, Path], name: s
             "added",
             lambda: [
                 Entity(kb_id, entity, count, tuple(aliases), description)
-                for kb_id, entity, count, aliases, description in _loads(files["added"])
+                for kb_id, entity, count, aliases, description in srsly.msgpack_loads(files["added"])
             ],
         )
     if "kb" in folders:
@@ -218,18 +213,14 @@ def _state_from(files: Mapping[str, bytes], folders: Mapping[str, Path], name: s
 def parse(name: str, part: str, read: Callable[[], PartT]) -> PartT:
     """What `read` gives. Raises ValueError that names the pipe and the part if it cannot be read."""
     try:
-        return read()
+        with _collector_on():
+            return read()
     except OSError:
         raise  # names the file
     except Exception as error:  # msgpack, JSON, thinc and NumPy have one each for damaged bytes
         raise ValueError(
             f"{name}: {part!r} of the saved pipe cannot be read ({error}): it is damaged. Copy the pipeline again."
         ) from error
-
-
-def _loads(data: bytes) -> Any:
-    with _collector_on():
-        return srsly.msgpack_loads(data)
 
 
 @contextmanager
@@ -241,67 +232,3 @@ def _collector_on() -> Iterator[None]:
     finally:
         if was_on:  # never off: another thread may just have been reading when this one began
             gc.enable()
-
-
-# A pipeline's folder with other settings
-
-
-def save_changed(nlp: "Language", changes: dict[str, Any], target: Path) -> None:
-    """Change settings of the pipeline's linker, also in its config, and write its folder with them to `target`.
-
-    The rest of the folder stays the same, byte for byte. A new folder appears when it is complete; in place, the two
-    changed files are each replaced as a whole. The knowledge base and bundled models are hard-linked.
-
-    Raises:
-        OSError: if the folder cannot be read or written.
-        ValueError: if a setting is unknown or a value makes no sense.
-    """
-    name = linker_name(nlp)
-    linker: Any = nlp.get_pipe(name)
-    linker.configure(**changes)
-    in_config = {setting: value for setting, value in changes.items() if setting in config_names()}
-    linker.config_settings = linker.config_settings.replace(**in_config)
-    nlp.get_pipe_config(name).update(in_config)
-    source = cast(Path, nlp.path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
-        config = Config().from_disk(source / "config.cfg", interpolate=False)
-        config["components"][name].update(in_config)
-        config.to_disk(Path(work) / "config.cfg", interpolate=False)
-        linker.to_disk(Path(work) / name, exclude=[part for part in PARTS if part != "cfg"])
-        changed = {Path(work) / "config.cfg": "config.cfg", Path(work) / name / "cfg": f"{name}/cfg"}
-        if target.resolve() == source.resolve():
-            for path, relative in changed.items():
-                with write_whole(target / relative) as partial:
-                    shutil.copyfile(path, partial)
-            return
-        copy = Path(work) / "copy"
-        for relative in files_in(source):
-            (copy / relative).parent.mkdir(parents=True, exist_ok=True)
-            if relative.startswith((f"{name}/kb/", f"{name}/models/")):
-                link_file(source / relative, copy / relative)
-            else:
-                shutil.copyfile(source / relative, copy / relative)
-        for path, relative in changed.items():
-            path.replace(copy / relative)
-        if target.is_dir():
-            target.rmdir()  # it is empty; not every system moves a folder onto an empty one
-        copy.replace(target)
-
-
-def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
-    """Raise ValueError if the pipeline could not be saved so; called before the long work."""
-    if save is not None and in_place:
-        raise ValueError("--save and --in-place: give one of them")
-    if save is not None:
-        check_new_folder(pipeline, save, f", or give --in-place for {pipeline}")
-    if in_place and not Path(pipeline).is_dir():
-        raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
-
-
-def check_new_folder(pipeline: str, folder: Path, alternative: str = "") -> None:
-    """Raise ValueError if the pipeline cannot be saved to a folder as a new one; `alternative` ends the message."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder}: there is something already; name a new folder{alternative}")
-    if folder.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
-        raise ValueError(f"{folder}: lies in the pipeline's own folder; name another one{alternative}")

@@ -114,7 +114,7 @@ def test_the_same_prompts_or_none(world: World, monkeypatch: pytest.MonkeyPatch)
     paths = ModelPaths(models / "language_model", models / "vision_encoder", models / "sentence_encoder", world.kb)
     captions = read_captions(world.folder("data") / "train.jsonl")
     nlp = make_pipeline(paths, captions, 2)
-    linking_model, settings = linker_in(nlp).stages, linker_in(nlp).settings
+    linking_model, settings = linker_in(nlp).linking_model, linker_in(nlp).settings
     mentions = linking.mentions_of(nlp, captions[:1])
     reference = Official(linking_model, settings)
     assert linking.check_prompts(

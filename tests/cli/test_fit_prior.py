@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from spacy_gemel.__main__ import app
 from spacy_gemel.evaluation import prior_weight
 from spacy_gemel.evaluation.prior_weight import GRID, WAYS
-from spacy_gemel.pipeline.serialization import save_changed
+from spacy_gemel.pipeline.loaded import save_changed
 from spacy_gemel.utils.files import files_in
 from tests.mini_pipeline import make_doc, make_kb, make_pipeline, picture
 from tests.tiny import NAMES

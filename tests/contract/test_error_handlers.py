@@ -20,14 +20,14 @@ class BrokenError(RuntimeError):
 def failing(trained: Language, monkeypatch: pytest.MonkeyPatch) -> Language:
     """Fails whenever a batch holds a doc with a certain word."""
     pipe: Any = trained.get_pipe(LINKER)
-    link = pipe.stages.link
+    link = pipe.linking_model.link
 
-    def broken(mentions: Any) -> Any:
+    def broken(mentions: Any, settings: Any) -> Any:
         if any("3" in mention.text for mention in mentions):
             raise BrokenError("the third")
-        return link(mentions)
+        return link(mentions, settings)
 
-    monkeypatch.setattr(pipe.stages, "link", broken)
+    monkeypatch.setattr(pipe.linking_model, "link", broken)
     yield trained
     trained.set_error_handler(raise_error)
 

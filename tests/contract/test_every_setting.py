@@ -120,5 +120,5 @@ def test_saved_and_loaded_it_is_the_same(
     if kept:
         assert answers - {"NIL"}
     else:  # where the search says what is no entity, only the prior knows one
-        assert answers <= {"NIL", *pipe.stages.prior.of("Mercury")}
+        assert answers <= {"NIL", *pipe.linking_model.prior.of("Mercury")}
     assert entity_id("Mercury") in pipe.kb

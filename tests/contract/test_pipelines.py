@@ -97,7 +97,7 @@ def test_two_linkers_are_two(saved: Path, models: Path, kb: Path, tmp_path: Path
     with nlp.select_pipes(enable="second"):
         nlp.initialize(lambda: examples(nlp)[:5])
     assert (len(first.store), len(second.store)) == (18, 5)
-    assert first.stages.language_model is second.stages.language_model  # frozen models are loaded once
+    assert first.linking_model.language_model is second.linking_model.language_model  # frozen models are loaded once
     before = first.model.get_param("W").copy(), second.model.get_param("W").copy()
     losses = nlp.update(examples(nlp)[:3], exclude=[LINKER])
     assert set(losses) == {"second"}

@@ -87,6 +87,6 @@ def test_the_whole_pipe_is_sent_without_what_it_keeps(trained: Language) -> None
     expected = [trained(doc) for doc in captions(trained)]
     pipe: Any = trained.get_pipe(LINKER)
     there = Sent(pipe).receive()
-    assert len(pipe._reader._cache) and len(pipe.stages.prompt_embedder._texts)
-    assert not len(there._reader._cache) and not len(there.stages.prompt_embedder._texts)
+    assert len(pipe._reader._cache) and len(pipe.linking_model.prompt_embedder._texts)
+    assert not len(there._reader._cache) and not len(there.linking_model.prompt_embedder._texts)
     assert_same([there(doc) for doc in captions(trained)], expected)

@@ -32,7 +32,7 @@ def test_our_reader_scores_with_the_images(trained: Language, corpus: Path, monk
     for example in data:
         doc = make_doc(trained, example.text, "Mercury", image=example.reference.user_data["image"])
         right += trained(doc).ents[0].kb_id_ == example.reference.ents[0].kb_id_
-    linked = Calls(monkeypatch, pipe.stages, "link")
+    linked = Calls(monkeypatch, pipe.linking_model, "link")
     assert trained.evaluate(data)["nel_accuracy"] == right / 18
     mentions = [mention for batch in linked.seen for mention in batch]
     assert len(mentions) == 18

@@ -152,7 +152,7 @@ def test_one_without_the_golds(models: Path, other: Path) -> None:
 
 def test_aliases_are_golds_and_never_answers(models: Path, other: Path) -> None:
     nlp = make_nlp(models, other, [example_of(spacy.blank("en"), photo(spacy.blank("en"), "Mercurius"))])
-    assert linker(nlp).training_golds == {"Q2"}
+    assert linker(nlp).training_gold_ids == {"Q2"}
     [found] = candidates(nlp(photo(nlp)))
     assert {one.name for one in found} == {"Mercury (boat)", "Mercury (god)"}
     assert "Mercurius" not in linker(nlp).kb  # an alias is no id

@@ -42,7 +42,7 @@ class TableLinker:
 
     answers: Mapping[str, Sequence[str]]
     without_image: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    training_golds: frozenset[str] = frozenset({"Mercury (planet)", "Jaguar"})
+    training_gold_ids: frozenset[str] = frozenset({"Mercury (planet)", "Jaguar"})
     settings: LinkerSettings = field(default_factory=lambda: LinkerSettings(n_demonstrations=2, batch_tokens=4096))
     kb: TableKB = field(default_factory=TableKB)
 

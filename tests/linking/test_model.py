@@ -1,4 +1,4 @@
-"""The stages of a linker: no work is done twice, and a prompt that finds no memory takes no other with it."""
+"""The linking model: no work is done twice, and a prompt that finds no memory takes no other with it."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -53,8 +53,8 @@ def assert_same(found: Sequence[Doc], expected: Sequence[Doc]) -> None:
 def test_a_demonstration_is_tokenised_and_embedded_once(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoded = Calls(monkeypatch, pipe.stages.language_model.tokenizer, "encode")
-    embedded = Calls(monkeypatch, pipe.stages.language_model, "embed")
+    encoded = Calls(monkeypatch, pipe.linking_model.language_model.tokenizer, "encode")
+    embedded = Calls(monkeypatch, pipe.linking_model.language_model, "embed")
     list(nlp.pipe(docs(nlp), batch_size=2))
     texts = [text for texts in encoded.seen for text in texts if text.startswith("[Text]")]
     shown = [text for text in texts if not text.endswith("[Answer]")]
@@ -70,7 +70,7 @@ def test_an_image_is_encoded_once_and_mapped_once_in_a_batch(
     assert pipe._reader is not None
     encoded = Calls(monkeypatch, pipe._reader.encoder, "encode")
     mapped: list[int] = []
-    mapper = pipe.stages.mapper
+    mapper = pipe.linking_model.mapper
 
     class CountingMapper:
         ops = mapper.ops
@@ -79,7 +79,7 @@ def test_an_image_is_encoded_once_and_mapped_once_in_a_batch(
             mapped.append(len(features))
             return mapper(features, is_train=is_train)
 
-    monkeypatch.setattr(pipe.stages, "mapper", CountingMapper())
+    monkeypatch.setattr(pipe.linking_model, "mapper", CountingMapper())
     list(nlp.pipe(docs(nlp), batch_size=100))
     list(nlp.pipe(docs(nlp), batch_size=100))
     assert sum(len(images) for images in encoded.seen) == 2
@@ -95,7 +95,7 @@ def test_a_repeated_mention_is_embedded_once(nlp: Language, pipe: GemelLinker, m
 def test_the_same_mention_in_the_same_text_is_searched_once(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prefilled = Calls(monkeypatch, pipe.stages.decoder, "prefill")
+    prefilled = Calls(monkeypatch, pipe.linking_model.decoder, "prefill")
     doc = nlp.make_doc("Mercury met Mercury and Java.")
     doc.ents = [Span(doc, index, index + 1, label="ENT") for index in (0, 2, 4)]
     doc.user_data["image"] = picture("Mercury")
@@ -128,7 +128,7 @@ def test_memory_that_runs_out_halves_the_batches(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     expected = list(nlp.pipe(docs(nlp)))
-    decoder = pipe.stages.decoder
+    decoder = pipe.linking_model.decoder
     longest = max(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
     monkeypatch.setattr(decoder, "prefill", limited(2 * longest, error, decoder.prefill))
     with pytest.warns(UserWarning, match="memory ran out with .* Set batch_tokens") as caught:
@@ -143,14 +143,14 @@ def test_memory_that_runs_out_halves_the_batches(
 def prompts_of(pipe: GemelLinker, doc: Doc) -> list[Any]:
     from spacy_gemel.pipeline.mentions import gather_mentions
 
-    return pipe.stages.prompts(gather_mentions([doc.ents], pipe._reader, pipe.settings), pipe.settings)
+    return pipe.linking_model.prompts(gather_mentions([doc.ents], pipe._reader, pipe.settings), pipe.settings)
 
 
 def test_a_prompt_that_does_not_fit_alone_is_one_clear_warning(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = list(nlp.pipe(docs(nlp)))
-    decoder = pipe.stages.decoder
+    decoder = pipe.linking_model.decoder
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
     error = torch.cuda.OutOfMemoryError("CUDA out of memory.")
     monkeypatch.setattr(decoder, "prefill", limited(lengths[-1] - 1, error, decoder.prefill))
@@ -169,7 +169,7 @@ def test_memory_that_runs_out_while_learning(
 ) -> None:
     """The gradient is that of the whole batch."""
     gradients = []
-    model = pipe.stages.language_model
+    model = pipe.linking_model.language_model
     longest = max(prompt.length for ex in examples(nlp)[:6] for prompt in prompts_of(pipe, ex.reference))
     for holds in (10**9, 2 * longest):
         error = RuntimeError("DefaultCPUAllocator: not enough memory")
@@ -193,9 +193,9 @@ def test_one_long_prompt_does_not_slow_the_others(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = list(nlp.pipe(docs(nlp)))
-    decoder = pipe.stages.decoder
+    decoder = pipe.linking_model.decoder
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(decoder.limits, "max_length", lengths[-2] + pipe.stages._constraint(pipe.settings).max_tokens)
+    monkeypatch.setattr(decoder.limits, "max_length", lengths[-2] + pipe.linking_model._constraint(pipe.settings).max_tokens)
     prefilled = Calls(monkeypatch, decoder, "prefill")
     with pytest.warns(UserWarning, match="decoded sequentially") as caught:
         found = list(nlp.pipe(docs(nlp)))
@@ -208,9 +208,9 @@ def test_memory_that_runs_out_in_sequential_decoding_makes_no_batch_smaller(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its rows go one by one: there is nothing to halve, and batches over shared prefixes fit as before."""
-    decoder = pipe.stages.decoder
+    decoder = pipe.linking_model.decoder
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(decoder.limits, "max_length", lengths[-3] + pipe.stages._constraint(pipe.settings).max_tokens)
+    monkeypatch.setattr(decoder.limits, "max_length", lengths[-3] + pipe.linking_model._constraint(pipe.settings).max_tokens)
     decoder.warn_sequential = lambda *_: None
     prefill = decoder.prefill
 
@@ -224,13 +224,13 @@ def test_memory_that_runs_out_in_sequential_decoding_makes_no_batch_smaller(
         found = list(nlp.pipe(docs(nlp)))
     assert len(caught) == 2
     assert [doc.ents[0].kb_id_ == "NIL" for doc in found] == [False] * 4 + [True] * 2
-    assert pipe.stages._budget.limit is None
+    assert pipe.linking_model._budget.limit is None
 
 
 def test_scores_that_are_no_numbers_are_said(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:
     """The others of the batch are linked as ever."""
     expected = list(nlp.pipe(docs(nlp)))
-    decoder = pipe.stages.decoder
+    decoder = pipe.linking_model.decoder
     prefill = decoder.prefill
 
     def overflows(*args: Any, **kwargs: Any) -> Any:
@@ -249,8 +249,8 @@ def test_losses_come_in_the_order_of_the_mentions(nlp: Language, pipe: GemelLink
     from spacy_gemel.pipeline.mentions import gather_mentions
 
     mentions = gather_mentions([doc.ents for doc in docs(nlp, 4)], pipe._reader, pipe.settings)
-    rows = [pipe.kb.row(kb_id) for kb_id in sorted(pipe.training_golds)][:1] * 4
-    together = pipe.stages.learn(mentions, rows, pipe.settings)
-    alone = [pipe.stages.learn([mention], rows[:1], pipe.settings)[0] for mention in mentions]
+    rows = [pipe.kb.row(kb_id) for kb_id in sorted(pipe.training_gold_ids)][:1] * 4
+    together = pipe.linking_model.learn(mentions, rows, pipe.settings)
+    alone = [pipe.linking_model.learn([mention], rows[:1], pipe.settings)[0] for mention in mentions]
     np.testing.assert_allclose(together, alone, rtol=1e-4)
     assert len(set(together.tolist())) == 4

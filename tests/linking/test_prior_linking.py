@@ -92,15 +92,17 @@ def test_a_mention_without_evidence_is_linked_as_before(nlp: Language, pipe: Gem
 
 def test_the_known_names_have_the_scores_that_a_wide_search_gives_them(nlp: Language, pipe: GemelLinker) -> None:
     mentions = gather_mentions([doc.ents for doc in docs(nlp, "Thing", "Mercury", "evening")], None, pipe.settings)
-    found = pipe.stages.find(mentions, pipe.settings, include_prior=True)
+    found = pipe.linking_model.find(mentions, pipe.settings, include_prior=True)
     assert [sum(name.searched for name in names) for names in found] == [2, 2, 2]
-    known = pipe.stages.prior.of("Thing")
+    known = pipe.linking_model.prior.of("Thing")
     assert len(known) == 12 > MAX_KNOWN
     expected = {pipe.kb.entity(pipe.kb.row(kb_id)).name for kb_id in [*known][:MAX_KNOWN]}
     assert {name.name for name in found[0]} >= expected
     assert not [name for name in found[2] if not name.searched]
     pipe.configure(beam_size=40, n_candidates=40)
-    for names, all_names in zip(found, pipe.stages.find(mentions, pipe.settings, include_prior=False), strict=True):
+    for names, all_names in zip(
+        found, pipe.linking_model.find(mentions, pipe.settings, include_prior=False), strict=True
+    ):
         scores = {name.name: name for name in all_names}
         for name in names:
             assert name.score == pytest.approx(scores[name.name].score, abs=1e-4)
@@ -111,9 +113,9 @@ def test_a_name_of_several_that_the_prior_alone_brings_in(nlp: Language, pipe: G
     """It is scored as the search would have, once, with all that bear it; the prior knows some of them, or one."""
     known = ("Twin", "Isle")
     mentions = gather_mentions([doc.ents for doc in docs(nlp, *known)], None, pipe.settings)
-    found = pipe.stages.find(mentions, pipe.settings, include_prior=True)
+    found = pipe.linking_model.find(mentions, pipe.settings, include_prior=True)
     pipe.configure(beam_size=40, n_candidates=40)
-    wide = pipe.stages.find(mentions, pipe.settings, include_prior=False)
+    wide = pipe.linking_model.find(mentions, pipe.settings, include_prior=False)
     for mention, names, all_names in zip(known, found, wide, strict=True):
         [brought] = [name for name in names if name.name == "Atlantis"]
         assert not brought.searched
@@ -121,7 +123,7 @@ def test_a_name_of_several_that_the_prior_alone_brings_in(nlp: Language, pipe: G
         [expected] = [name for name in all_names if name.name == "Atlantis"]
         assert brought.score == pytest.approx(expected.score, abs=1e-4)
         assert list(brought.entities) == list(expected.entities)
-        prior = pipe.stages.prior.of(mention)
+        prior = pipe.linking_model.prior.of(mention)
         assert set(prior) == ({"myth", "ship"} if mention == "Twin" else {"myth"})
 
 
@@ -148,7 +150,7 @@ def test_the_fit_answers_as_the_pipe_does(nlp: Language, pipe: GemelLinker) -> N
 def test_the_score_is_the_models_and_the_priors(nlp: Language, pipe: GemelLinker) -> None:
     pipe.configure(prior_weight=0.7)
     [found] = link(nlp, "Thing")
-    prior = pipe.stages.prior.of("Thing")
+    prior = pipe.linking_model.prior.of("Thing")
     pipe.configure(prior_weight=0.0)
     pipe.configure(beam_size=40, n_candidates=40)
     scores = {candidate.kb_id: candidate.score for candidate in link(nlp, "Thing")[0]}
@@ -175,7 +177,7 @@ def test_a_free_search_knows_them_too(nlp: Language, pipe: GemelLinker) -> None:
 
 
 def test_the_prompts_are_read_once(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:
-    prefilled = Calls(monkeypatch, pipe.stages.decoder, "prefill")
+    prefilled = Calls(monkeypatch, pipe.linking_model.decoder, "prefill")
     pipe.configure(prior_weight=1.0)
     link(nlp, "Thing", "Mercury", "evening")
     assert sum(len(prompts) for prompts in prefilled.seen) == 3

@@ -64,10 +64,10 @@ def test_an_opt_trains_with_another_encoder(encoder: str, models: Path, tmp_path
     assert [file.read_bytes() for file in weights] == before
 
     pipe = linker(trained)
-    assert type(pipe.stages.language_model.model).__name__ == "OPTForCausalLM"
+    assert type(pipe.linking_model.language_model.model).__name__ == "OPTForCausalLM"
     # The prefix is as wide as OPT-350m's embeddings, which its hidden states are not; d_v is the encoder's.
     assert (pipe.model.get_dim("nI"), pipe.model.get_dim("nO")) == (CLASSES[encoder][-1], PREFIX * 16)
-    assert pipe.stages.language_model.config.hidden_size == 32
+    assert pipe.linking_model.language_model.config.hidden_size == 32
     docs = list(trained.pipe(captions(trained, 6)))
     assert all(ent.kb_id_ in pipe.kb for doc in docs for ent in doc.ents)
     text = "A photo of Mercury."

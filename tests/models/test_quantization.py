@@ -240,7 +240,7 @@ def test_a_pipe_trains_and_its_bundle_holds_the_plain_weights(
     bundle = tmp_path / "saved" / "gemel_linker" / "models" / "language_model"
     assert (bundle / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
     loaded = spacy.load(tmp_path / "saved")
-    assert linker(loaded).stages.language_model.quantized
+    assert linker(loaded).linking_model.language_model.quantized
     assert_same(list(loaded.pipe(captions(loaded, 4))), docs)
 
 

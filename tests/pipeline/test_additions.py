@@ -117,7 +117,7 @@ def test_many_entities_at_once(nlp: Language, monkeypatch: pytest.MonkeyPatch) -
     pipe = linker(nlp)
     before = candidates(nlp)
     pipe.add_entity("first", "Mercury (boat)")
-    tokenised = Calls(monkeypatch, pipe.stages.language_model.tokenizer, "encode")
+    tokenised = Calls(monkeypatch, pipe.linking_model.language_model.tokenizer, "encode")
     new = (Entity("mercury-god", NEW, np.int64(5), ("Mercurius",), "A god."), Entity("late", "Mercury (train)"))  # type: ignore[arg-type]
     pipe.add_entities(entity for entity in new)
     pipe.add_entities([])
@@ -126,7 +126,9 @@ def test_many_entities_at_once(nlp: Language, monkeypatch: pytest.MonkeyPatch) -
     row = pipe.kb.row("mercury-god")
     assert row is not None
     assert pipe.kb.entity(row) == Entity("mercury-god", NEW, 5, ("Mercurius",), "A god.")
-    alone = KnowledgeBase.open(pipe.kb.path).with_added(pipe.kb.added.entities, pipe.stages.language_model.tokenizer)
+    alone = KnowledgeBase.open(pipe.kb.path).with_added(
+        pipe.kb.added.entities, pipe.linking_model.language_model.tokenizer
+    )
     for edge in range(alone.added.trie.n_edges):  # type: ignore[union-attr]
         ours, others = (kb.added.trie.tokens[edge] for kb in (pipe.kb, alone))  # type: ignore[union-attr]
         assert ours == others
@@ -311,7 +313,7 @@ def test_what_is_known_is_neither_embedded_nor_tokenised_again(nlp: Language, mo
     here = make_doc(nlp, "Here stands Mercury.", "Mercury")
     nlp(here)
     embedded = Calls(monkeypatch, pipe.retriever._embed.model, "encode")
-    tokenised = Calls(monkeypatch, pipe.stages.language_model.tokenizer, "encode")
+    tokenised = Calls(monkeypatch, pipe.linking_model.language_model.tokenizer, "encode")
     docs = [
         quirin(nlp, 1),
         make_doc(nlp, "Old Quirin sleeps.", "Quirin", "Mercury"),

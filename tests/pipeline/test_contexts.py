@@ -92,13 +92,13 @@ def prompts_of(nlp: Language, doc: Doc) -> list[str]:
     pipe = nlp.get_pipe("gemel_linker")
     assert isinstance(pipe, GemelLinker)
     seen: list[str] = []
-    build = pipe.stages.prompt_builder.build
+    build = pipe.linking_model.prompt_builder.build
 
     def spy(mention: Mention, *rest: object, **more: object) -> object:
         seen.append(mention.text)
         return build(mention, *rest, **more)  # type: ignore[arg-type]
 
-    pipe.stages.prompt_builder.build = spy  # type: ignore[assignment]
+    pipe.linking_model.prompt_builder.build = spy  # type: ignore[assignment]
     nlp(doc)
     return seen
 
@@ -129,7 +129,7 @@ def test_a_training_item_is_never_its_own_demonstration(models: Path, tmp_path: 
     assert isinstance(pipe, GemelLinker)
     shown = pipe.store[0]
     assert shown.text == "A photo of Mercury number 0."
-    indices = pipe.stages.rank_demonstrations(Query(shown.mention, shown.text), pipe.settings, training=True)
+    indices = pipe.linking_model.rank_demonstrations(Query(shown.mention, shown.text), pipe.settings, training=True)
     assert indices
     assert all(pipe.store[index].text != shown.text for index in indices)
 

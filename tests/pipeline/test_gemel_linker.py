@@ -87,7 +87,7 @@ def test_training_lowers_the_loss_and_changes_the_mapper_alone(models: Path, kb:
     nlp = make_pipeline(models, kb)
     pipe = nlp.get_pipe("gemel_linker")
     frozen = {
-        "language model": pipe.stages.language_model.model,
+        "language model": pipe.linking_model.language_model.model,
         "vision encoder": pipe._reader.encoder.model,
         "sentence encoder": pipe.retriever._embed.model,
     }
@@ -157,7 +157,9 @@ def test_predict_changes_no_doc(nlp: Language) -> None:
     user_data = [dict(doc.user_data) for doc in docs]
     predictions = pipe.predict(docs)
     assert [doc.to_bytes() for doc in docs] == before
-    assert all(doc.user_data[key] is value for doc, old in zip(docs, user_data, strict=True) for key, value in old.items())
+    assert all(
+        doc.user_data[key] is value for doc, old in zip(docs, user_data, strict=True) for key, value in old.items()
+    )
     assert [[prediction.unreadable_image for prediction in row] for row in predictions] == [
         [False],
         [True],
@@ -354,7 +356,7 @@ def test_golds_that_are_nil_or_unknown_are_skipped(models: Path, kb: Path) -> No
     ]
     with pytest.warns(UserWarning, match=r"1 of 3 mentions of the training data are skipped.*Nowhere"):
         nlp.initialize(lambda: data)
-    assert nlp.get_pipe("gemel_linker").training_golds == {"Atlantis"}
+    assert nlp.get_pipe("gemel_linker").training_gold_ids == {"Atlantis"}
     losses: dict[str, float] = {}
     nlp.update(data[:2], losses=losses)
     assert losses == {"gemel_linker": 0.0}
@@ -370,7 +372,7 @@ def test_golds_whose_name_cannot_be_said_are_skipped(models: Path, tmp_path: Pat
     data = [example(nlp, "A photo of Java.", "Java", "Java"), example(nlp, "Mercury.", "Mercury", "long")]
     with pytest.warns(UserWarning, match="1 of 2 mentions of the training data are skipped"):
         nlp.initialize(lambda: data)
-    assert nlp.get_pipe("gemel_linker").training_golds == {"Java"}
+    assert nlp.get_pipe("gemel_linker").training_gold_ids == {"Java"}
 
 
 def test_two_processes_link_as_one(nlp: Language) -> None:
@@ -405,7 +407,7 @@ def test_a_rebuilt_model_is_bundled_anew(models: Path, kb: Path, tmp_path: Path)
     with pytest.raises(ValueError, match="no longer holds the model that was loaded"):
         nlp.to_disk(tmp_path / "pipeline")  # its mapper was trained on the old one
     anew = make_pipeline(tmp_path / "models", kb, bundle_models=True)
-    models_of = [pipeline.get_pipe("gemel_linker").stages.language_model for pipeline in (nlp, anew)]
+    models_of = [pipeline.get_pipe("gemel_linker").linking_model.language_model for pipeline in (nlp, anew)]
     assert models_of[0] is not models_of[1]
     anew.to_disk(tmp_path / "pipeline")
     indices = [tmp_path / "models", tmp_path / "pipeline" / "gemel_linker" / "models"]
@@ -422,18 +424,18 @@ def test_an_item_never_sees_itself_in_training(nlp: Language) -> None:
     pipe = nlp.get_pipe("gemel_linker")
     for index, shown in enumerate(pipe.store):
         query = Query(shown.mention, shown.text)
-        in_training = pipe.stages.rank_demonstrations(query, pipe.settings, training=True)
+        in_training = pipe.linking_model.rank_demonstrations(query, pipe.settings, training=True)
         assert all(pipe.store[other].text != shown.text for other in in_training)
         assert len(in_training) == 3
-        assert index in pipe.stages.rank_demonstrations(query, pipe.settings) or shown.mention == "Mercury"
+        assert index in pipe.linking_model.rank_demonstrations(query, pipe.settings) or shown.mention == "Mercury"
 
 
 def test_fewer_demonstrations_while_learning(models: Path, kb: Path) -> None:
     pipe = make_pipeline(models, kb, n_training_demonstrations=1).get_pipe("gemel_linker")
     query = Query("Mercury", "A text.")
-    whole = pipe.stages.rank_demonstrations(query, pipe.settings)
+    whole = pipe.linking_model.rank_demonstrations(query, pipe.settings)
     assert len(whole) == 3
-    assert pipe.stages.rank_demonstrations(query, pipe.settings, training=True) == whole[:1]
+    assert pipe.linking_model.rank_demonstrations(query, pipe.settings, training=True) == whole[:1]
 
 
 @pytest.mark.parametrize("retriever", ["NoRetriever", "RandomRetriever", "BM25Retriever"])
@@ -467,7 +469,7 @@ def test_a_long_prompt_drops_demonstrations_and_says_so_once(models: Path, kb: P
 def test_names_end_with_eos_where_asked(models: Path, kb: Path) -> None:
     nlp = make_pipeline(models, kb, name_end="eos")
     pipe = nlp.get_pipe("gemel_linker")
-    assert pipe.stages.end_id(pipe.settings) == 1
+    assert pipe.linking_model.end_id(pipe.settings) == 1
     assert nlp(mercury(nlp)).ents[0].kb_id_
 
 

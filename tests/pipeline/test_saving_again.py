@@ -158,7 +158,7 @@ def test_a_bundle_saved_over_without_hard_links_is_the_same_to_whom_has_loaded_i
     nlp.to_disk(tmp_path / "saved")
     loaded.to_disk(tmp_path / "other")
     again = spacy.load(tmp_path / "saved")
-    assert pipe_of(again).stages.language_model is pipe_of(loaded).stages.language_model
+    assert pipe_of(again).linking_model.language_model is pipe_of(loaded).linking_model.language_model
 
 
 def test_a_model_that_would_be_taken_from_elsewhere_is_not_bundled(models: Path, kb: Path, tmp_path: Path) -> None:

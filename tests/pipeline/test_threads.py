@@ -60,7 +60,7 @@ def test_threads_that_share_a_pipeline_get_what_one_gets(nlp: Language, models: 
 def test_two_pipelines_share_the_models_in_threads(nlp: Language, models: Path, kb: Path) -> None:
     other = make_pipeline(models, kb, beam_size=3, n_candidates=3)
     ours, theirs = nlp.get_pipe("gemel_linker"), other.get_pipe("gemel_linker")
-    assert ours.stages.language_model is theirs.stages.language_model
+    assert ours.linking_model.language_model is theirs.linking_model.language_model
     assert ours._reader.encoder is theirs._reader.encoder
     pipelines = (nlp, other)
     expected = [answer(pipelines[seed % 2], seed) for seed in range(40)]
@@ -245,7 +245,12 @@ def test_a_pipe_is_loaded_in_one_turn(nlp: Language, tmp_path: Path, monkeypatch
     stop = threading.Event()
 
     def state() -> tuple[Any, ...]:
-        return (pipe.threshold, float(abs(pipe.model.get_param("W")).sum()), id(pipe.store), id(pipe.stages.store))
+        return (
+            pipe.threshold,
+            float(abs(pipe.model.get_param("W")).sum()),
+            id(pipe.store),
+            id(pipe.linking_model.store),
+        )
 
     def watch() -> None:
         while not stop.is_set():
@@ -288,5 +293,5 @@ def test_demonstrations_go_to_the_pipe_that_was_loaded_meanwhile(models: Path, k
             time.sleep(0.2)  # it waits for its turn
             pipe.from_disk(tmp_path)
         assert adding.result() == 1
-    assert pipe.stages.store is pipe.store
+    assert pipe.linking_model.store is pipe.store
     assert [shown.text for shown in pipe.store][-1] == "A lesson on Mercury."

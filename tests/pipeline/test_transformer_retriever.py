@@ -98,7 +98,7 @@ def test_demonstrations_are_those_of_the_nearest_vectors(nlp: Language) -> None:
             query = mean_of(doc, ent.start, ent.end)
             similarity = vectors @ query / np.linalg.norm(query)
             [mention] = pipe.mentions_of([doc])
-            ranked = pipe.stages.rank_demonstrations(Query(ent.text, doc.text, mention.vector), pipe.settings)
+            ranked = pipe.linking_model.rank_demonstrations(Query(ent.text, doc.text, mention.vector), pipe.settings)
             assert len(ranked) == 3
             np.testing.assert_allclose(similarity[ranked], np.sort(similarity)[::-1][:3], atol=2e-5)
             assert [pipe.store[index] for index in reversed(ranked)] == pipe.demonstrations_for(doc, ent)
@@ -111,8 +111,8 @@ def test_while_learning_a_mention_is_never_shown_itself(nlp: Language) -> None:
     assert pipe.store.vectors is not None
     for index, shown in enumerate(pipe.store):
         query = Query(shown.mention, shown.text, pipe.store.vectors[index])
-        assert index in pipe.stages.rank_demonstrations(query, pipe.settings)
-        learned = pipe.stages.rank_demonstrations(query, pipe.settings, training=True)
+        assert index in pipe.linking_model.rank_demonstrations(query, pipe.settings)
+        learned = pipe.linking_model.rank_demonstrations(query, pipe.settings, training=True)
         assert len(learned) == 3
         assert all(pipe.store[other].text != shown.text for other in learned)
 
@@ -330,7 +330,7 @@ def test_training_without_annotating_components_says_so_and_goes_on(made: Make) 
 def test_no_transformer_is_an_error_before_long_work(models: Path, kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
-    loaded = Calls(monkeypatch, GemelLinker, "load_models")
+    loaded = Calls(monkeypatch, GemelLinker, "_load_models")
     with pytest.raises(ValueError, match="no component before the linker makes any") as raised:
         make_pipeline(models, kb, retriever=RETRIEVER)
     assert "put the transformer before the linker" in str(raised.value)
