@@ -105,8 +105,8 @@ def check_scorable(
         if dropped:
             raise ValueError(
                 f"{name}: not scored: {len(dropped)} of {len(with_gold)} docs have an image in the gold that the "
-                f"linker was not given (the first: {_start(dropped[0].reference)}). {_REMEDY} To measure the text alone "
-                "on purpose: `--no-image` there, or use_image = false."
+                f"linker was not given (the first: {_start(dropped[0].reference)}). {_REMEDY} To measure the text "
+                "alone on purpose: `--no-image` there, or use_image = false."
             )
         check_images_read([example.predicted for example in with_gold], name=name, labels_discard=labels_discard)
     # not even a pipe that looked for entities and found none

@@ -161,7 +161,7 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
     message = f"{name}: these bytes are not what to_bytes of a linker gave, or are damaged"
     try:
         with _collector_on():
-            parts = srsly.msgpacksrsly.msgpack_loads(data)
+            parts = srsly.msgpack_loads(data)
     except Exception as error:  # msgpack has many
         raise ValueError(f"{message} ({error}).") from error
     known = [part for part in sorted(PART_NAMES) if part != "vocab"]
