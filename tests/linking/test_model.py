@@ -195,7 +195,9 @@ def test_one_long_prompt_does_not_slow_the_others(
     expected = list(nlp.pipe(docs(nlp)))
     decoder = pipe.linking_model.decoder
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(decoder.limits, "max_length", lengths[-2] + pipe.linking_model._constraint(pipe.settings).max_tokens)
+    monkeypatch.setattr(
+        decoder.limits, "max_length", lengths[-2] + pipe.linking_model._constraint(pipe.settings).max_tokens
+    )
     prefilled = Calls(monkeypatch, decoder, "prefill")
     with pytest.warns(UserWarning, match="decoded sequentially") as caught:
         found = list(nlp.pipe(docs(nlp)))
@@ -210,7 +212,9 @@ def test_memory_that_runs_out_in_sequential_decoding_makes_no_batch_smaller(
     """Its rows go one by one: there is nothing to halve, and batches over shared prefixes fit as before."""
     decoder = pipe.linking_model.decoder
     lengths = sorted(prompt.length for doc in docs(nlp) for prompt in prompts_of(pipe, doc))
-    monkeypatch.setattr(decoder.limits, "max_length", lengths[-3] + pipe.linking_model._constraint(pipe.settings).max_tokens)
+    monkeypatch.setattr(
+        decoder.limits, "max_length", lengths[-3] + pipe.linking_model._constraint(pipe.settings).max_tokens
+    )
     decoder.warn_sequential = lambda *_: None
     prefill = decoder.prefill
 
