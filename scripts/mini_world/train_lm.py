@@ -146,7 +146,7 @@ def _load_state(
 
 
 def _noise(words: torch.Tensor, pictures: np.ndarray, seed: int, step: int) -> torch.Tensor:
-    """Noise where a picture is told in words, of 0 to 1 times their size; zero elsewhere. (rows, length, hidden)
+    """Noise where a picture is told in words, of 0 to 1 times their size; zero elsewhere. (rows, length, hidden).
 
     A mapper's soft tokens are never quite a word's embedding: the model learns to read what is only near one.
     """

@@ -7,6 +7,7 @@ import socket
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -17,7 +18,6 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import DecodeError, HTTPError, TimeoutError
 
-from spacy_gemel import __version__
 from spacy_gemel.data.fetch.urls import host_of
 from spacy_gemel.utils.files import write_whole
 from spacy_gemel.utils.messages import one_line
@@ -74,7 +74,7 @@ def download(
         FetchError: for anything that the host, the network or the content does.
         OSError: if the folder cannot be written.
     """
-    agent = options.user_agent or f"spacy-gemel/{__version__}"
+    agent = options.user_agent or f"spacy-gemel/{version('spacy-gemel')}"
     headers = {"User-Agent": agent, "Accept": "image/*", "Accept-Encoding": "identity"}
     try:
         request = requests.Request("GET", url, headers=headers).prepare()
