@@ -90,7 +90,7 @@ class Request:
             requests.RequestException: for other errors of the network.
         """
         _THREAD.request = self
-        agent = self.options.user_agent or f"spacy-gemel/{version("spacy-gemel")}"
+        agent = self.options.user_agent or f"spacy-gemel/{version('spacy-gemel')}"
         headers = {"User-Agent": agent, "Accept": "image/*", "Accept-Encoding": "identity"}
         request = requests.Request("GET", self.url, headers=headers).prepare()
         url = request.url or ""
