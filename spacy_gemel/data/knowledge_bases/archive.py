@@ -7,12 +7,13 @@ import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from tqdm.utils import CallbackIOWrapper
+
 CHUNK = 2**20
-"""Bytes of a chunk, about."""
+"""Bytes of a chunk, at most."""
 
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _UNSUPPORTED = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z"}
@@ -36,7 +37,7 @@ class Archive:
         self._bytes_read = 0
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the content in chunks of about CHUNK bytes, never empty.
+        """Yield the content in chunks of at most CHUNK bytes, never empty.
 
         Raises:
             CutOffError: after all readable content, if the file is cut off or damaged.
@@ -48,30 +49,21 @@ class Archive:
             for magic, name in _UNSUPPORTED.items():
                 if beginning.startswith(magic):
                     raise ValueError(f"{self.path} is compressed with {name}: unpack it, or use gzip, bzip2 or xz")
-            source = _Counted(raw, self._count)
             opener = next((opener for magic, opener in _OPENERS.items() if beginning.startswith(magic)), None)
-            if opener is None and self.path.suffix in (".gz", ".bz2", ".xz"):
-                raise self.cut_off(f"it does not begin as a {self.path.suffix} file does")
             if opener is None:
-                while chunk := source.read(CHUNK):
+                if self.path.suffix in (".gz", ".bz2", ".xz"):
+                    raise self.cut_off(f"it does not begin as a {self.path.suffix} file does")
+                while chunk := raw.read1(CHUNK):  # read would wait until a pipe has as much
+                    self._count(len(chunk))
                     yield chunk
                 return
-            pieces, size, problem = [], 0, None
-            with opener(source) as file:
-                while problem is None:
-                    try:
-                        piece = file.read1(CHUNK)
-                    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                        piece, problem = b"", error
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size >= CHUNK or (size and not piece):
-                        yield b"".join(pieces)
-                        pieces, size = [], 0
-                    if not piece:
-                        break
-            if problem is not None:
-                raise self.cut_off(str(problem)) from problem
+            counted: Any = CallbackIOWrapper(self._count, raw)
+            with opener(counted) as file:
+                try:
+                    while chunk := file.read1(CHUNK):  # read would lose what precedes the damage
+                        yield chunk
+                except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                    raise self.cut_off(str(error)) from error
 
     def lines(self, longest: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield each line without its end, and its number from 1; None for a line of more than `longest` bytes."""
@@ -96,16 +88,3 @@ class Archive:
     def _count(self, number: int) -> None:
         self._bytes_read += number
         self._advance(number)
-
-
-class _Counted:
-    """A file whose bytes are counted as they are read."""
-
-    def __init__(self, file: BufferedReader, count: Callable[[int], None]) -> None:
-        self._file = file
-        self._count = count
-
-    def read(self, size: int) -> bytes:
-        content = self._file.read1(size)  # not read, which waits until a pipe has as much
-        self._count(len(content))
-        return content

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -81,9 +82,9 @@ def import_kb(
     report = ImportReport(kind, [str(source) for source in sources])
     with working_beside(out, report, keep_going=keep_going, progress=progress) as work, write_whole(out) as partial:
         with partial.open("wb") as file:
-            writer = _EntityWriter(file, work)
+            work.store.execute("CREATE TABLE written (id TEXT PRIMARY KEY) WITHOUT ROWID")
             for where, entity in KINDS[kind].read(sources, options, work):
-                writer.write(entity, where)
+                _write(entity, where, file, work)
         if not report.written["entities"]:
             first = next((f"; the first problem: {where[0]}" for where in report.dropped.examples.values()), "")
             raise ValueError(f"no entity in {', '.join(report.sources)}, so nothing was written{first}")
@@ -92,58 +93,42 @@ def import_kb(
     return report
 
 
-class _EntityWriter:
-    """Writes entities as lines, once per id, and reports those that build-kb would refuse."""
-
-    def __init__(self, file: BinaryIO, work: Work) -> None:
-        self._file = file
-        self._report = work.report
-        self._store = work.store
-        self._store.execute("CREATE TABLE written (id TEXT PRIMARY KEY) WITHOUT ROWID")
-
-    def write(self, entity: Entity, where: str) -> None:
-        """Write an entity that stands at `where` in its source."""
-        kb_id, name = entity.kb_id.strip(), entity.name.strip()
-        if not kb_id or not name:
-            self._report.drop("entities without " + ("a name" if kb_id else "an id"), where)
+def _write(entity: Entity, where: str, file: BinaryIO, work: Work) -> None:
+    """Write an entity that stands at `where` in its source as a line, or report why build-kb would refuse it."""
+    drop = work.report.drop
+    kb_id, name = entity.kb_id.strip(), entity.name.strip()
+    if not kb_id or not name:
+        drop("entities without " + ("a name" if kb_id else "an id"), where)
+        return
+    row: dict[str, object] = {"id": kb_id, "name": name}
+    aliases = [alias for alias in dict.fromkeys(alias.strip() for alias in entity.aliases) if alias not in (name, "")]
+    if aliases:
+        row["aliases"] = aliases
+    if entity.description:
+        row["description"] = entity.description
+    if entity.count:
+        row["count"] = min(entity.count, MAX_COUNT)
+    try:
+        line = _encode(row).encode("utf-8") + b"\n"
+    except UnicodeEncodeError:
+        drop("entities with half of a surrogate pair, which is not text", where)
+        return
+    if len(line) > MAX_TEXT // 8:
+        room = MAX_TEXT - sum(len(str(row.get(key, "")).encode()) for key in ("id", "name", "description"))
+        if room < 0:
+            drop(f"entities with more than {MAX_TEXT} bytes of text", where)
             return
-        row: dict[str, object] = {"id": kb_id, "name": name}
-        aliases = [
-            alias for alias in dict.fromkeys(alias.strip() for alias in entity.aliases) if alias not in (name, "")
-        ]
-        if aliases:
-            row["aliases"] = aliases
-        if entity.description:
-            row["description"] = entity.description
-        if entity.count:
-            row["count"] = min(entity.count, MAX_COUNT)
-        try:
-            line = _encode(row).encode("utf-8") + b"\n"
-        except UnicodeEncodeError:
-            self._report.drop("entities with half of a surrogate pair, which is not text", where)
-            return
-        if len(line) > MAX_TEXT // 8:
-            room = MAX_TEXT - sum(len(str(row.get(key, "")).encode()) for key in ("id", "name", "description"))
-            if room < 0:
-                self._report.drop(f"entities with more than {MAX_TEXT} bytes of text", where)
-                return
-            self._cut(aliases, room, where)
-            line = _encode(row).encode("utf-8") + b"\n"
-        if not self._store.execute("INSERT OR IGNORE INTO written VALUES (?)", (kb_id,)).rowcount:
-            self._report.drop("entities with the id of an earlier one", where)
-            return
-        self._file.write(line)
-        counts = self._report.written
-        counts["entities"] += 1
-        counts["aliases"] += len(aliases)
-        counts["entities with a description"] += bool(entity.description)
-        counts["entities with a count"] += bool(entity.count)
-
-    def _cut(self, aliases: list[str], room: int, where: str) -> None:
-        """Remove the aliases that are more than build-kb takes."""
-        for number, alias in enumerate(aliases):
-            room -= len(alias.encode()) + 16
-            if room < 0:
-                self._report.drop(f"aliases beyond {MAX_TEXT} bytes of one entity", where, len(aliases) - number)
-                del aliases[number:]
-                return
+        sizes = accumulate(len(alias.encode()) + 16 for alias in aliases)
+        n_fitting = sum(size <= room for size in sizes)
+        drop(f"aliases beyond {MAX_TEXT} bytes of one entity", where, len(aliases) - n_fitting)
+        del aliases[n_fitting:]
+        line = _encode(row).encode("utf-8") + b"\n"
+    if not work.store.execute("INSERT OR IGNORE INTO written VALUES (?)", (kb_id,)).rowcount:
+        drop("entities with the id of an earlier one", where)
+        return
+    file.write(line)
+    counts = work.report.written
+    counts["entities"] += 1
+    counts["aliases"] += len(aliases)
+    counts["entities with a description"] += bool(entity.description)
+    counts["entities with a count"] += bool(entity.count)

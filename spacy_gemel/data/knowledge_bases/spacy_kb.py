@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -27,7 +28,7 @@ _FRACTION_SCALE = 10**9
 
 
 def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
-    """The entities of one knowledge base, in its order, with the aliases of each.
+    """The entities of one knowledge base, in its order, with the aliases of each; it fits into memory, as in spaCy.
 
     Such a KB has no names: an entity's name is its id, its alias with the highest prior probability (names="alias"), or
     what a CSV or JSON lines file with id and name says. Frequencies become counts, in parts of a billion if all of
@@ -43,11 +44,11 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
     """
     if len(sources) != 1:
         raise ValueError("give one spaCy knowledge base: a folder with contents and strings.json")
-    contents = _find_contents(sources[0])
-    strings = _read_strings(contents)
-    store, report = work.store, work.report
-    entries = _read_contents(contents, strings, work)
-    has_names = _store_names(options.names, work)
+    contents, *strings_files = source_files(sources[0])
+    strings = _read_strings(contents, strings_files)
+    report = work.report
+    entries, aliases_by_entry = _read_contents(contents, strings, work)
+    names = _read_names(options.names, work) if options.names not in (None, "id", "alias") else None
     positive = [value for value in entries["frequency"].tolist() if value > 0]
     scale = _FRACTION_SCALE if max(positive, default=1) <= 1 and min(positive, default=1) < 1 else 1
     if scale > 1:
@@ -61,57 +62,40 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
         if not 0 <= frequency < 2**62:
             report.drop("frequencies below 0 or none (the entity is kept)", f"{where} {kb_id!r}: {frequency}")
             frequency = 0.0
-        query = "SELECT alias FROM alias WHERE entry = ? ORDER BY prior DESC, number"
-        aliases = [alias for (alias,) in store.rows(query, (number,))]
+        aliases = [alias for _, alias in sorted(aliases_by_entry[number], key=lambda item: -item[0])]
         name = aliases[0] if options.names == "alias" and aliases else kb_id
-        if has_names:
-            named = next(store.rows("SELECT name FROM name WHERE id = ?", (kb_id,)), None)
-            if named is None:
-                report.drop(f"entities that {options.names} does not name (the id is the name)", f"{where} {kb_id!r}")
-            else:
-                name = named[0]
+        if names is not None and kb_id in names:
+            name = names[kb_id]
+        elif names is not None:
+            report.drop(f"entities that {options.names} does not name (the id is the name)", f"{where} {kb_id!r}")
         yield where, Entity(kb_id, name, round(frequency * scale), tuple(aliases))
 
 
 def source_files(source: Path) -> list[Path]:
     """All files of a knowledge base: contents, the strings beside it and those of its pipeline. Raises ValueError."""
-    contents = _find_contents(source)
-    strings = (contents.with_name(STRINGS), contents.parent.parent.parent / "vocab" / STRINGS)
-    return [contents, *(path for path in strings if path.is_file())]
-
-
-def _find_contents(source: Path) -> Path:
-    for path in (source, source / CONTENTS, source / "kb" / CONTENTS):
-        if path.is_file() and path.name == CONTENTS:
-            return path
+    for contents in (source, source / CONTENTS, source / "kb" / CONTENTS):
+        if contents.is_file() and contents.name == CONTENTS:
+            strings = (contents.with_name(STRINGS), contents.parent.parent.parent / "vocab" / STRINGS)
+            return [contents, *(path for path in strings if path.is_file())]
     raise ValueError(
         f"{source} is not a spaCy knowledge base: give the folder that its to_disk wrote, with {CONTENTS} in it"
     )
 
 
-def _read_strings(contents: Path) -> "StringStore":
+def _read_strings(contents: Path, paths: Sequence[Path]) -> "StringStore":
     """The strings beside the KB and those of its pipeline; spaCy adds its own symbols."""
     from spacy.strings import StringStore
 
     store = StringStore()
-    for path in source_files(contents)[1:]:
+    for path in paths:
         try:
-            strings = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{path} is not a list of strings as spaCy writes it: {error}") from error
-        if not isinstance(strings, list):
-            raise ValueError(f"{path} is not a list of strings as spaCy writes it")
-        for string in strings:
-            if isinstance(string, str) and _is_encodable(string):
+            for string in json.loads(path.read_bytes()):
                 store.add(string)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path} is not a list of strings as spaCy writes it: {error}") from error
     if not len(store):
         raise ValueError(f"no {STRINGS} beside {contents}: it has the ids and aliases, so copy it there")
     return store
-
-
-def _is_encodable(string: str) -> bool:
-    """False for a string with half a surrogate pair, which JSON can express and UTF-8 cannot."""
-    return not any("\ud800" <= letter <= "\udfff" for letter in string)
 
 
 def _text(strings: "StringStore", key: int) -> str | None:
@@ -121,16 +105,15 @@ def _text(strings: "StringStore", key: int) -> str | None:
         return None
 
 
-def _read_contents(path: Path, strings: "StringStore", work: Work) -> NDArray[Any]:
-    """Read the entries (n,), and the aliases into the table alias (entry, prior, number, alias).
+def _read_contents(
+    path: Path, strings: "StringStore", work: Work
+) -> tuple[NDArray[Any], dict[int, list[tuple[float, str]]]]:
+    """Read the entries (n,), and the aliases by entry, from 1, with their prior probabilities.
 
     spaCy writes sizes, vectors, entries, and aliases with their candidates.
     """
-    store, report = work.store, work.report
-    store.execute(
-        "CREATE TABLE alias (entry INTEGER, prior REAL, number INTEGER, alias TEXT, "
-        "PRIMARY KEY (entry, prior, number)) WITHOUT ROWID"
-    )
+    report = work.report
+    aliases: defaultdict[int, list[tuple[float, str]]] = defaultdict(list)
     with path.open("rb") as file:
         n_entries, width = _read_array(file, _INT, 2, path).tolist()
         if n_entries < 0 or width < 0 or 16 + n_entries * (4 * width + _ENTRY.itemsize) + 8 > path.stat().st_size:
@@ -146,11 +129,12 @@ def _read_contents(path: Path, strings: "StringStore", work: Work) -> NDArray[An
             if alias is None:
                 report.drop("aliases whose text is not in strings.json", f"{path.name}: alias {number + 1}")
                 continue
-            known = [(entry, prior, number, alias) for entry, prior in candidates if 0 < entry <= n_entries]
-            store.insert("INSERT OR IGNORE INTO alias VALUES (?, ?, ?, ?)", known)
-            lost = len(candidates) - len(known)
-            report.drop("aliases of an entity that does not exist", f"{path.name}: alias {alias!r}", lost)
-    return entries
+            for entry, prior in candidates:
+                if 0 < entry <= n_entries:
+                    aliases[entry].append((prior, alias))
+                else:
+                    report.drop("aliases of an entity that does not exist", f"{path.name}: alias {alias!r}")
+    return entries, aliases
 
 
 def _read_array(file: BinaryIO, dtype: np.dtype[Any], length: int, path: Path) -> NDArray[Any]:
@@ -166,38 +150,23 @@ def _cut_off(path: Path, file: BinaryIO) -> CutOffError:
     )
 
 
-def _store_names(names: str | None, work: Work) -> bool:
-    """Fill the table name from a file; False if names do not come from a file."""
-    if names in (None, "id", "alias"):
-        return False
-    path = Path(str(names))
+def _read_names(source: str | None, work: Work) -> dict[str, str]:
+    """The names in a file by id; the first of an id counts."""
+    path, report = Path(str(source)), work.report
     if not path.is_file():
         raise ValueError(f"--names must be id, alias or a file, and there is no file {path}")
-    store, report = work.store, work.report
-    store.execute("CREATE TABLE name (id TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID")
-    n_rows = report.read["rows"]
-    for kb_id, name in _read_names(path, work):
-        store.insert("INSERT OR IGNORE INTO name VALUES (?, ?)", [(kb_id.strip(), name.strip())])
-    report.read["names"] += report.read.pop("rows", 0) - n_rows
-    return True
-
-
-def _read_names(path: Path, work: Work) -> Iterator[tuple[str, str]]:
+    names: dict[str, str] = {}
     if ".jsonl" not in path.suffixes:
         for _, entity in read_table([path], ImportOptions(), work, advice=_NAMES_ADVICE):
-            yield entity.kb_id, entity.name
-        return
+            names.setdefault(entity.kb_id.strip(), entity.name.strip())
+        report.read["names"] = report.read.pop("rows", 0)
+        return names
     with work.read(path) as archive:
         for number, line in archive.lines(_MAX_LINE):
-            work.report.read["rows"] += 1
+            report.read["names"] += 1
             try:
                 row = json.loads(line or b"")
-                kb_id, name = row["id"], row["name"]
-                if not isinstance(kb_id, str) or not isinstance(name, str):
-                    raise ValueError("id and name must be texts")
-                if not _is_encodable(kb_id + name):
-                    raise ValueError("half a surrogate pair in id or name")
-            except (ValueError, KeyError, TypeError) as error:
-                work.report.drop("lines of names that cannot be read", f"{path.name}:{number}: {error}")
-            else:
-                yield kb_id, name
+                names.setdefault(row["id"].strip(), row["name"].strip())
+            except (ValueError, LookupError, TypeError, AttributeError) as error:
+                report.drop("lines of names that cannot be read", f"{path.name}:{number}: {error}")
+    return names

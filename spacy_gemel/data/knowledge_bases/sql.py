@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +29,7 @@ _END_OF_INSERT = re.compile(rb"\s*;")
 
 # Possessive patterns: a row that does not fit is given up at once.
 _STRING = rb"(?>(?:_binary\s++)?'(?>[^'\\]++|\\.|'')*+')"
-_VALUE = rb"(?>" + _STRING + rb"|[-+]?[0-9.][0-9.eE+-]*+(?![\w])|NULL|null|0[xX][0-9A-Fa-f]++)"
+_VALUE = rb"(?>" + _STRING + rb"|[-+]?[0-9.][0-9.eE+-]*+(?![\w])|NULL|null)"
 _QUOTE = ord("'")
 _ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
 _ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
@@ -46,9 +46,6 @@ def text(token: bytes) -> str | None:
         return content.decode("utf-8")
     if token in (b"NULL", b"null"):
         return None
-    if token[:2] in (b"0x", b"0X"):
-        digits = token[2:].decode("ascii")
-        return bytes.fromhex(digits if len(digits) % 2 == 0 else "0" + digits).decode("utf-8")
     return token.decode("utf-8")
 
 
@@ -68,11 +65,6 @@ def integer(token: bytes) -> int:
     if len(number.lstrip(b"+-")) > 18:
         raise ValueError(f"{number[:40]!r} is not a number of up to 18 digits")
     return int(number)
-
-
-def optional_integer(token: bytes) -> int | None:
-    """The number of a literal, None for NULL. Raises ValueError as `integer` does."""
-    return None if token in (b"NULL", b"null") else integer(token)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +113,18 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some whole rows of a table, and the line on which they begin.
+    """Some whole rows of a table; the name of the file, and the line on which they begin.
 
     integers: int64 (rows, columns of the table), if the rows are plain integers and only integers are requested.
     """
 
+    source: str
     table: Table
     content: bytes
     line: int
     integers: NDArray[np.int64] | None = None
 
-    def rows(self, report: ImportReport, source: str) -> Iterator[tuple[int, list[Any]]]:
+    def rows(self, report: ImportReport) -> Iterator[tuple[int, list[Any]]]:
         """Yield each row's number in the block, and its requested values.
 
         None stands for a column that the table does not have, and for NULL in a text or an optional column. Rows that
@@ -145,24 +138,25 @@ class Block:
                 yield number, [None if group is None else function(row[group]) for group, function in convert]
             except ValueError as error:
                 reason = "{} rows that are not UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed {} rows"
-                report.drop(reason.format(table.name), partial(self.where, source, number))
+                report.drop(reason.format(table.name), partial(self.where, number))
 
-    def where(self, source: str, row: int) -> str:
+    def where(self, row: int) -> str:
         """The location of a row: file, line, and its first characters."""
         for number, match in enumerate(self.table.row.finditer(self.content)):
             if number == row:
                 line = self.line + self.content.count(b"\n", 0, match.start())
-                return f"{source}:{line}: {match[0][:80].decode('utf-8', 'backslashreplace')}"
-        return f"{source}:{self.line}"
+                return f"{self.source}:{line}: {match[0][:80].decode('utf-8', 'backslashreplace')}"
+        return f"{self.source}:{self.line}"
 
 
 class SqlDump:
-    """The rows of some tables of a dump; `requested` has the columns to read of each. Other tables are skipped."""
+    """The requested columns of one table of a dump; other tables are skipped."""
 
-    def __init__(self, archive: Archive, requested: Mapping[str, Sequence[Column]]) -> None:
+    def __init__(self, archive: Archive, table: str, requested: Sequence[Column]) -> None:
         self._archive = archive
+        self._table = table
         self._requested = requested
-        self._columns: dict[str, tuple[str, ...]] = {}
+        self._columns: tuple[str, ...] = ()
         self._buffer = b""
         self._index = 0
         self._line = 1
@@ -176,11 +170,12 @@ class SqlDump:
             CutOffError: if the dump ends within a statement, or at a row that is damaged.
             ValueError: if a requested column does not exist.
         """
+        table = self._table.encode()
         while header := self._next_statement():
-            if header[1]:
-                self._create(header)
-            elif (name := header[2].decode("utf-8", "replace")) in self._requested:
-                yield from self._insert(name, header[3])
+            if header[1] == table:
+                self._create()
+            elif header[2] == table:
+                yield from self._insert(header[3])
 
     def _fill(self) -> bool:
         """Read another chunk and forget what was used; False at the end."""
@@ -208,27 +203,27 @@ class SqlDump:
             self._index = least if last < 0 else last
             self._fill()
 
-    def _create(self, header: re.Match[bytes]) -> None:
+    def _create(self) -> None:
         while not (end := _END_OF_CREATE.search(self._buffer, self._index)):
             if len(self._buffer) - self._index > CHUNK or not self._fill():
                 raise self._archive.cut_off(f"line {self._current_line()}: a CREATE TABLE that does not end")
-        self._columns[header[1].decode("utf-8", "replace")] = column_names(self._buffer[self._index : end.start()])
+        self._columns = column_names(self._buffer[self._index : end.start()])
         self._index = end.end()
 
-    def _insert(self, name: str, columns: bytes | None) -> Iterator[Block]:
-        where = f"{self._archive.path.name}:{self._current_line()}"
-        names = self._columns.get(name)
+    def _insert(self, columns: bytes | None) -> Iterator[Block]:
+        where, name = f"{self._archive.path.name}:{self._current_line()}", self._table
+        names = self._columns
         if columns:
             names = tuple(column.strip().strip(b'`"').decode("utf-8", "replace") for column in columns.split(b","))
         if not names:
             raise ValueError(f"{where}: no CREATE TABLE {name} before its rows, so their columns are unknown")
-        table = Table(name, names, self._requested[name], where)
+        table = Table(name, names, self._requested, where)
         while True:
             if table.only_integers and (block := self._integers(table)):
                 yield block
                 self._index += len(block.content)
             elif (rows := table.rows.match(self._buffer, self._index)) and rows.end() > self._index:
-                yield Block(table, rows[0], self._current_line())
+                yield Block(self._archive.path.name, table, rows[0], self._current_line())
                 self._index = rows.end()
             if end := _END_OF_INSERT.match(self._buffer, self._index):
                 self._index = end.end()
@@ -255,7 +250,8 @@ class SqlDump:
         values = np.fromstring(rows.translate(None, b"()"), dtype=np.int64, sep=",")
         if len(values) != number * table.width or values.max() >= 10**18:
             return None
-        return Block(table, content, self._current_line(), values.reshape(number, table.width))
+        values = values.reshape(number, table.width)
+        return Block(self._archive.path.name, table, content, self._current_line(), values)
 
 
 def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:

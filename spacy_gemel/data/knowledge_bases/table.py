@@ -34,7 +34,12 @@ def read_table(
     Raises:
         ValueError: if the header does not have a column that is required or named, or the file is UTF-16.
     """
-    names = _column_names(options.column)
+    names = {field: field for field in FIELDS}
+    for column in options.column:
+        field, sign, name = column.partition("=")
+        if field not in FIELDS or not sign or not name:
+            raise ValueError(f"--column {column!r}: give FIELD=COLUMN with one of {', '.join(FIELDS)}")
+        names[field] = name
     if not options.alias_separator:
         raise ValueError("the separator of aliases is empty: give a character, such as |")
     delimiter = "\t" if options.delimiter == r"\t" else options.delimiter
@@ -45,7 +50,14 @@ def read_table(
         with work.read(source) as archive:
             rows = _rows(archive, delimiter or ("\t" if tabs else ","), work)
             number, header = next(rows, (1, []))
-            indices = _indices(f"{source}:{number}", [title.strip() for title in header], names, advice)
+            titles = [title.strip() for title in header]
+            for field, name in names.items():
+                if name not in titles and (field in _REQUIRED or name != field):
+                    raise ValueError(
+                        f"{source}:{number}: no column {name!r} in the header, but {', '.join(titles) or 'nothing'}: "
+                        + advice.format(field=field)
+                    )
+            indices = {field: titles.index(name) for field, name in names.items() if name in titles}
             for number, row in rows:
                 work.report.read["rows"] += 1
                 where = f"{source.name}:{number}"
@@ -56,46 +68,20 @@ def read_table(
                 yield where, _entity(row, indices, options.alias_separator, where, work)
 
 
-def _column_names(columns: Sequence[str]) -> dict[str, str]:
-    names = {}
-    for column in columns:
-        field, sign, name = column.partition("=")
-        if field not in FIELDS or not sign or not name:
-            raise ValueError(f"--column {column!r}: give FIELD=COLUMN with one of {', '.join(FIELDS)}")
-        names[field] = name
-    return names
-
-
-def _indices(where: str, titles: Sequence[str], names: dict[str, str], advice: str) -> dict[str, int]:
-    """The index of each field in a row."""
-    for field in FIELDS:
-        if names.get(field, field) not in titles and (field in names or field in _REQUIRED):
-            raise ValueError(
-                f"{where}: no column {names.get(field, field)!r} in the header, but {', '.join(titles) or 'nothing'}: "
-                + advice.format(field=field)
-            )
-    return {field: titles.index(name) for field in FIELDS if (name := names.get(field, field)) in titles}
-
-
 def _entity(row: Sequence[str], indices: dict[str, int], separator: str, where: str, work: Work) -> Entity:
     values = {field: row[index] if index < len(row) else "" for field, index in indices.items()}
     count, text = 0, values.get("count", "").strip()
-    if text:
-        try:
-            count = _count(text)
-        except ValueError:
-            reason = "counts that are not a whole number from 0 (the entity is kept)"
-            work.report.drop(reason, f"{where}: {text[:40]!r}")
+    try:
+        # a spreadsheet may write 12.0
+        number = int(text) if text.isdecimal() and len(text) < 19 else float(text or 0)
+        if not 0 <= number < 2**63 or number != int(number):
+            raise ValueError
+        count = int(number)
+    except ValueError:
+        reason = "counts that are not a whole number from 0 (the entity is kept)"
+        work.report.drop(reason, f"{where}: {text[:40]!r}")
     aliases = tuple(values.get("aliases", "").split(separator))
     return Entity(values["id"], values["name"], count, aliases, values.get("description") or None)
-
-
-def _count(text: str) -> int:
-    """A whole number, also as a spreadsheet writes it, 12.0. Raises ValueError."""
-    count = int(text) if text.isdecimal() and len(text) < 19 else float(text)
-    if not 0 <= count < 2**63 or count != int(count):
-        raise ValueError(text)
-    return int(count)
 
 
 def _rows(archive: Archive, delimiter: str, work: Work) -> Iterator[tuple[int, list[str]]]:

@@ -14,7 +14,6 @@ from spacy_gemel.data.knowledge_bases.work import Work
 
 _NUMBERS = 2**19
 _TITLES = 2**17
-_BATCH = 2**14
 _LONGEST_LINE = 2**16
 
 
@@ -44,9 +43,7 @@ class TargetCounts:
             numbers, counts = np.unique(np.concatenate(self._numbers), return_counts=True)
             self._numbers, self._size = [], 0
             statement = "INSERT INTO target_count VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET n = n + excluded.n"
-            for start in range(0, len(numbers), _BATCH):
-                batch = slice(start, start + _BATCH)
-                self._store.insert(statement, zip(numbers[batch].tolist(), counts[batch].tolist(), strict=True))
+            self._store.insert(statement, zip(map(int, numbers), map(int, counts), strict=True))
 
 
 class TitleCounts:

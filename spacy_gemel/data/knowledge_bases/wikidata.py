@@ -31,7 +31,6 @@ def read_wikidata(sources: Sequence[Path], options: ImportOptions, work: Work) -
 
 
 def _entities(archive: Archive, options: ImportOptions, report: ImportReport) -> Iterator[tuple[str, Entity]]:
-    parser = _Parser(options, report)
     opened = closed = False
     for number, line in archive.lines(_LONGEST_LINE):
         where = f"{archive.path.name}:{number}"
@@ -47,64 +46,60 @@ def _entities(archive: Archive, options: ImportOptions, report: ImportReport) ->
             continue
         # a list may begin and end on the lines of its first and last entities
         opened, closed = opened or content.startswith(b"["), content.endswith(b"}]")
-        if entity := parser.entity(content.removeprefix(b"[").rstrip(b",]" if closed else b","), where):
+        content = content.removeprefix(b"[").rstrip(b",]" if closed else b",")
+        if entity := _entity(content, where, options, report):
             yield where, entity
     if opened and not closed:
         raise archive.cut_off("the list of entities does not end")
 
 
-class _Parser:
-    def __init__(self, options: ImportOptions, report: ImportReport) -> None:
-        self._report = report
-        self._languages = (options.language, _ALL_LANGUAGES)
-        self._name_is_title = options.names == "title"
-        self._types = {"item", "property"} if options.properties else {"item"}
-        self._site = options.site or options.language.replace("-", "_") + "wiki"
-        self._needs_site = options.with_sitelink or self._name_is_title
-        self._no_page = f"entities without a page in {self._site}"
+def _entity(line: bytes, where: str, options: ImportOptions, report: ImportReport) -> Entity | None:
+    """The entity of a line, or None after reporting why not."""
+    languages = (options.language, _ALL_LANGUAGES)
+    site = options.site or options.language.replace("-", "_") + "wiki"
+    needs_site = options.with_sitelink or options.names == "title"
+    no_page = f"entities without a page in {site}"
+    if needs_site and json.dumps(site).encode() not in line:  # not worth parsing
+        report.drop(no_page, where)
+        return None
+    beginning = f"{where}: {line[:80].decode('utf-8', 'backslashreplace')}"
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError:
+        report.drop("lines that are not UTF-8", beginning)
+        return None
+    except (ValueError, RecursionError) as error:
+        report.drop("lines that are not JSON", f"{beginning} ({error})")
+        return None
+    kb_id = row.get("id") if isinstance(row, dict) else None
+    if not isinstance(kb_id, str) or not _ID.fullmatch(kb_id):
+        report.drop("lines that are not an entity", beginning)
+        return None
+    where = f"{where}: {kb_id}"
+    if row.get("type", "item") != "item" and not (options.properties and row["type"] == "property"):
+        report.drop("entities that are not an item", where)
+        return None
+    links = _object(row.get("sitelinks"))
+    title, label = _text(links.get(site), "title"), _first(row.get("labels"), languages)
+    if needs_site and not title:
+        report.drop(no_page, where)
+        return None
+    name, alternative = (title, label) if options.names == "title" else (label, title)
+    if not name:
+        report.drop(f"entities without a label in {options.language}", where)
+        return None
+    by_language = _object(row.get("aliases"))
+    lists = [by_language[language] for language in languages if isinstance(by_language.get(language), list)]
+    aliases = [alias for items in lists for item in items if (alias := _text(item, "value"))]
+    if alternative:
+        aliases.insert(0, alternative)
+    return Entity(kb_id, name, len(links), tuple(aliases), _first(row.get("descriptions"), languages))
 
-    def entity(self, line: bytes, where: str) -> Entity | None:
-        """The entity of a line, or None after reporting why not."""
-        if self._needs_site and json.dumps(self._site).encode() not in line:  # not worth parsing
-            self._report.drop(self._no_page, where)
-            return None
-        beginning = f"{where}: {line[:80].decode('utf-8', 'backslashreplace')}"
-        try:
-            row = json.loads(line)
-        except UnicodeDecodeError:
-            self._report.drop("lines that are not UTF-8", beginning)
-            return None
-        except (ValueError, RecursionError) as error:
-            self._report.drop("lines that are not JSON", f"{beginning} ({error})")
-            return None
-        kb_id = row.get("id") if isinstance(row, dict) else None
-        if not isinstance(kb_id, str) or not _ID.fullmatch(kb_id):
-            self._report.drop("lines that are not an entity", beginning)
-            return None
-        where = f"{where}: {kb_id}"
-        if row.get("type", "item") not in self._types:
-            self._report.drop("entities that are not an item", where)
-            return None
-        links = _object(row.get("sitelinks"))
-        title, label = _text(links.get(self._site), "title"), self._first(row.get("labels"))
-        if self._needs_site and not title:
-            self._report.drop(self._no_page, where)
-            return None
-        name, alternative = (title, label) if self._name_is_title else (label, title)
-        if not name:
-            self._report.drop(f"entities without a label in {self._languages[0]}", where)
-            return None
-        by_language = _object(row.get("aliases"))
-        lists = [by_language[language] for language in self._languages if isinstance(by_language.get(language), list)]
-        aliases = [alias for items in lists for item in items if (alias := _text(item, "value"))]
-        if alternative:
-            aliases.insert(0, alternative)
-        return Entity(kb_id, name, len(links), tuple(aliases), self._first(row.get("descriptions")))
 
-    def _first(self, texts: Any) -> str | None:
-        """The text of the first language that has one."""
-        by_language = _object(texts)
-        return next((text for name in self._languages if (text := _text(by_language.get(name), "value"))), None)
+def _first(texts: Any, languages: Sequence[str]) -> str | None:
+    """The text of the first language that has one."""
+    by_language = _object(texts)
+    return next((text for name in languages if (text := _text(by_language.get(name), "value"))), None)
 
 
 def _object(value: Any) -> dict[str, Any]:

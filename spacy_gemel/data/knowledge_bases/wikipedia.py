@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from spacy_gemel.data.knowledge_bases.archive import Archive
-from spacy_gemel.data.knowledge_bases.sql import Block, Column, SqlDump, first_table, integer, optional_integer
+from spacy_gemel.data.knowledge_bases.sql import Block, Column, SqlDump, first_table, integer
 from spacy_gemel.data.knowledge_bases.wiki_counts import PageSet, TargetCounts, TitleCounts, read_pageviews
 from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
 from spacy_gemel.data.report import EXAMPLES
@@ -38,15 +37,19 @@ _TABLES: dict[str, tuple[Column, ...]] = {
     ),
     "page_props": (Column("pp_page", integer), Column("pp_propname"), Column("pp_value")),
     "linktarget": (Column("lt_id", integer), Column("lt_namespace", integer), Column("lt_title")),
-    # by number in linktarget, or by namespace and title, or both while wikis changed from one to the other
     "pagelinks": (
         Column("pl_from", integer),
-        Column("pl_from_namespace", optional_integer, optional=True),
-        Column("pl_target_id", optional_integer, optional=True),
-        Column("pl_namespace", optional_integer, optional=True),
-        Column("pl_title", optional=True),
+        Column("pl_from_namespace", integer, optional=True),
+        Column("pl_target_id", integer),
     ),
 }
+# until 2024; while wikis changed over, the table had the columns of both
+_LINKS_BY_TITLE = (
+    Column("pl_from", integer),
+    Column("pl_from_namespace", integer, optional=True),
+    Column("pl_namespace", integer),
+    Column("pl_title"),
+)
 _VIEWS = "page views"
 
 
@@ -68,7 +71,7 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     """
     if options.id not in ("title", "qid"):
         raise ValueError(f"--id must be title or qid, not {options.id!r}")
-    files = _files_by_table(sources)
+    files, links_have_titles = _files_by_table(sources)
     if options.id == "qid" and "page_props" not in files:
         raise ValueError("--id qid needs the QIDs of page_props.sql.gz: give it as well")
     store = work.store
@@ -78,11 +81,11 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     store.execute("CREATE TABLE page_count (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
     for prop in ("qid", "description", "disambiguation"):
         store.execute(f"CREATE TABLE {prop} (page INTEGER PRIMARY KEY, value TEXT NOT NULL)")
-    _read_table(files, "page", work, lambda block, name: _read_pages(block, name, work))
+    _read_table(files, "page", work, partial(_read_pages, work=work))
     _index_pages(work)
     highest = store.one("SELECT coalesce(max(id), 0) FROM page")
     redirects = PageSet((page for (page,) in store.rows("SELECT id FROM page WHERE redirect")), highest)
-    _read_table(files, "redirect", work, lambda block, name: _read_redirects(block, name, redirects, options, work))
+    _read_table(files, "redirect", work, partial(_read_redirects, pages=redirects, options=options, work=work))
     if "redirect" in files:
         _drop_pages(
             work,
@@ -90,55 +93,61 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
             "FROM page p WHERE p.redirect AND NOT EXISTS (SELECT 1 FROM redirect r WHERE r.source = p.id)",
         )
     _follow_redirects(work)
-    _read_table(files, "page_props", work, lambda block, name: _read_props(block, name, work))
-    _count(files, redirects, options, work)
+    _read_table(files, "page_props", work, partial(_read_props, work=work))
+    _count(files, links_have_titles, redirects, options, work)
     with work.bar("write the articles", store.one("SELECT count(*) FROM page WHERE NOT redirect"), " pages") as bar:
         for item in _articles(options, work):
             yield item
             bar.update()
 
 
-def _files_by_table(sources: Sequence[Path]) -> dict[str, list[Path]]:
-    """The sources by the table they have. Raises ValueError if they do not fit together."""
+def _files_by_table(sources: Sequence[Path]) -> tuple[dict[str, list[Path]], bool]:
+    """The sources by the table they have, and whether the links have titles. Raises ValueError if they do not fit."""
     files: dict[str, list[Path]] = {}
-    links: tuple[str, ...] = ()
+    have_titles = False
     for source in sources:
         table, columns = first_table(Archive(source)) or (_VIEWS, ())
         if table not in (*_TABLES, _VIEWS):
             raise ValueError(f"{source} has the table {table}, which is not used: give {', '.join(_TABLES)}")
         files.setdefault(table, []).append(source)
-        links = columns if table == "pagelinks" else links
+        have_titles = have_titles or "pl_title" in columns
     if "page" not in files:
         raise ValueError(f"none of {', '.join(map(str, sources))} has the table page: give page.sql.gz as well")
     if _VIEWS in files and "pagelinks" in files:
         raise ValueError("counts come from pagelinks or from page views, not from both: leave one of them out")
-    if links and not {"pl_target_id", "pl_title"} & set(links):
-        raise ValueError(f"pagelinks has neither pl_target_id nor pl_title, but {', '.join(links)}")
-    if "pl_target_id" in links and "pl_title" not in links and "linktarget" not in files:
+    if "pagelinks" in files and not have_titles and "linktarget" not in files:
         raise ValueError("the targets in pagelinks are numbers: give linktarget.sql.gz as well, which has their titles")
-    return files
+    return files, have_titles
 
 
-def _read_table(files: dict[str, list[Path]], table: str, work: Work, read: Callable[[Block, str], None]) -> None:
+def _read_table(
+    files: dict[str, list[Path]],
+    table: str,
+    work: Work,
+    read: Callable[[Block], None],
+    columns: Sequence[Column] | None = None,
+) -> None:
     """Call `read` with each block of rows of a table."""
     for path in files.get(table, []):
         with work.read(path) as archive:
-            for block in SqlDump(archive, {table: _TABLES[table]}).row_blocks():
-                read(block, path.name)
+            for block in SqlDump(archive, table, columns or _TABLES[table]).row_blocks():
+                read(block)
 
 
-def _read_pages(block: Block, name: str, work: Work) -> None:
+def _read_pages(block: Block, work: Work) -> None:
     report = work.report
     articles, number_of_others = [], 0
-    for number, (page, namespace, title, redirect) in block.rows(report, name):
+    for number, (page, namespace, title, redirect) in block.rows(report):
         if not 0 < page < _HIGHEST_PAGE or not title:
-            report.drop("malformed page rows", partial(block.where, name, number))
+            report.drop("malformed page rows", partial(block.where, number))
         elif namespace == ARTICLES:
             articles.append((page, title, int(redirect != 0)))
         else:
             number_of_others += 1
     added = work.store.insert("INSERT OR IGNORE INTO page VALUES (?, ?, ?)", articles)
-    report.drop("pages with the number of an earlier one", f"{name}:{block.line} and after", len(articles) - added)
+    report.drop(
+        "pages with the number of an earlier one", f"{block.source}:{block.line} and after", len(articles) - added
+    )
     report.read["pages"] += len(articles) + number_of_others
     report.read["of them of other namespaces"] += number_of_others
 
@@ -155,12 +164,12 @@ def _index_pages(work: Work) -> None:
             work.report.drop("pages with the title of an earlier one", f"page {page} {title!r}")
 
 
-def _read_redirects(block: Block, name: str, pages: PageSet, options: ImportOptions, work: Work) -> None:
+def _read_redirects(block: Block, pages: PageSet, options: ImportOptions, work: Work) -> None:
     report = work.report
     redirects = []
-    for number, (source, namespace, title, wiki, fragment) in block.rows(report, name):
+    for number, (source, namespace, title, wiki, fragment) in block.rows(report):
         report.read["redirects"] += 1
-        where = partial(block.where, name, number)
+        where = partial(block.where, number)
         if source not in pages:
             report.read["of them not of articles"] += 1
         elif wiki:
@@ -174,7 +183,9 @@ def _read_redirects(block: Block, name: str, pages: PageSet, options: ImportOpti
         else:
             redirects.append((source, title))
     added = work.store.insert("INSERT OR IGNORE INTO redirect VALUES (?, ?)", redirects)
-    report.drop("redirects of a page with an earlier one", f"{name}:{block.line} and after", len(redirects) - added)
+    report.drop(
+        "redirects of a page with an earlier one", f"{block.source}:{block.line} and after", len(redirects) - added
+    )
 
 
 def _follow_redirects(work: Work) -> None:
@@ -190,28 +201,22 @@ def _follow_redirects(work: Work) -> None:
         "FROM redirect r JOIN page p ON p.id = r.source "
         "WHERE NOT EXISTS (SELECT 1 FROM hop h WHERE h.source = r.source)",
     )
-    # hops to a redirect go on to its target; every round halves the rest of a chain at least, and a circle stays one
-    store.execute("CREATE TABLE open_hop AS SELECT h.source FROM hop h JOIN page t ON t.id = h.target WHERE t.redirect")
-    remaining, previous = store.one("SELECT count(*) FROM open_hop"), None
-    work.report.read["redirects to redirects"] += remaining
-    while remaining and remaining != previous:
-        store.execute(
-            "UPDATE hop SET target = coalesce((SELECT n.target FROM hop n WHERE n.source = hop.target), target) "
-            "WHERE source IN (SELECT source FROM open_hop)"
-        )
-        store.execute(
-            "DELETE FROM open_hop WHERE source IN "
-            "(SELECT h.source FROM open_hop o JOIN hop h ON h.source = o.source JOIN page t ON t.id = h.target "
-            "WHERE NOT t.redirect)"
-        )
-        previous, remaining = remaining, store.one("SELECT count(*) FROM open_hop")
-    dead_ends = (
-        "FROM hop h JOIN page t ON t.id = h.target JOIN page p ON p.id = h.source "
-        "WHERE t.redirect AND {} EXISTS (SELECT 1 FROM hop n WHERE n.source = h.target)"
-    )
-    _drop_pages(work, "redirects to redirects that lead nowhere", dead_ends.format("NOT"))
-    _drop_pages(work, "redirects in a circle", dead_ends.format(""))
-    store.execute("DELETE FROM hop WHERE target IN (SELECT id FROM page WHERE redirect)")
+    # redirects to redirects are few: people mend them
+    hops = dict(store.rows("SELECT h.source, h.target FROM hop h JOIN page t ON t.id = h.target WHERE t.redirect"))
+    work.report.read["redirects to redirects"] += len(hops)
+    for source, target in hops.items():
+        path = {source}
+        while target in hops and target not in path:
+            path.add(target)
+            target = hops[target]
+        end = next(store.rows("SELECT target FROM hop WHERE source = ?", (target,)), None)
+        if end is not None and target not in path:
+            store.execute("UPDATE hop SET target = ? WHERE source = ?", (*end, source))
+            continue
+        store.execute("DELETE FROM hop WHERE source = ?", (source,))
+        title = store.one(f"SELECT title FROM page WHERE id = {source}")
+        reason = "redirects in a circle" if target in path else "redirects to redirects that lead nowhere"
+        work.report.drop(reason, f"page {source} {title!r}")
 
 
 def _drop_pages(work: Work, reason: str, clause: str) -> None:
@@ -222,14 +227,14 @@ def _drop_pages(work: Work, reason: str, clause: str) -> None:
     work.report.drop(reason, "", number - min(number, EXAMPLES))
 
 
-def _read_props(block: Block, name: str, work: Work) -> None:
+def _read_props(block: Block, work: Work) -> None:
     props: dict[str, list[tuple[int, str]]] = {"qid": [], "description": [], "disambiguation": []}
-    for number, (page, prop, value) in block.rows(work.report, name):
+    for number, (page, prop, value) in block.rows(work.report):
         if prop == "wikibase_item":
             if value and _QID.fullmatch(value):
                 props["qid"].append((page, value))
             else:
-                work.report.drop("wikibase items that are not a QID", partial(block.where, name, number))
+                work.report.drop("wikibase items that are not a QID", partial(block.where, number))
         elif prop == "wikibase-shortdesc" and value:
             props["description"].append((page, value))
         elif prop == "disambiguation":
@@ -238,28 +243,29 @@ def _read_props(block: Block, name: str, work: Work) -> None:
         work.store.insert(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", rows)
 
 
-def _count(files: dict[str, list[Path]], redirects: PageSet, options: ImportOptions, work: Work) -> None:
-    """Fill page_count."""
+def _count(
+    files: dict[str, list[Path]], links_have_titles: bool, redirects: PageSet, options: ImportOptions, work: Work
+) -> None:
+    """Fill page_count from the views, or from the links of articles that are not redirects."""
     store = work.store
     titles = TitleCounts(work)
     for path in files.get(_VIEWS, []):
         with work.read(path) as archive:
             read_pageviews(archive, options.language, titles, work)
-    if "pagelinks" in files:
-        targets = TargetCounts(work)
-        # a table that is changing over has both, and linktarget has what the titles may lack
-        by_number = targets if "linktarget" in files else None
-        _read_table(
-            files, "pagelinks", work, lambda block, name: _read_links(block, name, redirects, by_number, titles, work)
-        )
-        targets.flush()
+    if links_have_titles:
+        read_titles = partial(_read_titles, redirects=redirects, titles=titles, work=work)
+        _read_table(files, "pagelinks", work, read_titles, _LINKS_BY_TITLE)
         titles.flush()
+    elif "pagelinks" in files:
+        targets = TargetCounts(work)
+        _read_table(files, "pagelinks", work, partial(_read_links, redirects=redirects, targets=targets, work=work))
+        targets.flush()
         store.execute("CREATE TABLE linktarget (id INTEGER PRIMARY KEY, title TEXT NOT NULL)")
-        _read_table(files, "linktarget", work, lambda block, name: _read_targets(block, name, work))
+        _read_table(files, "linktarget", work, partial(_read_targets, work=work))
         # in the order of the titles, so that table and index are read and written from front to back
         store.execute(
-            "INSERT INTO title_count SELECT t.title, c.n FROM target_count c CROSS JOIN linktarget t ON t.id = c.id "
-            "WHERE true ORDER BY t.title ON CONFLICT (title) DO UPDATE SET n = n + excluded.n"
+            "INSERT INTO title_count SELECT t.title, sum(c.n) FROM target_count c CROSS JOIN linktarget t "
+            "ON t.id = c.id GROUP BY t.title ORDER BY t.title"
         )
     store.execute(
         "INSERT INTO page_count SELECT coalesce(h.target, p.id) AS page, sum(c.n) "
@@ -268,66 +274,51 @@ def _count(files: dict[str, list[Path]], redirects: PageSet, options: ImportOpti
     )
 
 
-def _read_targets(block: Block, name: str, work: Work) -> None:
-    rows = block.rows(work.report, name)
+def _read_targets(block: Block, work: Work) -> None:
+    rows = block.rows(work.report)
     articles = [(number, title) for _, (number, namespace, title) in rows if namespace == ARTICLES and title]
     added = work.store.insert("INSERT OR IGNORE INTO linktarget VALUES (?, ?)", articles)
     reason = "link targets with the number of an earlier one"
-    work.report.drop(reason, f"{name}:{block.line} and after", len(articles) - added)
+    work.report.drop(reason, f"{block.source}:{block.line} and after", len(articles) - added)
 
 
-def _read_links(
-    block: Block, name: str, redirects: PageSet, targets: TargetCounts | None, titles: TitleCounts, work: Work
-) -> None:
-    """Count the links from articles that are not redirects."""
+def _read_titles(block: Block, redirects: PageSet, titles: TitleCounts, work: Work) -> None:
     read = work.report.read
-    if block.integers is not None and targets is not None:
-        source, namespace, target = block.table.indices[:3]
-        links = block.integers
-        read["links"] += len(links)
-        if namespace is not None:
-            links = links[links[:, namespace] == ARTICLES]
-        links = links[~redirects.contains(links[:, source])]
-        read["of them counted"] += len(links)
-        targets.add(links[:, target])
-        return
-    numbers = []
-    for _, (source, source_namespace, target, namespace, title) in block.rows(work.report, name):
+    for _, (source, source_namespace, namespace, title) in block.rows(work.report):
         read["links"] += 1
-        if source_namespace not in (None, ARTICLES) or source in redirects:
-            continue
-        if targets is not None and target is not None:
-            numbers.append(target)
-        elif namespace == ARTICLES and title:
+        if source_namespace in (None, ARTICLES) and source not in redirects and namespace == ARTICLES and title:
             titles.add(title)
-        else:
-            continue
-        read["of them counted"] += 1
-    if numbers and targets is not None:
-        targets.add(np.array(numbers, dtype=np.int64))
+            read["of them counted"] += 1
+
+
+def _read_links(block: Block, redirects: PageSet, targets: TargetCounts, work: Work) -> None:
+    links = block.integers
+    if links is None:  # spaces or quotes between the numbers
+        rows = [(source, namespace or ARTICLES, target) for _, (source, namespace, target) in block.rows(work.report)]
+        links = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    source, namespace, target = (0, 1, 2) if block.integers is None else block.table.indices
+    work.report.read["links"] += len(links)
+    if namespace is not None:
+        links = links[links[:, namespace] == ARTICLES]
+    links = links[~redirects.contains(links[:, source])]
+    work.report.read["of them counted"] += len(links)
+    targets.add(links[:, target])
 
 
 def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
     """Yield the articles in the order of their numbers, with their aliases."""
     store, report = work.store, work.report
+    store.execute("CREATE INDEX hop_target ON hop (target, source)")
     pages = store.rows(
-        "SELECT p.id, p.title, c.n, q.value, d.value, x.value FROM page p LEFT JOIN page_count c ON c.id = p.id "
-        "LEFT JOIN qid q ON q.page = p.id LEFT JOIN description d ON d.page = p.id "
-        "LEFT JOIN disambiguation x ON x.page = p.id WHERE NOT p.redirect ORDER BY p.id"
+        "SELECT p.id, p.title, c.n, q.value, d.value, x.value, (SELECT group_concat(title, char(10)) FROM "
+        "(SELECT s.title FROM hop h CROSS JOIN page s ON s.id = h.source WHERE h.target = p.id ORDER BY h.source)) "
+        "FROM page p LEFT JOIN page_count c ON c.id = p.id LEFT JOIN qid q ON q.page = p.id "
+        "LEFT JOIN description d ON d.page = p.id LEFT JOIN disambiguation x ON x.page = p.id "
+        "WHERE NOT p.redirect ORDER BY p.id"
     )
-    hops = groupby(
-        store.rows(
-            "SELECT h.target, s.title FROM hop h CROSS JOIN page s ON s.id = h.source ORDER BY h.target, h.source"
-        ),
-        key=lambda row: row[0],
-    )
-    target, sources = next(hops, (None, iter(())))
-    for page, title, count, qid, description, disambiguation in pages:
+    for page, title, count, qid, description, disambiguation, redirects in pages:
         name, where = title.replace("_", " "), f"page {page} {title!r}"
-        aliases: list[str] = []
-        if target == page:
-            aliases = [alias.replace("_", " ") for _, alias in sources]
-            target, sources = next(hops, (None, iter(())))
+        aliases = [] if redirects is None else redirects.replace("_", " ").split("\n")
         if disambiguation is not None and not options.disambiguation:
             report.drop("disambiguation pages", where)
         elif options.id == "qid" and qid is None:

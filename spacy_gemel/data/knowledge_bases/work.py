@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -44,12 +43,8 @@ class ImportOptions:
         """Raise ValueError if an option is set that is not in `names`, the options of the kind."""
         for option in fields(self):
             if option.name not in names and getattr(self, option.name) != option.default:
-                known = ", ".join(sorted(_flag(name) for name in names)) or "none"
-                raise ValueError(f"{_flag(option.name)} is not an option of {kind}, which has {known}")
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+                flag, *known = ("--" + name.replace("_", "-") for name in (option.name, *sorted(names)))
+                raise ValueError(f"{flag} is not an option of {kind}, which has {', '.join(known) or 'none'}")
 
 
 @dataclass(slots=True)
@@ -87,11 +82,9 @@ class ImportReport:
 
     def summary(self) -> str:
         """Some lines for a person."""
-        read, written = (
-            ", ".join(f"{number:,} {name}" for name, number in counts.items()) or "nothing"
-            for counts in (self.read, self.written)
-        )
-        lines = [f"read: {read}", f"kept: {written}"]
+        lines = []
+        for verb, counts in (("read", self.read), ("kept", self.written)):
+            lines.append(f"{verb}: {', '.join(f'{n:,} {name}' for name, n in counts.items()) or 'nothing'}")
         if self.dropped:
             lines += ["left out or changed:", *self.dropped.lines()]
         return "\n".join([*lines, *self.notes, f"{self.seconds:.1f} s, {self.disk_mb:,.0f} MB of temporary tables"])
@@ -107,10 +100,10 @@ class Store:
         self._path = folder / "tables.sqlite"
         self._connection = sqlite3.connect(self._path, isolation_level=None)
         # what SQLite sorts goes beside the output too: the system's temporary folder may be too small for it
-        self._connection.execute(f"PRAGMA temp_store_directory = '{str(folder).replace(chr(39), chr(39) * 2)}'")
-        for setting in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "temp_store = FILE"):
+        settings = [f"temp_store_directory = '{str(folder).replace(chr(39), chr(39) * 2)}'", "temp_store = FILE"]
+        settings += ["journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"]
+        for setting in (*settings, f"cache_size = -{_CACHE_KB}"):
             self._connection.execute(f"PRAGMA {setting}")
-        self._connection.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
         self._connection.set_progress_handler(lambda: 0, _CHECK_EVERY)
         self._connection.execute("BEGIN")
 
@@ -136,9 +129,9 @@ class Store:
                 return
             yield from batch
 
-    def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
+    def one(self, statement: str) -> Any:
         """The first value of a query's first row."""
-        return next(self.rows(statement, values))[0]
+        return next(self.rows(statement))[0]
 
     def disk_mb(self) -> float:
         """The size of the database in MB of a million bytes, without what is being sorted."""
@@ -181,9 +174,7 @@ class Work:
 
     def bar(self, description: str, total: int | None, unit: str) -> tqdm[Any]:
         """A progress bar on stderr."""
-        return tqdm(
-            total=total, desc=description, unit=unit, unit_scale=True, file=sys.stderr, disable=not self.progress
-        )
+        return tqdm(total=total, desc=description, unit=unit, unit_scale=True, disable=not self.progress)
 
 
 @contextmanager
@@ -192,17 +183,13 @@ def working_beside(out: Path, report: ImportReport, *, keep_going: bool, progres
 
     It also removes the tables of an import that was killed. Raises KBError if another process imports to `out`.
     """
-    with work_folder(out) as folder:
+    with work_folder(out) as folder, ExitStack() as stack:
         _remove_tables(folder)
-        try:
-            work = Work(report, folder, keep_going=keep_going, progress=progress)
-            try:
-                yield work
-                report.disk_mb = work.store.disk_mb()
-            finally:
-                work.store.close()
-        finally:
-            _remove_tables(folder)
+        stack.callback(_remove_tables, folder)
+        work = Work(report, folder, keep_going=keep_going, progress=progress)
+        stack.callback(work.store.close)
+        yield work
+        report.disk_mb = work.store.disk_mb()
 
 
 def _remove_tables(folder: Path) -> None:

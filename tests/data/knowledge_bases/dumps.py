@@ -56,14 +56,8 @@ TABLES: dict[str, list[str]] = {
 }
 
 
-class Raw(bytes):
-    """A literal that is written as it stands."""
-
-
 def literal(value: Any) -> bytes:
     """A MySQL literal as mysqldump writes it."""
-    if isinstance(value, Raw):
-        return bytes(value)
     if value is None:
         return b"NULL"
     if isinstance(value, str):

@@ -14,8 +14,7 @@ from spacy.language import Language
 from spacy.vocab import Vocab
 
 from spacy_gemel.data.knowledge_bases import lookup_kb
-from spacy_gemel.data.knowledge_bases.lookup_kb import LookupSource, open_lookup_kb
-from spacy_gemel.data.knowledge_bases.source_note import SourceNote
+from spacy_gemel.data.knowledge_bases.lookup_kb import LookupSource, SourceNote, open_lookup_kb
 from spacy_gemel.kb import builder
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -199,21 +198,6 @@ def test_what_was_built_by_hand_after_a_build_that_failed(
     with pytest.raises(KBError, match="holds a knowledge base that was not built from an InMemoryLookupKB"):
         load(lookup, own, tokenizer)
     assert content(own) == before
-
-
-def test_what_was_built_by_hand_after_one_that_was_interrupted_by_an_older_version(
-    lookup: Path, models: Path, tmp_path: Path, tokenizer: str
-) -> None:
-    """They noted a folder before they had built what is in it, so that nobody knows whose it is."""
-    made_from = LookupSource(str(lookup), tokenizer).fingerprint(LookupSource("", tokenizer).load_tokenizer())
-    (tmp_path / "kb.source.json").write_text(json.dumps({"made_from": made_from, "kb": None}))
-    own = make_kb(tmp_path, models)
-    before = content(own)
-    with pytest.raises(KBError, match="was not built from an InMemoryLookupKB"):
-        load(lookup, own, tokenizer)
-    assert content(own) == before
-    shutil.rmtree(own)  # as the message has it
-    assert len(load(lookup, own, tokenizer)) == 3
 
 
 def test_what_was_built_by_hand_in_its_place(
