@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spacy_gemel.data.knowledge_bases.archive import CHUNK, Archive, CutOffError
 from spacy_gemel.data.knowledge_bases.work import ImportReport
 
+Columns = Mapping[str, Callable[[bytes], Any]]
 _LONGEST_ROW = 2**22
 """Bytes. Anything longer that is not a row is damage."""
 _LONGEST_HEADER = 2**16
@@ -30,7 +31,6 @@ _END_OF_INSERT = re.compile(rb"\s*;")
 # Possessive patterns: a row that does not fit is given up at once.
 _STRING = rb"(?>(?:_binary\s++)?'(?>[^'\\]++|\\.|'')*+')"
 _VALUE = rb"(?>" + _STRING + rb"|[-+]?[0-9.][0-9.eE+-]*+(?![\w])|NULL|null)"
-_QUOTE = ord("'")
 _ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
 _ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
 
@@ -44,9 +44,7 @@ def text(token: bytes) -> str | None:
         if b"\\" in content or b"''" in content:
             content = _ESCAPED.sub(_unescape, content)
         return content.decode("utf-8")
-    if token in (b"NULL", b"null"):
-        return None
-    return token.decode("utf-8")
+    return None if token in (b"NULL", b"null") else token.decode("utf-8")
 
 
 def _unescape(match: re.Match[bytes]) -> bytes:
@@ -59,44 +57,28 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 def integer(token: bytes) -> int:
     """The number of a literal, which may be in quotes. Raises ValueError if it is not one of up to 18 digits."""
-    if len(token) <= 18 and token[0] != _QUOTE:
-        return int(token)
-    number = token.strip(b"'")
-    if len(number.lstrip(b"+-")) > 18:
-        raise ValueError(f"{number[:40]!r} is not a number of up to 18 digits")
-    return int(number)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column to read, and how its literals are converted. optional: None stands for it if the table has none."""
-
-    name: str
-    convert: Callable[[bytes], Any] = text
-    optional: bool = False
+    number = int(token.strip(b"'"))
+    if abs(number) >= 10**18:
+        raise ValueError(f"{number} has more than 18 digits")
+    return number
 
 
 class Table:
-    """How to read the rows of a table.
+    """How to read the rows of a table with these `columns`: those of `requested`, with the conversion of each.
 
-    Args:
-        name: the table's name.
-        columns: the names of all its columns.
-        requested: the columns to read; `indices` has the index of each among all columns, or None.
-        where: the location of the statement, for errors.
-
-    Raises:
-        ValueError: if a column that is not optional does not exist.
+    A column with a question mark after its name may be missing. `indices` has the index of each requested column among
+    all columns, or None. Raises ValueError if another column is missing.
     """
 
-    def __init__(self, name: str, columns: Sequence[str], requested: Sequence[Column], where: str) -> None:
+    def __init__(self, name: str, columns: Sequence[str], requested: Columns, where: str) -> None:
         self.name = name
         self.width = len(columns)
-        self.indices = [columns.index(column.name) if column.name in columns else None for column in requested]
-        for column, index in zip(requested, self.indices, strict=True):
-            if index is None and not column.optional:
+        for column in requested:
+            if column not in columns and not column.endswith("?"):
                 existing = ", ".join(columns) or "none"
-                raise ValueError(f"{where}: the table {name} has no column {column.name}, but {existing}")
+                raise ValueError(f"{where}: the table {name} has no column {column}, but {existing}")
+        names = [column.removesuffix("?") for column in requested]
+        self.indices = [columns.index(name) if name in columns else None for name in names]
         groups = sorted(index for index in self.indices if index is not None)
         values = [b"(" + _VALUE + b")" if index in groups else _VALUE for index in range(self.width)]
         row = rb"\(\s*+" + rb"\s*+,\s*+".join([_VALUE] * self.width) + rb"\s*+\)"
@@ -104,11 +86,10 @@ class Table:
         self.rows = re.compile(rb"(?:[\s,]*+" + row + rb")*+", re.DOTALL)
         # for each requested column the group of the row's match, or None, and the conversion of its value
         self.convert = [
-            (None if index is None else groups.index(index), column.convert)
-            for column, index in zip(requested, self.indices, strict=True)
+            (None if index is None else groups.index(index) + 1, convert)
+            for index, convert in zip(self.indices, requested.values(), strict=True)
         ]
-        self.only_integers = all(convert is not text for group, convert in self.convert if group is not None)
-        self.one_group = len(groups) == 1  # then findall gives values and not tuples
+        self.only_integers = all(convert is integer for group, convert in self.convert if group is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,35 +105,30 @@ class Block:
     line: int
     integers: NDArray[np.int64] | None = None
 
-    def rows(self, report: ImportReport) -> Iterator[tuple[int, list[Any]]]:
-        """Yield each row's number in the block, and its requested values.
+    def rows(self, report: ImportReport) -> Iterator[tuple[re.Match[bytes], list[Any]]]:
+        """Yield each row and its requested values.
 
-        None stands for a column that the table does not have, and for NULL in a text or an optional column. Rows that
-        are not UTF-8, or have no number in a column of numbers, are reported and skipped.
+        None stands for a column that the table does not have, and for NULL in a text. Rows that are not UTF-8, or have
+        no number in a column of numbers, are reported and skipped.
         """
-        table = self.table
-        convert = table.convert
-        for number, tokens in enumerate(table.row.findall(self.content)):
-            row = (tokens,) if table.one_group else tokens
+        convert = self.table.convert
+        for row in self.table.row.finditer(self.content):
             try:
-                yield number, [None if group is None else function(row[group]) for group, function in convert]
+                yield row, [None if group is None else function(row[group]) for group, function in convert]
             except ValueError as error:
                 reason = "{} rows that are not UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed {} rows"
-                report.drop(reason.format(table.name), partial(self.where, number))
+                report.drop(reason.format(self.table.name), partial(self.where, row))
 
-    def where(self, row: int) -> str:
+    def where(self, row: re.Match[bytes]) -> str:
         """The location of a row: file, line, and its first characters."""
-        for number, match in enumerate(self.table.row.finditer(self.content)):
-            if number == row:
-                line = self.line + self.content.count(b"\n", 0, match.start())
-                return f"{self.source}:{line}: {match[0][:80].decode('utf-8', 'backslashreplace')}"
-        return f"{self.source}:{self.line}"
+        line = self.line + self.content.count(b"\n", 0, row.start())
+        return f"{self.source}:{line}: {row[0][:80].decode('utf-8', 'backslashreplace')}"
 
 
 class SqlDump:
     """The requested columns of one table of a dump; other tables are skipped."""
 
-    def __init__(self, archive: Archive, table: str, requested: Sequence[Column]) -> None:
+    def __init__(self, archive: Archive, table: str, requested: Columns) -> None:
         self._archive = archive
         self._table = table
         self._requested = requested
@@ -180,9 +156,8 @@ class SqlDump:
     def _fill(self) -> bool:
         """Read another chunk and forget what was used; False at the end."""
         chunk = next(self._source, b"")
-        self._line += self._buffer.count(b"\n", 0, self._index)
-        self._buffer = self._buffer[self._index :] + chunk
-        self._index = 0
+        self._line = self._current_line()
+        self._buffer, self._index = self._buffer[self._index :] + chunk, 0
         self._ended = not chunk
         return bool(chunk)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from spacy_gemel.data.knowledge_bases.archive import Archive
-from spacy_gemel.data.knowledge_bases.sql import Block, Column, SqlDump, first_table, integer
+from spacy_gemel.data.knowledge_bases.sql import Block, Columns, SqlDump, first_table, integer, text
 from spacy_gemel.data.knowledge_bases.wiki_counts import PageSet, TargetCounts, TitleCounts, read_pageviews
 from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
 from spacy_gemel.data.report import EXAMPLES
@@ -21,35 +21,17 @@ ARTICLES = 0
 
 _QID = re.compile(r"Q[1-9]\d*")
 _HIGHEST_PAGE = 2**32
-_TABLES: dict[str, tuple[Column, ...]] = {
-    "page": (
-        Column("page_id", integer),
-        Column("page_namespace", integer),
-        Column("page_title"),
-        Column("page_is_redirect", integer),
-    ),
-    "redirect": (
-        Column("rd_from", integer),
-        Column("rd_namespace", integer),
-        Column("rd_title"),
-        Column("rd_interwiki", optional=True),
-        Column("rd_fragment", optional=True),
-    ),
-    "page_props": (Column("pp_page", integer), Column("pp_propname"), Column("pp_value")),
-    "linktarget": (Column("lt_id", integer), Column("lt_namespace", integer), Column("lt_title")),
-    "pagelinks": (
-        Column("pl_from", integer),
-        Column("pl_from_namespace", integer, optional=True),
-        Column("pl_target_id", integer),
-    ),
-}
+_TABLES: dict[str, Columns] = {
+    "page": {"page_id": integer, "page_namespace": integer, "page_title": text, "page_is_redirect": integer},
+    "redirect": {
+        "rd_from": integer, "rd_namespace": integer, "rd_title": text, "rd_interwiki?": text, "rd_fragment?": text
+    },
+    "page_props": {"pp_page": integer, "pp_propname": text, "pp_value": text},
+    "linktarget": {"lt_id": integer, "lt_namespace": integer, "lt_title": text},
+    "pagelinks": {"pl_from": integer, "pl_from_namespace?": integer, "pl_target_id": integer},
+}  # fmt: skip
 # until 2024; while wikis changed over, the table had the columns of both
-_LINKS_BY_TITLE = (
-    Column("pl_from", integer),
-    Column("pl_from_namespace", integer, optional=True),
-    Column("pl_namespace", integer),
-    Column("pl_title"),
-)
+_LINKS_BY_TITLE = {"pl_from": integer, "pl_from_namespace?": integer, "pl_namespace": integer, "pl_title": text}
 _VIEWS = "page views"
 
 
@@ -125,7 +107,7 @@ def _read_table(
     table: str,
     work: Work,
     read: Callable[[Block], None],
-    columns: Sequence[Column] | None = None,
+    columns: Columns | None = None,
 ) -> None:
     """Call `read` with each block of rows of a table."""
     for path in files.get(table, []):
@@ -137,9 +119,9 @@ def _read_table(
 def _read_pages(block: Block, work: Work) -> None:
     report = work.report
     articles, number_of_others = [], 0
-    for number, (page, namespace, title, redirect) in block.rows(report):
+    for row, (page, namespace, title, redirect) in block.rows(report):
         if not 0 < page < _HIGHEST_PAGE or not title:
-            report.drop("malformed page rows", partial(block.where, number))
+            report.drop("malformed page rows", partial(block.where, row))
         elif namespace == ARTICLES:
             articles.append((page, title, int(redirect != 0)))
         else:
@@ -167,9 +149,9 @@ def _index_pages(work: Work) -> None:
 def _read_redirects(block: Block, pages: PageSet, options: ImportOptions, work: Work) -> None:
     report = work.report
     redirects = []
-    for number, (source, namespace, title, wiki, fragment) in block.rows(report):
+    for row, (source, namespace, title, wiki, fragment) in block.rows(report):
         report.read["redirects"] += 1
-        where = partial(block.where, number)
+        where = partial(block.where, row)
         if source not in pages:
             report.read["of them not of articles"] += 1
         elif wiki:
@@ -229,12 +211,12 @@ def _drop_pages(work: Work, reason: str, clause: str) -> None:
 
 def _read_props(block: Block, work: Work) -> None:
     props: dict[str, list[tuple[int, str]]] = {"qid": [], "description": [], "disambiguation": []}
-    for number, (page, prop, value) in block.rows(work.report):
+    for row, (page, prop, value) in block.rows(work.report):
         if prop == "wikibase_item":
             if value and _QID.fullmatch(value):
                 props["qid"].append((page, value))
             else:
-                work.report.drop("wikibase items that are not a QID", partial(block.where, number))
+                work.report.drop("wikibase items that are not a QID", partial(block.where, row))
         elif prop == "wikibase-shortdesc" and value:
             props["description"].append((page, value))
         elif prop == "disambiguation":
