@@ -2,9 +2,10 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
-from spacy_gemel.cli.size import read_config
-from spacy_gemel.cli.size_estimate import GPUS, Data, Estimate, estimate
+from spacy_gemel.cli.common import read_config
+from spacy_gemel.cli.size_estimate import GPUS, Data, estimate
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = {"small.cfg": "rtx-4060", "paper.cfg": "a100"}
@@ -23,32 +24,35 @@ def table() -> str:
 
 def _column(name: str, gpu: str) -> dict[str, str]:
     config = ROOT / "configs" / name
-    linker, training, folder = read_config(config)
+    _, linker, training, folder = read_config(config)
+    data, machine = Data(), _NAMES[gpu]
 
-    def of(**settings: int) -> Estimate:
-        return estimate({**linker, **settings}, training, GPUS[gpu], folder=folder)
+    def of(**settings: int) -> dict[str, Any]:
+        return estimate({**linker, **settings}, training, GPUS[gpu], data, folder)
 
-    result, data, machine = of(), Data(), _NAMES[gpu]
+    figures = of()
     model = linker["language_model"]["name"].split("/")[-1].replace("-7b-hf", "-7B")
-    speed = f"{result.mentions_per_second:.1f}, {machine}"
+    speed = f"{figures['mentions_per_second']:.1f}, {machine}"
     if linker["batch_tokens"] < 8192:
-        speed += f" ({of(batch_tokens=8192).mentions_per_second:.1f} with `batch_tokens = 8192`)"
-    hours = (result.evaluations or 0) * result.evaluation_hours
-    operations = (result.operations_mention, result.operations_step)
+        speed += f" ({of(batch_tokens=8192)['mentions_per_second']:.1f} with `batch_tokens = 8192`)"
+    hours = (figures["evaluations"] or 0) * figures["evaluation_hours"]
+    operations = ", ".join(f"{figures[key] / 1e12:.2f}" for key in ("mention_operations", "step_operations"))
     return {
-        "language model": f"{model}, {_gib(result.language_model)} in bf16",
-        "memory while linking": _gib(result.linking),
-        "memory while training": _gib(result.training),
-        "operations of a mention, of a training step": ", ".join(f"{n / 1e12:.2f}" for n in operations) + " TFLOP",
-        f"training on WikiDiverse, {data.mentions:,} mentions x {result.epochs:g} epochs": (
-            f"{result.training_hours:.1f} hours, {machine}"
+        "language model": f"{model}, {_gib(figures['language_model'])} in bf16",
+        "memory while linking": _gib(figures["linking"]),
+        "memory while training": _gib(figures["training"]),
+        "operations of a mention, of a training step": f"{operations} TFLOP",
+        f"training on WikiDiverse, {data.mentions:,} mentions x {figures['epochs']:.2g} epochs": (
+            f"{figures['training_hours']:.1f} hours, {machine}"
         ),
-        f"evaluations meanwhile, of its {data.dev_mentions:,} dev mentions": f"{result.evaluations}: {hours:.1f} hours",
+        f"evaluations meanwhile, of its {data.dev_mentions:,} dev mentions": (
+            f"{figures['evaluations']}: {hours:.1f} hours"
+        ),
         "mentions per second": speed,
     }
 
 
-def _gib(size: int) -> str:
+def _gib(size: float) -> str:
     return f"{size / 2**30:.1f} GiB"
 
 

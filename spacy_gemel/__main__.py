@@ -2,24 +2,23 @@
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli import (
-    calibrate,
-    convert,
-    describe,
-    encode_images,
-    evaluate,
-    fetch_images,
-    fit_prior,
-    import_kb,
-    knowledge_base,
-    link,
-    report,
-    size,
-)
+from spacy_gemel.cli.calibrate import calibrate
+from spacy_gemel.cli.convert import convert
+from spacy_gemel.cli.describe import describe
+from spacy_gemel.cli.encode_images import encode_images
+from spacy_gemel.cli.evaluate import evaluate
+from spacy_gemel.cli.fetch_images import fetch_images
+from spacy_gemel.cli.fit_prior import fit_prior
+from spacy_gemel.cli.import_kb import import_kb
+from spacy_gemel.cli.knowledge_base import build_kb, check_kb
+from spacy_gemel.cli.link import link
+from spacy_gemel.cli.report import report
+from spacy_gemel.cli.size import size
 
 app = typer.Typer(
     name="spacy-gemel",
@@ -29,21 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for command in (
-    convert,
-    fetch_images,
-    encode_images,
-    import_kb,
-    knowledge_base,
-    link,
-    evaluate,
-    report,
-    calibrate,
-    fit_prior,
-    describe,
-    size,
-):
-    command.register(app)
+COMMANDS: list[Callable[..., None]] = [
+    convert, fetch_images, encode_images, import_kb, build_kb, check_kb, link, evaluate, report, calibrate, fit_prior,
+    describe, size,
+]  # fmt: skip
+for command in COMMANDS:
+    app.command()(command)
 
 
 def main() -> None:

@@ -19,11 +19,6 @@ from spacy_gemel.cli.common import (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(calibrate)
-
-
 def calibrate(
     pipeline: Pipeline,
     data: Annotated[Path, typer.Argument(metavar="DEV.spacy", help="Dev data, best with some mentions that are NIL.")],

@@ -1,10 +1,10 @@
-"""What the commands share: one-line errors, and common options."""
+"""What the commands share: one-line errors, common options, and the linker's block of a config."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -12,6 +12,7 @@ from spacy_gemel.utils.messages import one_line
 
 Pipeline = Annotated[str, typer.Argument(help="A trained pipeline: a folder, or an installed package.")]
 BatchSize = Annotated[int, typer.Option(help="Docs per batch, 0 for the pipeline's own.", min=0)]
+Component = Annotated[str | None, typer.Option(help="The linker's name, if the config has several.")]
 GpuId = Annotated[int, typer.Option("--gpu-id", "-g", help="GPU to run on, -1 for the CPU.")]
 Limit = Annotated[int, typer.Option(help="Docs to read at most, 0 for all.", min=0)]
 PredictedEnts = Annotated[bool, typer.Option("--predicted-ents", help="Link what the pipeline's own NER finds.")]
@@ -46,3 +47,41 @@ def check_json(path: Path, what: str) -> None:
     """Raises ValueError if a file to be written does not end in .json."""
     if path.suffix != ".json":
         raise ValueError(f"{path}: the {what} must end in .json")
+
+
+def read_config(config: Path, component: str | None = None) -> tuple[str, dict[str, Any], dict[str, Any], Path]:
+    """The linker's name, its block and the training block, both with their defaults, and the config's folder.
+
+    Args:
+        config: A .cfg file, or the folder of a pipeline.
+        component: The linker's name, needed if there are several.
+
+    Raises:
+        ValueError: If there is no such file or linker.
+    """
+    from spacy import util
+    from spacy.language import DEFAULT_CONFIG as SPACY_DEFAULTS
+    from thinc.api import Config
+
+    from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG
+    from spacy_gemel.pipeline.loaded import FACTORY
+
+    file = config / "config.cfg" if config.is_dir() else config
+    if not file.is_file():
+        raise ValueError(f"{config}: no config there: give a .cfg file, or the folder of a pipeline (its model-best)")
+    try:
+        content = util.load_config(file, interpolate=True)
+    except ValueError as error:
+        raise ValueError(f"{file}: spaCy cannot read this config: {error}") from error
+    linkers = {n: block for n, block in content.get("components", {}).items() if block.get("factory") == FACTORY}
+    if component is not None and component not in linkers:
+        raise ValueError(f"{file}: no {FACTORY} is called {component!r} there (found: {', '.join(linkers) or 'none'})")
+    if component is None and len(linkers) != 1:
+        names = f"several ({', '.join(linkers)}): choose one with --component" if linkers else "none"
+        raise ValueError(f"{file}: one {FACTORY} is needed, and there is {names}")
+    name = component or next(iter(linkers))
+    # merged one by one: a block of another registered name has none of the default's settings
+    block = {key: value for key, value in linkers[name].items() if key != "factory"}
+    linker = Config({"linker": DEFAULT_CONFIG}).merge({"linker": block})["linker"]
+    training = Config(SPACY_DEFAULTS["training"]).merge(Config(content.get("training", {})))
+    return name, dict(linker), dict(training), file.parent

@@ -29,8 +29,3 @@ def convert(
             dataset, source, out, lang=lang, images=images, features=features, progress=not quiet
         )
         typer.echo(f"{out}\n{report.summary()}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to an app."""
-    app.command()(convert)

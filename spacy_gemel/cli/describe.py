@@ -8,11 +8,6 @@ import typer
 from spacy_gemel.cli.common import one_line_errors
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(describe)
-
-
 def describe(
     pipeline: Annotated[Path, typer.Argument(help="A trained pipeline's folder.", file_okay=False)],
     out: Annotated[Path, typer.Argument(metavar="META.json", help="What to write: give it to spacy package --meta.")],

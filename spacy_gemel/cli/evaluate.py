@@ -17,20 +17,13 @@ from spacy_gemel.cli.common import (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(evaluate)
-
-
 def evaluate(
     pipeline: Annotated[
-        str,
-        typer.Argument(help="A trained pipeline: a folder, or an installed package; with --baseline: TRAIN.spacy."),
+        str, typer.Argument(help="A trained pipeline: a folder, or an installed package; with --baseline: TRAIN.spacy.")
     ],
     data: Annotated[Path, typer.Argument(metavar="DATA.spacy", help="What to evaluate on.")],
     output: Annotated[
-        list[Path],
-        typer.Option("--output", "-o", metavar="METRICS.json", help="Where to write; again for a copy."),
+        list[Path], typer.Option("--output", "-o", metavar="METRICS.json", help="Where to write; again for a copy.")
     ],
     no_image: Annotated[bool, typer.Option("--no-image", help="Leave the images out.")] = False,
     unconstrained: Annotated[bool, typer.Option("--unconstrained", help="Search without the KB's trie.")] = False,

@@ -8,11 +8,6 @@ import typer
 from spacy_gemel.cli.common import Quiet, fail, one_line_errors
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("fetch-images")(fetch_images)
-
-
 def fetch_images(
     source: Annotated[
         Path, typer.Argument(metavar="SRC", help="URLs: .txt with one per line, JSON lines, or a JSON list of rows.")

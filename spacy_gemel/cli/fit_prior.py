@@ -8,11 +8,6 @@ import typer
 from spacy_gemel.cli.common import GpuId, Limit, Pipeline, Quiet, check_data, check_json, one_line_errors
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("fit-prior")(fit_prior)
-
-
 def fit_prior(
     pipeline: Pipeline,
     data: Annotated[

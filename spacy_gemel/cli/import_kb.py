@@ -8,11 +8,6 @@ import typer
 from spacy_gemel.cli.common import Quiet, one_line_errors
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("import-kb")(import_kb)
-
-
 def import_kb(
     kind: Annotated[str, typer.Argument(help="wikipedia, wikidata, csv or spacy.")],
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCES...", help="Dumps, tables, or spaCy's folder.")],

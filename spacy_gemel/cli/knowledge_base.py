@@ -8,12 +8,6 @@ import typer
 from spacy_gemel.cli.common import Quiet, fail, one_line_errors
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("build-kb")(build_kb)
-    app.command("check-kb")(check_kb)
-
-
 def build_kb(
     entities: Annotated[Path, typer.Argument(metavar="ENTITIES.jsonl", help="One entity per line.")],
     kb_dir: Annotated[Path, typer.Argument(help="Folder to write.")],

@@ -10,11 +10,6 @@ from spacy_gemel.cli.common import BatchSize, GpuId, Quiet, one_line_errors
 _MAX_LISTED = 5
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(link)
-
-
 def link(
     pipeline: Annotated[str, typer.Argument(help="A trained pipeline: a folder, or an installed package.")],
     source: Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, a .spacy file, or a folder.")],

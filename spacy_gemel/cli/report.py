@@ -8,11 +8,6 @@ import typer
 from spacy_gemel.cli.common import one_line_errors
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(report)
-
-
 def report(
     metrics: Annotated[list[Path], typer.Argument(metavar="METRICS...", help="Files that evaluate wrote.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for index.html.")],

@@ -12,12 +12,7 @@ PARTS = ("common", "tail", "seen", "unseen", "with_image", "without_image")
 
 
 def summarise(
-    results: Sequence[MentionResult],
-    tail: TailSplit,
-    *,
-    settings: dict[str, Any],
-    seconds: float,
-    linked: int,
+    results: Sequence[MentionResult], tail: TailSplit, *, settings: dict[str, Any], seconds: float, linked: int
 ) -> dict[str, Any]:
     """The metrics of one run; accuracy is the paper's, top-1 over the mentions whose gold entity is in the KB.
 

@@ -37,11 +37,7 @@ class EvaluateOptions:
 
 
 def evaluate(
-    nlp: Language,
-    data: Path,
-    options: EvaluateOptions,
-    *,
-    pipeline: str = "",
+    nlp: Language, data: Path, options: EvaluateOptions, *, pipeline: str = ""
 ) -> tuple[dict[str, Any], list[MentionResult]]:
     """Measure a pipeline on a .spacy file or a folder of them.
 

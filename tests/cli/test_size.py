@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import spacy.util
-import transformers
 from spacy.schemas import ConfigSchemaTraining
 from spacy.training.loop import create_train_batches
 from spacy.util import registry
@@ -17,8 +16,9 @@ from typer.testing import CliRunner
 
 from research import sizes
 from spacy_gemel.__main__ import app
-from spacy_gemel.cli.size import lines, read_config
-from spacy_gemel.cli.size_estimate import GPUS, KNOWN, Data, Estimate, Gpu, estimate, find_gpu, language_model
+from spacy_gemel.cli.common import read_config
+from spacy_gemel.cli.size import lines
+from spacy_gemel.cli.size_estimate import GPUS, KNOWN, Data, Gpu, estimate, find_gpu, language_model
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.utils.files import resolve
@@ -26,7 +26,7 @@ from tests.tokenizer_types import TYPES
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
-TOLD = {"small.cfg": "rtx-4060", "paper.cfg": "a100"}
+CARRIED = {"small.cfg": "rtx-4060", "paper.cfg": "a100"}
 # The language models that configs name, each with the type of its tokenizer.
 TOKENIZERS = {"HuggingFaceTB/SmolLM2-1.7B": "smollm", "meta-llama/Llama-2-7b-hf": "llama"}
 
@@ -35,13 +35,16 @@ def call(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["size", *(str(argument) for argument in arguments)])
 
 
-def estimate_of(config: Path, gpu: Gpu = GPUS["rtx-4060"], data: Data | None = None, **settings: Any) -> Estimate:
-    linker, training, folder = read_config(config)
-    return estimate({**linker, **settings}, training, gpu, data, folder=folder)
+Figures = dict[str, Any]
+
+
+def estimate_of(config: Path, gpu: Gpu = GPUS["rtx-4060"], data: Data | None = None, **settings: Any) -> Figures:
+    _, linker, training, folder = read_config(config)
+    return estimate({**linker, **settings}, training, gpu, data or Data(), folder)
 
 
 @cache
-def found(name: str, gpu: str) -> Estimate:
+def figures_of(name: str, gpu: str) -> Figures:
     return estimate_of(CONFIGS / name, GPUS[gpu])
 
 
@@ -82,7 +85,7 @@ def write(folder: Path, models: Path, **changes: str) -> Path:
     return folder / "my.cfg"
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", CARRIED)
 def test_the_config_is_one_that_spacy_takes(name: str) -> None:
     """All but the models and the data, which are not here, is resolved."""
     paths = {f"paths.{part}": part for part in ("train", "dev", "kb")}
@@ -94,9 +97,9 @@ def test_the_config_is_one_that_spacy_takes(name: str) -> None:
     assert "ntested" in (CONFIGS / name).read_text(encoding="utf8").split("[paths]")[0]
 
 
-@pytest.mark.parametrize(("name", "gpu"), TOLD.items())
+@pytest.mark.parametrize(("name", "gpu"), CARRIED.items())
 def test_a_config_carries_what_is_computed_of_it(name: str, gpu: str) -> None:
-    *computed, verdict = lines(found(name, gpu), GPUS[gpu], Data())
+    *computed, verdict = lines(figures_of(name, gpu), GPUS[gpu], Data())
     assert verdict.startswith("fits: ")
     message = (CONFIGS / name).read_text(encoding="utf8").split("[paths]")[0]
     kept = dict(re.findall(r"^#   (\S.*?)  +(\S.*)$", message, re.M))
@@ -108,7 +111,7 @@ def test_a_config_carries_what_is_computed_of_it(name: str, gpu: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.cfg")))
 def test_names_end_as_the_tokenizer_lets_them(name: str, tmp_path: Path) -> None:
-    linker = read_config(CONFIGS / name)[0]
+    linker = read_config(CONFIGS / name)[1]
     model = linker["language_model"]["name"]
     folder = resolve(model, [CONFIGS])
     if not folder.is_dir():
@@ -120,10 +123,10 @@ def test_names_end_as_the_tokenizer_lets_them(name: str, tmp_path: Path) -> None
 def test_a_tokenizer_that_joins_the_newline_would_be_noticed(tmp_path: Path) -> None:
     TYPES["qwen"](tmp_path)
     with pytest.raises(ValueError, match="eos"):
-        load_tokenizer(str(tmp_path)).end_id(read_config(CONFIGS / "small.cfg")[0]["name_end"])
+        load_tokenizer(str(tmp_path)).end_id(read_config(CONFIGS / "small.cfg")[1]["name_end"])
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", CARRIED)
 def test_the_schedule_is_that_of_the_data(name: str) -> None:
     """What the header says of them is what spaCy makes of the settings: 16 mentions an update, down to 0 at the end."""
     says = (
@@ -156,19 +159,20 @@ def test_the_page_on_sizes_has_the_table_that_is_computed() -> None:
 
 
 def test_the_small_config_is_for_8_gb() -> None:
-    linker = read_config(CONFIGS / "small.cfg")[0]
+    linker = read_config(CONFIGS / "small.cfg")[1]
     assert (linker["language_model"]["dtype"], linker["name_end"]) == ("bfloat16", "newline")
-    small = found("small.cfg", "rtx-4060")
-    assert 0.5e9 <= small.parameters <= 2e9
-    assert max(small.training, small.linking) <= 0.9 * 8 * 2**30
+    small = figures_of("small.cfg", "rtx-4060")
+    assert 0.5e9 <= small["parameters"] <= 2e9
+    assert max(small["training"], small["linking"]) <= 0.9 * 8 * 2**30
     # what the header and the comments say of other settings
     more = estimate_of(CONFIGS / "small.cfg", batch_tokens=8192)
-    assert more.training > 8 * 2**30 > more.linking
+    assert more["training"] > 8 * 2**30 > more["linking"]
     says = re.search(r"batch_tokens = 8192 links ([\d.]+) mentions per second in ([\d.]+) GiB", header("small.cfg"))
     assert says
-    assert numbers(" ".join(says.groups())) == pytest.approx([more.mentions_per_second, more.linking / 2**30], rel=0.1)
+    computed = [more["mentions_per_second"], more["linking"] / 2**30]
+    assert numbers(" ".join(says.groups())) == pytest.approx(computed, rel=0.1)
     twice = estimate_of(CONFIGS / "small.cfg", batch_tokens=2 * linker["batch_tokens"])
-    assert twice.training > 8 * 2**30
+    assert twice["training"] > 8 * 2**30
 
 
 @pytest.mark.parametrize(
@@ -182,43 +186,22 @@ def test_the_small_config_is_for_8_gb() -> None:
     ],
 )
 def test_parameters_are_those_of_the_released_weights(name: str, millions: float) -> None:
-    assert language_model(KNOWN[name]).parameters / 1e6 == pytest.approx(millions, abs=0.06)
-
-
-@pytest.mark.parametrize("kind", ["llama", "qwen2", "opt"])
-def test_the_formula_counts_the_weights_of_real_classes(kind: str) -> None:
-    config = transformers.AutoConfig.for_model(
-        kind, hidden_size=64, intermediate_size=160, ffn_dim=160, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, vocab_size=100, max_position_embeddings=50, word_embed_proj_dim=64,
-        tie_word_embeddings=kind == "opt",
-    )  # fmt: skip
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    content = config.to_dict()
-    if kind == "opt":
-        content = {**content, "num_key_value_heads": None, "intermediate_size": None}
-    assert language_model(content).parameters == sum(p.numel() for p in model.parameters())
+    """But for norms and biases."""
+    assert language_model(KNOWN[name]).parameters / 1e6 == pytest.approx(millions, rel=0.002)
 
 
 def test_settings_that_cost(tmp_path: Path, models: Path) -> None:
     plain = estimate_of(write(tmp_path, models))
-    assert (plain.prompt, plain.epochs, plain.retriever) == (17 * 52, 5, 0)
+    assert (plain["prompt"], plain["epochs"], plain["retriever"]) == (17 * 52, 5, 0)
     fewer = estimate_of(write(tmp_path, models), n_training_demonstrations=2)
-    assert (fewer.training_prompt, fewer.prompt) == (3 * 52, plain.prompt)
-    assert fewer.operations_step < plain.operations_step / 3
-    assert fewer.training_hours <= plain.training_hours
+    assert (fewer["training_prompt"], fewer["prompt"]) == (3 * 52, plain["prompt"])
+    assert fewer["step_operations"] < plain["step_operations"] / 3
+    assert fewer["training_hours"] <= plain["training_hours"]
     text = estimate_of(write(tmp_path, models), use_image=False)
-    assert (text.encoder, text.mapper, text.prompt) == (0, 0, 17 * 48)
+    assert (text["encoder"], text["mapper"], text["prompt"]) == (0, 0, 17 * 48)
     half = estimate_of(write(tmp_path, models, vision=f'name = "{models / "vision_encoder"}"\ndtype = "float16"'))
-    assert 2 * half.encoder == plain.encoder
-    assert plain.mapper == 4 * (24 + 1) * 4 * 32
-
-
-def test_a_faster_machine_is_faster(tmp_path: Path, models: Path) -> None:
-    config = write(tmp_path, models)
-    runs = [estimate_of(config, find_gpu("rtx-4060", tflops, 500)) for tflops in (0.0001, 0.001, 0.01)]
-    rates, hours = [run.mentions_per_second for run in runs], [run.training_hours for run in runs]
-    assert rates == sorted(set(rates))
-    assert hours == sorted(set(hours), reverse=True)
+    assert 2 * half["encoder"] == plain["encoder"]
+    assert plain["mapper"] == 4 * (24 + 1) * 4 * 32
 
 
 def test_a_model_that_is_not_known_by_its_config(tmp_path: Path, models: Path) -> None:
@@ -230,11 +213,19 @@ def test_a_model_that_is_not_known_by_its_config(tmp_path: Path, models: Path) -
     (tmp_path / "its.json").write_text(json.dumps(KNOWN["facebook/opt-350m"]))
     result = call(config, "--model-config", tmp_path / "its.json", "--tflops", 7, "--bandwidth", 100)
     assert result.exit_code == 0, result.output
-    assert "331.2M parameters" in result.stdout
+    assert "0.331B parameters" in result.stdout
     assert "at 7 TFLOP/s and 100 GB/s" in result.stdout
 
 
-def test_a_gpu_of_ones_own(tmp_path: Path, models: Path) -> None:
+def test_an_encoder_of_unknown_size_is_left_out(tmp_path: Path, models: Path) -> None:
+    (tmp_path / "resnet").mkdir()
+    (tmp_path / "resnet" / "config.json").write_text('{"model_type": "resnet", "hidden_sizes": [256, 512]}')
+    result = call(write(tmp_path, models, vision='name = "resnet"'))
+    assert result.exit_code == 0, result.output
+    assert "not included: vision_encoder: it is left out" in result.stdout
+
+
+def test_another_gpu(tmp_path: Path, models: Path) -> None:
     """It is not judged by the memory of one that nobody asked about."""
     config = write(tmp_path, models)
 
@@ -253,7 +244,7 @@ def test_a_gpu_of_ones_own(tmp_path: Path, models: Path) -> None:
     assert verdict(*own, "--memory", 0.1).startswith("does NOT fit")
     # of one that is known, the rest holds
     assert verdict("--gpu", "rtx-3090", *own).endswith("of 24 GiB")
-    assert verdict("--gpu", "a100", "--memory", 40).endswith("of 40 GiB")
+    assert verdict("--tflops", 60).endswith("of 8 GiB")
 
 
 @pytest.mark.parametrize("setting", ["4bit", "8bit"])
@@ -264,13 +255,12 @@ def test_quantized_weights_count_as_they_are_kept(tmp_path: Path, models: Path, 
         for kind, more in (("plain", 'dtype = "bfloat16"'), ("named", f'quantization = "{setting}"'))
     )
     before, after = estimate_of(plain), estimate_of(named)
-    assert after.parameters == before.parameters
-    # Two layers of 32 x 64 x 3 and, with two heads of keys for four, 32 x 32 x 2 and 32 x 16 x 2.
-    numbers, rows = 2 * (3 * 32 * 64 + 2 * 32 * 32 + 2 * 32 * 16), 2 * (2 * 64 + 32 + 2 * 32 + 2 * 16)
-    kept = numbers / 2 + 4 * numbers / 64 if setting == "4bit" else numbers + 4 * rows
-    assert before.language_model - after.language_model == 2 * numbers - kept
-    if setting == "4bit":  # with 8 bits, so small a model takes more for its sums of 32 bits
-        assert after.linking < before.linking
+    assert after["parameters"] == before["parameters"]
+    # two layers of 32 x 64 x 3 and, with two heads of keys for four, 32 x 32 x 2 and 32 x 16 x 2
+    quantized = 2 * (3 * 32 * 64 + 2 * 32 * 32 + 2 * 32 * 16)
+    bytes_each = 0.5 + 4 / 64 if setting == "4bit" else 1
+    assert before["language_model"] - after["language_model"] == quantized * (2 - bytes_each)
+    assert after["linking"] < before["linking"]
 
 
 def test_a_quantization_that_is_none(tmp_path: Path, models: Path) -> None:
@@ -280,7 +270,7 @@ def test_a_quantization_that_is_none(tmp_path: Path, models: Path) -> None:
     assert "use 8bit or 4bit, or null for none" in result.stderr
 
 
-def test_the_evaluations_are_told(tmp_path: Path, models: Path) -> None:
+def test_the_number_of_evaluations(tmp_path: Path, models: Path) -> None:
     """With their number where the config tells it, and what one takes where it does not."""
     by_words = "[training]\nmax_epochs = 5\nmax_steps = 0"
     message = call(write(tmp_path, models, training=by_words), "--dev-mentions", 3600).stdout
@@ -305,9 +295,9 @@ def test_the_evaluations_are_told(tmp_path: Path, models: Path) -> None:
     assert all_of_them
     assert "each evaluation" not in message
     one = estimate_of(config, find_gpu(None, 0.001, 1), Data(mentions=2000, docs=400, dev_mentions=36_000))
-    assert one.evaluations == 10
-    assert one.evaluation_hours == pytest.approx(10 / one.mentions_per_second)
-    assert float(all_of_them[1]) == pytest.approx(10 * one.evaluation_hours, abs=0.06)
+    assert one["evaluations"] == 10
+    assert one["evaluation_hours"] == pytest.approx(10 / one["mentions_per_second"])
+    assert float(all_of_them[1]) == pytest.approx(10 * one["evaluation_hours"], abs=0.06)
 
 
 def test_what_the_config_leaves_out_is_what_spacy_trains_with(tmp_path: Path, models: Path) -> None:
@@ -320,15 +310,6 @@ def test_what_the_config_leaves_out_is_what_spacy_trains_with(tmp_path: Path, mo
     assert "6 evaluations" in message
 
 
-def test_docs_follow_the_mentions(tmp_path: Path, models: Path) -> None:
-    training = "[training]\nmax_epochs = 1\neval_frequency = 1\n[training.batcher]\n"
-    training += '@batchers = "spacy.batch_by_sequence.v1"\nsize = 1'
-    config = write(tmp_path, models, training=training)
-    assert f"{Data().docs} evaluations" in call(config).stdout
-    assert "1003 evaluations" in call(config, "--mentions", 2000).stdout
-    assert "500 evaluations" in call(config, "--mentions", 2000, "--docs", 500).stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -336,8 +317,6 @@ def test_docs_follow_the_mentions(tmp_path: Path, models: Path) -> None:
         (["empty.cfg"], "one gemel_linker is needed"),
         (["my.cfg", "--gpu", "x"], "rtx-4060"),
         (["my.cfg", "--gpu", "x", "--tflops", "60"], "--bandwidth"),
-        (["my.cfg", "--tflops", "60"], "give both"),
-        (["my.cfg", "--bandwidth", "60"], "give both"),
         (["my.cfg", "--component", "other"], "'other'"),
     ],
 )

@@ -26,9 +26,7 @@ from tests.research.baselines.world import CARS, CAT, ELEMENT, GOD, PLANET, make
 SURFACES = ["Java", "java", "JAVA", "Java Sea", "java_sea", "Jaguar", "jaguar", "Straße", "STRASSE", "x"]
 surface = st.sampled_from(SURFACES)
 entities = st.lists(
-    st.fixed_dictionaries(
-        {"name": surface, "aliases": st.lists(surface, max_size=3), "count": st.integers(0, 3)},
-    ),
+    st.fixed_dictionaries({"name": surface, "aliases": st.lists(surface, max_size=3), "count": st.integers(0, 3)}),
     min_size=1,
     max_size=7,
 )

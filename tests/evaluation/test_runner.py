@@ -100,11 +100,7 @@ def test_ablations_are_undone_even_after_an_error(data: Path) -> None:
     changed = options(use_image=False, constrained=False, n_demonstrations=0)
     metrics, results = evaluate(nlp, data, changed)
     assert metrics["accuracy"] == pytest.approx(3 / 5)
-    assert [metrics["settings"][key] for key in ("use_image", "constrained", "n_demonstrations")] == [
-        False,
-        False,
-        0,
-    ]
+    assert [metrics["settings"][key] for key in ("use_image", "constrained", "n_demonstrations")] == [False, False, 0]
     assert metrics["with_image"]["n"] == 3, "the doc has an image, used or not"
     assert not any(result.demonstrations for result in results)
     now = linker.settings
