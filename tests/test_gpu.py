@@ -16,10 +16,10 @@ from spacy.language import Language
 from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.self_check import make_decoder
-from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models.causal_lm import load_causal_lm
 from tests.decoding.test_beam_search import BEAMS, END, random_names
 from tests.mini_pipeline import COLOURS, examples, make_config, make_doc, make_kb, make_pipeline, picture
+from tests.tries import trie_from_names
 
 pytestmark = [
     pytest.mark.gpu,

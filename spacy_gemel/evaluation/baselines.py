@@ -62,7 +62,7 @@ def training_mentions(docs: Iterable[Doc], kb: KnowledgeBase) -> TrainingMention
                 continue
             counts["used"] += 1
             rows.setdefault(ent.text, Counter())[row] += 1
-            if kb.is_linkable(row):
+            if kb.is_in_trie(row):
                 golds.add(kb.entity(row).kb_id)
     return TrainingMentions(
         rows, frozenset(golds), counts["used"], counts["nil"], counts["unannotated"], counts["not_in_kb"]

@@ -2,24 +2,30 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from spacy_gemel.kb.entity import Entity, KBError
-from spacy_gemel.kb.entity_table import BATCH_ROWS, entity_writer
+from spacy_gemel.kb.entity import KBError
+from spacy_gemel.kb.entity_table import ENTITIES_FILE, SCHEMA, record_batch
 from spacy_gemel.kb.folder import Replacement, work_folder, work_path
 from spacy_gemel.kb.index import HashIndex, save_array, surface_hashes
 from spacy_gemel.kb.jsonl import REASONS, Scan, SkippedRows, read_batches, scan_entities
 from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES, IDS, SURFACES
 from spacy_gemel.kb.meta import META_FILE, KBMeta, file_records, write_meta
 from spacy_gemel.kb.name_tokens import TokenisedNames, TokenizerLike, TokenStore, tokenise_names
-from spacy_gemel.kb.trie import TokenArray, TrieArrays
 from spacy_gemel.kb.trie_builder import MAX_TOKENS, build_trie
+
+BATCH_ROWS = 4096
+"""Entities per batch: a build holds one in memory, and the first look at an entity checks its whole batch.
+
+``jsonl.MAX_TEXT`` bounds the text of a row, and so that of a batch: to 256 MiB."""
 
 _FORMAT_1_FILES = ("trie_leaf_edges.npy", "trie_leaf_offsets.npy")
 
@@ -89,8 +95,7 @@ def build_kb(
 
     Raises:
         KBError: if the file cannot be read, changes meanwhile, or has no entity or usable name; if `out_dir` holds
-            something else than a knowledge base, is a mount point or is being built by another process; or if it
-            cannot be written.
+            something else, is a mount point, is being built by another process, or cannot be written.
         KeyboardInterrupt: with a note that says what is left.
     """
     begin = time.perf_counter()
@@ -127,50 +132,10 @@ def _state(replacement: Replacement) -> str:
     if replacement.done:
         rest = f" {work} can be deleted." if work.exists() else ""
         return f"The new knowledge base is complete.{rest}"
-    if any(work.glob("tokens-*/*.npz")):
-        again = f"The same command resumes from the tokenised names in {work}."
-    else:
-        again = "No tokenised names were saved: the same command starts over."
+    is_saved = any(work.glob("tokens-*/*.npz"))
+    resume = f"The same command resumes from the tokenised names in {work}."
+    again = resume if is_saved else "No tokenised names were saved: the same command starts over."
     return f"What was there before is unchanged. {again}"
-
-
-@dataclass
-class _Columns:
-    """What a build holds of all entities in memory: a few numbers each, one array per batch.
-
-    Attributes:
-        ids: one hash per entity.
-        counts: one number per entity.
-        tokens: of the names that can enter the trie, all in a row.
-        lengths: tokens of each of these names.
-        rows: entity row of each of these names.
-        surfaces: hash of each name and alias of each entity.
-        surface_rows: entity row of each of these names and aliases.
-    """
-
-    ids: list[NDArray[np.uint64]] = field(default_factory=list)
-    counts: list[NDArray[np.int64]] = field(default_factory=list)
-    tokens: list[TokenArray] = field(default_factory=list)
-    lengths: list[NDArray[np.uint8]] = field(default_factory=list)
-    rows: list[NDArray[np.int32]] = field(default_factory=list)
-    surfaces: list[NDArray[np.uint64]] = field(default_factory=list)
-    surface_rows: list[NDArray[np.int32]] = field(default_factory=list)
-    n_entities: int = 0
-    n_names: int = 0
-
-    def add(self, ids: Sequence[int], entities: Sequence[Entity], names: TokenisedNames) -> None:
-        """Append a batch of n entities, with the hashes of their ids (n,) and their tokenised names."""
-        self.ids.append(np.array(ids, dtype=np.uint64))
-        self.counts.append(np.array([entity.count for entity in entities], dtype=np.int64))
-        hashes = [surface_hashes(entity) for entity in entities]
-        self.surfaces.append(np.array([value for values in hashes for value in values], dtype=np.uint64))
-        entity_rows = np.arange(self.n_entities, self.n_entities + len(entities), dtype=np.int32)
-        self.surface_rows.append(np.repeat(entity_rows, [len(values) for values in hashes]))
-        self.tokens.append(names.tokens)
-        self.lengths.append(names.lengths)
-        self.rows.append(entity_rows[names.indices])
-        self.n_entities += len(entities)
-        self.n_names += len(names.lengths)
 
 
 @dataclass
@@ -186,34 +151,51 @@ class _Build:
     resumed: int = 0
 
     def __post_init__(self) -> None:
-        self.columns = _Columns()
         self.skipped = SkippedRows(self.source.name)
+        # of each batch: the entities' counts and hashed ids; tokens, lengths and rows of the names that can enter the
+        # trie; hashes and rows of all names and aliases
+        self.batches: list[tuple[NDArray[Any], ...]] = []
 
     def write_entities(self, folder: Path) -> None:
         """Write the table of entities and tokenise their names. Raises KBError, OSError."""
         if len(self.store) and self.progress:
-            batches = f"{len(self.store)} batches of {BATCH_ROWS} names"
-            tqdm.write(f"An interrupted build has tokenised {batches}: resuming from there", file=sys.stderr)
-        with entity_writer(folder) as write:
-            for index, batch in enumerate(
-                read_batches(self.source, self.scan, self.skipped, BATCH_ROWS, self.progress)
-            ):
-                write(batch.entities)
-                texts = [entity.name for entity in batch.entities]
-                names = self.store.read(index, texts)
-                if names is None:
-                    names = tokenise_names(texts, self.tokenizer, self.max_name_tokens)
-                    self.store.write(index, texts, names)
-                else:
-                    self.resumed += len(texts)
+            done = f"{len(self.store)} batches of {BATCH_ROWS} names"
+            tqdm.write(f"An interrupted build has tokenised {done}: resuming from there", file=sys.stderr)
+        with pa.OSFile(str(folder / ENTITIES_FILE), "wb") as sink:
+            writer = pa.ipc.new_file(sink, SCHEMA)
+            batches = read_batches(self.source, self.scan, self.skipped, BATCH_ROWS, self.progress)
+            for index, batch in enumerate(batches):
+                lines, ids, entities = zip(*batch, strict=True)
+                writer.write_batch(record_batch(entities))
+                names = self._tokenise(index, [entity.name for entity in entities])
                 for number, problem in names.problems:
-                    self.skipped.add(batch.lines[number], problem)
-                self.columns.add(batch.hashes, batch.entities, names)
+                    self.skipped.add(lines[number], problem)
+                counts = np.array([entity.count for entity in entities], dtype=np.int64)
+                hashes = [surface_hashes(entity) for entity in entities]
+                surfaces = np.array([value for values in hashes for value in values], dtype=np.uint64)
+                rows = np.arange(index * BATCH_ROWS, index * BATCH_ROWS + len(batch), dtype=np.int32)
+                surface_rows = np.repeat(rows, [len(values) for values in hashes])
+                tokens = names.tokens, names.lengths, rows[names.indices]
+                self.batches.append((counts, np.array(ids, dtype=np.uint64), *tokens, surfaces, surface_rows))
+            writer.close()  # not after an error: a full disk would only raise again
+
+    def _tokenise(self, index: int, names: list[str]) -> TokenisedNames:
+        """The tokens of a batch of names, from an interrupted build if it has them."""
+        tokenised = self.store.read(index, names)
+        if tokenised is not None:
+            self.resumed += len(names)
+            return tokenised
+        tokenised = tokenise_names(names, self.tokenizer, self.max_name_tokens)
+        self.store.write(index, names, tokenised)
+        return tokenised
 
     def write_arrays(self, folder: Path) -> KBMeta:
         """Build the trie and the indexes, and write all arrays and meta.json. Raises KBError, OSError."""
-        columns, vocab_size = self.columns, self.tokenizer.vocab_size
-        if columns.n_names == 0:
+        vocab_size = self.tokenizer.vocab_size
+        columns = map(np.concatenate, zip(*self.batches, strict=True))
+        counts, ids, tokens, lengths, rows, surfaces, surface_rows = columns
+        self.batches.clear()
+        if len(rows) == 0:
             hint = self.skipped.hint()
             raise KBError(f"No name in {self.source} can enter the trie, so nothing could be linked.{hint}")
         with tqdm(desc="Building the trie", unit=" steps", file=sys.stderr, disable=not self.progress) as bar:
@@ -222,22 +204,19 @@ class _Build:
                 bar.update()
                 bar.set_postfix_str(step)
 
-            counts, rows = np.concatenate(columns.counts), np.concatenate(columns.rows)
-            tokens, lengths = np.concatenate(columns.tokens), np.concatenate(columns.lengths)
-            trie: TrieArrays = build_trie(tokens, lengths, rows, counts[rows], vocab_size, show)
+            trie = build_trie(tokens, lengths, rows, counts[rows], vocab_size, show)
             show("writing arrays")
             trie.save(folder)
             save_array(folder / COUNTS_FILE, counts)
             show("indexing ids")
-            HashIndex.save(folder, IDS, np.concatenate(columns.ids), np.arange(len(counts), dtype=np.int32))
+            HashIndex.save(folder, IDS, ids, np.arange(len(counts), dtype=np.int32))
             show("indexing names and aliases")
-            surfaces, surface_rows = np.concatenate(columns.surfaces), np.concatenate(columns.surface_rows)
             HashIndex.save(folder, SURFACES, surfaces, surface_rows)
             show("computing checksums")
             files = file_records(folder, DATA_FILES)
         meta = KBMeta(
-            entities=columns.n_entities,
-            names=columns.n_names,
+            entities=len(counts),
+            names=len(rows),
             distinct_names=trie.count_names(),
             edges=len(trie.tokens),
             batch_rows=BATCH_ROWS,

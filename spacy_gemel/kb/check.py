@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.index import hash_text, surface_hashes
-from spacy_gemel.kb.knowledge_base import KnowledgeBase, checksum_problems, size_problems
+from spacy_gemel.kb.knowledge_base import KnowledgeBase, file_problems
 from spacy_gemel.kb.meta import read_meta
 from spacy_gemel.kb.trie import LEAF_BLOCK, TrieArrays, decode_rows, token_dtype
 
@@ -20,8 +20,7 @@ def check_kb(path: str | Path) -> list[str]:
     folder = Path(path)
     try:
         meta = read_meta(folder)
-        problems = size_problems(folder, meta) or checksum_problems(folder, meta)
-        if problems:
+        if problems := file_problems(folder, meta, verify=True):
             # the content of a damaged file would only repeat it
             return problems
         kb = KnowledgeBase.open(folder)

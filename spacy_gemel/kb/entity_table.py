@@ -1,7 +1,7 @@
-"""The entities as an Arrow IPC file: written batch by batch, read memory-mapped."""
+"""The entities as an Arrow IPC file: batches of a build, read memory-mapped."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,6 @@ import pyarrow as pa
 from spacy_gemel.kb.entity import Entity, KBError
 
 ENTITIES_FILE = "entities.arrow"
-BATCH_ROWS = 4096
-"""Entities per batch: a build holds one in memory, and the first look at an entity checks its whole batch.
-
-``jsonl.MAX_TEXT`` bounds the text of a row, and so that of a batch: to 256 MiB."""
-
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -26,28 +21,11 @@ SCHEMA = pa.schema(
 )
 
 
-@contextmanager
-def entity_writer(folder: Path) -> Iterator[Callable[[Sequence[Entity]], None]]:
-    """Write entities.arrow with the function that this context yields, one call per batch. Raises OSError.
-
-    Every batch but the last must have ``BATCH_ROWS`` entities.
-    """
-    with pa.OSFile(str(folder / ENTITIES_FILE), "wb") as sink:
-        writer = pa.ipc.new_file(sink, SCHEMA)
-
-        def write(entities: Sequence[Entity]) -> None:
-            columns = [
-                [entity.kb_id for entity in entities],
-                [entity.name for entity in entities],
-                [entity.count for entity in entities],
-                [list(entity.aliases) for entity in entities],
-                [entity.description for entity in entities],
-            ]
-            arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-            writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
-
-        yield write
-        writer.close()  # not after an error: a full disk would only raise again
+def record_batch(entities: Sequence[Entity]) -> pa.RecordBatch:
+    """Entities as a batch of ``SCHEMA``."""
+    columns = zip(*map(attrgetter("kb_id", "name", "count", "aliases", "description"), entities), strict=True)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.record_batch(arrays, schema=SCHEMA)
 
 
 class EntityTable:

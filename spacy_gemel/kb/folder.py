@@ -4,7 +4,7 @@ import errno
 import glob
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -38,16 +38,13 @@ def work_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
         if (work / _OLD).exists() and not target.exists():
             (work / _OLD).rename(target)  # a build was killed just while it put its folder in place
-        finished = False
         try:
             yield work
-            finished = True
-        except KBError:
-            finished = True
-            raise
-        finally:
-            if finished or {path.name for path in work.iterdir()} <= {_LOCK}:
+        except BaseException as error:
+            if isinstance(error, KBError) or {path.name for path in work.iterdir()} <= {_LOCK}:
                 _remove(work, target)
+            raise
+        _remove(work, target)
 
 
 def _removed_prefix(target: Path) -> str:
@@ -89,23 +86,22 @@ class Replacement:
         target: the folder, with symbolic links resolved.
         files: names of the files that a replaced folder may hold.
 
+    Attributes:
+        done: whether the new folder is in place.
+
     Raises:
         KBError: if the target holds anything else, is a file, or is a mount point, which cannot be renamed.
     """
 
-    def __init__(self, target: Path, files: Collection[str]) -> None:
-        self.target = target
-        self.files = frozenset(files)
-        self.done = False
-        """Whether the new folder is in place."""
+    def __init__(self, target: Path, files: set[str]) -> None:
+        self.target, self.files, self.done = target, files, False
         self._check()
 
     def _check(self) -> None:
         if os.path.ismount(self.target):
             raise KBError(f"{self.target} is a mount point, which cannot be replaced: give a folder inside of it")
         if self.target.is_dir():
-            unknown = sorted({path.name for path in self.target.iterdir()} - self.files)
-            if unknown:
+            if unknown := sorted({path.name for path in self.target.iterdir()} - self.files):
                 raise KBError(f"{self.target} holds {unknown[0]}, which is no part of a KB: give another folder")
         elif self.target.exists():
             raise KBError(f"{self.target} is a file: give a folder")

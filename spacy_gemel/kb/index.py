@@ -2,6 +2,7 @@
 
 import hashlib
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -61,26 +62,21 @@ def surface_hashes(entity: Entity) -> list[int]:
     return [hash_text(key) for key in keys if key]
 
 
+@dataclass
 class HashIndex:
     """Entity rows by the hash of a text: an id, or the key of a name or alias.
 
-    Args:
+    Attributes:
         name: "ids" or "surfaces", with which the files' names begin.
         hashes: (n,) uint64, ascending.
         rows: (n,) int32, ascending among equal hashes.
         n_entities: no row is as large.
-
-    Raises:
-        KBError: if the arrays differ in length.
     """
 
-    def __init__(self, name: str, hashes: NDArray[np.uint64], rows: NDArray[np.int32], n_entities: int) -> None:
-        if len(hashes) != len(rows):
-            raise KBError(f"{' and '.join(self.files(name))} differ in length: build the KB again")
-        self.name = name
-        self.hashes = hashes
-        self.rows = rows
-        self._n_entities = n_entities
+    name: str
+    hashes: NDArray[np.uint64]
+    rows: NDArray[np.int32]
+    n_entities: int
 
     @staticmethod
     def files(name: str) -> tuple[str, str]:
@@ -89,9 +85,12 @@ class HashIndex:
 
     @classmethod
     def open(cls, folder: Path, name: str, n_entities: int) -> Self:
-        """Memory-map an index. Raises KBError."""
-        hashes, rows = (folder / file for file in cls.files(name))
-        return cls(name, open_array(hashes, np.uint64), open_array(rows, np.int32), n_entities)
+        """Memory-map an index. Raises KBError, also if the arrays differ in length."""
+        hash_file, row_file = cls.files(name)
+        hashes, rows = open_array(folder / hash_file, np.uint64), open_array(folder / row_file, np.int32)
+        if len(hashes) != len(rows):
+            raise KBError(f"{hash_file} and {row_file} differ in length: build the KB again")
+        return cls(name, hashes, rows, n_entities)
 
     @classmethod
     def save(cls, folder: Path, name: str, hashes: NDArray[np.uint64], rows: NDArray[np.int32]) -> None:
@@ -106,6 +105,6 @@ class HashIndex:
         needle = np.uint64(hash_text(text))
         first, stop = (int(np.searchsorted(self.hashes, needle, side=side)) for side in ("left", "right"))
         rows: list[int] = self.rows[first:stop].tolist()
-        if not all(0 <= row < self._n_entities for row in rows):
+        if not all(0 <= row < self.n_entities for row in rows):
             raise KBError(f"{self.name}_row.npy is corrupt (python -m spacy_gemel check-kb KB_DIR): build the KB again")
         return rows

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,45 +53,28 @@ class RowProblem:
     message: str
 
 
-class Line(NamedTuple):
-    """One line of the file: its number from 1, its size in bytes, and its content."""
+def read_rows(path: Path, sha256: "hashlib._Hash") -> Iterator[tuple[int, int, Entity | RowProblem]]:
+    """The number (from 1), size in bytes and content of each line that is not blank; all bytes go to `sha256`.
 
-    number: int
-    size: int
-    content: Entity | RowProblem
-
-
-class RowReader:
-    """Reads an entities file line by line, without blank lines. Raises OSError that names the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._sha256 = hashlib.sha256()
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256, in hex, of the bytes read so far."""
-        return self._sha256.hexdigest()
-
-    def __iter__(self) -> Iterator[Line]:
-        number = 0
-        try:
-            with self.path.open("rb") as file:
-                while raw := file.readline(MAX_LINE + 1):
-                    self._sha256.update(raw)
-                    number, size, chunk = number + 1, len(raw), raw
-                    while size > MAX_LINE and not chunk.endswith(b"\n") and (chunk := file.readline(_CHUNK)):
-                        self._sha256.update(chunk)
-                        size += len(chunk)
-                    if size > MAX_LINE:
-                        message = f"the line is longer than {MAX_LINE} bytes: write one entity per line"
-                        yield Line(number, size, RowProblem("bad_json", message))
-                        continue
-                    raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-                    if raw.strip():
-                        yield Line(number, size, parse_row(raw))
-        except OSError as error:
-            raise OSError(f"{self.path} cannot be read: {error}") from error
+    Raises OSError that names the file.
+    """
+    number = 0
+    try:
+        with path.open("rb") as file:
+            while raw := file.readline(MAX_LINE + 1):
+                sha256.update(raw)
+                number, size, chunk = number + 1, len(raw), raw
+                while size > MAX_LINE and not chunk.endswith(b"\n") and (chunk := file.readline(_CHUNK)):
+                    sha256.update(chunk)
+                    size += len(chunk)
+                raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+                if size > MAX_LINE:
+                    message = f"the line is longer than {MAX_LINE} bytes: write one entity per line"
+                    yield number, size, RowProblem("bad_json", message)
+                elif raw.strip():
+                    yield number, size, parse_row(raw)
+    except OSError as error:
+        raise OSError(f"{path} cannot be read: {error}") from error
 
 
 def parse_row(raw: bytes) -> Entity | RowProblem:
@@ -149,27 +132,24 @@ class SkippedRows:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._counts: dict[str, int] = {}
-        self._examples: dict[str, list[str]] = {}
+        self._skipped: dict[str, Skipped] = {}
 
     def add(self, line: int, problem: RowProblem) -> None:
         """Count the problem of a line."""
-        self._counts[problem.reason] = self._counts.get(problem.reason, 0) + 1
-        examples = self._examples.setdefault(problem.reason, [])
-        if len(examples) < _MAX_EXAMPLES:
-            examples.append(f"{self._source}:{line}: {problem.message}")
+        count, examples = astuple(self._skipped.get(problem.reason, Skipped(0, ())))
+        examples = (*examples, f"{self._source}:{line}: {problem.message}")[:_MAX_EXAMPLES]
+        self._skipped[problem.reason] = Skipped(count + 1, examples)
 
     def hint(self) -> str:
         """A sentence that names the first problem, for error messages; empty if there is none."""
-        return next((f" The first problem: {examples[0]}" for examples in self._examples.values()), "")
+        return next((f" The first problem: {item.examples[0]}" for item in self._skipped.values()), "")
 
     def summary(self) -> dict[str, Skipped]:
         """All of them, for meta.json."""
-        return {reason: Skipped(self._counts[reason], tuple(self._examples[reason])) for reason in sorted(self._counts)}
+        return dict(sorted(self._skipped.items()))
 
 
-@dataclass(frozen=True, slots=True)
-class Scan:
+class Scan(NamedTuple):
     """What the first reading finds: the file's size in bytes, its SHA-256, and the hashes of ids that may repeat."""
 
     size: int
@@ -177,61 +157,57 @@ class Scan:
     repeated: set[int]
 
 
-@dataclass(slots=True)
-class Batch:
-    """Entities, with the line and the hash of the id of each."""
-
-    entities: list[Entity] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    hashes: list[int] = field(default_factory=list)
-
-
 def scan_entities(source: Path, progress: bool) -> Scan:
     """Read the whole file once. Raises OSError, and KBError if it has no entity."""
-    size, rows, skipped = source.stat().st_size, RowReader(source), SkippedRows(source.name)
-    entities = _read(rows, skipped, "Reading entities", size, progress)
+    size, sha256, skipped = source.stat().st_size, hashlib.sha256(), SkippedRows(source.name)
+    entities = _read(source, sha256, skipped, "Reading entities", size, progress)
     hashes = np.fromiter((hash_text(entity.kb_id) for _, entity in entities), dtype=np.uint64)
     if len(hashes) == 0:
         expected = 'lines like {"id": "Q1", "name": "Name"} are expected.'
         raise KBError(f"{source} has no entity: {expected}{skipped.hint()}")
     hashes.sort()
-    return Scan(size, rows.sha256, set(hashes[1:][hashes[1:] == hashes[:-1]].tolist()))
+    return Scan(size, sha256.hexdigest(), set(hashes[1:][hashes[1:] == hashes[:-1]].tolist()))
 
 
-def read_batches(source: Path, scan: Scan, skipped: SkippedRows, rows: int, progress: bool) -> Iterator[Batch]:
+def read_batches(
+    source: Path, scan: Scan, skipped: SkippedRows, rows: int, progress: bool
+) -> Iterator[list[tuple[int, int, Entity]]]:
     """The entities in batches of `rows` (the last may be smaller), each id once; the rest goes to `skipped`.
+
+    Yields:
+        The line, the hash of the id, and the entity, of each.
 
     Raises:
         KBError: if the file has changed since the scan.
         OSError: if it cannot be read.
     """
     seen: set[str] = set()
-    batch = Batch()
-    reader = RowReader(source)
-    for number, entity in _read(reader, skipped, "Tokenising names", scan.size, progress):
+    batch: list[tuple[int, int, Entity]] = []
+    sha256 = hashlib.sha256()
+    for number, entity in _read(source, sha256, skipped, "Tokenising names", scan.size, progress):
         hashed = hash_text(entity.kb_id)
         if hashed in scan.repeated:
             if entity.kb_id in seen:
                 skipped.add(number, RowProblem("duplicate_id", f"id {short_repr(entity.kb_id)} stands above already"))
                 continue
             seen.add(entity.kb_id)
-        batch.entities.append(entity)
-        batch.lines.append(number)
-        batch.hashes.append(hashed)
-        if len(batch.entities) == rows:
+        batch.append((number, hashed, entity))
+        if len(batch) == rows:
             yield batch
-            batch = Batch()
-    if reader.sha256 != scan.sha256:
+            batch = []
+    if sha256.hexdigest() != scan.sha256:
         raise KBError(f"{source} changed while it was read: build again")
-    if batch.entities:
+    if batch:
         yield batch
 
 
-def _read(rows: RowReader, skipped: SkippedRows, title: str, size: int, progress: bool) -> Iterator[tuple[int, Entity]]:
+def _read(
+    source: Path, sha256: "hashlib._Hash", skipped: SkippedRows, title: str, size: int, progress: bool
+) -> Iterator[tuple[int, Entity]]:
     """The entities of a file with their line numbers, under a progress bar; problems go to `skipped`."""
     with tqdm(total=size, desc=title, unit="B", unit_scale=True, file=sys.stderr, disable=not progress) as bar:
-        for number, size, content in rows:
-            bar.update(size)
+        for number, n_bytes, content in read_rows(source, sha256):
+            bar.update(n_bytes)
             if isinstance(content, RowProblem):
                 skipped.add(number, content)
             else:

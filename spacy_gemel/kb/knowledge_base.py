@@ -1,33 +1,74 @@
 """A knowledge base folder, opened without loading it."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.additions import Additions
 from spacy_gemel.kb.entity import Entity, KBError, build_command
 from spacy_gemel.kb.entity_table import ENTITIES_FILE, EntityTable
 from spacy_gemel.kb.index import HashIndex, open_array, surface_key
 from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
-from spacy_gemel.kb.name_tokens import TokenizerLike
-from spacy_gemel.kb.trie import NameTrie, TrieArrays
+from spacy_gemel.kb.name_tokens import TokenisedNames, TokenizerLike, tokenise_names
+from spacy_gemel.kb.trie import NameTrie, TokenArray, TrieArrays
+from spacy_gemel.kb.trie_builder import build_trie
 from spacy_gemel.utils.files import folder_owner
 
 IDS, SURFACES = "ids", "surfaces"
 COUNTS_FILE = "counts.npy"
-DATA_FILES = (
-    ENTITIES_FILE,
-    COUNTS_FILE,
-    *HashIndex.files(IDS),
-    *HashIndex.files(SURFACES),
-    *TrieArrays.file_names(),
-)
+DATA_FILES = (ENTITIES_FILE, COUNTS_FILE, *HashIndex.files(IDS), *HashIndex.files(SURFACES), *TrieArrays.file_names())
 """Every file of a knowledge base but meta.json."""
 
 
+@dataclass(frozen=True)
+class Additions:
+    """Entities that were added after the knowledge base was built: in memory, their rows follow those of the folder.
+
+    Attributes:
+        first: the row of the first.
+        entities: the entities.
+        trie: of their names; None if there are none.
+        tokens: of their names in a row, see ``TokenisedNames``.
+        lengths: tokens of each name, (entities,).
+    """
+
+    first: int
+    entities: tuple[Entity, ...] = ()
+    trie: NameTrie | None = None
+    tokens: TokenArray = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False, repr=False)
+    lengths: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False, repr=False)
+
+    def extended(self, entities: Sequence[Entity], names: TokenisedNames, vocab_size: int) -> "Additions":
+        """These entities and further ones, all with usable `names`, and a trie of all the names."""
+        if not entities:
+            return self
+        entities = (*self.entities, *entities)
+        tokens = np.concatenate([self.tokens, names.tokens]).astype(names.tokens.dtype, copy=False)
+        lengths = np.concatenate([self.lengths, names.lengths])
+        rows = np.arange(self.first, self.first + len(entities), dtype=np.int32)
+        counts = np.array([entity.count for entity in entities], dtype=np.int64)
+        trie = NameTrie(build_trie(tokens, lengths, rows, counts, vocab_size), vocab_size, int(rows[-1]) + 1)
+        return Additions(self.first, entities, trie, tokens, lengths)
+
+    def __len__(self) -> int:
+        return len(self.entities)
+
+    def entity(self, row: int) -> Entity:
+        """The entity of a row. Raises IndexError if the row does not exist."""
+        if not 0 <= row - self.first < len(self.entities):
+            raise IndexError(f"Row {row} is outside the knowledge base's {self.first + len(self.entities)}")
+        return self.entities[row - self.first]
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of each id."""
+        return {entity.kb_id: row for row, entity in enumerate(self.entities, self.first)}
+
+
+@dataclass(eq=False, repr=False)
 class KnowledgeBase:
     """Entities and the trie of their names, memory-mapped and read-only. Create one with ``open``.
 
@@ -38,29 +79,21 @@ class KnowledgeBase:
         table: the entities in the folder.
         ids: index of their ids.
         surfaces: index of their names and aliases.
+        folder_counts: how often each of them is linked, (entities,).
         added: entities in memory, see ``with_added``. Their rows follow those of the folder.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        meta: KBMeta,
-        trie: NameTrie,
-        table: EntityTable,
-        ids: HashIndex,
-        surfaces: HashIndex,
-        counts: NDArray[np.int64],
-        added: Additions | None = None,
-    ) -> None:
-        self.path = path
-        self._owner = folder_owner(path)  # keeps a temporary folder alive
-        self.meta = meta
-        self.trie = trie
-        self.table = table
-        self.ids = ids
-        self.surfaces = surfaces
-        self._counts = counts
-        self.added = Additions(meta.entities) if added is None else added
+    path: Path
+    meta: KBMeta
+    trie: NameTrie
+    table: EntityTable
+    ids: HashIndex
+    surfaces: HashIndex
+    folder_counts: NDArray[np.int64]
+    added: Additions
+
+    def __post_init__(self) -> None:
+        self._owner = folder_owner(self.path)  # keeps a temporary folder alive
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = False) -> "KnowledgeBase":
@@ -78,10 +111,7 @@ class KnowledgeBase:
         """
         folder = Path(path)
         meta = read_meta(folder)
-        problems = size_problems(folder, meta)
-        if verify and not problems:
-            problems = checksum_problems(folder, meta)
-        if problems:
+        if problems := file_problems(folder, meta, verify):
             raise KBError(f"{problems[0]}. Build it again with: {build_command(folder)}")
         folder = folder.absolute()
         trie = NameTrie.open(folder, meta.vocab_size, meta.entities)
@@ -90,11 +120,12 @@ class KnowledgeBase:
         sizes = (trie.n_edges, len(trie.leaf_rows), len(ids.rows), len(counts))
         if sizes != (meta.edges, meta.names, meta.entities, meta.entities):
             raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
-        return cls(folder, meta, trie, EntityTable(folder, meta.entities, meta.batch_rows), ids, surfaces, counts)
+        table = EntityTable(folder, meta.entities, meta.batch_rows)
+        return cls(folder, meta, trie, table, ids, surfaces, counts, Additions(meta.entities))
 
     def without_added(self) -> "KnowledgeBase":
         """The knowledge base of the folder alone."""
-        return self._with(Additions(self.meta.entities))
+        return replace(self, added=Additions(self.meta.entities))
 
     def with_added(
         self, entities: Iterable[Entity], tokenizer: TokenizerLike, *, max_tokens: int | None = None
@@ -102,7 +133,7 @@ class KnowledgeBase:
         """A knowledge base with further entities, which are held in memory; neither this one nor its files change.
 
         Args:
-            entities: the new entities.
+            entities: the new entities; only their names are tokenised.
             tokenizer: the one that the knowledge base was built for.
             max_tokens: the longest name in tokens, if less than the knowledge base allows.
 
@@ -116,10 +147,10 @@ class KnowledgeBase:
                 raise KBError(f"{entity.kb_id!r} cannot be added: the knowledge base has an entity with this id")
             seen.add(entity.kb_id)
         limit = min(self.meta.max_name_tokens, max_tokens or self.meta.max_name_tokens)
-        return self._with(self.added.extended(entities, tokenizer, max_tokens=limit, vocab_size=self.meta.vocab_size))
-
-    def _with(self, added: Additions) -> "KnowledgeBase":
-        return KnowledgeBase(self.path, self.meta, self.trie, self.table, self.ids, self.surfaces, self._counts, added)
+        names = tokenise_names([entity.name for entity in entities], tokenizer, limit)
+        for index, problem in names.problems:
+            raise KBError(f"{entities[index].kb_id!r} cannot be added: {problem.message}")
+        return replace(self, added=self.added.extended(entities, names, self.meta.vocab_size))
 
     def __reduce__(self) -> tuple[object, tuple[Path, str, Additions]]:
         # another process maps the same files instead of getting a copy; it could not report a missing folder
@@ -137,36 +168,23 @@ class KnowledgeBase:
     def counts(self) -> NDArray[np.int64]:
         """How often each entity is linked, (rows,) int64; memory-mapped unless entities were added."""
         if not len(self.added):
-            return self._counts
-        return np.append(self._counts, np.array([entity.count for entity in self.added.entities], dtype=np.int64))
+            return self.folder_counts
+        return np.append(self.folder_counts, np.array([entity.count for entity in self.added.entities], dtype=np.int64))
 
     def count(self, row: int) -> int:
-        """How often the entity of a row is linked.
-
-        Raises:
-            IndexError: if the row does not exist.
-        """
-        return self.added.entity(row).count if row >= self.meta.entities else int(self._counts[row])
+        """How often the entity of a row is linked. Raises IndexError if the row does not exist."""
+        return self.added.entity(row).count if row >= self.meta.entities else int(self.folder_counts[row])
 
     def entity(self, row: int) -> Entity:
-        """The entity of a row.
-
-        Raises:
-            IndexError: if the row does not exist.
-            KBError: if the table is damaged there.
-        """
+        """The entity of a row. Raises IndexError if the row does not exist, KBError if the table is damaged there."""
         return self.added.entity(row) if row >= self.meta.entities else self.table.entity(row)
 
     def row(self, kb_id: str) -> int | None:
-        """The row of an id, or None if the knowledge base does not have it.
-
-        Raises:
-            KBError: if the index or the table is damaged there.
-        """
+        """The row of an id, or None if the knowledge base does not have it. Raises KBError if it is damaged there."""
         for row in self.ids.candidates(kb_id):
             if self.table.value(row, "id") == kb_id:
                 return row
-        return self.added.row(kb_id)
+        return self.added.rows.get(kb_id)
 
     def rows_by_surface(self, text: str) -> tuple[list[int], list[int]]:
         """Look up a name or alias; underscores count as spaces, and the first letter's case does not count.
@@ -187,8 +205,12 @@ class KnowledgeBase:
                 named.append(row)
             elif key in map(surface_key, self.table.value(row, "aliases")):
                 aliased.append(row)
-        added_named, added_aliased = self.added.rows_by_surface(key)
-        return named + added_named, aliased + added_aliased
+        for row, entity in enumerate(self.added.entities, self.added.first):
+            if surface_key(entity.name) == key:
+                named.append(row)
+            elif key in map(surface_key, entity.aliases):
+                aliased.append(row)
+        return named, aliased
 
     def rows_of(self, token_ids: Sequence[int]) -> list[int]:
         """Rows of the entities whose name has exactly these tokens; of the folder's and of the added, best first.
@@ -202,31 +224,24 @@ class KnowledgeBase:
     @property
     def max_depth(self) -> int:
         """Steps of the longest name in the trie or among the added entities, its END included."""
-        return max(self.trie.max_depth, self.added.trie.max_depth if self.added.trie is not None else 0)
+        return max(trie.max_depth for trie in (self.trie, self.added.trie) if trie is not None)
 
     @cached_property
     def _in_trie(self) -> NDArray[np.bool_]:
-        """Whether the name of each entity in the folder is in the trie, (rows,). Raises KBError."""
+        """Whether the name of each entity in the folder is in the trie, (entities,). Raises KBError."""
         in_trie = np.zeros(self.meta.entities, dtype=np.bool_)
         in_trie[self.trie.all_rows()] = True
         return in_trie
 
-    def is_linkable(self, row: int) -> bool:
-        """Whether the search can find the entity of a row: whether its name is in the trie.
-
-        Raises:
-            KBError: if the trie is corrupt.
-        """
+    def is_in_trie(self, row: int) -> bool:
+        """Whether the search can find the entity of a row by its name. Raises KBError if the trie is corrupt."""
         return row >= self.meta.entities or bool(self._in_trie[row])
 
     def check_in_place(self, action: str = "saved") -> None:
-        """Check that the folder still holds what was opened.
+        """Raise KBError if the folder has been deleted, replaced or damaged since it was opened.
 
         Args:
-            action: what is otherwise impossible, as a participle for the message.
-
-        Raises:
-            KBError: if the folder has been deleted, replaced or damaged.
+            action: what is then impossible, as a participle for the message.
         """
         failed = f"The knowledge base {self.path} cannot be {action}"
         advice = "Put it back, or link to another one (set_kb)"
@@ -235,12 +250,9 @@ class KnowledgeBase:
         except KBError as error:
             raise KBError(f"{failed}: it was deleted or damaged since it was opened. {advice}") from error
         if meta.sha256 != self.meta.sha256:
-            raise KBError(
-                f"{failed}: another one has taken its place since it was opened. {advice}, or load the pipeline again "
-                "to get the new one"
-            )
-        problems = size_problems(self.path, meta)
-        if problems:
+            again = "or load the pipeline again to get the new one"
+            raise KBError(f"{failed}: another one has taken its place since it was opened. {advice}, {again}")
+        if problems := file_problems(self.path, meta):
             raise KBError(f"{failed}: {problems[0]}. {advice}")
 
     def files(self) -> list[str]:
@@ -248,14 +260,11 @@ class KnowledgeBase:
         return [META_FILE, *DATA_FILES]
 
     def check_tokenizer(self, fingerprint: str, name: str) -> None:
-        """Check that the knowledge base was built for a language model's tokenizer.
+        """Raise KBError if the knowledge base was built for another tokenizer.
 
         Args:
-            fingerprint: of the tokenizer.
+            fingerprint: of the language model's tokenizer.
             name: of the language model, for the message.
-
-        Raises:
-            KBError: if it was built for another tokenizer.
         """
         if fingerprint != self.meta.tokenizer_fingerprint:
             raise KBError(
@@ -269,32 +278,23 @@ def _reopen(path: Path, sha256: str, added: Additions) -> KnowledgeBase:
     kb = KnowledgeBase.open(path)
     if kb.meta.sha256 != sha256:
         raise KBError(f"The knowledge base {path} has been built again since it was opened: load the pipeline again")
-    return kb._with(added) if len(added) else kb
+    return replace(kb, added=added)
 
 
-def size_problems(folder: Path, meta: KBMeta) -> list[str]:
-    """Files that are missing, not in meta.json, or of another size."""
-    problems = [f"{folder / META_FILE} does not list {name}" for name in DATA_FILES if name not in meta.files]
-    for name in DATA_FILES:
-        if (record := meta.files.get(name)) is None:
-            continue
-        try:
-            size = (folder / name).stat().st_size
-        except OSError:
-            problems.append(f"{folder / name} is missing")
-            continue
-        if size != record.bytes:
-            problems.append(f"{folder / name} has {size} bytes instead of {record.bytes}")
-    return problems
-
-
-def checksum_problems(folder: Path, meta: KBMeta) -> list[str]:
-    """Files whose bytes do not match their checksum; reads everything."""
+def file_problems(folder: Path, meta: KBMeta, verify: bool = False) -> list[str]:
+    """Files that are missing, not in meta.json, or of another size; with `verify`, also those with changed bytes."""
     problems = []
     for name in DATA_FILES:
+        path, record = folder / name, meta.files.get(name)
         try:
-            if name in meta.files and sha256_of(folder / name) != meta.files[name].sha256:
-                problems.append(f"{folder / name} does not match its checksum: its bytes have changed")
+            if record is None:
+                problems.append(f"{folder / META_FILE} does not list {name}")
+            elif not path.exists():
+                problems.append(f"{path} is missing")
+            elif (size := path.stat().st_size) != record.bytes:
+                problems.append(f"{path} has {size} bytes instead of {record.bytes}")
+            elif verify and sha256_of(path) != record.sha256:
+                problems.append(f"{path} does not match its checksum: its bytes have changed")
         except OSError as error:
-            problems.append(f"{folder / name} cannot be read: {error}")
+            problems.append(f"{path} cannot be read: {error}")
     return problems

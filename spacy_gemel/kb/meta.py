@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -90,12 +90,7 @@ def write_meta(folder: Path, meta: KBMeta) -> None:
 
 
 def read_meta(folder: Path) -> KBMeta:
-    """Read and check meta.json.
-
-    Raises:
-        KBError: if the folder is not a knowledge base of this version of the format, or if meta.json does not match
-            its own checksum or has impossible values.
-    """
+    """Read and check meta.json. Raises KBError if it is of another version, damaged, or has impossible values."""
     path = folder / META_FILE
     hint = f"Build one with: {build_command(folder)}"
     try:
@@ -110,55 +105,47 @@ def read_meta(folder: Path) -> KBMeta:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise KBError(f"{folder} is not a knowledge base: its meta.json belongs to something else. {hint}")
     if content.get("version") != VERSION:
-        version = content.get("version")
-        again = f"Build it again with: {build_command(folder)}"
-        raise KBError(f"{folder} has format version {version}, this spacy-gemel reads {VERSION}. {again}")
+        versions = f"format version {content.get('version')}, this spacy-gemel reads {VERSION}"
+        raise KBError(f"{folder} has {versions}. Build it again with: {build_command(folder)}")
     if content.pop("meta_sha256", None) != _digest(content):
         raise KBError(f"{path} does not match its own checksum: it was damaged or edited. {hint}")
     if set(content) != {item.name for item in fields(KBMeta)}:
         raise KBError(f"{path} has missing or unknown fields. {hint}")
-    wrong = next((name for name, is_valid in _CHECKS.items() if not is_valid(content[name])), None)
+    wrong = next((name for name, expected in _EXPECTED.items() if not _fits(content[name], expected)), None)
     if wrong is None and not content["entities"] >= content["names"] >= content["distinct_names"]:
         wrong = "names"
     if wrong is not None:
         raise KBError(f"{path} has an impossible value for {wrong!r}. {hint}")
-    skipped = {
-        reason: Skipped(item["count"], tuple(item["examples"])) for reason, item in content.pop("skipped").items()
-    }
+    skipped = {name: Skipped(item["count"], tuple(item["examples"])) for name, item in content.pop("skipped").items()}
     files = {name: FileRecord(**item) for name, item in content.pop("files").items()}
     return KBMeta(skipped=skipped, files=files, **content)
 
 
-def _at_least(least: int) -> Callable[[Any], bool]:
-    return lambda value: type(value) is int and value >= least
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-def _table_of(**columns: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    """A check for an object of objects that have exactly these items."""
-
-    def is_row(row: Any) -> bool:
-        return isinstance(row, dict) and set(row) == set(columns) and all(fits(row[x]) for x, fits in columns.items())
-
-    return lambda value: isinstance(value, dict) and all(map(is_row, value.values()))
-
-
 _COUNTS = ("entities", "names", "distinct_names", "batch_rows", "vocab_size", "max_name_tokens")
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(_COUNTS, _at_least(1)),
-    "edges": _at_least(3),
-    "tokenizer_fingerprint": _is_text,
-    "leading_space": lambda value: isinstance(value, bool),
-    "skipped": _table_of(count=_at_least(0), examples=_is_texts),
-    "files": _table_of(bytes=_at_least(0), sha256=_is_text),
+_EXPECTED: dict[str, Any] = {
+    **dict.fromkeys(_COUNTS, 1),
+    "edges": 3,
+    "tokenizer_fingerprint": str,
+    "leading_space": bool,
+    "skipped": {str: {"count": 0, "examples": [str]}},
+    "files": {str: {"bytes": 0, "sha256": str}},
 }
+"""The type of a value, its least number, the kind of a list's items, or an object's values by key (or of any key)."""
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    match expected:
+        case int():
+            return type(value) is int and value >= expected
+        case [item]:
+            return isinstance(value, list) and all(_fits(element, item) for element in value)
+        case dict():
+            if not isinstance(value, dict):
+                return False
+            items = dict.fromkeys(value, expected[str]) if str in expected else expected
+            return set(value) == set(items) and all(_fits(value[key], item) for key, item in items.items())
+        case _:
+            return isinstance(value, expected)
 
 
 def _digest(content: dict[str, Any]) -> str:

@@ -77,48 +77,37 @@ def tokenise_names(names: Sequence[str], tokenizer: TokenizerLike, max_tokens: i
     indices: list[int] = []
     problems: list[tuple[int, RowProblem]] = []
     for index, (name, ids) in enumerate(zip(names, encoded, strict=True)):
-        problem = _problem(name, ids, special, vocab_size, max_tokens)
+        if not name:
+            problem = RowProblem("empty_name", "the name is empty")
+        elif len(name.splitlines()) > 1:  # a newline may be what ends a name
+            problem = RowProblem("line_break", f"name {short_repr(name)} has a line break")
+        elif not ids:
+            problem = RowProblem("not_reversible", f"name {short_repr(name)} has no tokens")
+        elif not special.isdisjoint(ids) or min(ids) < 0 or max(ids) >= vocab_size:
+            problem = RowProblem("special_token", f"name {short_repr(name)} has a special or unknown token")
+        elif len(ids) > max_tokens:
+            message = f"name {short_repr(name)} has {len(ids)} tokens, the limit is {max_tokens}"
+            problem = RowProblem("too_long", message)
         # the tokenizer itself may add one leading space
-        if problem is None and name not in ((decoded := tokenizer.decode(ids)), decoded.removeprefix(" ")):
+        elif name not in ((decoded := tokenizer.decode(ids)), decoded.removeprefix(" ")):
             message = f"name {short_repr(name)} comes back as {short_repr(decoded)}"
             problem = RowProblem("not_reversible", message)
-        if problem is not None:
-            problems.append((index, problem))
+        else:
+            tokens.extend(ids)
+            lengths.append(len(ids))
+            indices.append(index)
             continue
-        tokens.extend(ids)
-        lengths.append(len(ids))
-        indices.append(index)
-    return TokenisedNames(
-        np.array(tokens, dtype=token_dtype(vocab_size)),
-        np.array(lengths, dtype=np.uint8),
-        np.array(indices, dtype=np.int32),
-        tuple(problems),
-    )
-
-
-def _problem(
-    name: str, ids: Sequence[int], special: frozenset[int], vocab_size: int, max_tokens: int
-) -> RowProblem | None:
-    if not name:
-        return RowProblem("empty_name", "the name is empty")
-    if len(name.splitlines()) > 1:
-        # a newline may be what ends a name
-        return RowProblem("line_break", f"name {short_repr(name)} has a line break")
-    if not ids:
-        return RowProblem("not_reversible", f"name {short_repr(name)} has no tokens")
-    if not special.isdisjoint(ids) or min(ids) < 0 or max(ids) >= vocab_size:
-        return RowProblem("special_token", f"name {short_repr(name)} has a special or unknown token")
-    if len(ids) > max_tokens:
-        return RowProblem("too_long", f"name {short_repr(name)} has {len(ids)} tokens, the limit is {max_tokens}")
-    return None
+        problems.append((index, problem))
+    flat = np.array(tokens, dtype=token_dtype(vocab_size))
+    return TokenisedNames(flat, np.array(lengths, np.uint8), np.array(indices, np.int32), tuple(problems))
 
 
 class TokenStore:
     """Tokenised batches on disk, so that a build can resume: one .npz file each.
 
-    The folder in `work` is named after everything that the batches depend on. Each file also holds a digest of its
-    names: the input may have been another one for a while, and changed back. Creating the store removes the batches
-    of other inputs, tokenizers and settings from `work`. Raises OSError.
+    The folder in `work` is named after everything that the batches depend on; folders of other inputs, tokenizers and
+    settings are removed. Each file also holds a digest of its names: the input may have changed, and back again. Raises
+    OSError.
     """
 
     def __init__(self, work: Path, input_sha256: str, tokenizer: TokenizerLike, max_tokens: int, rows: int) -> None:
@@ -148,13 +137,10 @@ class TokenStore:
             with np.load(self._path(index), allow_pickle=False) as file:
                 if not np.array_equal(file["names"], _names_digest(names)):
                     return None
-                problems = json.loads(file["problems"].tobytes())
-                batch = TokenisedNames(
-                    file["tokens"],
-                    file["lengths"],
-                    file["indices"],
-                    tuple((number, RowProblem(reason, message)) for number, reason, message in problems),
+                problems = tuple(
+                    (row, RowProblem(*problem)) for row, *problem in json.loads(file["problems"].tobytes())
                 )
+                batch = TokenisedNames(file["tokens"], file["lengths"], file["indices"], problems)
         except Exception:  # the parsers of zip and numpy raise many kinds of errors on damaged bytes
             return None
         is_consistent = (

@@ -78,7 +78,7 @@ def resolve_gold(kb: "KnowledgeBase", gold: str) -> int | None:
 def linkable_row(kb: "KnowledgeBase", gold: str) -> int | None:
     """`resolve_gold`, but None if the search cannot find the entity."""
     row = resolve_gold(kb, gold)
-    return row if row is not None and kb.is_linkable(row) else None
+    return row if row is not None and kb.is_in_trie(row) else None
 
 
 def _decode(raw: bytes) -> str:

@@ -1,12 +1,11 @@
 """The names of all entities as a trie of tokens, in flat arrays that can be memory-mapped.
 
-A level-order compressed sparse row layout (the numbering of Jacobson 1989's trees, with offsets for his bits): in
-breadth-first order a child's node id is the index of the edge that leads to it, so ``tokens`` and ``offsets`` are the
-whole automaton. This module needs only numpy.
+A level-order compressed sparse row layout (Jacobson 1989's numbering, with offsets for his bits): in breadth-first
+order a child's node id is the index of the edge that leads to it. This module needs only numpy.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeAlias
 
@@ -32,19 +31,18 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 class TrieArrays:
     """The arrays of a trie with E edges (edge 0 is the root) and N (name, entity) pairs.
 
-    An END edge finds its rows by counting the END edges before it in its block. This takes 4 bytes per entity and
-    hardly anything else, whereas a list of END edges and offsets would take 12.
+    An END edge finds its rows by counting the END edges before it in its block: 4 bytes per entity instead of the 12 of
+    a list of END edges and offsets.
 
     Attributes:
-        tokens: (E,) uint16 or uint32, the token of each edge. The END edge of a name has the dtype's maximum, so it is
-            the last of its siblings, which are sorted by token. tokens[0] is a dummy.
+        tokens: (E,) uint16 or uint32, the token of each edge, ascending among siblings; tokens[0] is a dummy. The END
+            edge of a name has the dtype's maximum.
         offsets: (E+1,) int32. The children of node n are the edges offsets[n] .. offsets[n+1].
         height: (E,) uint8, edges from a node down to the deepest END edge below it, 0 for END edges.
         leaf_rows: (N,) int32, the entity rows of each END edge, in the order of the edges, the best row of a name
-            first (count descending, then row). Every row of a name but its last is stored as ~row, which is negative:
-            this separates the names without an offset for each.
-        leaf_starts: (ceil(E / LEAF_BLOCK) + 1,) int32. leaf_starts[b] is the index in leaf_rows of the first END edge
-            from b * LEAF_BLOCK on; the last item is N.
+            first (count descending, then row). Every row of a name but its last is stored as ~row, which is negative.
+        leaf_starts: (ceil(E / LEAF_BLOCK) + 1,) int32, the index in leaf_rows of the first END edge from
+            b * LEAF_BLOCK on; the last item is N.
     """
 
     tokens: TokenArray
@@ -60,12 +58,12 @@ class TrieArrays:
     @staticmethod
     def file_names() -> list[str]:
         """The file of each array, in the order of the fields."""
-        return [f"trie_{field.name}.npy" for field in fields(TrieArrays)]
+        return [f"trie_{name}.npy" for name in TrieArrays.__slots__]
 
     def save(self, folder: Path) -> None:
         """Write each array to its file in an existing folder. Raises OSError."""
-        for field, name in zip(fields(self), self.file_names(), strict=True):
-            save_array(folder / name, getattr(self, field.name))
+        for field, name in zip(self.__slots__, self.file_names(), strict=True):
+            save_array(folder / name, getattr(self, field))
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -80,10 +78,9 @@ def decode_rows(leaf_rows: NDArray[np.int32]) -> NDArray[np.int32]:
 
 
 class Children(NamedTuple):
-    """The children of n nodes, padded to the widest: three arrays (n, fanout).
+    """The children of n nodes, padded to the widest: three arrays (n, fanout), 0 where ``valid`` is False.
 
-    ``tokens`` and ``edges`` are int64, 0 where ``valid`` is False. An END edge has the token
-    ``NameTrie.end``, which is no token id: map it before using it as an index.
+    An END edge has the token ``NameTrie.end``, which is no token id: map it before using it as an index.
     """
 
     tokens: NDArray[np.int64]
@@ -94,8 +91,8 @@ class Children(NamedTuple):
 class NameTrie:
     """A read-only trie of token sequences. Nodes and edges share their numbers; ``ROOT`` is 0.
 
-    A name that is the prefix of another one ends with its own END edge. Nothing is ever read outside the arrays: a node
-    that does not exist raises IndexError, impossible offsets raise KBError.
+    A name that is the prefix of another one ends with an END edge of its own. Nothing is ever read outside the arrays:
+    a node that does not exist raises IndexError, impossible offsets raise KBError.
 
     Args:
         arrays: of the trie.
@@ -111,11 +108,8 @@ class NameTrie:
         if vocab_size is not None and arrays.tokens.dtype != token_dtype(vocab_size):
             raise KBError(f"The trie's tokens are not those of a vocabulary of {vocab_size}: build the KB again")
         self.arrays = arrays
-        self.tokens = arrays.tokens
-        self.offsets = arrays.offsets
-        self.height = arrays.height
-        self.leaf_rows = arrays.leaf_rows
-        self.leaf_starts = arrays.leaf_starts
+        self.tokens, self.offsets, self.height = arrays.tokens, arrays.offsets, arrays.height
+        self.leaf_rows, self.leaf_starts = arrays.leaf_rows, arrays.leaf_starts
         self.end = int(np.iinfo(arrays.tokens.dtype).max)
         """The token of END edges: a marker, no token id."""
         self._max_fanout = (self.end if vocab_size is None else vocab_size) + 1  # every token, and END
@@ -200,16 +194,13 @@ class NameTrie:
     def rows_at(self, edge: int) -> NDArray[np.int32]:
         """Rows (n,) of the entities whose name ends with this edge, best first; empty if it is no END edge.
 
-        Raises:
-            IndexError: if the edge does not exist.
-            KBError: if the trie is corrupt there.
+        Raises as ``children`` does.
         """
         if not self.is_end(edge):
             return self.leaf_rows[:0]
-        block = edge // LEAF_BLOCK
-        first_edge = block * LEAF_BLOCK
-        ends = self.tokens[first_edge : first_edge + LEAF_BLOCK] == self.end
-        index = int(np.count_nonzero(ends[: edge - first_edge]))  # of the name in its block
+        block, offset = divmod(edge, LEAF_BLOCK)
+        ends = self.tokens[edge - offset : edge - offset + LEAF_BLOCK] == self.end
+        index = int(np.count_nonzero(ends[:offset]))  # of the name in its block
         start, stop = int(self.leaf_starts[block]), int(self.leaf_starts[block + 1])
         if not 0 <= start <= stop <= len(self.leaf_rows):
             raise _corrupt("leaf_starts")
@@ -260,13 +251,9 @@ def _corrupt(array: str) -> KBError:
 def _check_shapes(arrays: TrieArrays) -> None:
     """Check what takes constant time. Raises KBError."""
     n_edges = len(arrays.tokens)
-    lengths = (
-        ("offsets", len(arrays.offsets), n_edges + 1),
-        ("height", len(arrays.height), n_edges),
-        ("leaf_starts", len(arrays.leaf_starts), -(-n_edges // LEAF_BLOCK) + 1),
-    )
-    for name, length, expected in lengths:
-        if length != expected:
+    lengths = {"offsets": n_edges + 1, "height": n_edges, "leaf_starts": -(-n_edges // LEAF_BLOCK) + 1}
+    for name, expected in lengths.items():
+        if (length := len(getattr(arrays, name))) != expected:
             raise KBError(f"The trie's {name} have {length} items instead of {expected}: build the KB again")
     if n_edges < 2 or len(arrays.leaf_rows) < 1:
         raise KBError("The trie has no name: build the KB again")

@@ -4,14 +4,14 @@ The names are sorted by keys of 64 bits that each pack a few tokens, and ties by
 level marks the names that open a new node. Memory is a few arrays with one item per name.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import KBError
-from spacy_gemel.kb.trie import LEAF_BLOCK, NameTrie, TokenArray, TrieArrays, token_dtype
+from spacy_gemel.kb.trie import LEAF_BLOCK, TokenArray, TrieArrays, token_dtype
 
 Ints: TypeAlias = NDArray[np.integer[Any]]
 
@@ -58,20 +58,6 @@ def build_trie(
     on_step("placing entities")
     leaf_rows, leaf_starts = _leaves(end_edges, np.asarray(rows), np.asarray(counts), len(edge_tokens))
     return TrieArrays(edge_tokens, offsets, height, leaf_rows, leaf_starts)
-
-
-def trie_from_names(
-    names: Sequence[Sequence[int]],
-    vocab_size: int,
-    rows: Sequence[int] | None = None,
-    counts: Sequence[int] | None = None,
-) -> NameTrie:
-    """The trie of a few names as token ids; name i belongs to entity row rows[i], or i. Raises as ``build_trie``."""
-    flat = np.array([token for name in names for token in name], dtype=np.int64)
-    lengths = np.array([len(name) for name in names], dtype=np.int64)
-    row_array = np.arange(len(names)) if rows is None else np.array(rows, dtype=np.int64)
-    count_array = np.zeros(len(names), np.int64) if counts is None else np.array(counts, dtype=np.int64)
-    return NameTrie(build_trie(flat, lengths, row_array, count_array, vocab_size), vocab_size)
 
 
 def _check(tokens: Ints, lengths: Ints, rows: Ints, counts: Ints, vocab_size: int) -> None:
@@ -194,7 +180,7 @@ def _leaves(
     order[shared] = names[np.lexsort((rows[names], -counts[names], edges[shared]))]
     leaf_rows = rows[order].astype(np.int32)
     leaf_rows[is_repeated] = ~leaf_rows[is_repeated]
-    blocks = np.arange(-(-n_edges // LEAF_BLOCK) + 1) * LEAF_BLOCK
+    first_edges = np.arange(-(-n_edges // LEAF_BLOCK) + 1) * LEAF_BLOCK
     # the needles have the array's dtype, or numpy would convert the array
-    needles = np.minimum(blocks, n_edges).astype(np.int32)
+    needles = np.minimum(first_edges, n_edges).astype(np.int32)
     return leaf_rows, np.searchsorted(edges, needles).astype(np.int32)

@@ -269,13 +269,13 @@ class GemelLinker(TrainablePipe):
         """
         from spacy_gemel.kb.additions import make_entity
 
-        self.add_entities([make_entity(kb_id, name, aliases, description, count, nil=self.NIL)])
+        self.add_entities([make_entity(kb_id, name, aliases, description, count)])
 
     def add_entities(self, entities: "Iterable[Entity]") -> None:
         """Add entities (of spacy_gemel.kb.entity), all of them or none; see `add_entity`."""
         from spacy_gemel.kb.additions import check_entities
 
-        new = check_entities(entities, nil=self.NIL)
+        new = check_entities(entities)
         with model_lock():
             tokenizer = self.linking_model.language_model.tokenizer
             self._use_kb(self.kb.with_added(new, tokenizer, max_tokens=self.settings.max_name_tokens))

@@ -14,8 +14,8 @@ from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint, Unconstrained
 from spacy_gemel.decoding.decoder import Decoder
 from spacy_gemel.decoding.self_check import make_decoder
-from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
+from tests.tries import trie_from_names
 
 BEAMS = 5
 END = 1

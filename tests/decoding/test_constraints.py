@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint, UnionConstraint
 from spacy_gemel.kb.trie import NameTrie
-from spacy_gemel.kb.trie_builder import build_trie, trie_from_names
+from spacy_gemel.kb.trie_builder import build_trie
 from tests.decoding.test_beam_search import END, VOCAB, Name, TableDecoder, limits, names_lists, penalties, prompt_of
+from tests.tries import trie_from_names
 
 
 def added_trie(names: list[Name], first: int) -> NameTrie:

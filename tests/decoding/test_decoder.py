@@ -16,11 +16,11 @@ from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import Decoder, PrefixLimits, SequentialDecoder, SharedPrefixDecoder
 from spacy_gemel.decoding.self_check import make_decoder
-from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from tests import tiny
 from tests.calls import Calls
 from tests.decoding.test_beam_search import BEAMS, END, random_names, random_prompts, reference
+from tests.tries import trie_from_names
 
 SMALL = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 GROUPED = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 256}

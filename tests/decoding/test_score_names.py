@@ -13,7 +13,6 @@ from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import SequentialDecoder, SharedPrefixDecoder
 from spacy_gemel.decoding.score_names import score_names
 from spacy_gemel.decoding.self_check import make_decoder
-from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from tests.decoding.test_beam_search import (
     END,
@@ -25,6 +24,7 @@ from tests.decoding.test_beam_search import (
     score_all,
     tokens,
 )
+from tests.tries import trie_from_names
 
 LIMIT = 7
 

@@ -83,8 +83,7 @@ def planets() -> Rows:
 
 @pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("builder", "entity_table"):
-        monkeypatch.setattr(f"spacy_gemel.kb.{module}.BATCH_ROWS", BATCH)
+    monkeypatch.setattr("spacy_gemel.kb.builder.BATCH_ROWS", BATCH)
 
 
 @pytest.fixture

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spacy_gemel.kb.builder import BuildReport, build_kb
+from spacy_gemel.kb.builder import BATCH_ROWS, BuildReport, build_kb
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.entity import Entity, KBError
-from spacy_gemel.kb.entity_table import BATCH_ROWS
-from spacy_gemel.kb.jsonl import MAX_TEXT, RowReader
+from spacy_gemel.kb.jsonl import MAX_TEXT, read_rows
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
 Build = Callable[..., BuildReport]
@@ -75,11 +74,11 @@ def test_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     long = '{"id": "Q2", "name": "two"}'
     long += " " * (length - len(long) - len(end)) + end
     source.write_text('{"id": "Q1", "name": "one"}\n' + long + ('{"id": "Q3", "name": "three"}' if end else ""))
-    reader = RowReader(source)
-    lines = list(reader)
-    assert [line.size for line in lines] == [28, length, 29][: 3 if end else 2]
-    assert [isinstance(line.content, Entity) for line in lines] == [True, length <= 100, True][: len(lines)]
-    assert reader.sha256 == hashlib.sha256(source.read_bytes()).hexdigest()
+    sha256 = hashlib.sha256()
+    lines = list(read_rows(source, sha256))
+    assert [size for _, size, _ in lines] == [28, length, 29][: 3 if end else 2]
+    assert [isinstance(content, Entity) for _, _, content in lines] == [True, length <= 100, True][: len(lines)]
+    assert sha256.hexdigest() == hashlib.sha256(source.read_bytes()).hexdigest()
 
 
 def test_text_of_a_row_is_bounded(tmp_path: Path, build: Build) -> None:
@@ -266,8 +265,7 @@ def test_same_input_same_bytes_and_no_paths(tmp_path: Path, build: Build, planet
 
 
 def test_batches(tmp_path: Path, build: Build, tokenizer_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("builder", "entity_table"):
-        monkeypatch.setattr(f"spacy_gemel.kb.{module}.BATCH_ROWS", 8)
+    monkeypatch.setattr("spacy_gemel.kb.builder.BATCH_ROWS", 8)
     tokenizer = tokenizer_class()
     rows = [{"id": f"Q{i % 45}", "name": f"n{i}", "count": i} for i in range(50)]
     report = build(tmp_path, rows, tokenizer)

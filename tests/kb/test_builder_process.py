@@ -25,7 +25,7 @@ DEFAULTS = {"stuck_after": -1, "batch": BATCH, "limit": 0, "hoard": 0, "longest"
 PROGRAM = """
 import resource, sys, time
 from benchmarks.memory import peak_mb
-from spacy_gemel.kb import builder, entity_table
+from spacy_gemel.kb import builder
 from tests.kb.conftest import CharacterTokenizer
 
 class Stuck(CharacterTokenizer):
@@ -35,7 +35,7 @@ class Stuck(CharacterTokenizer):
         bytearray({hoard}).replace(b"0", b"1")
         return super().encode(texts)
 
-builder.BATCH_ROWS = entity_table.BATCH_ROWS = {batch}
+builder.BATCH_ROWS = {batch}
 if {limit}:
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 before = peak_mb()
@@ -107,8 +107,7 @@ FULL = {
 def test_full_disk(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch, full: str) -> None:
     rows, kept = FULL[full]
     batch = 16 if full == "entities.arrow" else 100
-    for module in ("builder", "entity_table"):
-        monkeypatch.setattr(f"spacy_gemel.kb.{module}.BATCH_ROWS", batch)
+    monkeypatch.setattr("spacy_gemel.kb.builder.BATCH_ROWS", batch)
     (tmp_path / "whole").mkdir()
     batches: dict[str, int] = {}
     with monkeypatch.context() as patch:

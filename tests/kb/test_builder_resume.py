@@ -70,8 +70,7 @@ def test_goes_on_only_with_the_same_build(
     elif change == "limit":
         limit = 31
     elif change == "rows":
-        for module in ("builder", "entity_table"):
-            monkeypatch.setattr(f"spacy_gemel.kb.{module}.BATCH_ROWS", 9)
+        monkeypatch.setattr("spacy_gemel.kb.builder.BATCH_ROWS", 9)
     report = build(tmp_path, rows, tokenizer, limit)
     assert report.resumed == 0
     assert check_kb(tmp_path / "kb") == []

@@ -38,7 +38,7 @@ def read_everything(kb: KnowledgeBase) -> None:
         try:
             row = kb.row(kb_id)
             assert row is None or kb.entity(row).kb_id == kb_id
-            kb.is_linkable(row or 0)
+            kb.is_in_trie(row or 0)
             kb.rows_by_surface(kb_id)
         except KBError:
             pass
@@ -175,7 +175,7 @@ def test_leaf_rows_outside_the_entities(folder: Path) -> None:
     save_array(path, np.where(np.load(path) < 0, ~np.int32(99), np.int32(99)))
     kb = KnowledgeBase.open(folder)
     ends = np.flatnonzero(kb.trie.tokens == kb.trie.end).tolist()
-    for call in (*(lambda edge=edge: kb.trie.rows_at(edge) for edge in ends), lambda: kb.is_linkable(0)):
+    for call in (*(lambda edge=edge: kb.trie.rows_at(edge) for edge in ends), lambda: kb.is_in_trie(0)):
         with pytest.raises(KBError, match=r"leaf_rows are corrupt \(python -m spacy_gemel check-kb KB_DIR\)"):
             call()
 

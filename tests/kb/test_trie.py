@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from spacy_gemel.kb.check import check_trie
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.trie import ROOT, NameTrie, TrieArrays
-from spacy_gemel.kb.trie_builder import build_trie, trie_from_names
+from spacy_gemel.kb.trie_builder import build_trie
+from tests.tries import trie_from_names
 
 Name = tuple[int, ...]
 END = -1

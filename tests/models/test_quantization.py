@@ -16,7 +16,6 @@ from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import SharedPrefixDecoder
 from spacy_gemel.decoding.self_check import make_decoder
-from spacy_gemel.kb.trie_builder import trie_from_names
 from spacy_gemel.models import loading, quantization
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.registry import causal_lm
@@ -24,6 +23,7 @@ from tests import tiny
 from tests.contract.world import assert_same, captions, linker, train
 from tests.decoding.test_beam_search import BEAMS, END, random_names, random_prompts, reference
 from tests.mini_pipeline import make_kb, make_pipeline
+from tests.tries import trie_from_names
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("bitsandbytes", "accelerate"))
 needs_bitsandbytes = pytest.mark.skipif(not INSTALLED, reason="needs bitsandbytes and accelerate")

@@ -86,7 +86,7 @@ def test_golds_may_be_added_entities(nlp: Language) -> None:
     assert row == len(pipe.kb) - 1
     for gold in ("mercury-god", NEW, "Mercury_(god)", "https://en.wikipedia.org/wiki/Mercury_%28god%29", "Mercurius"):
         assert resolve_gold(pipe.kb, gold) == row
-    assert pipe.kb.is_linkable(row)
+    assert pipe.kb.is_in_trie(row)
 
 
 @pytest.mark.parametrize(

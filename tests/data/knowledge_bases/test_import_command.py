@@ -20,7 +20,7 @@ from spacy_gemel.data.knowledge_bases import importer
 from spacy_gemel.data.knowledge_bases.importer import KINDS, Kind, import_kb
 from spacy_gemel.data.knowledge_bases.work import ImportReport, Store, working_beside
 from spacy_gemel.kb.entity import Entity
-from spacy_gemel.kb.jsonl import RowReader
+from spacy_gemel.kb.jsonl import parse_row
 from tests.data.knowledge_bases.dumps import page, redirect, write
 
 
@@ -51,7 +51,7 @@ def test_what_it_says_and_writes(dumps: list[Path], tmp_path: Path) -> None:
 
 def test_build_kb_reads_what_was_written(dumps: list[Path], tmp_path: Path) -> None:
     import_kb("wikipedia", dumps, tmp_path / "entities.jsonl", progress=False)
-    assert [line.content for line in RowReader(tmp_path / "entities.jsonl")] == [
+    assert [parse_row(line) for line in (tmp_path / "entities.jsonl").read_bytes().splitlines()] == [
         Entity("Mercury (planet)", "Mercury (planet)", aliases=("Merkur",)),
         Entity("J\\xe4ger", "J\\xe4ger"),
     ]
