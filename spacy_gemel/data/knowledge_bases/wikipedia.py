@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,13 +62,14 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     store.execute("CREATE TABLE redirect (source INTEGER PRIMARY KEY, title TEXT NOT NULL)")
     store.execute("CREATE TABLE hop (source INTEGER PRIMARY KEY, target INTEGER NOT NULL)")
     store.execute("CREATE TABLE page_count (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
-    for prop in ("qid", "description", "disambiguation"):
-        store.execute(f"CREATE TABLE {prop} (page INTEGER PRIMARY KEY, value TEXT NOT NULL)")
-    _read_table(files, "page", work, partial(_read_pages, work=work))
-    _index_pages(work)
+    store.execute(
+        "CREATE TABLE prop (page INTEGER, name TEXT, value TEXT NOT NULL, PRIMARY KEY (page, name)) WITHOUT ROWID"
+    )
+    store.insert("INSERT OR IGNORE INTO page VALUES (?, ?, ?)", _pages(files, work))
+    store.execute("CREATE INDEX page_title ON page (title)")
     highest = store.one("SELECT coalesce(max(id), 0) FROM page")
-    redirects = PageSet((page for (page,) in store.rows("SELECT id FROM page WHERE redirect")), highest)
-    _read_table(files, "redirect", work, partial(_read_redirects, pages=redirects, options=options, work=work))
+    pages = PageSet((page for (page,) in store.rows("SELECT id FROM page WHERE redirect")), highest)
+    store.insert("INSERT OR IGNORE INTO redirect VALUES (?, ?)", _redirects(files, pages, options, work))
     if "redirect" in files:
         _drop_pages(
             work,
@@ -75,8 +77,8 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
             "FROM page p WHERE p.redirect AND NOT EXISTS (SELECT 1 FROM redirect r WHERE r.source = p.id)",
         )
     _follow_redirects(work)
-    _read_table(files, "page_props", work, partial(_read_props, work=work))
-    _count(files, links_have_titles, redirects, options, work)
+    store.insert("INSERT OR IGNORE INTO prop VALUES (?, ?, ?)", _props(files, work))
+    _count(files, links_have_titles, pages, options, work)
     with work.bar("write the articles", store.one("SELECT count(*) FROM page WHERE NOT redirect"), " pages") as bar:
         for item in _articles(options, work):
             yield item
@@ -102,56 +104,41 @@ def _files_by_table(sources: Sequence[Path]) -> tuple[dict[str, list[Path]], boo
     return files, have_titles
 
 
-def _read_table(
-    files: dict[str, list[Path]],
-    table: str,
-    work: Work,
-    read: Callable[[Block], None],
-    columns: Columns | None = None,
-) -> None:
-    """Call `read` with each block of rows of a table."""
+def _blocks(files: dict[str, list[Path]], table: str, work: Work, columns: Columns | None = None) -> Iterator[Block]:
+    """Yield the blocks of rows of a table."""
     for path in files.get(table, []):
         with work.read(path) as archive:
-            for block in SqlDump(archive, table, columns or _TABLES[table]).row_blocks():
-                read(block)
+            yield from SqlDump(archive, table, columns or _TABLES[table]).row_blocks()
 
 
-def _read_pages(block: Block, work: Work) -> None:
-    report = work.report
-    articles, number_of_others = [], 0
-    for row, (page, namespace, title, redirect) in block.rows(report):
+def _rows(
+    files: dict[str, list[Path]], table: str, work: Work, columns: Columns | None = None
+) -> Iterator[tuple[Callable[[], str], list[Any]]]:
+    """Yield the rows of a table, each with what says where it stands."""
+    for block in _blocks(files, table, work, columns):
+        for row, values in block.rows(work.report):
+            yield partial(block.where, row), values
+
+
+def _pages(files: dict[str, list[Path]], work: Work) -> Iterator[tuple[int, str, int]]:
+    read = work.report.read
+    for where, (page, namespace, title, redirect) in _rows(files, "page", work):
         if not 0 < page < _HIGHEST_PAGE or not title:
-            report.drop("malformed page rows", partial(block.where, row))
-        elif namespace == ARTICLES:
-            articles.append((page, title, int(redirect != 0)))
+            work.report.drop("malformed page rows", where)
+            continue
+        read["pages"] += 1
+        if namespace == ARTICLES:
+            yield page, title, int(redirect != 0)
         else:
-            number_of_others += 1
-    added = work.store.insert("INSERT OR IGNORE INTO page VALUES (?, ?, ?)", articles)
-    report.drop(
-        "pages with the number of an earlier one", f"{block.source}:{block.line} and after", len(articles) - added
-    )
-    report.read["pages"] += len(articles) + number_of_others
-    report.read["of them of other namespaces"] += number_of_others
+            read["of them of other namespaces"] += 1
 
 
-def _index_pages(work: Work) -> None:
-    """Index the pages by title; of several with one title the first stays that is not a redirect, else the first."""
-    store = work.store
-    store.execute("CREATE INDEX page_title ON page (title)")
-    repeated = store.rows("SELECT title FROM page INDEXED BY page_title GROUP BY title HAVING count(*) > 1")
-    for (title,) in list(repeated):
-        pages = list(store.rows("SELECT id FROM page WHERE title = ? ORDER BY redirect, id", (title,)))
-        for (page,) in pages[1:]:
-            store.execute("DELETE FROM page WHERE id = ?", (page,))
-            work.report.drop("pages with the title of an earlier one", f"page {page} {title!r}")
-
-
-def _read_redirects(block: Block, pages: PageSet, options: ImportOptions, work: Work) -> None:
+def _redirects(
+    files: dict[str, list[Path]], pages: PageSet, options: ImportOptions, work: Work
+) -> Iterator[tuple[int, str]]:
     report = work.report
-    redirects = []
-    for row, (source, namespace, title, wiki, fragment) in block.rows(report):
+    for where, (source, namespace, title, wiki, fragment) in _rows(files, "redirect", work):
         report.read["redirects"] += 1
-        where = partial(block.where, row)
         if source not in pages:
             report.read["of them not of articles"] += 1
         elif wiki:
@@ -163,18 +150,14 @@ def _read_redirects(block: Block, pages: PageSet, options: ImportOptions, work: 
         elif not title:
             report.drop("malformed redirect rows", where)
         else:
-            redirects.append((source, title))
-    added = work.store.insert("INSERT OR IGNORE INTO redirect VALUES (?, ?)", redirects)
-    report.drop(
-        "redirects of a page with an earlier one", f"{block.source}:{block.line} and after", len(redirects) - added
-    )
+            yield source, title
 
 
 def _follow_redirects(work: Work) -> None:
     """Fill hop, for each redirect the article that it leads to in the end, and report what leads nowhere."""
     store = work.store
     store.execute(
-        "INSERT INTO hop SELECT r.source, t.id FROM redirect r CROSS JOIN page t INDEXED BY page_title "
+        "INSERT OR IGNORE INTO hop SELECT r.source, t.id FROM redirect r CROSS JOIN page t INDEXED BY page_title "
         "ON t.title = r.title"
     )
     _drop_pages(
@@ -209,41 +192,55 @@ def _drop_pages(work: Work, reason: str, clause: str) -> None:
     work.report.drop(reason, "", number - min(number, EXAMPLES))
 
 
-def _read_props(block: Block, work: Work) -> None:
-    props: dict[str, list[tuple[int, str]]] = {"qid": [], "description": [], "disambiguation": []}
-    for row, (page, prop, value) in block.rows(work.report):
-        if prop == "wikibase_item":
-            if value and _QID.fullmatch(value):
-                props["qid"].append((page, value))
-            else:
-                work.report.drop("wikibase items that are not a QID", partial(block.where, row))
-        elif prop == "wikibase-shortdesc" and value:
-            props["description"].append((page, value))
-        elif prop == "disambiguation":
-            props["disambiguation"].append((page, ""))
-    for table, rows in props.items():
-        work.store.insert(f"INSERT OR IGNORE INTO {table} VALUES (?, ?)", rows)
+def _props(files: dict[str, list[Path]], work: Work) -> Iterator[tuple[int, str, str]]:
+    for where, (page, prop, value) in _rows(files, "page_props", work):
+        if prop == "wikibase_item" and not (value and _QID.fullmatch(value)):
+            work.report.drop("wikibase items that are not a QID", where)
+        elif prop in ("wikibase_item", "disambiguation") or (prop == "wikibase-shortdesc" and value):
+            yield page, prop, value or ""
 
 
 def _count(
     files: dict[str, list[Path]], links_have_titles: bool, redirects: PageSet, options: ImportOptions, work: Work
 ) -> None:
     """Fill page_count from the views, or from the links of articles that are not redirects."""
-    store = work.store
+    store, report = work.store, work.report
+    read = report.read
     titles = TitleCounts(work)
     for path in files.get(_VIEWS, []):
         with work.read(path) as archive:
             read_pageviews(archive, options.language, titles, work)
     if links_have_titles:
-        read_titles = partial(_read_titles, redirects=redirects, titles=titles, work=work)
-        _read_table(files, "pagelinks", work, read_titles, _LINKS_BY_TITLE)
+        for _, (source, source_namespace, namespace, title) in _rows(files, "pagelinks", work, _LINKS_BY_TITLE):
+            read["links"] += 1
+            if source_namespace in (None, ARTICLES) and source not in redirects and namespace == ARTICLES and title:
+                titles.add(title)
+                read["of them counted"] += 1
         titles.flush()
     elif "pagelinks" in files:
         targets = TargetCounts(work)
-        _read_table(files, "pagelinks", work, partial(_read_links, redirects=redirects, targets=targets, work=work))
+        for block in _blocks(files, "pagelinks", work):
+            links, indices = block.integers, block.table.indices
+            if links is None:  # spaces or quotes between the numbers
+                rows = [
+                    (source, namespace or ARTICLES, target) for _, (source, namespace, target) in block.rows(report)
+                ]
+                links, indices = np.array(rows, dtype=np.int64).reshape(-1, 3), [0, 1, 2]
+            read["links"] += len(links)
+            source, namespace, target = indices
+            if namespace is not None:
+                links = links[links[:, namespace] == ARTICLES]
+            links = links[~redirects.contains(links[:, source])]
+            read["of them counted"] += len(links)
+            targets.add(links[:, target])
         targets.flush()
         store.execute("CREATE TABLE linktarget (id INTEGER PRIMARY KEY, title TEXT NOT NULL)")
-        _read_table(files, "linktarget", work, partial(_read_targets, work=work))
+        articles = (
+            (number, title)
+            for _, (number, namespace, title) in _rows(files, "linktarget", work)
+            if namespace == ARTICLES and title
+        )
+        store.insert("INSERT OR IGNORE INTO linktarget VALUES (?, ?)", articles)
         # in the order of the titles, so that table and index are read and written from front to back
         store.execute(
             "INSERT INTO title_count SELECT t.title, sum(c.n) FROM target_count c CROSS JOIN linktarget t "
@@ -256,37 +253,6 @@ def _count(
     )
 
 
-def _read_targets(block: Block, work: Work) -> None:
-    rows = block.rows(work.report)
-    articles = [(number, title) for _, (number, namespace, title) in rows if namespace == ARTICLES and title]
-    added = work.store.insert("INSERT OR IGNORE INTO linktarget VALUES (?, ?)", articles)
-    reason = "link targets with the number of an earlier one"
-    work.report.drop(reason, f"{block.source}:{block.line} and after", len(articles) - added)
-
-
-def _read_titles(block: Block, redirects: PageSet, titles: TitleCounts, work: Work) -> None:
-    read = work.report.read
-    for _, (source, source_namespace, namespace, title) in block.rows(work.report):
-        read["links"] += 1
-        if source_namespace in (None, ARTICLES) and source not in redirects and namespace == ARTICLES and title:
-            titles.add(title)
-            read["of them counted"] += 1
-
-
-def _read_links(block: Block, redirects: PageSet, targets: TargetCounts, work: Work) -> None:
-    links = block.integers
-    if links is None:  # spaces or quotes between the numbers
-        rows = [(source, namespace or ARTICLES, target) for _, (source, namespace, target) in block.rows(work.report)]
-        links = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    source, namespace, target = (0, 1, 2) if block.integers is None else block.table.indices
-    work.report.read["links"] += len(links)
-    if namespace is not None:
-        links = links[links[:, namespace] == ARTICLES]
-    links = links[~redirects.contains(links[:, source])]
-    work.report.read["of them counted"] += len(links)
-    targets.add(links[:, target])
-
-
 def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
     """Yield the articles in the order of their numbers, with their aliases."""
     store, report = work.store, work.report
@@ -294,8 +260,10 @@ def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]
     pages = store.rows(
         "SELECT p.id, p.title, c.n, q.value, d.value, x.value, (SELECT group_concat(title, char(10)) FROM "
         "(SELECT s.title FROM hop h CROSS JOIN page s ON s.id = h.source WHERE h.target = p.id ORDER BY h.source)) "
-        "FROM page p LEFT JOIN page_count c ON c.id = p.id LEFT JOIN qid q ON q.page = p.id "
-        "LEFT JOIN description d ON d.page = p.id LEFT JOIN disambiguation x ON x.page = p.id "
+        "FROM page p LEFT JOIN page_count c ON c.id = p.id "
+        "LEFT JOIN prop q ON q.page = p.id AND q.name = 'wikibase_item' "
+        "LEFT JOIN prop d ON d.page = p.id AND d.name = 'wikibase-shortdesc' "
+        "LEFT JOIN prop x ON x.page = p.id AND x.name = 'disambiguation' "
         "WHERE NOT p.redirect ORDER BY p.id"
     )
     for page, title, count, qid, description, disambiguation, redirects in pages:

@@ -112,12 +112,10 @@ class Store:
         with self._errors():
             return self._connection.execute(statement, values)
 
-    def insert(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
-        """Run one statement for many rows. Returns how many rows of tables it changed."""
-        changes = self._connection.total_changes
+    def insert(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        """Run one statement for many rows."""
         with self._errors():
             self._connection.executemany(statement, rows)
-        return self._connection.total_changes - changes
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query."""
@@ -152,14 +150,14 @@ class Store:
             raise OSError(f"the temporary tables in {self._path.parent}: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
 class Work:
     """One import under way. keep_going: a source that is cut off is used as far as it goes."""
 
-    def __init__(self, report: ImportReport, folder: Path, *, keep_going: bool, progress: bool) -> None:
-        self.report = report
-        self.keep_going = keep_going
-        self.progress = progress
-        self.store = Store(folder)
+    report: ImportReport
+    store: Store
+    keep_going: bool
+    progress: bool
 
     @contextmanager
     def read(self, path: Path) -> Iterator[Archive]:
@@ -186,7 +184,7 @@ def working_beside(out: Path, report: ImportReport, *, keep_going: bool, progres
     with work_folder(out) as folder, ExitStack() as stack:
         _remove_tables(folder)
         stack.callback(_remove_tables, folder)
-        work = Work(report, folder, keep_going=keep_going, progress=progress)
+        work = Work(report, Store(folder), keep_going, progress)
         stack.callback(work.store.close)
         yield work
         report.disk_mb = work.store.disk_mb()

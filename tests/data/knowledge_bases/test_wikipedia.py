@@ -246,10 +246,7 @@ def test_pages_that_repeat_a_number_or_a_title(tmp_path: Path) -> None:
     rows = [page(1, "A", redirect=1), page(2, "B"), page(2, "C"), page(3, "A"), page(4, "B")]
     by_id, report = run(tmp_path, write(tmp_path, "page", rows))
     assert list(by_id) == ["B", "A"]
-    assert report.dropped == {
-        "pages with the number of an earlier one": 1,
-        "pages with the title of an earlier one": 2,
-    }
+    assert report.dropped == {"entities with the id of an earlier one": 1}
 
 
 def test_a_row_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
