@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from spacy_gemel.data.knowledge_bases.archive import Archive
 from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport, Work
@@ -55,7 +54,7 @@ def _entities(archive: Archive, options: ImportOptions, report: ImportReport) ->
 
 def _entity(line: bytes, where: str, options: ImportOptions, report: ImportReport) -> Entity | None:
     """The entity of a line, or None after reporting why not."""
-    languages = (options.language, _ALL_LANGUAGES)
+    languages = dict.fromkeys((options.language, _ALL_LANGUAGES))
     site = options.site or options.language.replace("-", "_") + "wiki"
     needs_site = options.with_sitelink or options.names == "title"
     no_page = f"entities without a page in {site}"
@@ -65,48 +64,35 @@ def _entity(line: bytes, where: str, options: ImportOptions, report: ImportRepor
     beginning = f"{where}: {line[:80].decode('utf-8', 'backslashreplace')}"
     try:
         row = json.loads(line)
+        if not _ID.fullmatch(kb_id := row["id"]):
+            raise KeyError(kb_id)
+        # Wikibase writes an empty object as an empty list
+        keys = ("sitelinks", "labels", "descriptions", "aliases")
+        links, labels, descriptions, by_language = (row.get(key) or {} for key in keys)
+        title = links[site]["title"] if site in links else None
+        label, description = (
+            next((texts[name]["value"] for name in languages if name in texts), None)
+            for texts in (labels, descriptions)
+        )
+        aliases = [alias["value"] for name in languages for alias in by_language.get(name, ())]
     except UnicodeDecodeError:
         report.drop("lines that are not UTF-8", beginning)
         return None
     except (ValueError, RecursionError) as error:
         report.drop("lines that are not JSON", f"{beginning} ({error})")
         return None
-    kb_id = row.get("id") if isinstance(row, dict) else None
-    if not isinstance(kb_id, str) or not _ID.fullmatch(kb_id):
+    except (LookupError, TypeError, AttributeError):
         report.drop("lines that are not an entity", beginning)
         return None
     where = f"{where}: {kb_id}"
-    if row.get("type", "item") != "item" and not (options.properties and row["type"] == "property"):
-        report.drop("entities that are not an item", where)
-        return None
-    links = _object(row.get("sitelinks"))
-    title, label = _text(links.get(site), "title"), _first(row.get("labels"), languages)
-    if needs_site and not title:
-        report.drop(no_page, where)
-        return None
     name, alternative = (title, label) if options.names == "title" else (label, title)
-    if not name:
+    if row.get("type", "item") not in (("item", "property") if options.properties else ("item",)):
+        report.drop("entities that are not an item", where)
+    elif needs_site and not title:
+        report.drop(no_page, where)
+    elif not name:
         report.drop(f"entities without a label in {options.language}", where)
-        return None
-    by_language = _object(row.get("aliases"))
-    lists = [by_language[language] for language in languages if isinstance(by_language.get(language), list)]
-    aliases = [alias for items in lists for item in items if (alias := _text(item, "value"))]
-    if alternative:
-        aliases.insert(0, alternative)
-    return Entity(kb_id, name, len(links), tuple(aliases), _first(row.get("descriptions"), languages))
-
-
-def _first(texts: Any, languages: Sequence[str]) -> str | None:
-    """The text of the first language that has one."""
-    by_language = _object(texts)
-    return next((text for name in languages if (text := _text(by_language.get(name), "value"))), None)
-
-
-def _object(value: Any) -> dict[str, Any]:
-    """An object; Wikibase writes an empty one as an empty list."""
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any, key: str) -> str | None:
-    text = value.get(key) if isinstance(value, dict) else None
-    return text if isinstance(text, str) else None
+    else:
+        aliases = [alternative, *aliases] if alternative else aliases
+        return Entity(kb_id, name, len(links), tuple(aliases), description)
+    return None
