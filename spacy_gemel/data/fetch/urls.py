@@ -22,10 +22,9 @@ class Failure:
 def read_urls(source: Path, field: str = "image") -> tuple[list[str], list[Failure]]:
     """Read the URLs of a file, without repetitions, and the rows that have none.
 
-    Args:
-        source: .txt with one URL per line (blank lines and lines that begin with # are skipped), JSON lines, or one
-            JSON list or object of rows.
-        field: the field of the rows that holds a URL or a list of URLs; a number counts from 0 if the rows are lists.
+    The file is a .txt with one URL per line (blank lines and lines that begin with # are skipped), JSON lines, or one
+    JSON list or object of rows. The field of a row holds a URL or a list of URLs; a number counts from 0 if the rows
+    are lists.
 
     Raises:
         ValueError: if the file does not exist or has no URL.

@@ -52,15 +52,8 @@ def import_kb(
 
     Rows that cannot be used are counted by reason. Memory does not grow with the sources: what is joined is in
     temporary tables beside `out`, which are removed at the end. An import that was interrupted starts from the
-    beginning; until it ends, `out` stays as it was.
-
-    Args:
-        kind: one of KINDS.
-        sources: the files to read, see KINDS.
-        out: the file to write.
-        options: see ImportOptions.
-        keep_going: use a source that is cut off or damaged as far as it goes.
-        progress: whether to show progress bars.
+    beginning; until it ends, `out` stays as it was. With `keep_going`, a source that is cut off or damaged is used as
+    far as it goes.
 
     Raises:
         ValueError: for wrong arguments, for sources that are damaged or have no entity (CutOffError if `keep_going`

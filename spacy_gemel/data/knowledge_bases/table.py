@@ -23,13 +23,8 @@ def read_table(
 ) -> Iterator[tuple[str, Entity]]:
     """Yield the rows of some files, in their order, with their locations.
 
-    The header names the columns: id, name and optionally description, count, aliases.
-
-    Args:
-        sources: the files.
-        options: `column` says "field=column" for a column with another name; `delimiter`; `alias_separator`.
-        work: has the report.
-        advice: what to do about a header without a column, with {field} for the missing field.
+    The header names the columns: id, name and optionally description, count, aliases. `advice` says what to do about a
+    header without a column, with {field} for the missing field.
 
     Raises:
         ValueError: if the header does not have a column that is required or named, or the file is UTF-16.

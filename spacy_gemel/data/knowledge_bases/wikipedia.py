@@ -42,12 +42,9 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     A link or view of a redirect counts for the article it leads to. Links count once per page, and only from articles
     that are not redirects.
 
-    Args:
-        sources: the table dumps page, and optionally redirect, page_props (QIDs, short descriptions, disambiguation
-            pages), and for the counts either pagelinks (with linktarget, if its targets are numbers) or files of page
-            views; their content tells which is which.
-        options: `id`, `language`, `sections` and `disambiguation`.
-        work: has the tables and the report.
+    The sources are the table dumps page, and optionally redirect, page_props (QIDs, short descriptions, disambiguation
+    pages), and for the counts either pagelinks (with linktarget, if its targets are numbers) or files of page views;
+    their content tells which is which.
 
     Raises:
         ValueError: if a table is missing or not used.
