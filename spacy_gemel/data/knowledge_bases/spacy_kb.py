@@ -34,7 +34,7 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
     what a CSV or JSON lines file with id and name says. Frequencies become counts, in parts of a billion if all of
     them are fractions of 1.
 
-    The one source is a folder that InMemoryLookupKB.to_disk wrote, its file contents, or an entity_linker with such a kb.
+    The source is a folder that InMemoryLookupKB.to_disk wrote, its file contents, or an entity_linker with such a kb.
 
     Raises:
         ValueError: if there is no knowledge base; as CutOffError if its file is cut off.

@@ -25,6 +25,7 @@ _STATEMENT = re.compile(
     rb"|(?:INSERT|REPLACE)\s+(?:IGNORE\s+)?INTO\s+" + _NAME + rb"\s*(?:\(([^()]*)\)\s*)?VALUES\s*)",
     re.IGNORECASE | re.MULTILINE,
 )
+_COLUMN = re.compile(rb"^\s*[`\"]([^`\"]+)[`\"]", re.MULTILINE)
 _END_OF_CREATE = re.compile(rb"\)[^;)]*;")
 _END_OF_INSERT = re.compile(rb"\s*;")
 
@@ -182,7 +183,7 @@ class SqlDump:
         while not (end := _END_OF_CREATE.search(self._buffer, self._index)):
             if len(self._buffer) - self._index > CHUNK or not self._fill():
                 raise self._archive.cut_off(f"line {self._current_line()}: a CREATE TABLE that does not end")
-        self._columns = column_names(self._buffer[self._index : end.start()])
+        self._columns = _column_names(self._buffer[self._index : end.start()])
         self._index = end.end()
 
     def _insert(self, columns: bytes | None) -> Iterator[Block]:
@@ -247,17 +248,10 @@ def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
     if header is None:
         return None
     end = _END_OF_CREATE.search(content, header.end())
-    columns = column_names(content[header.end() : end.start()]) if header[1] and end else ()
+    columns = _column_names(content[header.end() : end.start()]) if header[1] and end else ()
     return (header[1] or header[2]).decode("utf-8", "replace"), columns
 
 
-def column_names(definitions: bytes) -> tuple[str, ...]:
-    """The columns of a CREATE TABLE, from the text between its brackets, without keys and constraints."""
-    items, depth, start = [], 0, 0
-    for match in re.finditer(rb"'(?>[^'\\]|\\.|'')*+'|[(),]", definitions, re.DOTALL):
-        depth += (match[0] == b"(") - (match[0] == b")")
-        if match[0] == b"," and depth == 0:
-            items.append(definitions[start : match.start()])
-            start = match.end()
-    names = [re.match(rb"\s*[`\"]([^`\"]+)[`\"]", item) for item in (*items, definitions[start:])]
-    return tuple(name[1].decode("utf-8", "replace") for name in names if name)
+def _column_names(definitions: bytes) -> tuple[str, ...]:
+    """The columns of a CREATE TABLE, of which each has its own line."""
+    return tuple(name.decode("utf-8", "replace") for name in _COLUMN.findall(definitions))

@@ -111,7 +111,7 @@ def test_rows_are_what_was_written(dump: tuple[bytes, list[list[Any]]], sizes: l
     st.lists(st.integers(1, 80), min_size=1, max_size=4),
 )
 def test_integers_are_what_was_written(rows: list[tuple[int, ...]], between: bytes, sizes: list[int]) -> None:
-    create = b"CREATE TABLE x (`a` int, `b` int, `c` int);\n"
+    create = b"CREATE TABLE x (`a` int,\n`b` int,\n`c` int);\n"
     content = create + b"INSERT INTO x VALUES " + between.join(b"(%d,%d,%d)" % row for row in rows) + b";\n"
     wanted = dict.fromkeys("cab", integer)
     result: list[list[int]] = []
@@ -127,13 +127,13 @@ def test_integers_are_what_was_written(rows: list[tuple[int, ...]], between: byt
 
 
 def three_integers(row: str) -> tuple[list[list[Any]], ImportReport]:
-    content = f"CREATE TABLE x (`a` int, `b` int, `c` int);\nINSERT INTO x VALUES (7,8,9),{row},(4,5,6);\n".encode()
+    content = f"CREATE TABLE x (`a` int,\n`b` int,\n`c` int);\nINSERT INTO x VALUES (7,8,9),{row},(4,5,6);\n".encode()
     return read(content, [10_000], dict.fromkeys("abc", integer))
 
 
 @pytest.mark.parametrize("row", ["(1,,3)", "(1,2)", "(1,2,3,4)", "(1,2,x)", "(1 1,2,3)"])
 def test_a_damaged_row_is_an_error_with_its_line(row: str) -> None:
-    with pytest.raises(CutOffError, match=re.escape(f"x.sql: line 2: not a row of x: '{row}")):
+    with pytest.raises(CutOffError, match=re.escape(f"x.sql: line 4: not a row of x: '{row}")):
         three_integers(row)
 
 
@@ -146,7 +146,7 @@ def test_a_number_that_is_too_long_is_left_out() -> None:
 def test_a_statement_of_many_megabytes_is_read_in_pieces() -> None:
     n = 200_000
     row = b"(%d,NULL,'some title that is %d long','x')"
-    content = b"CREATE TABLE x (`a` int, `o` int, `t` text, `u` text);\nINSERT INTO x VALUES "
+    content = b"CREATE TABLE x (`a` int,\n`o` int,\n`t` text,\n`u` text);\nINSERT INTO x VALUES "
     content += b",".join(row % (number, number) for number in range(n)) + b";"
     report = ImportReport("test", [])
     largest = total = 0
@@ -165,7 +165,7 @@ def test_columns_named_in_the_insert_come_first() -> None:
 
 
 def test_nulls_and_values_of_other_types() -> None:
-    create = b"CREATE TABLE x (a int, `a` int, `t` text, `u` text);\n"
+    create = b"CREATE TABLE x (a int,\n`a` int,\n`t` text,\n`u` text);\n"
     content = create + b"INSERT INTO x VALUES (3,'J\xc3\xa4',NULL),(4,7,-1.5),(NULL,'a','b'),(-4.5,'a','b');"
     rows, report = read(content, [1000])
     assert rows == [[3, "Jä", None, None], [4, "7", "-1.5", None]]
