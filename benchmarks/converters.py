@@ -25,7 +25,7 @@ from spacy.vocab import Vocab
 from research.machine import describe_machine
 from spacy_gemel.data.datasets.alignment import PART_OF_WORD, VERBATIM, Aligned, Unaligned, align
 from spacy_gemel.data.datasets.converters import convert
-from spacy_gemel.data.fields import as_list
+from spacy_gemel.data.records import as_list
 from spacy_gemel.data.report import report_path
 from spacy_gemel.utils.files import write_json
 

@@ -22,7 +22,7 @@ from benchmarks.subject import Caption, ModelPaths, docs_of, make_pipeline
 from research.commands import report
 from research.machine import describe_machine
 from research.mini_world import MODELS, ROOT
-from spacy_gemel.data.fields import as_list
+from spacy_gemel.data.records import as_list
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase

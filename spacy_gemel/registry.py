@@ -153,12 +153,7 @@ def kb_from_disk(path: str, verify: bool = False) -> "Callable[[Vocab], Knowledg
 
 
 def kb_from_lookup_kb(
-    path: str,
-    folder: str,
-    tokenizer: str,
-    names: str = "alias",
-    revision: str | None = None,
-    max_name_tokens: int = 32,
+    path: str, folder: str, tokenizer: str, names: str = "alias", revision: str | None = None, max_name_tokens: int = 32
 ) -> "Callable[[Vocab], KnowledgeBase]":
     """spacy_gemel.KBFromLookupKB.v1: our knowledge base, built from spaCy's InMemoryLookupKB when it is loaded.
 

@@ -16,31 +16,20 @@ def doc_from_record(
     A mention that starts or ends inside a token is widened to whole tokens, never dropped because of the tokeniser; a
     token that two mentions share is cut between them. The mentions must not overlap: see `split_overlaps`.
 
-    Args:
-        record: The document.
-        make_doc: The tokeniser.
-        image: The path to store, as the caller wants it written.
-
-    Returns:
-        The doc, the mentions that were left out, and the number of widened mentions.
+    `image` is the path to store. Returns the doc, the mentions that were left out, and the number of widened ones.
     """
     mentions = record.mentions or ()
     doc = _cut_shared_tokens(make_doc(record.text), mentions)
-    user_data = {
-        "id": record.id,
-        "image": image,
-        "image_url": record.image_url,
-        "image_features": record.image_features,
-    }
+    features = record.image_features
+    user_data = {"id": record.id, "image": image, "image_url": record.image_url, "image_features": features}
     doc.user_data.update((key, value) for key, value in user_data.items() if value is not None)
     problems: list[Problem] = []
     spans: list[Span] = []
     widened = 0
     for mention in mentions:
-        span = doc.char_span(
-            mention.start, mention.end, label=mention.label, kb_id=mention.kb_id, alignment_mode="expand"
-        )
-        surface = record.text[mention.start : mention.end]
+        start, end = mention.start, mention.end
+        span = doc.char_span(start, end, label=mention.label, kb_id=mention.kb_id, alignment_mode="expand")
+        surface = record.text[start:end]
         if span is None or len(span) == 0:
             problems.append(Problem(record.where, "mention", "no token covers the mention", repr(surface)))
         else:

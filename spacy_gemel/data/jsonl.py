@@ -1,4 +1,4 @@
-"""Rows of JSON lines, and the project's own form of them, which the mini world has too.
+"""Rows of JSON files, and the project's own form of JSON lines, which the mini world has too.
 
     {"id": "17", "text": "Jaguar at dusk", "image": "images/17.jpg",
      "mentions": [{"start": 0, "end": 6, "kb_id": "Jaguar_Cars", "label": "ORG"}]}
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.data.fields import bad_text, is_text, is_url
-from spacy_gemel.data.records import DEFAULT_LABEL, MentionSpan, Problem, Record
+from spacy_gemel.data.records import DEFAULT_LABEL, MentionSpan, Problem, Record, bad_object, is_text, is_url
 from spacy_gemel.kb.resolve import NIL
 
 
@@ -31,17 +30,39 @@ def read_json_lines(path: Path) -> Iterator[JsonRow | Problem]:
     """Yield each line that is not blank as a row, or as a Problem if it is not JSON. Raises OSError for the file."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if line.strip():
-                yield _parse_json(line, f"{path}:{number}")
+            where = f"{path}:{number}"
+            try:
+                if line.strip():
+                    yield JsonRow(where, json.loads(line.decode("utf-8-sig")))
+            except UnicodeDecodeError as error:
+                yield Problem(where, "row", "not UTF-8", str(error))
+            except (ValueError, RecursionError) as error:
+                yield Problem(where, "row", "not JSON", str(error))
 
 
-def _parse_json(line: bytes, where: str) -> JsonRow | Problem:
+def read_json_rows(path: Path) -> Iterator[JsonRow]:
+    """Yield the items of a JSON array, or the values of a JSON object with their keys. The file is read whole.
+
+    Raises:
+        ValueError: with file, line and column, if the file is not JSON in UTF-8; if it is neither array nor object.
+        OSError: if the file cannot be read.
+    """
+    content = path.read_bytes()
     try:
-        return JsonRow(where, json.loads(line.decode("utf-8-sig")))
+        rows = json.loads(content.decode("utf-8").removeprefix("\ufeff"))
     except UnicodeDecodeError as error:
-        return Problem(where, "row", "not UTF-8", str(error))
-    except (ValueError, RecursionError) as error:
-        return Problem(where, "row", "not JSON", str(error))
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        raise ValueError(f"{path}:{line}:{column}: not UTF-8: {error.reason}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nested too deep
+        raise ValueError(f"{path}: not JSON that Python can read: {error}") from error
+    if not isinstance(rows, list | dict):
+        raise ValueError(f"{path}: neither a JSON array nor a JSON object, but {type(rows).__name__}")
+    items = rows.items() if isinstance(rows, dict) else ((None, value) for value in rows)
+    for number, (key, value) in enumerate(items, start=1):
+        yield JsonRow(f"{path}, item {number}", value, key)
 
 
 def read_jsonl(path: Path) -> Iterator[Record | Problem]:
@@ -58,12 +79,9 @@ def _parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
     def bad(reason: str, detail: str = "") -> list[Record | Problem]:
         return [Problem(row.where, "row", reason, detail)]
 
-    value = row.value
-    if not isinstance(value, dict):
-        return bad("not an object", type(value).__name__)
-    if (problem := bad_text(value.get("text"))) is not None:
+    if (problem := bad_object(row.value)) is not None:
         return bad(*problem)
-    text, image, doc_id, mentions = value["text"], value.get("image"), value.get("id"), value.get("mentions")
+    text, image, doc_id, mentions = (row.value.get(key) for key in ("text", "image", "id", "mentions"))
     if image is not None and not (is_text(image) and image):
         return bad("image is not a path", repr(image))
     if doc_id is not None and not (isinstance(doc_id, str | int) and is_text(str(doc_id))):
@@ -72,15 +90,9 @@ def _parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
         return bad("mentions is not a list", type(mentions).__name__)
     parsed = [_parse_mention(item, text, f"{row.where}, mention {i}") for i, item in enumerate(mentions or [])]
     url = image.strip() if image is not None and is_url(image) else None
-    record = Record(
-        where=row.where,
-        text=text,
-        id=None if doc_id is None else str(doc_id),
-        image=image if url is None else None,
-        image_url=url,
-        folder=folder,
-        mentions=None if mentions is None else tuple(item for item in parsed if isinstance(item, MentionSpan)),
-    )
+    spans = None if mentions is None else tuple(item for item in parsed if isinstance(item, MentionSpan))
+    doc_id = None if doc_id is None else str(doc_id)
+    record = Record(row.where, text, doc_id, None if url else image, folder, mentions=spans, image_url=url)
     return [*(item for item in parsed if isinstance(item, Problem)), record]
 
 

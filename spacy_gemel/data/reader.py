@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin, Span
+from spacy.tokens import Doc, DocBin
 from spacy.training import Example
 from spacy.util import registry
 from spacy.vocab import Vocab
@@ -80,8 +80,15 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
     Raises:
         ValueError: if the path does not exist, holds no .spacy file or no doc, or if a file is not a DocBin.
     """
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; make it with python -m spacy_gemel convert")
+    if path.is_file() and path.suffix != ".spacy":
+        raise ValueError(f"{path}: not a .spacy file; make one with python -m spacy_gemel convert")
+    files = [path] if path.is_file() else sorted(path.rglob("*.spacy"))
+    if not files:
+        raise ValueError(f"{path}: no .spacy file in this folder; python -m spacy_gemel convert makes one")
     is_empty = True
-    for file in _corpus_files(path):
+    for file in files:
         try:
             docs = DocBin().from_disk(file)
         # zlib, msgpack and numpy each raise their own error for bytes that are not theirs
@@ -99,42 +106,18 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
         raise ValueError(f"{path}: it holds no docs; write it again with python -m spacy_gemel convert")
 
 
-def _corpus_files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; make it with python -m spacy_gemel convert")
-    if path.is_file():
-        if path.suffix != ".spacy":
-            raise ValueError(f"{path}: not a .spacy file; make one with python -m spacy_gemel convert")
-        return [path]
-    files = sorted(path.rglob("*.spacy"))
-    if not files:
-        raise ValueError(f"{path}: no .spacy file in this folder; python -m spacy_gemel convert makes one")
-    return files
-
-
 def make_example(nlp: Language, reference: Doc, *, gold_ents: bool) -> Example:
     """Pair a gold doc with a doc to predict on, which gets the image and, with `gold_ents`, the spans without ids."""
-    predicted = _copy_tokens(nlp, reference) if reference.has_unknown_spaces else nlp.make_doc(reference.text)
+    predicted = nlp.make_doc(reference.text)
+    edges = [(ent.start_char, ent.end_char) for ent in reference.ents] if gold_ents else []
+    # if the corpus has another tokeniser, keep its tokens rather than lose a gold span
+    if reference.has_unknown_spaces or any(predicted.char_span(*edge) is None for edge in edges):
+        words, spaces = [token.text for token in reference], [bool(token.whitespace_) for token in reference]
+        predicted = Doc(nlp.vocab, words=words, spaces=spaces)
     if gold_ents:
-        spans = _copy_spans(predicted, reference)
-        if spans is None:
-            # the corpus has another tokeniser: keep its tokens rather than lose a gold span
-            predicted = _copy_tokens(nlp, reference)
-            spans = _copy_spans(predicted, reference) or []
-        predicted.set_ents(spans)
+        spans = [predicted.char_span(ent.start_char, ent.end_char, label=ent.label_) for ent in reference.ents]
+        predicted.set_ents([span for span in spans if span is not None])
     for key in _COPIED_KEYS:
         if key in reference.user_data:
             predicted.user_data[key] = reference.user_data[key]
     return Example(predicted, reference)
-
-
-def _copy_tokens(nlp: Language, reference: Doc) -> Doc:
-    spaces = [bool(token.whitespace_) for token in reference]
-    return Doc(nlp.vocab, words=[token.text for token in reference], spaces=spaces)
-
-
-def _copy_spans(doc: Doc, reference: Doc) -> list[Span] | None:
-    """The reference's entities, without ids, as spans of `doc`; None if one does not end at a token's edge."""
-    spans = [doc.char_span(ent.start_char, ent.end_char, label=ent.label_) for ent in reference.ents]
-    complete = [span for span in spans if span is not None]
-    return complete if len(complete) == len(spans) else None

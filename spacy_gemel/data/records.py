@@ -1,9 +1,11 @@
-"""What the reader of a data set yields, before anything is tokenised."""
+"""What the reader of a data set yields, before anything is tokenised, and the checks that the readers share."""
 
 import os
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +18,11 @@ GIVEN_OFFSETS = "offsets of the data set"
 
 SAME_SPAN = "another mention has its place"
 """The reason to leave out a mention if another one with another gold has the same span."""
+
+Span = tuple[int, int]
+"""Start and end in characters."""
+
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +86,73 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what} left out: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+
+
+def is_free(span: Span, taken: Sequence[Span]) -> bool:
+    """Whether a span shares no character with any of the taken ones."""
+    return all(span[1] <= start or end <= span[0] for start, end in taken)
+
+
+def split_overlaps(record: Record) -> tuple[list[Record], list[Problem]]:
+    """Split a record whose mentions overlap into several of the same text and image, the longest mentions first.
+
+    Two mentions of the same span are merged if they have the same gold; else the second one is a problem.
+    """
+    if record.mentions is None:  # not annotated, which is not the same as no mentions
+        return [record], []
+    by_span: dict[Span, MentionSpan] = {}
+    problems = []
+    for mention in record.mentions:
+        first = by_span.setdefault((mention.start, mention.end), mention)
+        if first.kb_id != mention.kb_id:
+            surface = record.text[mention.start : mention.end]
+            detail = f"{surface!r} is both {first.kb_id!r} and {mention.kb_id!r}"
+            problems.append(Problem(record.where, "mention", SAME_SPAN, detail))
+    layers: list[dict[Span, MentionSpan]] = []
+    for span in sorted(by_span, key=lambda span: (span[0] - span[1], span[0])):
+        layer = next((layer for layer in layers if is_free(span, list(layer))), None)
+        if layer is None:
+            layers.append(layer := {})
+        layer[span] = by_span[span]
+    mentions = [tuple(layer[span] for span in sorted(layer)) for layer in layers] or [()]
+    merged = record.merged + len(record.mentions) - len(by_span) - len(problems)
+    first_record = replace(record, mentions=mentions[0], merged=merged)
+    return [first_record, *(replace(record, mentions=further, rows=0, merged=0) for further in mentions[1:])], problems
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether a value is a string that UTF-8 can hold: JSON also allows half a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
+
+
+def bad_text(value: Any, field: str = "text") -> tuple[str, str] | None:
+    """Why a value cannot be the text of a document, as a reason and its detail; None if it can."""
+    if not isinstance(value, str):
+        return f"no {field}", f"give the field {field} as a string"
+    if not value.strip():
+        return f"the {field} is empty", ""
+    return None if is_text(value) else (f"the {field} is not valid Unicode", "it holds half a surrogate pair")
+
+
+def bad_object(value: Any, field: str = "text") -> tuple[str, str] | None:
+    """Why a value cannot be a document, an object whose text stands in `field`, as a reason and its detail."""
+    if not isinstance(value, dict):
+        return "not an object", type(value).__name__
+    return bad_text(value.get(field), field)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL of any scheme, and so no path of a file."""
+    return _URL.match(text) is not None
+
+
+def first_id(*values: Any) -> str | None:
+    """The first value that can be an id: a string that is not empty, or a whole number."""
+    return next((str(value) for value in values if (is_text(value) and value) or type(value) is int), None)
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list as it is, None as an empty list, and anything else as a list of one."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]

@@ -1,8 +1,7 @@
 """Reports on what a command read and left out: counts by reason, and the file beside the output.
 
-How to use it: give a report one `ReasonCounter` per kind of thing that can be left out, and call
-`counter.add(reason, where)` each time. A report's summary for a person takes `counter.lines()`, the file takes
-`dict(counter)` or `counter.to_dict()` (with the examples), and `write_report(out, content)` writes OUT.report.json.
+A report has a `ReasonCounter` per kind of thing, and calls `counter.add(reason, where)`; its summary takes
+`counter.lines()`, the file `dict(counter)` or, with the examples, `counter.to_dict()`.
 """
 
 from collections import Counter
@@ -33,11 +32,8 @@ class ReasonCounter(Counter[str]):
 
     def lines(self, kind: str = "") -> list[str]:
         """One line per reason for a person, sorted by reason; `kind` ("row: ") stands before each reason."""
-        lines = []
-        for reason, number in sorted(self.items()):
-            examples = self.examples.get(reason)
-            lines.append(f"  {number:,} x {kind}{reason}" + (f", such as {examples[0]}" if examples else ""))
-        return lines
+        first = {reason: f", such as {examples[0]}" for reason, examples in self.examples.items() if examples}
+        return [f"  {n:,} x {kind}{reason}{first.get(reason, '')}" for reason, n in sorted(self.items())]
 
     def to_dict(self) -> dict[str, Any]:
         """Each reason with its count and first examples, sorted by reason, as plain data."""

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from spacy_gemel.data.docs import doc_from_record
 from spacy_gemel.data.jsonl import read_jsonl
-from spacy_gemel.data.overlaps import split_overlaps
-from spacy_gemel.data.records import Problem, Record
+from spacy_gemel.data.records import Problem, Record, split_overlaps
 
 NLP = spacy.blank("en")
 TEXT = st.text(alphabet=st.sampled_from("ab Z.,-’'\n\t😀é(1"), min_size=1, max_size=30)

@@ -7,30 +7,22 @@ span inside another word. Whole words overlap only if the data set has it so, as
 and Lena Quist"; a part of a word takes the span that remains, and may overlap them.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from spacy_gemel.data.datasets.fuzzy_alignment import (
-    AMBIGUOUS,
-    LOOSE_RULES,
-    STRICT_RULES,
-    Match,
-    Rule,
-    best_match,
-    why_not_found,
-)
+from spacy_gemel.data.datasets.fuzzy_alignment import LOOSE_RULES, STRICT_RULES, Match, Rule, why_not_found
 from spacy_gemel.data.datasets.words import Word, fit_of, split_words
-from spacy_gemel.data.fields import is_text
-from spacy_gemel.data.overlaps import Span, is_free
-from spacy_gemel.data.records import DEFAULT_LABEL, SAME_SPAN, MentionSpan, Problem, Record
+from spacy_gemel.data.records import DEFAULT_LABEL, SAME_SPAN, MentionSpan, Problem, Record, Span, is_free, is_text
 from spacy_gemel.kb.resolve import NIL, gold_of
 
 VERBATIM = "verbatim"
 PART_OF_WORD = "part of a longer word"
 REPEATED = "listed more often than it occurs"
 BLANK = "the mention is blank"
+AMBIGUOUS = "more than one place fits as well"
 
 NOT_FOUND = "not found: "
 """Prefix of the reason of a mention that is not in the text."""
@@ -134,11 +126,13 @@ def align(text: str, mentions: Sequence[str], taken: Sequence[Span] = ()) -> lis
     aligner = _Aligner(text, [mention.strip() for mention in mentions], taken)
     occurrences = {surface: _occurrences(text, surface) for surface in aligner.surfaces if surface}
     aligner.use_occurrences({surface: whole for surface, (whole, _) in occurrences.items()}, VERBATIM)
-    if len(aligner.results) < len(mentions):
+    if aligner.undecided():
         aligner.use_rules(STRICT_RULES)
         aligner.use_occurrences({surface: partial for surface, (_, partial) in occurrences.items()}, PART_OF_WORD)
         aligner.use_rules(LOOSE_RULES)
-    return aligner.all_results()
+    for index in aligner.undecided():
+        aligner.results[index] = Unaligned(why_not_found(split_words(aligner.surfaces[index]), aligner.words))
+    return [aligner.results[index] for index in range(len(mentions))]
 
 
 class _Aligner:
@@ -148,9 +142,7 @@ class _Aligner:
         self.text = text
         self.surfaces = surfaces
         self.taken = list(taken)
-        self.results: dict[int, Aligned | Unaligned] = {
-            index: Unaligned(BLANK) for index, surface in enumerate(surfaces) if not surface
-        }
+        self.results: dict[int, Aligned | Unaligned] = {i: Unaligned(BLANK) for i, s in enumerate(surfaces) if not s}
 
     @cached_property
     def words(self) -> list[Word]:
@@ -168,66 +160,54 @@ class _Aligner:
         # a string occurs at least as often as one that contains it: the rarer first, or "York" takes it from "New York"
         for surface in sorted(groups, key=lambda surface: (len(occurrences[surface]), -len(surface))):
             indices = groups[surface]
-            spans = self._choose(occurrences[surface], len(indices))
-            self.taken += spans
-            self.results.update((index, Aligned(*span, rule)) for index, span in zip(indices, spans, strict=False))
-            self.results.update((index, Unaligned(REPEATED)) for index in indices[len(spans) :])
-
-    def _choose(self, occurrences: Sequence[Span], number: int) -> list[Span]:
-        """Up to `number` occurrences in the order of the text, preferring those that overlap nothing."""
-        chosen: list[Span] = []
-        for span in occurrences:
-            if len(chosen) < number and is_free(span, self.taken) and is_free(span, chosen):
-                chosen.append(span)
-        further = [span for span in occurrences if span not in self.taken and span not in chosen]
-        return sorted(chosen + further[: number - len(chosen)])
+            chosen: list[Span] = []
+            for span in occurrences[surface]:
+                if len(chosen) < len(indices) and is_free(span, [*self.taken, *chosen]):
+                    chosen.append(span)
+            # those that overlap a taken span only if there are not enough others
+            further = [span for span in occurrences[surface] if span not in self.taken and span not in chosen]
+            chosen = sorted(chosen + further[: len(indices) - len(chosen)])
+            self.taken += chosen
+            self.results.update((index, Aligned(*span, rule)) for index, span in zip(indices, chosen, strict=False))
+            self.results.update((index, Unaligned(REPEATED)) for index in indices[len(chosen) :])
 
     def use_rules(self, rules: Mapping[str, Rule]) -> None:
         """Ask the rules for the undecided mentions."""
         # the strictest rule first, for all mentions: none shall lose its span to one that fits less well
         for name, rule in rules.items():
             for index in self.undecided():
-                surface = self.surfaces[index]
-                mention = split_words(surface)
-                matches = rule(mention, self.words) if mention else []
+                mention = split_words(self.surfaces[index])
+                matches = [self._with_edges(index, match) for match in rule(mention, self.words)] if mention else []
                 if matches:
-                    self._take_best(index, [self._with_edges(surface, match) for match in matches], name)
+                    self.results[index] = self._take_best(index, matches, name)
 
-    def _take_best(self, index: int, matches: Sequence[Match], rule: str) -> None:
-        untaken = [match for match in matches if (match.start, match.end) not in self.taken]
-        free = [match for match in untaken if is_free((match.start, match.end), self.taken)]
-        best = best_match(free or untaken)
-        if best is not None:
-            self.taken.append((best.start, best.end))
-            self.results[index] = Aligned(best.start, best.end, rule)
-        elif untaken:
-            self.results[index] = Unaligned(AMBIGUOUS)
-        else:
-            surface = self.surfaces[index]
-            is_repeated = any(isinstance(r, Aligned) and self.surfaces[i] == surface for i, r in self.results.items())
-            self.results[index] = Unaligned(REPEATED if is_repeated else SAME_SPAN)
+    def _take_best(self, index: int, matches: Sequence[Match], rule: str) -> Aligned | Unaligned:
+        """Take the match that skips the fewest words, the first of equal ones, if all such matches read alike."""
+        untaken = [match for match in matches if match.span not in self.taken]
+        candidates = [match for match in untaken if is_free(match.span, self.taken)] or untaken
+        if not candidates:
+            same = [i for i, surface in enumerate(self.surfaces) if surface == self.surfaces[index]]
+            return Unaligned(REPEATED if any(isinstance(self.results.get(i), Aligned) for i in same) else SAME_SPAN)
+        fewest = min(match.skipped for match in candidates)
+        nearest = [match for match in candidates if match.skipped == fewest]
+        if len({match.words for match in nearest}) > 1:
+            return Unaligned(AMBIGUOUS)
+        self.taken.append(nearest[0].span)
+        return Aligned(*nearest[0].span, rule)
 
-    def _with_edges(self, surface: str, match: Match) -> Match:
+    def _with_edges(self, index: int, match: Match) -> Match:
         """Extend a match over marks that the mention and the text both have at its edge, as the dot of "Jr."."""
+        surface, (start, end) = self.surfaces[index], match.span
         marks = "".join({char for char in surface if not char.isalnum()})
         head = surface[: len(surface) - len(surface.lstrip(marks))] if marks else ""
         tail = surface[len(surface.rstrip(marks)) :] if marks else ""
-        start = match.start - len(head) if self.text.endswith(head, 0, match.start) else match.start
-        end = match.end + len(tail) if self.text.startswith(tail, match.end) else match.end
-        return replace(match, start=start, end=end)
-
-    def all_results(self) -> list[Aligned | Unaligned]:
-        for index in self.undecided():
-            self.results[index] = Unaligned(why_not_found(split_words(self.surfaces[index]), self.words))
-        return [self.results[index] for index in range(len(self.surfaces))]
+        start -= len(head) if self.text.endswith(head, 0, start) else 0
+        end += len(tail) if self.text.startswith(tail, end) else 0
+        return replace(match, span=(start, end))
 
 
 def _occurrences(text: str, surface: str) -> tuple[list[Span], list[Span]]:
-    """Where a string occurs as whole words, and where as a part of one; the best fit first, then in order."""
-    starts = []
-    start = text.find(surface)
-    while start >= 0:
-        starts.append(start)
-        start = text.find(surface, start + 1)
+    """The spans of a string as whole words, and those as a part of one; the best fit first, then in order."""
+    starts = [match.start() for match in re.finditer(f"(?={re.escape(surface)})", text)]
     fits = sorted((fit_of(text, start, start + len(surface)), (start, start + len(surface))) for start in starts)
     return [span for fit, span in fits if fit.is_whole], [span for fit, span in fits if not fit.is_whole]

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from spacy_gemel.data.datasets.alignment import NOT_FOUND, PART_OF_WORD, VERBATIM
-from spacy_gemel.data.records import GIVEN_OFFSETS, MentionSpan, Problem, Record
+from spacy_gemel.data.records import GIVEN_OFFSETS, Problem, Record
 from spacy_gemel.data.report import ReasonCounter
 
 _MAX_LISTED = 100
@@ -54,7 +54,9 @@ class ConvertReport:
         for mention in record.mentions or ():
             self.rules[mention.rule] += 1
             if mention.rule == PART_OF_WORD and len(self.inside_words) < _MAX_LISTED:
-                self.inside_words.append(f"{record.where}: {_in_context(record.text, mention)}")
+                text, start, end = record.text, mention.start, mention.end
+                context = f"{text[max(0, start - _CONTEXT) : start]}[{text[start:end]}]{text[end : end + _CONTEXT]}"
+                self.inside_words.append(f"{record.where}: {context}")
         self.images["named"] += record.image is not None
         self.images["missing"] += record.image is not None and not image_exists
         self.image_urls["named"] += record.image_url is not None
@@ -64,19 +66,16 @@ class ConvertReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, for OUT.report.json."""
         dropped = {what: dict(sorted(counter.items())) for what, counter in self.dropped.items()}
-        mentions = dict(self.mentions)
-        merged = mentions.pop("merged")
+        counts = dict(self.mentions)
+        merged = counts.pop("merged")
+        read = counts["kept"] + merged + sum(dropped["mention"].values())
         return {
             "source": self.source,
             "stopped": self.stopped,
             "rows": {**self.rows, "dropped": dropped["row"]},
             "docs": self.docs if self.stopped is None else {**self.docs, "written": 0},
             "docs_not_annotated": self.not_annotated,
-            "mentions": {
-                "read": mentions["kept"] + merged + sum(dropped["mention"].values()),
-                **mentions,
-                "dropped": dropped["mention"],
-            },
+            "mentions": {"read": read, **counts, "dropped": dropped["mention"]},
             "alignment": {
                 "by_given_offsets": self.rules[GIVEN_OFFSETS],
                 "verbatim": self.rules[VERBATIM],
@@ -131,9 +130,3 @@ class ConvertReport:
             lines.append(f"features: {self.features} found, {dropped['features'].total()} missing")
             lines += dropped["features"].lines()
         return "\n".join(lines + [f"  {problem}" for problem in self.problems[:5]])
-
-
-def _in_context(text: str, mention: MentionSpan) -> str:
-    """The mention in brackets, with the text beside it."""
-    start, end = mention.start, mention.end
-    return f"{text[max(0, start - _CONTEXT) : start]}[{text[start:end]}]{text[end : end + _CONTEXT]}"

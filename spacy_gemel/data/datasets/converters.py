@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +13,7 @@ from spacy_gemel.data.datasets.melbench import read_melbench, read_mimic
 from spacy_gemel.data.datasets.wikidiverse import read_wikidiverse
 from spacy_gemel.data.fetch.index import local_image
 from spacy_gemel.data.jsonl import read_jsonl
-from spacy_gemel.data.overlaps import split_overlaps
-from spacy_gemel.data.records import Problem, Record
+from spacy_gemel.data.records import Problem, Record, split_overlaps
 from spacy_gemel.data.report import report_path, write_report
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.utils.files import write_whole
@@ -68,17 +67,27 @@ def convert(
         OSError: if a file cannot be read or written.
         ImportError: if the features need a package that is not installed.
     """
+    import spacy
     from tqdm import tqdm
 
     if dataset not in CONVERTERS:
         raise ValueError(f"unknown data set {dataset!r}: there are {', '.join(CONVERTERS)}")
     if out.suffix != ".spacy":
         raise ValueError(f"{out}: the output must end in .spacy, because spaCy finds its corpora by that")
-    _check_source(source)
+    if source.is_dir():
+        files = sorted(file.name for file in source.iterdir() if file.suffix in (".json", ".jsonl"))
+        listing = f"there are {', '.join(files[:10])}" if files else "there is no .json or .jsonl file in it"
+        raise ValueError(f"{source}: a folder; convert each of its files with a command of its own: {listing}")
+    if not source.exists():
+        raise ValueError(f"{source}: no such file")
     options = _reader_options(dataset, images, features)
-    nlp = _make_tokenizer(lang)
+    try:
+        nlp = spacy.blank(lang)
+    except ImportError as error:
+        raise ValueError(f"spaCy has no language {lang!r}: give its code, such as en ({error})") from error
+    nlp.max_length = 10**9  # only the tokeniser runs, which needs no guard against long texts
     report = ConvertReport(str(source))
-    with _write_report_at_end(report, out):
+    try:
         records = CONVERTERS[dataset](source, **options)
         bar = tqdm(records, desc=f"convert {source.name}", unit=" rows", disable=not progress)
         docs = _make_docs(bar, nlp, out.parent, images, report)
@@ -90,16 +99,13 @@ def convert(
             )
         with write_whole(out) as partial:
             partial.write_bytes(docs.to_bytes())
+    except BaseException as error:  # the report is written however the conversion ends
+        report.stopped = f"{type(error).__name__}: {one_line(error)}"
+        with suppress(OSError):  # the first error is the one to raise
+            write_report(out, report.to_dict())
+        raise
+    write_report(out, report.to_dict())
     return report
-
-
-def _check_source(source: Path) -> None:
-    if source.is_dir():
-        files = sorted(file.name for file in source.iterdir() if file.suffix in (".json", ".jsonl"))
-        listing = f"there are {', '.join(files[:10])}" if files else "there is no .json or .jsonl file in it"
-        raise ValueError(f"{source}: a folder; convert each of its files with a command of its own: {listing}")
-    if not source.exists():
-        raise ValueError(f"{source}: no such file")
 
 
 def _reader_options(dataset: str, images: Path | None, features: Path | None) -> dict[str, Path]:
@@ -115,30 +121,6 @@ def _reader_options(dataset: str, images: Path | None, features: Path | None) ->
     return {name: path for name, path in options.items() if path is not None and name in parameters[dataset]}
 
 
-def _make_tokenizer(lang: str) -> "Language":
-    import spacy
-
-    try:
-        nlp = spacy.blank(lang)
-    except ImportError as error:
-        raise ValueError(f"spaCy has no language {lang!r}: give its code, such as en ({error})") from error
-    nlp.max_length = 10**9  # only the tokeniser runs, which needs no guard against long texts
-    return nlp
-
-
-@contextmanager
-def _write_report_at_end(report: ConvertReport, out: Path) -> Iterator[None]:
-    """Write the report however the conversion ends, with the error that ended it."""
-    try:
-        yield
-    except BaseException as error:
-        report.stopped = f"{type(error).__name__}: {one_line(error)}"
-        with suppress(OSError):  # the first error is the one to raise
-            write_report(out, report.to_dict())
-        raise
-    write_report(out, report.to_dict())
-
-
 def _make_docs(
     rows: Iterable[Record | Problem], nlp: "Language", folder: Path, images: Path | None, report: ConvertReport
 ) -> "DocBin":
@@ -152,7 +134,10 @@ def _make_docs(
         if isinstance(row, Problem):
             report.add(row)
             continue
-        records, problems = split_overlaps(row if images is None else _with_fetched_image(row, images))
+        if images is not None and row.image_url is not None:  # fetch-images may have downloaded it
+            path = local_image(row.image_url, images)
+            row = row if path is None else replace(row, image=path.name, folder=path.parent)
+        records, problems = split_overlaps(row)
         for record in records:
             report.add_record(record, image_exists=_image_exists(record))
             doc, not_covered, widened = doc_from_record(record, nlp.make_doc, record.image_path_from(folder))
@@ -165,12 +150,6 @@ def _make_docs(
         for problem in problems:
             report.add(problem)
     return docs
-
-
-def _with_fetched_image(record: Record, images: Path) -> Record:
-    """The record with the file that `fetch-images` downloaded for its image URL, if it did."""
-    path = None if record.image_url is None else local_image(record.image_url, images)
-    return record if path is None else replace(record, image=path.name, folder=path.parent)
 
 
 def _image_exists(record: Record) -> bool:

@@ -5,14 +5,13 @@ decides; if its matches differ and none is nearest, the mention is reported and 
 of words, leaves out a word of the mention unless it is a function word, or reads one name for another.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 
 from spacy_gemel.data.datasets.words import PARTICLES, Word, differ_by_one_letter
 
-AMBIGUOUS = "more than one place fits as well"
 NO_WORD = "none of its words is in the text"
 SOME_WORDS = "only some of its words are in the text"
 NOT_ONE_NAME = "its words are in the text, but not as one name in this order"
@@ -31,10 +30,9 @@ _NAME_SEPARATORS = frozenset(" \u00a0-.'\"()‘’“”«»")
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A span that fits, in characters, with the number of words that the mention does not have, and its words."""
+    """A span that fits, with the number of words that the mention does not have, and its words."""
 
-    start: int
-    end: int
+    span: tuple[int, int]
     skipped: int
     words: tuple[str, ...]
 
@@ -42,15 +40,8 @@ class Match:
 Words = Sequence[Word]
 Rule = Callable[[Words, Words], list[Match]]
 _SameWord = Callable[[Word, Word], bool]
-_MaySkip = Callable[[Words], bool]
-"""Whether the text may have the words between the first and the last of these, which are the mention's."""
-
-
-def best_match(matches: Sequence[Match]) -> Match | None:
-    """The match that skips the fewest words, the first of equal ones; None if two differ, or there is none."""
-    fewest = min((match.skipped for match in matches), default=0)
-    nearest = [match for match in matches if match.skipped == fewest]
-    return nearest[0] if len({match.words for match in nearest}) == 1 else None
+_MaySkip = Callable[[Words], bool] | None
+"""Whether the text may have the words between the first and the last of these, which are the mention's; None: never."""
 
 
 def why_not_found(mention: Words, text: Words) -> str:
@@ -64,7 +55,7 @@ def why_not_found(mention: Words, text: Words) -> str:
 
 def _same_words(mention: Words, text: Words) -> list[Match]:
     """The same words in a row, whatever separates them: case, marks, dashes, quotes, commas and blanks may differ."""
-    return _search(mention, text, _equal, _skip_nothing)
+    return _search(mention, text, None)
 
 
 def _same_letters(mention: Words, text: Words) -> list[Match]:
@@ -88,14 +79,12 @@ def _same_letters(mention: Words, text: Words) -> list[Match]:
 
 def _function_words(mention: Words, text: Words) -> list[Match]:
     """The text has more function words: "Louis of Nassau" for "Louis Nassau"."""
-    return _search(mention, text, _equal, _skip_function_words)
+    return _search(mention, text, _skip_function_words)
 
 
 def _initials(mention: Words, text: Words) -> list[Match]:
     """The text has initials too: "Owen J. Marsh" for "Owen Marsh". A mention with some initials has all of them."""
-    if any(word.is_initial for word in mention):
-        return []
-    return _search(mention, text, _equal, _skip_initials)
+    return [] if any(word.is_initial for word in mention) else _search(mention, text, _skip_initials)
 
 
 def _middle_names(mention: Words, text: Words) -> list[Match]:
@@ -103,7 +92,7 @@ def _middle_names(mention: Words, text: Words) -> list[Match]:
     names = [word for word in mention if not word.is_function_word]
     if len(names) < _MIN_CONTENT_WORDS or any(word.is_initial for word in mention):
         return []
-    return _search(mention, text, _equal, _skip_middle_names)
+    return _search(mention, text, _skip_middle_names)
 
 
 def _function_words_added(mention: Words, text: Words) -> list[Match]:
@@ -124,16 +113,23 @@ def _function_words_added(mention: Words, text: Words) -> list[Match]:
     content = [word for word in required if not word.is_function_word and not word.is_initial]
     if len(required) == len(mention) or len(content) < _MIN_CONTENT_WORDS:
         return []
-    return _search(required, text, _equal, _skip_function_words)
+    return _search(required, text, _skip_function_words)
 
 
 def _one_letter(mention: Words, text: Words) -> list[Match]:
     """One letter of one long word differs, but not in its ending ("Paul" is not "Paula")."""
+
+    def same(misspelt: Word, word: Word, candidate: Word) -> bool:
+        one, other = word.folded, candidate.folded
+        if word is not misspelt:
+            return one == other
+        return one[0] == other[0] and one[-_ENDING:] == other[-_ENDING:] and differ_by_one_letter(one, other)
+
     matches = []
     for word in mention:
         has_content = any(other is not word and not other.is_function_word for other in mention)
         if len(word.folded) >= (_LONG_WORD if has_content else _LONG_SINGLE_WORD) and word.folded.isalpha():
-            matches += _search(mention, text, partial(_equal_but_for_a_letter, word), _skip_function_words)
+            matches += _search(mention, text, _skip_function_words, partial(same, word))
     return matches
 
 
@@ -151,51 +147,44 @@ LOOSE_RULES: dict[str, Rule] = {"small words added": _function_words_added, "one
 """Rules that do not."""
 
 
-def _search(mention: Words, text: Words, same: _SameWord, may_skip: _MaySkip) -> list[Match]:
-    return [match for first in range(len(text)) for match in _match_at(mention, text, first, same, may_skip)]
+def _have_same_letters(mention: Word, text: Word) -> bool:
+    return mention.folded == text.folded
 
 
-def _match_at(mention: Words, text: Words, first: int, same: _SameWord, may_skip: _MaySkip) -> Iterator[Match]:
-    """Follow the mention's words through the text from the word `first` on; yields one match at most."""
+def _search(mention: Words, text: Words, may_skip: _MaySkip, same: _SameWord = _have_same_letters) -> list[Match]:
+    matches = (_match_at(mention, text, first, may_skip, same) for first in range(len(text)))
+    return [match for match in matches if match is not None]
+
+
+def _match_at(mention: Words, text: Words, first: int, may_skip: _MaySkip, same: _SameWord) -> Match | None:
+    """Follow the mention's words through the text from the word `first` on."""
     index, skipped = first, 0
     for number, word in enumerate(mention):
-        for candidate in range(index, min(len(text), index + 1 + (_MAX_SKIPPED_WORDS if number else 0))):
-            if same(word, text[candidate]) and (candidate == index or may_skip(text[index - 1 : candidate + 1])):
+        reach = 1 + (_MAX_SKIPPED_WORDS if number and may_skip else 0)
+        for candidate in range(index, min(len(text), index + reach)):
+            words = text[index - 1 : candidate + 1]
+            if same(word, text[candidate]) and (candidate == index or may_skip is None or may_skip(words)):
                 skipped += candidate - index
                 index = candidate + 1
                 break
         else:
-            return
+            return None
     # a short word by itself is another word in another case: "US" and "us"
     is_short = len(mention) == 1 and len(mention[0].folded) < _LONG_WORD
     if is_short and mention[0].text.islower() != text[first].text.islower():
-        return
-    if may_skip is _skip_nothing or not all(word.is_function_word for word in mention):
-        yield _make_match(text, first, index - 1, skipped)
+        return None
+    if may_skip is not None and all(word.is_function_word for word in mention):
+        return None
+    return _make_match(text, first, index - 1, skipped)
 
 
 def _make_match(text: Words, first: int, last: int, skipped: int) -> Match:
     words = tuple(word.folded for word in text[first : last + 1])
-    return Match(text[first].start, text[last].end, skipped, words)
+    return Match((text[first].start, text[last].end), skipped, words)
 
 
 def _capitals(words: Words) -> str:
     return "".join(char for word in words for char in word.text if char.isupper())
-
-
-def _equal(mention: Word, text: Word) -> bool:
-    return mention.folded == text.folded
-
-
-def _equal_but_for_a_letter(misspelt: Word, mention: Word, text: Word) -> bool:
-    if mention is not misspelt:
-        return _equal(mention, text)
-    one, other = mention.folded, text.folded
-    return one[0] == other[0] and one[-_ENDING:] == other[-_ENDING:] and differ_by_one_letter(one, other)
-
-
-def _skip_nothing(words: Words) -> bool:
-    return False
 
 
 def _skip_function_words(words: Words) -> bool:

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.data.datasets.alignment import NamedMention, add_mentions, parse_mention
 from spacy_gemel.data.datasets.image_folder import ImageFolder, names_for_url
-from spacy_gemel.data.fields import bad_text, first_id, is_text
 from spacy_gemel.data.jsonl import read_json_lines
-from spacy_gemel.data.records import Problem, Record
+from spacy_gemel.data.records import Problem, Record, bad_object, first_id, is_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,8 +37,7 @@ def read_gemel(path: Path, *, images: Path | None = None, features: Path | None 
             if isinstance(row, Problem):
                 yield row
                 continue
-            value = row.value
-            if (problem := _bad_row(value)) is not None:
+            if (problem := _bad_row(value := row.value)) is not None:
                 yield Problem(row.where, "row", *problem)
                 continue
             name, url = (value[k] if is_text(value.get(k)) and value[k] else None for k in ("img_name", "img_url"))
@@ -60,9 +58,7 @@ def read_gemel(path: Path, *, images: Path | None = None, features: Path | None 
 
 
 def _bad_row(value: Any) -> tuple[str, str] | None:
-    if not isinstance(value, dict):
-        return "not an object", type(value).__name__
-    if (problem := bad_text(value.get("text"))) is not None:
+    if (problem := bad_object(value)) is not None:
         return problem
     if "mention" not in value:
         return "no mention", "give the field mention as a string"

@@ -1,7 +1,6 @@
 """Images by reference: which file of a folder belongs to a record."""
 
 import hashlib
-import os
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -16,10 +15,8 @@ class ImageFolder:
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self._names: set[str] = set()
-        if folder is not None:
-            with os.scandir(folder) as entries:
-                self._names = {entry.name for entry in entries if not entry.name.startswith(".")}
+        paths = [] if folder is None else folder.iterdir()
+        self._names = {path.name for path in paths if not path.name.startswith(".")}
         # in a fixed order, so that of two files with one stem the same one is used everywhere
         self._by_stem = {Path(name).stem: name for name in sorted(self._names, reverse=True)}
 

@@ -23,9 +23,8 @@ from typing import Any
 
 from spacy_gemel.data.datasets.alignment import add_mentions, parse_mention
 from spacy_gemel.data.datasets.image_folder import ImageFolder
-from spacy_gemel.data.datasets.json_rows import read_json_rows
-from spacy_gemel.data.fields import as_list, bad_text, first_id, is_text
-from spacy_gemel.data.records import Problem, Record
+from spacy_gemel.data.jsonl import read_json_rows
+from spacy_gemel.data.records import Problem, Record, as_list, bad_object, first_id, is_text
 from spacy_gemel.kb.resolve import NIL
 
 
@@ -51,9 +50,7 @@ def _read_rows(
     """Yield documents and problems; `image_names` takes a row and its id, `empty` is what an empty answer means."""
     folder = ImageFolder(images)
     for row in read_json_rows(path):
-        value = row.value
-        problem = _bad_row(value)
-        if problem is not None:
+        if (problem := _bad_row(value := row.value)) is not None:
             yield Problem(row.where, "row", *problem)
             continue
         url = value.get("img-url")
@@ -67,9 +64,7 @@ def _read_rows(
 
 
 def _bad_row(value: Any) -> tuple[str, str] | None:
-    if not isinstance(value, dict):
-        return "not an object", type(value).__name__
-    if (problem := bad_text(value.get("sentence"), "sentence")) is not None:
+    if (problem := bad_object(value, "sentence")) is not None:
         return problem
     if "mentions" not in value and "mention" not in value:
         return "no mentions", "give the field mentions as a string or a list of strings"

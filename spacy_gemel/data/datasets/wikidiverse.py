@@ -21,9 +21,8 @@ from typing import Any
 
 from spacy_gemel.data.datasets.alignment import NamedMention, add_mentions, parse_mention
 from spacy_gemel.data.datasets.image_folder import ImageFolder, names_for_url
-from spacy_gemel.data.datasets.json_rows import read_json_rows
-from spacy_gemel.data.fields import bad_text, is_text
-from spacy_gemel.data.records import Problem, Record
+from spacy_gemel.data.jsonl import read_json_rows
+from spacy_gemel.data.records import Problem, Record, bad_text, is_text
 
 _SENTENCE_ITEMS, _ROW_ITEMS, _MENTION_ITEMS = 4, 11, 5
 
@@ -31,16 +30,12 @@ _SENTENCE_ITEMS, _ROW_ITEMS, _MENTION_ITEMS = 4, 11, 5
 def read_wikidiverse(path: Path, *, images: Path | None = None) -> Iterator[Record | Problem]:
     """Yield the documents and the problems; documents of the form by mention come last.
 
-    Raises:
-        ValueError: if the file is not a JSON array or object.
-        OSError: if it cannot be read.
+    Raises ValueError and OSError for the file.
     """
     folder = ImageFolder(images)
     documents: dict[tuple[str, str | None], tuple[Record, list[NamedMention | Problem]]] = {}
     for row in read_json_rows(path):
-        value = row.value
-        problem = _bad_row(value)
-        if problem is not None:
+        if (problem := _bad_row(value := row.value)) is not None:
             yield Problem(row.where, "row", *problem)
             continue
         url = value[1].strip() if is_text(value[1]) and value[1].strip() else None

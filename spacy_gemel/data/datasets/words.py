@@ -16,14 +16,13 @@ _BASE_LETTERS = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t"}
 )
 
-_CONJUNCTIONS = "and et i y e und en og och"
 _ROMANCE = "de d del della delle dello dei degli di da das do dos du des la le l les lo los las el o"
 _GERMANIC = "von vom van der den het dem ter ten tot zu zum zur t af av"
-_ENGLISH = "a an the of in on at to for from with by or as"
-
 PARTICLES = frozenset(f"{_ROMANCE} {_GERMANIC} no al ul bin ibn bint abu".split())
 """Small words within the names of persons."""
 
+_CONJUNCTIONS = "and et i y e und en og och"
+_ENGLISH = "a an the of in on at to for from with by or as"
 FUNCTION_WORDS = PARTICLES | frozenset(f"{_CONJUNCTIONS} {_ENGLISH}".split())
 """Words that data sets leave out of a name: articles, prepositions, conjunctions and particles, folded."""
 
@@ -109,14 +108,10 @@ def differ_by_one_letter(one: str, other: str) -> bool:
 class Fit(IntEnum):
     """How well a span fits the words of its text; the best first."""
 
-    WHOLE = 0
-    """Whole words with blanks, marks or the text's end on both sides, or a possessive behind."""
-    JOINED = 1
-    """Whole words that a mark joins to others: "Jean" in "Jean-Paul"."""
-    PREFIX = 2
-    """The beginning of a longer word: "Iceland" in "Icelandic"."""
-    INSIDE = 3
-    """Elsewhere in a longer word: "Ada" in "Canada"."""
+    WHOLE = 0  # whole words with blanks, marks or the text's end on both sides, or a possessive behind
+    JOINED = 1  # whole words that a mark joins to others: "Jean" in "Jean-Paul"
+    PREFIX = 2  # the beginning of a longer word: "Iceland" in "Icelandic"
+    INSIDE = 3  # elsewhere in a longer word: "Ada" in "Canada"
 
     @property
     def is_whole(self) -> bool:
@@ -137,23 +132,19 @@ def _cuts_word(text: str, index: int, *, is_end: bool) -> bool:
     """Whether a word goes on across an index, at which a mention begins or (`is_end`) ends."""
     if not 0 < index < len(text):
         return False
-    previous, following = text[index - 1], text[index]
-    if _is_mark(following):
-        return _is_letter(previous)
+    if _is_mark(text[index]):
+        return _is_letter(text[index - 1])
     return _is_one_word(text, index, is_end=is_end) or _cuts_abbreviation(text, index)
 
 
 def _is_one_word(text: str, index: int, *, is_end: bool) -> bool:
-    following, base_index = text[index], index - 1
-    while base_index > 0 and _is_mark(text[base_index]):
-        base_index -= 1
-    base = text[base_index]  # the letter that the marks before the index stand on
+    # the letter that the marks before the index stand on
+    base = next((text[i] for i in range(index - 1, 0, -1) if not _is_mark(text[i])), text[0])
+    following = text[index]
     if not following.isalnum() or not base.isalnum() or _UNSPACED.match(base) or _UNSPACED.match(following):
         return False
     katakana = bool(_KATAKANA.match(base)), bool(_KATAKANA.match(following))
-    if any(katakana):
-        return all(katakana)
-    return not (is_end and _HANGUL.match(following))
+    return all(katakana) if any(katakana) else not (is_end and _HANGUL.match(following))
 
 
 def _cuts_abbreviation(text: str, index: int) -> bool:
@@ -163,10 +154,9 @@ def _cuts_abbreviation(text: str, index: int) -> bool:
     first = index
     while first > max(0, index - _LONGEST_ABBREVIATION) and (text[first - 1].isalpha() or text[first - 1] == "."):
         first -= 1
-    match = _ABBREVIATION.search(text, first)
-    while match is not None and match.end() <= index:
-        match = _ABBREVIATION.search(text, match.end())
-    return match is not None and match.start() < index < match.end() - (text[match.end() - 1] == ".")
+    matches = _ABBREVIATION.finditer(text, first)
+    start, end = next((match.span() for match in matches if match.end() > index), (index, index))
+    return start < index < end - (text[end - 1] == ".")
 
 
 def _is_joined_before(text: str, start: int) -> bool:

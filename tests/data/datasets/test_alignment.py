@@ -4,8 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.data.datasets.alignment import PART_OF_WORD, REPEATED, VERBATIM, Aligned, Unaligned, align
-from spacy_gemel.data.datasets.fuzzy_alignment import AMBIGUOUS
+from spacy_gemel.data.datasets.alignment import AMBIGUOUS, PART_OF_WORD, REPEATED, VERBATIM, Aligned, Unaligned, align
 from spacy_gemel.data.datasets.words import fit_of, split_words
 from spacy_gemel.data.records import SAME_SPAN
 

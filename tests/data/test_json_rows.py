@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spacy_gemel.data.datasets.json_rows import read_json_rows
-from spacy_gemel.data.jsonl import JsonRow
+from spacy_gemel.data.jsonl import JsonRow, read_json_rows
 
 
 def write(path: Path, content: str | bytes) -> Path:
