@@ -9,14 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spacy_gemel.models.frozen import LoadedModel, dtype_argument, missing_model_message, torch_dtype
+from spacy_gemel.models.frozen import LoadedModel, check_weights, dtype_argument, missing_model_message, torch_dtype
 from spacy_gemel.models.memory import is_out_of_memory
-from spacy_gemel.models.quantization import (
-    check_quantization,
-    make_differentiable,
-    quantization_options,
-    quantized_dtype,
-)
+from spacy_gemel.models.quantization import DTYPES, check_quantization, make_differentiable, quantization_options
 from spacy_gemel.models.tokenizer import NameTokenizer, load_tokenizer
 from spacy_gemel.utils.messages import first_line
 
@@ -156,7 +151,7 @@ def load_causal_lm(
 def _load_model(name: str, revision: str | None, device: str, dtype: str | None, quantization: str | None) -> Any:
     import transformers
 
-    parameters = torch_dtype(dtype) if quantization is None or dtype is not None else quantized_dtype(quantization)
+    parameters = torch_dtype(dtype) if quantization is None or dtype is not None else DTYPES[quantization]
     options: dict[str, Any] = {dtype_argument(transformers.__version__): parameters}
     if quantization is not None:
         options |= quantization_options(quantization, device, parameters)
@@ -178,11 +173,7 @@ def _load_model(name: str, revision: str | None, device: str, dtype: str | None,
             'Run pip install -U "spacy-gemel[quantized]", use a device that bitsandbytes supports, or set '
             "quantization = null."
         ) from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"The language model {name!r} lacks {len(missing)} of its weights ({missing[0]} first), which would be "
-            "random: give a folder or a name that holds a whole causal language model."
-        )
+    remedy = "give a folder or a name that holds a whole causal language model."
+    check_weights(sorted(info["missing_keys"]), "language model", name, remedy)
     # A quantized model cannot be moved from the device that it was loaded to.
     return model if getattr(model, "is_quantized", False) else model.to(device)

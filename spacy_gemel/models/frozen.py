@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
@@ -85,45 +85,39 @@ class FrozenModel(Generic[ModelT]):
     def check_in_place(self, model: object, folder: Path | None = None) -> None:
         """Check that a bundle would hold `model`, which `load` returned. Raises ValueError if its files have changed.
 
-        Of an object that is no `LoadedModel` only the files' existence is checked, and a model on a hub not at all:
-        `bundle` fails if this machine no longer has it.
+        A model on a hub is not checked: `bundle` fails if this machine no longer has it.
         """
         source = self.source(folder)
+        origin = model.origin if isinstance(model, LoadedModel) else None
         if not Path(source).is_dir():
             return
-        self._files_to_bundle(Path(source))
-        origin = model.origin if isinstance(model, LoadedModel) else None
-        if origin is None or origin.is_in(source):
+        if not _model_files(Path(source)):
+            problem = f"{source} holds none of its files. Restore them, or load the pipeline again"
+        elif origin is None or origin.is_in(source):
             return
-        problem = (
-            f"{source} no longer holds the model that was loaded: weights, config or tokenizer have changed or are "
-            "missing. Restore the files, or train again"
-            if source == origin.source
-            else f"{origin.source}, from which it was loaded, is gone, and {source} may hold another model. Restore "
-            "the folder, or load the pipeline again"
-        )
+        elif source == origin.source:
+            problem = (
+                f"{source} no longer holds the model that was loaded: weights, config or tokenizer have changed or are "
+                "missing. Restore the files, or train again"
+            )
+        else:
+            problem = (
+                f"{origin.source}, from which it was loaded, is gone, and {source} may hold another model. Restore the "
+                "folder, or load the pipeline again"
+            )
         raise ValueError(
             f"The {self.what} {self.name!r} cannot be saved: {problem}. To save the pipe without its models, set its "
             "bundle_models = False."
         )
 
-    def _files_to_bundle(self, source: Path) -> list[str]:
-        files = _model_files(source)
-        if not files:
-            raise ValueError(
-                f"The {self.what} {self.name!r} cannot be saved: {source} holds none of its files. Restore them, or "
-                "load the pipeline again."
-            )
-        return files
-
     def bundle(self, target: Path, folder: Path | None = None) -> None:
         """Write the model's files to `target`, hard-linked if possible; call `check_in_place` first.
 
-        Other files are removed from the target. Raises ValueError if the model's files are gone.
+        Other files are removed from the target. Raises ValueError if this machine has no copy of the model.
         """
         source = Path(self.source(folder))
         if source.is_dir():  # even if it is bundled: another pipe may have been saved there since
-            link_folder(source, target, self._files_to_bundle(source), keep=(_BUNDLE,))
+            link_folder(source, target, _model_files(source), keep=(_BUNDLE,))
         elif self.is_bundled(target):
             return
         else:
@@ -176,6 +170,11 @@ class LoadedModel:
         return _load_in_process, (origin.loader, origin.source, origin.device, origin.settings)
 
 
+def _import(path: str) -> Callable[..., Any]:
+    module, _, function = path.partition(":")
+    return cast(Callable[..., Any], getattr(importlib.import_module(module), function))
+
+
 def _load(loader: str, source: str, device: str, settings: Options) -> Any:
     key = (loader, source, settings, device)
     with _LOCK:
@@ -191,8 +190,8 @@ def _load(loader: str, source: str, device: str, settings: Options) -> Any:
 
 
 def _load_in_process(loader: str, source: str, device: str, settings: Options) -> Any:
-    """Load a model that was pickled by its name."""
-    # by name: parent_process() is not set yet while a spawned process receives its arguments
+    """Load a model that was pickled by its name, on one thread in a process of its own, to share the cores."""
+    # parent_process() is not set yet while a spawned process receives its arguments
     if multiprocessing.current_process().name != "MainProcess":
         import torch
 
@@ -210,13 +209,8 @@ def _identifying_files(source: str) -> tuple[tuple[str, int, int], ...]:
 
 def _model_files(folder: Path) -> list[str]:
     """A model's files, without hidden files and weights in other formats than safetensors."""
-    return [
-        name
-        for name in files_in(folder)
-        if name != _BUNDLE
-        and not name.endswith(_OTHER_WEIGHTS)
-        and not any(part.startswith(".") for part in Path(name).parts)
-    ]
+    names = [name for name in files_in(folder) if name != _BUNDLE and not name.endswith(_OTHER_WEIGHTS)]
+    return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
 
 
 def link_snapshot(name: str, folder: Path, revision: str | None = None, **_settings: Any) -> None:
@@ -229,30 +223,21 @@ def link_snapshot(name: str, folder: Path, revision: str | None = None, **_setti
 
 
 def model_lock() -> AbstractContextManager[object]:
-    """Lock the frozen models, which the pipes of all threads share: one thread at a time works with them.
+    """Lock the frozen models, which the pipes of all threads share, since one forward pass keeps all cores busy.
 
-    This costs nothing, as one forward pass keeps all cores busy. No process is forked while it is held, so that no
-    child starts with a lock that is never released.
+    No process is forked while it is held, so that no child starts with a lock that is never released.
     """
     return _LOCK
 
 
 @cache
 def one_thread_in_forks() -> None:
-    """Run torch on one thread in forked processes; with more threads, `nlp.pipe(n_process=2)` hangs.
-
-    Spawned processes use one thread as well once they load a model, so that they do not compete for cores.
-    """
+    """Run torch on one thread in forked processes; with more threads, `nlp.pipe(n_process=2)` hangs."""
     import torch
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
         os.register_at_fork(before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
-
-
-def _import(path: str) -> Callable[..., Any]:
-    module, _, function = path.partition(":")
-    return cast(Callable[..., Any], getattr(importlib.import_module(module), function))
 
 
 def missing_model_message(what: str, name: str, error: Exception) -> str:
@@ -261,6 +246,16 @@ def missing_model_message(what: str, name: str, error: Exception) -> str:
         f"The {what} {name!r} could not be loaded ({first_line(error)}). Give a local folder that holds it, or a name "
         "on the Hugging Face hub that this machine can reach and your login may read."
     )
+
+
+def check_weights(missing: Sequence[str], what: str, name: str, remedy: str | None = None) -> None:
+    """Raise ValueError if a model's files lack weights, which transformers would initialise at random."""
+    if missing:
+        remedy = remedy or "give a folder or a name that holds all of them."
+        raise ValueError(
+            f"The {what} {name!r} lacks {len(missing)} of its weights ({missing[0]} first), which would be random: "
+            f"{remedy}"
+        )
 
 
 def torch_dtype(name: str | None) -> "torch.dtype":

@@ -28,13 +28,20 @@ def load_open_clip(
     Its features are the pooled hidden state (the paper's), or with `projection` the joint embedding after it.
     Raises ValueError if the model cannot be loaded, its weights need another activation, or it has no such state.
     """
+    import open_clip
+
     folder = Path(name)
     if not folder.is_dir():
         _check_activation(name, pretrained)
     elif not any(folder.glob("*.safetensors")):
         raise ValueError(f"The vision encoder {name!r} has no weights in safetensors, the only format that is read.")
     try:
-        visual, preprocess = _load_folder(folder) if folder.is_dir() else _load_by_name(name, pretrained)
+        if folder.is_dir() and _has_hugging_face_text(config := _read_config(folder)):
+            visual, preprocess = _load_image_tower(folder, config)
+        else:
+            source = f"local-dir:{folder}" if folder.is_dir() else name
+            model, preprocess = open_clip.create_model_from_pretrained(source, pretrained=pretrained, device="cpu")
+            visual = model.visual
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
     # Moved only now: the text tower never goes to the device.
@@ -42,28 +49,22 @@ def load_open_clip(
     return VisionEncoder(visual, preprocess, tower_forward(visual, name, projection=projection))
 
 
-def _load_by_name(name: str, pretrained: str | None) -> tuple[Any, Any]:
-    """The image tower, on the CPU, and its preprocessing."""
-    import open_clip
-
-    model, preprocess = open_clip.create_model_from_pretrained(name, pretrained=pretrained, device="cpu")
-    return model.visual, preprocess
-
-
-def _load_folder(folder: Path) -> tuple[Any, Any]:
-    """The image tower of a folder, on the CPU, and its preprocessing, without asking any hub."""
-    import open_clip
-    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
-    from safetensors.torch import load_file
-
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config: Any = json.loads((folder / _CONFIG).read_text(encoding="utf8"))
     except FileNotFoundError:
         raise ValueError(f"there is no {_CONFIG}") from None
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
         raise ValueError(f"{_CONFIG} has no model_cfg")
-    if not _has_hugging_face_text(config):
-        return _load_by_name(f"local-dir:{folder}", None)
+    return config
+
+
+def _load_image_tower(folder: Path, config: dict[str, Any]) -> tuple[Any, Any]:
+    """The image tower of a folder, on the CPU, and its preprocessing, without asking any hub for the text tower."""
+    import open_clip
+    from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
+    from safetensors.torch import load_file
+
     model_config = config["model_cfg"]
     vision = dict(model_config["vision_cfg"])
     if "timm_model_name" in vision:
@@ -72,9 +73,7 @@ def _load_folder(folder: Path) -> tuple[Any, Any]:
     visual = open_clip.CustomTextCLIP(model_config["embed_dim"], vision, _TINY_TEXT, quick_gelu=quick_gelu).visual
     file = folder / _WEIGHTS
     weights = load_file(file if file.is_file() else min(folder.glob("*.safetensors")))
-    visual.load_state_dict(
-        {name.removeprefix(_PREFIX): value for name, value in weights.items() if name.startswith(_PREFIX)}
-    )
+    visual.load_state_dict({k.removeprefix(_PREFIX): v for k, v in weights.items() if k.startswith(_PREFIX)})
     preprocess = merge_preprocess_dict(vars(PreprocessCfg()), config.get("preprocess_cfg", {}))
     preprocess["size"] = visual.image_size
     return visual, image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
@@ -128,35 +127,29 @@ def tower_forward(visual: Any, name: str, *, projection: bool) -> Callable[[Tens
     from open_clip.timm_model import TimmModel
     from open_clip.transformer import VisionTransformer
 
-    if projection:
-        return _one_vector(visual, name)
-    if isinstance(visual, VisionTransformer):
-        visual.proj = None
-        return _one_vector(visual, name)
-    if isinstance(visual, ModifiedResNet):
-        visual.attnpool.c_proj = _identity_like(visual.attnpool.c_proj)
-        return _one_vector(visual, name)
-    if isinstance(visual, TimmModel):
+    if isinstance(visual, TimmModel) and not projection:
         return _one_vector(_without_timm_projection(visual, name), name)
-    raise ValueError(
-        f"vision_encoder: the hidden state before the projection is unknown for {name!r}, whose image tower is a "
-        f"{type(visual).__name__} (it is known for {_KINDS}): set projection = true."
-    )
-
-
-def _identity_like(projection: nn.Linear) -> nn.Linear:
-    """An identity in place of a projection: a ModifiedResNet's pooling reads that layer's weights itself."""
-    width = projection.in_features
-    device, dtype = projection.weight.device, projection.weight.dtype
-    identity = nn.Linear(width, width, device=device, dtype=dtype).requires_grad_(False)
-    identity.weight.copy_(torch.eye(width, device=device, dtype=dtype))
-    identity.bias.zero_()
-    return identity
+    if isinstance(visual, ModifiedResNet) and not projection:
+        # its pooling reads the projection's weights itself: an identity in its place
+        layer = visual.attnpool.c_proj
+        with torch.no_grad():
+            layer = visual.attnpool.c_proj = nn.Linear(layer.in_features, layer.in_features).to(layer.weight)
+            layer.requires_grad_(False)
+            nn.init.eye_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    elif isinstance(visual, VisionTransformer) and not projection:
+        visual.proj = None
+    elif not projection:
+        raise ValueError(
+            f"vision_encoder: the hidden state before the projection is unknown for {name!r}, whose image tower is a "
+            f"{type(visual).__name__} (it is known for {_KINDS}): set projection = true."
+        )
+    return _one_vector(visual, name)
 
 
 def _without_timm_projection(visual: Any, name: str) -> Callable[[Tensor], Any]:
-    trunk, head = visual.trunk, visual.head
-    layers = dict(head.named_children())
+    trunk = visual.trunk
+    layers = dict(visual.head.named_children())
     if not layers:
         # The trunk's own classifier is the projection, or there is none (SigLIP): pre_logits is the state before it.
         return lambda pixels: trunk.forward_head(trunk.forward_features(pixels), pre_logits=True)
@@ -165,8 +158,7 @@ def _without_timm_projection(visual: Any, name: str) -> Callable[[Tensor], Any]:
             f"vision_encoder: the attention pooling of {name!r} is its projection as well, so there is no hidden state "
             "before it: set projection = true."
         )
-    pool = layers.get("pool")
-    return trunk if pool is None else lambda pixels: pool(trunk(pixels))
+    return nn.Sequential(trunk, layers["pool"]) if "pool" in layers else trunk
 
 
 def _one_vector(forward: Callable[[Tensor], Any], name: str) -> Callable[[Tensor], Tensor]:

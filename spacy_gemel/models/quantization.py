@@ -9,33 +9,23 @@ from torch import nn
 
 SETTINGS = ("8bit", "4bit")
 
-# What bitsandbytes computes in: LLM.int8() casts everything to fp16; 4 bits are as good in bf16, which never overflows.
-_DTYPES = {"8bit": torch.float16, "4bit": torch.bfloat16}
-_PACKAGES = ("bitsandbytes", "accelerate")
+# The type of all that is not quantized, if the config names none: what bitsandbytes computes in.
+# LLM.int8() casts everything to fp16; 4 bits are as good in bf16, which never overflows.
+DTYPES = {"8bit": torch.float16, "4bit": torch.bfloat16}
 
 
 def check_quantization(setting: str | None, name: str) -> None:
-    """Raise ValueError if the setting is unknown, or the packages that it needs are not installed.
-
-    Args:
-        setting: one of SETTINGS, or None.
-        name: the language model's, for the message.
-    """
+    """Raise ValueError if the setting is unknown, or the language model `name` cannot use it without more packages."""
     if setting is None:
         return
     if setting not in SETTINGS:
         raise ValueError(f"quantization = {setting!r} is not known: use {' or '.join(SETTINGS)}, or null for none.")
-    missing = [package for package in _PACKAGES if importlib.util.find_spec(package) is None]
+    missing = [package for package in ("bitsandbytes", "accelerate") if importlib.util.find_spec(package) is None]
     if missing:
         raise ValueError(
             f"quantization = {setting!r} of the language model {name!r} needs {' and '.join(missing)}, which is not "
             'installed: run pip install "spacy-gemel[quantized]", or set quantization = null.'
         )
-
-
-def quantized_dtype(setting: str) -> torch.dtype:
-    """The type of all that is not quantized if the config names none."""
-    return _DTYPES[setting]
 
 
 def quantization_options(setting: str, device: str, dtype: torch.dtype) -> dict[str, Any]:
@@ -46,10 +36,8 @@ def quantization_options(setting: str, device: str, dtype: torch.dtype) -> dict[
     """
     from transformers import BitsAndBytesConfig
 
-    if setting == "8bit":
-        config = BitsAndBytesConfig(load_in_8bit=True)
-    else:
-        config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+    four_bits = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
+    config = BitsAndBytesConfig(**({"load_in_8bit": True} if setting == "8bit" else four_bits))
     return {"quantization_config": config, "device_map": {"": device}}
 
 
@@ -60,19 +48,16 @@ def make_differentiable(model: nn.Module) -> None:
     gradients, after which any gradient is silently zero, and compute in bf16 regardless of their setting; 8-bit layers
     write on their input, which autograd refuses in fp16. This selects its other path, with the same weights.
     """
+    # each 8-bit layer repeats one message at each pass if activations are not fp16
     logging.getLogger("bitsandbytes.autograd._functions").addFilter(_is_not_cast_message)
     layer: Any
     for layer in model.modules():
         kind = type(layer).__name__
-        weight = getattr(layer, "weight", None)
-        if weight is None or weight.device.type != "cpu":
-            continue
-        if kind == "Linear4bit":
+        if kind == "Linear4bit" and layer.weight.device.type == "cpu":
             layer.support_avx512bf16_for_cpu = False
-        elif kind == "Linear8bitLt":
+        elif kind == "Linear8bitLt" and layer.weight.device.type == "cpu":
             layer.train()  # selects the path; the layer has no dropout and no statistics
 
 
 def _is_not_cast_message(record: logging.LogRecord) -> bool:
-    """False for the message that each 8-bit layer repeats at each pass if activations are not fp16."""
     return not str(record.msg).startswith("MatMul8bitLt: inputs will be cast")

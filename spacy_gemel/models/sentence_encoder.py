@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spacy_gemel.models.frozen import LoadedModel, missing_model_message
+from spacy_gemel.models.frozen import LoadedModel, check_weights, missing_model_message
 
 _BATCH = 64
 _PLACEHOLDER = "?"  # in place of a mention without a token, such as a blank: no model encodes an empty text
@@ -59,11 +59,13 @@ def load_sentence_encoder(
         ValueError: if it cannot be loaded, if weights that its vectors depend on are missing, or if pooler output is
             requested and it has none.
     """
+    from sentence_transformers.util import is_sentence_transformer_model
+
     if pooling not in (None, "pooler", "cls", "mean"):
         raise ValueError(f'retriever: pooling = {pooling!r} is not known: use null, "pooler", "cls" or "mean".')
     encoder: SentenceEncoder | PoolerEncoder
     try:
-        if pooling is None and _is_sentence_transformer(name, revision):
+        if pooling is None and is_sentence_transformer_model(name, revision=revision):
             encoder, missing = _load_as_saved(name, revision, device)
         elif pooling in ("cls", "mean"):
             encoder, missing = _load_with_pooling(name, revision, pooling, device)
@@ -71,20 +73,23 @@ def load_sentence_encoder(
             encoder, missing = _load_with_pooler(name, revision, device)
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("sentence encoder", name, error)) from error
-    _check_weights(missing, name, uses_pooler=isinstance(encoder, PoolerEncoder))
+    pooler = [key for key in missing if "pooler" in key.split(".")]
+    if not isinstance(encoder, PoolerEncoder):
+        missing = [key for key in missing if key not in pooler]
+    check_weights(missing, "sentence encoder", name, _REMEDY if set(missing) <= set(pooler) else None)
     if isinstance(encoder, PoolerEncoder):
-        _check_pooler_output(encoder, name)
+        try:
+            encoder([_PLACEHOLDER])
+        except (AttributeError, TypeError, ValueError) as error:  # no pooler, or no output for text alone
+            kind = type(encoder.model).__name__
+            raise ValueError(
+                f"The sentence encoder {name!r} is a {kind}, which has no pooler output ({error}): {_REMEDY}"
+            ) from error
     return encoder
 
 
 def _fill_empty(mentions: Sequence[str], tokenizer: Any) -> list[str]:
     return [mention if len(tokenizer.encode(mention)) else _PLACEHOLDER for mention in mentions]
-
-
-def _is_sentence_transformer(name: str, revision: str | None) -> bool:
-    from sentence_transformers.util import is_sentence_transformer_model
-
-    return bool(is_sentence_transformer_model(name, revision=revision))
 
 
 # Each loader returns the encoder, and the weights that are missing from its files.
@@ -99,7 +104,8 @@ def _load_as_saved(name: str, revision: str | None, device: str) -> tuple[Senten
     modules = json.loads(Path(cached_file(name, "modules.json", revision=revision)).read_text(encoding="utf8"))
     missing = []
     for module, info in zip(model, modules, strict=True):
-        missing += _missing_weights(getattr(module, "auto_model", None), name, revision, info["path"])
+        if hasattr(module, "auto_model"):
+            missing += _missing_weights(module.auto_model, name, revision, info["path"])
     return SentenceEncoder(model), missing
 
 
@@ -125,35 +131,7 @@ def _load_with_pooler(name: str, revision: str | None, device: str) -> tuple[Poo
 
 
 def _missing_weights(model: Any, name: str, revision: str | None, subfolder: str = "") -> list[str]:
-    """The weights missing from a transformer's files, which are read again: sentence-transformers does not say.
-
-    `model` is None for a module without a model of transformers.
-    """
-    if model is None:
-        return []
+    """The weights missing from a transformer's files, which are read again: sentence-transformers does not say."""
     options = {"config": model.config, "revision": revision, "subfolder": subfolder}
     _, info = type(model).from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
     return sorted(info["missing_keys"])
-
-
-def _check_weights(missing: Sequence[str], name: str, *, uses_pooler: bool) -> None:
-    """Raise ValueError if the vectors depend on weights that transformers has initialised at random."""
-    pooler = [key for key in missing if "pooler" in key.split(".")]
-    missing = missing if uses_pooler else [key for key in missing if key not in pooler]
-    if missing:
-        remedy = _REMEDY if set(missing) <= set(pooler) else "give a folder or a name that holds all of them."
-        raise ValueError(
-            f"The sentence encoder {name!r} lacks {len(missing)} of its weights ({missing[0]} first), which would be "
-            f"random: {remedy}"
-        )
-
-
-def _check_pooler_output(encoder: PoolerEncoder, name: str) -> None:
-    """Raise ValueError if a model has no pooler output, or none for text alone."""
-    try:
-        encoder([_PLACEHOLDER])
-    except (AttributeError, TypeError, ValueError) as error:
-        kind = type(encoder.model).__name__
-        raise ValueError(
-            f"The sentence encoder {name!r} is a {kind}, which has no pooler output ({error}): {_REMEDY}"
-        ) from error

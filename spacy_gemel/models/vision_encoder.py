@@ -1,14 +1,20 @@
 """Frozen vision encoders: images in, one feature vector each out (paper section 3.1); those of transformers."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spacy_gemel.models.frozen import LoadedModel, dtype_argument, missing_model_message, torch_dtype
+from spacy_gemel.models.frozen import (
+    LoadedModel,
+    check_weights,
+    dtype_argument,
+    missing_model_message,
+    torch_dtype,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -16,8 +22,6 @@ if TYPE_CHECKING:
 _BATCH = 32
 # What transformers calls the parameter that becomes the first row of hidden states.
 _CLS_NAMES = ("cls_token", "class_embedding", "class_token")
-# Only used in pretraining, to mask patches.
-_UNUSED = "mask_token"
 # Relative to the features' norm: kernels may add in another order each time, other patches differ far more.
 _TOLERANCE = 5e-3
 
@@ -40,10 +44,8 @@ class VisionEncoder(LoadedModel):
 
     def encode(self, images: Sequence["Image"]) -> NDArray[np.float32]:
         """The features of RGB images, (images, d_v), in fp32."""
-        rows = [
-            self.encode_pixels([self.preprocess(image) for image in images[start : start + _BATCH]])
-            for start in range(0, len(images), _BATCH)
-        ]
+        batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+        rows = [self.encode_pixels([self.preprocess(image) for image in batch]) for batch in batches]
         return np.concatenate(rows) if rows else np.zeros((0, self.width), dtype=np.float32)
 
     def encode_pixels(self, pixels: Sequence[Tensor]) -> NDArray[np.float32]:
@@ -63,6 +65,7 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
     features, needs more than pixels, or gives different features for the same picture.
     """
     import transformers
+    from PIL import Image
 
     options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype)}
     try:
@@ -74,20 +77,23 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
     model = _image_tower(model, name, info["missing_keys"]).to(device)
 
-    def preprocess(image: "Image") -> Tensor:
-        pixels: Tensor = processor(images=image, return_tensors="pt")["pixel_values"][0]
-        return pixels
+    def preprocess(image: Image.Image) -> Tensor:
+        return cast(Tensor, processor(images=image, return_tensors="pt")["pixel_values"][0])
 
     encoder = VisionEncoder(model, preprocess, lambda pixels: image_vectors(model, pixels, name))
-    _check_repeatable(encoder, name)
+    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    first, second = (encoder.encode([Image.fromarray(noise)])[0] for _ in range(2))
+    if np.linalg.norm(first - second) > _TOLERANCE * np.linalg.norm(first):
+        raise ValueError(
+            f"vision_encoder: {name!r} is a {type(model).__name__}, which gives different features for the same "
+            "picture each time: it masks patches at random, as in pretraining. Set mask_ratio to 0 in its config.json "
+            "if it has one, or use another model."
+        )
     return encoder
 
 
 def _image_tower(model: Any, name: str, missing_keys: Iterable[str]) -> Any:
-    """The part that reads images, without a pooling layer that has no weights.
-
-    Raises ValueError if weights that the features depend on are missing, or if the model reads no images.
-    """
+    """The part that reads images, without a pooling layer that has no weights. Raises ValueError if there is none."""
     missing = sorted(missing_keys)
     if hasattr(model, "vision_model"):  # a whole CLIP or SigLIP, or a tower of one
         model = model.vision_model
@@ -96,12 +102,9 @@ def _image_tower(model: Any, name: str, missing_keys: Iterable[str]) -> Any:
         raise ValueError(f"vision_encoder: {name!r} is a {type(model).__name__}, which reads no images.")
     if any(key.startswith("pooler.") for key in missing):
         model.pooler = None  # not part of the encoder's fingerprint either
-    missing = [key for key in missing if not key.startswith("pooler.") and not key.endswith(_UNUSED)]
-    if missing:
-        raise ValueError(
-            f"The vision encoder {name!r} lacks {len(missing)} of its weights ({missing[0]} first), which would be "
-            "random: give a folder or a name that holds all of them."
-        )
+    # a mask token is only used in pretraining
+    missing = [key for key in missing if not key.startswith("pooler.") and not key.endswith("mask_token")]
+    check_weights(missing, "vision encoder", name)
     return model
 
 
@@ -120,8 +123,7 @@ def image_vectors(model: Any, pixels: Tensor, name: str) -> Tensor:
         ) from error
     pooled = getattr(output, "pooler_output", None)
     if pooled is not None:
-        vectors: Tensor = pooled.flatten(1)  # ResNet pools to (images, d_v, 1, 1)
-        return vectors
+        return cast(Tensor, pooled.flatten(1))  # ResNet pools to (images, d_v, 1, 1)
     states: Tensor | None = getattr(output, "last_hidden_state", None)
     if states is not None and states.ndim == 3:
         if _has_cls_token(model):
@@ -136,11 +138,8 @@ def image_vectors(model: Any, pixels: Tensor, name: str) -> Tensor:
 
 def _has_cls_token(model: nn.Module) -> bool:
     """Whether the model puts a CLS token before the patches; some only pool with one (AIMv2's head)."""
-    for path, _ in model.named_parameters():
-        *modules, parameter = path.split(".")
-        if parameter in _CLS_NAMES and any("embed" in module for module in modules):
-            return True
-    return False
+    paths = (path.split(".") for path, _ in model.named_parameters())
+    return any(name in _CLS_NAMES and "embed" in ".".join(modules) for *modules, name in paths)
 
 
 def _count_patches(model: Any, pixels: Tensor) -> int | None:
@@ -150,19 +149,4 @@ def _count_patches(model: Any, pixels: Tensor) -> int | None:
         size = size[0] if len(set(size)) == 1 else None
     if not isinstance(size, int) or pixels.ndim != 4:
         return None
-    height, width = pixels.shape[-2:]
-    return (height // size) * (width // size)
-
-
-def _check_repeatable(encoder: VisionEncoder, name: str) -> None:
-    """Raise ValueError if features of one picture differ from call to call, as those of masked patches do."""
-    from PIL import Image
-
-    noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    first, second = (encoder.encode([Image.fromarray(noise)])[0] for _ in range(2))
-    if np.linalg.norm(first - second) > _TOLERANCE * np.linalg.norm(first):
-        raise ValueError(
-            f"vision_encoder: {name!r} is a {type(encoder.model).__name__}, which gives different features for the "
-            "same picture each time: it masks patches at random, as in pretraining. Set mask_ratio to 0 in its "
-            "config.json if it has one, or use another model."
-        )
+    return (pixels.shape[-2] // size) * (pixels.shape[-1] // size)
