@@ -1,17 +1,19 @@
-"""What all tests share: small random models of the real classes, made once per session."""
+"""Fixtures of all tests, made once per session: small random models, a knowledge base, a trained pipeline, a corpus."""
 
 import os
 from pathlib import Path
 
-# Both before any library reads them. No test goes to the network; workers of two threads each would be in the way.
+# Both before any library reads them. No test goes to the network; the models are too small for several threads.
 os.environ["HF_HUB_OFFLINE"] = "1"
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+from spacy.language import Language
+from spacy.util import fix_random_seed
 
 from tests import tiny
+from tests.mini_pipeline import make_kb, make_pipeline, train, write_corpus
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,3 +42,32 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.make_vision_encoder(folder / "vision_encoder")
     tiny.make_sentence_encoder(folder / "sentence_encoder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A knowledge base of the names that the small models know."""
+    return make_kb(tmp_path_factory.mktemp("kb"), models)
+
+
+@pytest.fixture(scope="session")
+def trained(models: Path, kb: Path) -> Language:
+    """Trained for a few steps, so that its images count. Tests change it only by `overridden`, or take a copy."""
+    fix_random_seed(0)
+    nlp = make_pipeline(models, kb)
+    train(nlp, 10)
+    return nlp
+
+
+@pytest.fixture(scope="session")
+def saved(trained: Language, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the trained pipeline; no test changes it."""
+    folder = tmp_path_factory.mktemp("saved")
+    trained.to_disk(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus(trained: Language, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .spacy file of 108 captions with gold ids and the paths of their images."""
+    return write_corpus(tmp_path_factory.mktemp("corpus"), trained)

@@ -14,7 +14,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import load_model_from_config
 
-from tests.contract.world import LINKER, assert_same, captions, train
+from tests.mini_pipeline import LINKER, assert_same, captions, train
 
 
 @Language.component("threads")

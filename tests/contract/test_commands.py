@@ -16,8 +16,7 @@ from thinc.api import Config
 from typer.testing import CliRunner
 
 from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG
-from tests.contract.world import LINKER, captions, is_linked
-from tests.mini_pipeline import make_config
+from tests.mini_pipeline import LINKER, captions, is_linked, make_config
 
 ROOT = Path(__file__).parents[2]
 

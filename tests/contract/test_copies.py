@@ -9,8 +9,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
 from spacy_gemel.images.image import encode_png
-from tests.contract.world import captions
-from tests.mini_pipeline import picture
+from tests.mini_pipeline import captions, picture
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.util import ignore_error, raise_error
 
-from tests.contract.world import LINKER, captions, is_linked
-from tests.mini_pipeline import make_config
+from tests.mini_pipeline import LINKER, captions, is_linked, make_config
 
 
 class BrokenError(RuntimeError):

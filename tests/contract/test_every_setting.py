@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
 from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG, make_gemel_linker
-from tests.contract.world import LINKER, assert_same, captions
-from tests.mini_pipeline import CHANGED, entity_id, examples
+from tests.mini_pipeline import CHANGED, LINKER, assert_same, captions, entity_id, examples
 
 # What no answer shows where images are not looked at, or nearly all is NIL
 AS_IN_USE = {"use_image": True, "constrained": True, "threshold": None}

@@ -18,7 +18,7 @@ from scripts.mini_world.generate import generate
 from scripts.mini_world.names import WORLD_SEED
 from spacy_gemel.__main__ import app as gemel_app
 from spacy_gemel.data.reader import multimodal_corpus
-from tests.contract.world import LINKER, is_linked
+from tests.mini_pipeline import LINKER, is_linked
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = {"train": 100, "dev": 3, "test": 4}  # fewer training docs are an error to `debug data`

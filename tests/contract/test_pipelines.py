@@ -9,8 +9,7 @@ import spacy
 from spacy.language import Language
 from spacy.training import Example
 
-from tests.contract.world import LINKER, assert_same, captions, is_linked
-from tests.mini_pipeline import examples, make_config
+from tests.mini_pipeline import LINKER, assert_same, captions, examples, is_linked, make_config
 
 
 def test_its_place_in_the_analysis(models: Path) -> None:

@@ -13,7 +13,7 @@ from spacy.language import Language
 
 from spacy_gemel.models.frozen import FrozenModel
 from spacy_gemel.registry import causal_lm, hugging_face_vision, open_clip_encoder, sentence_transformer_retriever
-from tests.contract.world import LINKER, assert_same, captions
+from tests.mini_pipeline import LINKER, assert_same, captions
 from tests.sending import Sent
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,7 @@ from spacy.language import Language
 from spacy.training import Example
 
 from spacy_gemel.linking.retrievers import Query
-from tests.contract.world import LINKER, captions
-from tests.mini_pipeline import make_config, picture
+from tests.mini_pipeline import LINKER, captions, make_config, picture
 
 SETUP = Path(__file__).parents[2] / "setup.py"
 

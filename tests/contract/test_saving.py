@@ -13,8 +13,7 @@ import spacy
 import srsly
 from spacy.language import Language
 
-from tests.contract.world import LINKER, assert_same, captions, train
-from tests.mini_pipeline import make_config, make_doc, make_pipeline
+from tests.mini_pipeline import LINKER, assert_same, captions, make_config, make_doc, make_pipeline, train
 from tests.tiny import make_language_model
 
 PARTS = ["vocab", "cfg", "model", "demonstrations", "kb", "added", "models"]

@@ -13,8 +13,7 @@ from spacy.training import Corpus, Example
 from spacy_gemel.data.reader import multimodal_corpus
 from spacy_gemel.pipeline.loaded import overridden
 from tests.calls import Calls
-from tests.contract.world import LINKER, linker
-from tests.mini_pipeline import make_config, make_doc
+from tests.mini_pipeline import LINKER, linker, make_config, make_doc
 
 
 def ruled(folder: Path) -> Language:

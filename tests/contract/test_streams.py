@@ -14,8 +14,7 @@ from PIL import Image
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
-from tests.contract.world import LINKER, assert_same, captions, is_linked
-from tests.mini_pipeline import make_doc, picture
+from tests.mini_pipeline import LINKER, assert_same, captions, is_linked, make_doc, picture
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,17 @@ from spacy.language import Language
 from spacy.training import Example
 from spacy.vocab import Vocab
 
-from tests.contract.world import LINKER, assert_same, captions, train
-from tests.mini_pipeline import example, examples, make_config, make_pipeline, picture
+from tests.mini_pipeline import (
+    LINKER,
+    assert_same,
+    captions,
+    example,
+    examples,
+    make_config,
+    make_pipeline,
+    picture,
+    train,
+)
 
 
 @pytest.fixture

@@ -19,8 +19,7 @@ from spacy_gemel.data.reader import multimodal_corpus
 from spacy_gemel.evaluation.prior_weight import collect_cases
 from spacy_gemel.evaluation.results import read_mentions
 from spacy_gemel.pipeline.loaded import overridden
-from tests.contract.world import linker
-from tests.mini_pipeline import make_doc, picture
+from tests.mini_pipeline import linker, make_doc, picture
 
 MARK = "gemel_unreadable_image"
 

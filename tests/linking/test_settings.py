@@ -17,13 +17,7 @@ from spacy_gemel.linking.settings import LinkerSettings, settings_table
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded import overridden, save_changed
 from spacy_gemel.utils.messages import UnusedSettingWarning
-from tests.mini_pipeline import CHANGED, examples, make_config, make_doc, make_kb, make_pipeline
-
-
-@pytest.fixture(scope="module")
-def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_kb(tmp_path_factory.mktemp("kb"), models)
-
+from tests.mini_pipeline import CHANGED, examples, make_config, make_doc, make_pipeline
 
 # What they may be
 

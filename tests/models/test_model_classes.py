@@ -10,8 +10,18 @@ from spacy.cli.train import train
 from spacy.util import load_model_from_config
 from thinc.api import Config
 
-from tests.contract.world import LINKER, assert_same, captions, linker, write_corpus
-from tests.mini_pipeline import examples, make_config, make_doc, make_kb, picture
+from tests.mini_pipeline import (
+    LINKER,
+    assert_same,
+    captions,
+    examples,
+    linker,
+    make_config,
+    make_doc,
+    make_kb,
+    picture,
+    write_corpus,
+)
 from tests.models.test_tokenizer import FAMILIES, save_family
 from tests.models.test_vision_encoder import CLASSES, save
 

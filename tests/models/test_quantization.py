@@ -20,9 +20,8 @@ from spacy_gemel.models import loading, quantization
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.registry import causal_lm
 from tests import tiny
-from tests.contract.world import assert_same, captions, linker, train
 from tests.decoding.test_beam_search import BEAMS, END, random_names, random_prompts, reference
-from tests.mini_pipeline import make_kb, make_pipeline
+from tests.mini_pipeline import assert_same, captions, linker, make_kb, make_pipeline, train
 from tests.tries import trie_from_names
 
 INSTALLED = all(importlib.util.find_spec(name) for name in ("bitsandbytes", "accelerate"))

@@ -22,11 +22,6 @@ from tests.mini_pipeline import example, examples, make_config, make_doc, make_k
 from tests.sending import Sent
 
 
-@pytest.fixture(scope="module")
-def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_kb(tmp_path_factory.mktemp("kb"), models)
-
-
 @pytest.fixture
 def nlp(models: Path, kb: Path) -> Language:
     return make_pipeline(models, kb)

@@ -21,9 +21,9 @@ from spacy.training import Example
 from spacy_gemel.linking.candidates import ScoredName, decide, to_candidates
 from spacy_gemel.linking.retrievers import Query
 from spacy_gemel.pipeline.user_data import has_unreadable_image
-from tests.contract.world import train
 from tests.mini_pipeline import (
     COLOURS,
+    assert_same,
     entity_id,
     example,
     examples,
@@ -32,22 +32,15 @@ from tests.mini_pipeline import (
     make_kb,
     make_pipeline,
     picture,
+    train,
 )
 
 TEXT = "A photo of Mercury number 3."
 
 
 @pytest.fixture(scope="module")
-def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_kb(tmp_path_factory.mktemp("kb"), models)
-
-
-@pytest.fixture(scope="module")
-def nlp(models: Path, kb: Path) -> Language:
-    """Trained for a few steps; not changed by the tests."""
-    nlp = make_pipeline(models, kb)
-    train(nlp, 10)
-    return nlp
+def nlp(trained: Language) -> Language:
+    return trained
 
 
 def mercury(nlp: Language, image: Any = None) -> Doc:
@@ -56,15 +49,6 @@ def mercury(nlp: Language, image: Any = None) -> Doc:
 
 def results(doc: Doc) -> list[list[Any]]:
     return [[ent.kb_id_, *ent._.gemel_candidates] for ent in doc.ents]
-
-
-def assert_same(first: Doc, second: Doc) -> None:
-    assert len(first.ents) == len(second.ents)
-    for one, other in zip(first.ents, second.ents, strict=True):
-        assert one.kb_id_ == other.kb_id_
-        np.testing.assert_allclose(
-            [c.score for c in one._.gemel_candidates], [c.score for c in other._.gemel_candidates], atol=1e-4
-        )
 
 
 def test_links_and_keeps_plain_candidates(nlp: Language) -> None:

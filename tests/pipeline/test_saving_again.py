@@ -20,11 +20,6 @@ from tests.mini_pipeline import make_kb, make_pipeline
 
 
 @pytest.fixture(scope="module")
-def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_kb(tmp_path_factory.mktemp("kb"), models)
-
-
-@pytest.fixture(scope="module")
 def nlp(models: Path, kb: Path) -> Language:
     return make_pipeline(models, kb)
 

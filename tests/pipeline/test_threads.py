@@ -16,14 +16,9 @@ from spacy_gemel.models.frozen import model_lock
 from spacy_gemel.models.sentence_encoder import SentenceEncoder
 from spacy_gemel.models.tokenizer import NameTokenizer
 from spacy_gemel.models.vision_encoder import VisionEncoder
-from tests.mini_pipeline import COLOURS, example, make_doc, make_kb, make_pipeline, picture
+from tests.mini_pipeline import COLOURS, example, make_doc, make_pipeline, picture
 
 Answer = list[tuple[str, list[Any]]]
-
-
-@pytest.fixture(scope="module")
-def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_kb(tmp_path_factory.mktemp("kb"), models)
 
 
 @pytest.fixture(scope="module")

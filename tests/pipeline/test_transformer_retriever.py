@@ -18,8 +18,7 @@ from thinc.api import Config
 
 from spacy_gemel.linking.retrievers import Query
 from tests.calls import Calls
-from tests.contract.world import assert_same
-from tests.mini_pipeline import make_config, make_doc, make_kb, make_pipeline, picture
+from tests.mini_pipeline import assert_same, make_config, make_doc, make_pipeline, picture
 from tests.trf import (
     KINDS,
     LINKER,
@@ -39,11 +38,6 @@ from tests.trf import (
 
 DOCS = Path(__file__).parents[2] / "docs"
 Make = Callable[..., Language]
-
-
-@pytest.fixture(scope="module")
-def kb(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_kb(tmp_path_factory.mktemp("kb"), models)
 
 
 @pytest.fixture(scope="module", params=KINDS)
