@@ -24,12 +24,7 @@ class CutOffError(ValueError):
 
 
 class Archive:
-    """One source file; its first bytes tell whether it is compressed with gzip, bzip2 or xz.
-
-    Args:
-        path: the file, which may be a pipe.
-        advance: is called with the number of bytes that were read from the disk.
-    """
+    """One source file, plain or compressed; `advance` is called with each number of bytes read from the disk."""
 
     def __init__(self, path: Path, advance: Callable[[int], object] = lambda n: None) -> None:
         self.path = path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -23,19 +22,13 @@ from spacy_gemel.utils.files import write_whole
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of source: `read` yields (location, entity) pairs; `options` are the names of its ImportOptions."""
-
-    read: Callable[[Sequence[Path], ImportOptions, Work], Iterator[tuple[str, Entity]]]
-    options: frozenset[str] = frozenset()
-
-
-KINDS: dict[str, Kind] = {
-    "wikipedia": Kind(read_wikipedia, frozenset({"language", "id", "sections", "disambiguation"})),
-    "wikidata": Kind(read_wikidata, frozenset({"language", "names", "site", "with_sitelink", "properties"})),
-    "csv": Kind(read_table, frozenset({"column", "delimiter", "alias_separator"})),
-    "spacy": Kind(read_spacy_kb, frozenset({"names"})),
+Reader = Callable[[Sequence[Path], ImportOptions, Work], Iterator[tuple[str, Entity]]]
+# how each kind of source is read, as pairs of location and entity, and the names of its ImportOptions
+KINDS: dict[str, tuple[Reader, frozenset[str]]] = {
+    "wikipedia": (read_wikipedia, frozenset({"language", "id", "sections", "disambiguation"})),
+    "wikidata": (read_wikidata, frozenset({"language", "names", "site", "with_sitelink", "properties"})),
+    "csv": (read_table, frozenset({"column", "delimiter", "alias_separator"})),
+    "spacy": (read_spacy_kb, frozenset({"names"})),
 }
 
 
@@ -64,7 +57,8 @@ def import_kb(
     options = options or ImportOptions()
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: give one of {', '.join(sorted(KINDS))}")
-    options.check(kind, KINDS[kind].options)
+    read, option_names = KINDS[kind]
+    options.check(kind, option_names)
     for source in sources:
         if not source.exists():
             raise ValueError(f"{source}: no such file")
@@ -76,7 +70,7 @@ def import_kb(
     with working_beside(out, report, keep_going=keep_going, progress=progress) as work, write_whole(out) as partial:
         with partial.open("wb") as file:
             work.store.execute("CREATE TABLE written (id TEXT PRIMARY KEY) WITHOUT ROWID")
-            for where, entity in KINDS[kind].read(sources, options, work):
+            for where, entity in read(sources, options, work):
                 _write(entity, where, file, work)
         if not report.written["entities"]:
             first = next((f"; the first problem: {where[0]}" for where in report.dropped.examples.values()), "")

@@ -231,10 +231,7 @@ class SqlDump:
 
 
 def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
-    """The first table of a dump and its columns (empty if its rows come first), or None if the file is not SQL.
-
-    Reads only the beginning of the file, and raises what `Archive.chunks` raises.
-    """
+    """The first table of a dump and its columns (empty if its rows come first), or None if the file is not SQL."""
     content = b""
     try:
         for chunk in archive.chunks():

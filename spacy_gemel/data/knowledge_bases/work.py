@@ -131,10 +131,6 @@ class Store:
         """The first value of a query's first row."""
         return next(self.rows(statement))[0]
 
-    def disk_mb(self) -> float:
-        """The size of the database in MB of a million bytes, without what is being sorted."""
-        return self.one("PRAGMA page_count") * self.one("PRAGMA page_size") / 1e6
-
     def close(self) -> None:
         """Close the database; its file stays."""
         self._connection.execute("PRAGMA temp_store_directory = ''")
@@ -187,7 +183,7 @@ def working_beside(out: Path, report: ImportReport, *, keep_going: bool, progres
         work = Work(report, Store(folder), keep_going, progress)
         stack.callback(work.store.close)
         yield work
-        report.disk_mb = work.store.disk_mb()
+        report.disk_mb = work.store.one("PRAGMA page_count") * work.store.one("PRAGMA page_size") / 1e6
 
 
 def _remove_tables(folder: Path) -> None:

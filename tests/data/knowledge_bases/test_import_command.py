@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from benchmarks import made_wiki
 from spacy_gemel.__main__ import app
 from spacy_gemel.data.knowledge_bases import importer
-from spacy_gemel.data.knowledge_bases.importer import KINDS, Kind, import_kb
+from spacy_gemel.data.knowledge_bases.importer import KINDS, import_kb
 from spacy_gemel.data.knowledge_bases.work import ImportReport, Store, working_beside
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.jsonl import parse_row
@@ -102,7 +102,7 @@ def test_a_further_kind_is_one_function(tmp_path: Path, monkeypatch: pytest.Monk
     def read(sources: Any, options: Any, work: Any) -> Any:
         yield "here:1", Entity("1", "One")
 
-    monkeypatch.setitem(KINDS, "mine", Kind(read))
+    monkeypatch.setitem(KINDS, "mine", (read, frozenset()))
     report = import_kb("mine", [tmp_path], tmp_path / "out.jsonl", progress=False)
     assert report.written["entities"] == 1
     assert json.loads((tmp_path / "out.jsonl").read_text()) == {"id": "1", "name": "One"}
