@@ -34,6 +34,8 @@ _TABLES: dict[str, Columns] = {
 # until 2024; while wikis changed over, the table had the columns of both
 _LINKS_BY_TITLE = {"pl_from": integer, "pl_from_namespace?": integer, "pl_namespace": integer, "pl_title": text}
 _VIEWS = "page views"
+Files = dict[str, list[Path]]  # by the table they have
+Where = Callable[[], str]
 
 
 def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
@@ -82,9 +84,9 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
             bar.update()
 
 
-def _files_by_table(sources: Sequence[Path]) -> tuple[dict[str, list[Path]], bool]:
+def _files_by_table(sources: Sequence[Path]) -> tuple[Files, bool]:
     """The sources by the table they have, and whether the links have titles. Raises ValueError if they do not fit."""
-    files: dict[str, list[Path]] = {}
+    files: Files = {}
     have_titles = False
     for source in sources:
         table, columns = first_table(Archive(source)) or (_VIEWS, ())
@@ -101,23 +103,21 @@ def _files_by_table(sources: Sequence[Path]) -> tuple[dict[str, list[Path]], boo
     return files, have_titles
 
 
-def _blocks(files: dict[str, list[Path]], table: str, work: Work, columns: Columns | None = None) -> Iterator[Block]:
+def _blocks(files: Files, table: str, work: Work, columns: Columns | None = None) -> Iterator[Block]:
     """Yield the blocks of rows of a table."""
     for path in files.get(table, []):
         with work.read(path) as archive:
             yield from SqlDump(archive, table, columns or _TABLES[table]).row_blocks()
 
 
-def _rows(
-    files: dict[str, list[Path]], table: str, work: Work, columns: Columns | None = None
-) -> Iterator[tuple[Callable[[], str], list[Any]]]:
+def _rows(files: Files, table: str, work: Work, columns: Columns | None = None) -> Iterator[tuple[Where, list[Any]]]:
     """Yield the rows of a table, each with what says where it stands."""
     for block in _blocks(files, table, work, columns):
         for row, values in block.rows(work.report):
             yield partial(block.where, row), values
 
 
-def _pages(files: dict[str, list[Path]], work: Work) -> Iterator[tuple[int, str, int]]:
+def _pages(files: Files, work: Work) -> Iterator[tuple[int, str, int]]:
     read = work.report.read
     for where, (page, namespace, title, redirect) in _rows(files, "page", work):
         if not 0 < page < _HIGHEST_PAGE or not title:
@@ -130,9 +130,7 @@ def _pages(files: dict[str, list[Path]], work: Work) -> Iterator[tuple[int, str,
             read["of them of other namespaces"] += 1
 
 
-def _redirects(
-    files: dict[str, list[Path]], pages: PageSet, options: ImportOptions, work: Work
-) -> Iterator[tuple[int, str]]:
+def _redirects(files: Files, pages: PageSet, options: ImportOptions, work: Work) -> Iterator[tuple[int, str]]:
     report = work.report
     for where, (source, namespace, title, wiki, fragment) in _rows(files, "redirect", work):
         report.read["redirects"] += 1
@@ -189,7 +187,7 @@ def _drop_pages(work: Work, reason: str, clause: str) -> None:
     work.report.drop(reason, "", number - min(number, EXAMPLES))
 
 
-def _props(files: dict[str, list[Path]], work: Work) -> Iterator[tuple[int, str, str]]:
+def _props(files: Files, work: Work) -> Iterator[tuple[int, str, str]]:
     for where, (page, prop, value) in _rows(files, "page_props", work):
         if prop == "wikibase_item" and not (value and _QID.fullmatch(value)):
             work.report.drop("wikibase items that are not a QID", where)
@@ -197,9 +195,7 @@ def _props(files: dict[str, list[Path]], work: Work) -> Iterator[tuple[int, str,
             yield page, prop, value or ""
 
 
-def _count(
-    files: dict[str, list[Path]], links_have_titles: bool, redirects: PageSet, options: ImportOptions, work: Work
-) -> None:
+def _count(files: Files, links_have_titles: bool, redirects: PageSet, options: ImportOptions, work: Work) -> None:
     """Fill page_count from the views, or from the links of articles that are not redirects."""
     store, report = work.store, work.report
     read = report.read
