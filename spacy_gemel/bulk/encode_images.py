@@ -78,11 +78,10 @@ def corpus_images(paths: Sequence[Path], report: EncodeReport) -> Iterator[Corpu
                 report.with_features += 1
             elif source is None:
                 report.without_image += 1
-            elif isinstance(source, str) and source not in seen:
-                seen.add(source)
-                yield CorpusImage(f"{path}, {describe(doc, index)}", source, source)
-            elif not isinstance(source, str):
-                yield CorpusImage(f"{path}, {describe(doc, index)}", type(source).__name__, source)
+            elif not isinstance(source, str) or source not in seen:
+                name = source if isinstance(source, str) else type(source).__name__
+                seen.add(name)
+                yield CorpusImage(f"{path}, {describe(doc, index)}", name, source)
 
 
 def encode_images(
@@ -98,9 +97,8 @@ def encode_images(
 ) -> None:
     """Encode the images that are not in the folder yet; whatever ends it, the features made so far are stored.
 
-    An image that cannot be read is counted, listed in failed.jsonl, and left out.
-
-    The images are read and decoded by `threads` threads while the encoder works.
+    An image that cannot be read is counted, listed in failed.jsonl, and left out. `threads` threads read and decode the
+    images while the encoder works.
 
     Raises:
         ValueError: if the folder holds another encoder's features, is damaged, or another process writes to it.
@@ -120,7 +118,6 @@ def encode_images(
         try:
             upcoming = load(0)
             for index in range(0, len(images), batch_size):
-                # the next batch is decoded while this one is encoded
                 current, upcoming = list(upcoming), load(index + batch_size)
                 _encode(current, encoder, writer, report)
                 bar.update(len(current))

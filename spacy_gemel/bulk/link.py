@@ -35,26 +35,15 @@ class LinkReport:
     unreadable_image: int = 0
     problems: list[Problem] = field(default_factory=list)
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Count a line of the output."""
-        self.docs += 1
-        self.mentions += len(row["mentions"])
-        self.nil += sum(mention["kb_id"] == NIL for mention in row["mentions"])
-        self.unreadable_image += row.get("unreadable_image", False)
-
 
 @dataclass(frozen=True, slots=True)
 class _Input:
-    """A doc to link, and its image as the output names it.
-
-    `has_mentions` is False if the pipeline's NER finds them; `is_continuation` is True if they overlap those of the doc
-    before, which has the same text.
-    """
+    """A doc to link, and its image as the output names it."""
 
     doc: Doc
     image: str | None
-    has_mentions: bool
-    is_continuation: bool = False
+    has_mentions: bool  # else the pipeline's NER finds them
+    is_continuation: bool = False  # its mentions overlap those of the doc before, which has the same text
 
 
 def link_file(
@@ -62,11 +51,9 @@ def link_file(
 ) -> LinkReport:
     """Link every doc of `source` and write one JSON line per doc to `out`, in the same order.
 
-    Mentions that the source gives are linked, even if they overlap; for a doc without them the pipeline's own NER is
-    asked. Lines that cannot be read are left out and reported. A doc whose image cannot be read is linked from its
-    text, and its line says "unreadable_image": true.
-
-    `source` is a file of JSON lines, a .spacy file or a folder of .spacy files.
+    `source` is a file of JSON lines, a .spacy file or a folder of .spacy files. The mentions that it gives are linked,
+    even if they overlap; for a doc without them the pipeline's own NER is asked. Lines that cannot be read are left out
+    and reported. A doc whose image cannot be read is linked from its text: its line says "unreadable_image": true.
 
     Raises:
         ValueError: if the pipeline has no linker, or the source does not exist or has no usable doc.
@@ -86,7 +73,10 @@ def link_file(
         tqdm(desc=f"link {source.name}", unit=" docs", disable=not progress) as bar,
     ):
         for row in _output_rows(nlp, inputs, batch_size or nlp.batch_size):
-            report.add(row)
+            report.docs += 1
+            report.mentions += len(row["mentions"])
+            report.nil += sum(mention["kb_id"] == NIL for mention in row["mentions"])
+            report.unreadable_image += row.get("unreadable_image", False)
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
             bar.update()
         if not report.docs:
@@ -134,9 +124,8 @@ def _output_rows(nlp: Language, inputs: Iterator[_Input], batch_size: int) -> It
             row = _make_row(doc, item.image)
             if item.is_continuation and last is not None:
                 mentions = [*last["mentions"], *row["mentions"]]
-                last["mentions"] = sorted(mentions, key=lambda mention: (mention["start"], mention["end"]))
-                if row.get("unreadable_image"):  # with labels_discard, the first doc may have had no mention to link
-                    last["unreadable_image"] = True
+                # with labels_discard, the first doc may have had no mention to link and so read no image
+                last |= row | {"mentions": sorted(mentions, key=lambda mention: (mention["start"], mention["end"]))}
                 continue
             if last is not None:
                 yield last
@@ -159,28 +148,18 @@ def _link(nlp: Language, batch: Sequence[_Input]) -> Iterable[Doc]:
 
 def _make_row(doc: Doc, image: str | None) -> dict[str, Any]:
     candidates_by_span = candidate_rows(doc)
-    row: dict[str, Any] = {"text": doc.text, "mentions": []}
-    if "id" in doc.user_data:
-        row = {"id": doc.user_data["id"], **row}
+    mentions = []
+    for ent in doc.ents:
+        start, end, kb_id = ent.start_char, ent.end_char, ent.kb_id_ or NIL
+        candidates = candidates_by_span.get((start, end), [])
+        best = next((candidate for candidate in candidates if candidate["kb_id"] == kb_id), None)
+        answer = {"kb_id": kb_id, "name": best and best["name"], "score": best and best["score"]}
+        scores = {"probability": probability_of(kb_id, candidates), "candidates": candidates}
+        mentions.append({"start": start, "end": end, "label": ent.label_, "text": ent.text, **answer, **scores})
+    row = {"id": doc.user_data["id"]} if "id" in doc.user_data else {}
+    row |= {"text": doc.text, "mentions": mentions}
     if image is not None:
         row["image"] = image
     if has_unreadable_image(doc):
         row["unreadable_image"] = True
-    for ent in doc.ents:
-        candidates = candidates_by_span.get((ent.start_char, ent.end_char), [])
-        kb_id = ent.kb_id_ or NIL
-        best = next((candidate for candidate in candidates if candidate["kb_id"] == kb_id), None)
-        row["mentions"].append(
-            {
-                "start": ent.start_char,
-                "end": ent.end_char,
-                "label": ent.label_,
-                "text": ent.text,
-                "kb_id": kb_id,
-                "name": best and best["name"],
-                "score": best and best["score"],
-                "probability": probability_of(kb_id, candidates),
-                "candidates": candidates,
-            }
-        )
     return row

@@ -11,7 +11,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -55,9 +54,14 @@ class EncoderFingerprint:
     def of(cls, encoder: VisionEncoder, name: str, settings: Sequence[tuple[str, Any]] = ()) -> "EncoderFingerprint":
         """The fingerprint of a loaded encoder; the first call reads all of its weights."""
         if encoder not in _FINGERPRINTS:
+            from PIL import Image
+
+            # fine and coarse patterns, neither square nor small: crops and resizing show in the picture's features
+            y, x, channel = np.indices((173, 251, 3))
+            picture = Image.fromarray(((x * 7 + y * 13 + x * y // 31 + channel * 85) % 256).astype(np.uint8))
             dtypes = {str(tensor.dtype) for tensor in encoder.model.parameters()}
             tolerance = _TOLERANCE if dtypes == {"torch.float32"} else _HALF_PRECISION_TOLERANCE
-            probe = encoder.encode([_probe()])[0].tolist()
+            probe = encoder.encode([picture])[0].tolist()
             _FINGERPRINTS[encoder] = _weights_digest(encoder.model), probe, tolerance
         return cls(name, dict(settings), encoder.width, *_FINGERPRINTS[encoder])
 
@@ -93,19 +97,8 @@ def _weights_digest(model: Any) -> str:
     return hashlib.blake2b("".join(sorted(digests)).encode(), digest_size=16).hexdigest()
 
 
-def _probe() -> Any:
-    """A picture of fine and coarse patterns, neither square nor small: crops and resizing show in its features."""
-    from PIL import Image
-
-    y, x, channel = np.indices((173, 251, 3))
-    return Image.fromarray(((x * 7 + y * 13 + x * y // 31 + channel * 85) % 256).astype(np.uint8))
-
-
 def content_key(source: Any) -> bytes | None:
-    """The key of an image: a hash of a file's bytes, of encoded bytes, or of an array; None for anything else.
-
-    The same bytes have the same key in every file.
-    """
+    """A hash of an image file's bytes, of encoded bytes, or of an array: its key in any folder. None for others."""
     if isinstance(source, (str, os.PathLike)):
         try:
             source = Path(source).read_bytes()
@@ -154,15 +147,17 @@ class FeatureStore:
         return int(self._starts[-1])
 
     def __contains__(self, key: bytes) -> bool:
-        return self._index_of(key) is not None
+        return self.find(key) is not None
 
     def find(self, key: bytes) -> Features | None:
         """A copy of the features (d_v,) of the image with this key, or None."""
-        index = self._index_of(key)
-        if index is None:
-            return None
-        shard = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return np.array(self._rows[shard][index - self._starts[shard]], dtype=np.float32)
+        first, second = np.frombuffer(key, "<u8")
+        for position in range(*(int(np.searchsorted(self._first, first, side)) for side in ("left", "right"))):
+            if self._second[position] == second:
+                index = int(self._order[position])
+                shard = int(np.searchsorted(self._starts, index, side="right")) - 1
+                return np.array(self._rows[shard][index - self._starts[shard]], dtype=np.float32)
+        return None
 
     def check_encoder(self, encoder: EncoderFingerprint) -> None:
         """Raise FeatureStoreError if these are another encoder's features."""
@@ -172,13 +167,6 @@ class FeatureStore:
                 f"{self.path} holds the features of another vision encoder, {self.encoder}; this one is {encoder}: "
                 f"{difference}. Encode the images into another folder with python -m spacy_gemel encode-images"
             )
-
-    def _index_of(self, key: bytes) -> int | None:
-        first, second = np.frombuffer(key, "<u8")
-        for index in range(*(int(np.searchsorted(self._first, first, side)) for side in ("left", "right"))):
-            if self._second[index] == second:
-                return int(self._order[index])
-        return None
 
 
 def open_features(
@@ -233,9 +221,7 @@ class FeatureWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if not isinstance(error, OSError):  # a full disk would only fail again
             self.flush()
 
@@ -253,27 +239,23 @@ class FeatureWriter:
         """Write the pending features as one more shard, then meta.json, which makes it count."""
         self._flushed = time.monotonic()
         if self._pending:
-            arrays: dict[str, NDArray[Any]] = {
-                "keys": np.frombuffer(b"".join(key for key, _ in self._pending), np.uint8).reshape(-1, _KEY_BYTES),
-                "rows": np.stack([row for _, row in self._pending]).astype(np.float32),
-            }
-            sizes, sums = {}, {}
-            for what, array in arrays.items():
-                with write_whole(self.folder / _file_name(len(self._shards), what)) as partial:
-                    with partial.open("wb") as file:
-                        np.save(file, array, allow_pickle=False)
-                    sizes[what], sums[what] = partial.stat().st_size, _file_digest(partial)
-            self._shards.append(_Shard(len(self._pending), sizes["keys"], sizes["rows"], sums["keys"], sums["rows"]))
+            keys, rows = zip(*self._pending, strict=True)
+            keys_bytes, keys_sum = self._write("keys", np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES))
+            rows_bytes, rows_sum = self._write("rows", np.stack(rows).astype(np.float32))
+            self._shards.append(_Shard(len(keys), keys_bytes, rows_bytes, keys_sum, rows_sum))
             self._pending = []
-        content = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "encoder": asdict(self._encoder),
-            "shards": [asdict(shard) for shard in self._shards],
-        }
+        shards = [asdict(shard) for shard in self._shards]
+        content = {"format": _FORMAT, "version": _VERSION, "encoder": asdict(self._encoder), "shards": shards}
         with write_whole(self.folder / _META) as partial:
             text = json.dumps({**content, "checksum": _checksum(content)}, indent=1)
             partial.write_text(text + "\n", encoding="ascii")
+
+    def _write(self, what: str, array: NDArray[Any]) -> tuple[int, str]:
+        """Write one file of the next shard; returns its size and checksum."""
+        with write_whole(self.folder / _file_name(len(self._shards), what)) as partial:
+            with partial.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+            return partial.stat().st_size, _file_digest(partial)
 
 
 def _file_name(number: int, what: str) -> str:

@@ -36,10 +36,8 @@ class FeatureReader:
 
     def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """For each source (None: no image) its features (d_v,), None, or the error that says what is wrong."""
-        results: list[NDArray[np.float32] | ImageError | None] = []
-        for start in range(0, len(sources), _CHUNK):
-            results += self._read_chunk(sources[start : start + _CHUNK])
-        return results
+        chunks = (sources[start : start + _CHUNK] for start in range(0, len(sources), _CHUNK))
+        return [result for chunk in chunks for result in self._read_chunk(chunk)]
 
     def _read_chunk(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """`read` for sources that may be decoded all at once."""
@@ -51,8 +49,7 @@ class FeatureReader:
             if source is None:
                 continue
             key = _cache_key(source)
-            row = None if key is None else self._find(key, source)
-            if key is not None and row is not None:
+            if key is not None and (row := self._find(key, source)) is not None:
                 rows[key] = row
             elif key is None or key not in images:
                 try:
@@ -66,9 +63,7 @@ class FeatureReader:
         for key, row in zip(images, self.encoder.encode(list(images.values())), strict=True):
             # A copy: a row is a view, which would hold the features of the whole batch.
             rows[key] = self._cache.put(key, row.copy())
-        for index, key in keys.items():
-            results[index] = rows[key]
-        return results
+        return [rows[keys[index]] if index in keys else result for index, result in enumerate(results)]
 
     def _find(self, key: str, source: Any) -> NDArray[np.float32] | None:
         """The features in the cache or the store, or None."""
@@ -84,10 +79,8 @@ def check_features(features: Any, width: int) -> NDArray[np.float32]:
     """Features that a doc holds instead of an image, as (width,) in fp32. Raises ImageError if they do not fit."""
     array = np.asarray(features)
     if array.dtype.kind != "f" or array.shape != (width,):
-        raise ImageError(
-            f"image_features must be floats of shape ({width},), as this pipe's vision encoder returns them, "
-            f"not {array.dtype} of shape {array.shape}"
-        )
+        shape = f"({width},), as this pipe's vision encoder returns them"
+        raise ImageError(f"image_features must be floats of shape {shape}, not {array.dtype} of shape {array.shape}")
     if not np.isfinite(array).all():
         raise ImageError("image_features must be finite numbers")
     return array.astype(np.float32)

@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,9 +30,8 @@ def read_image(source: Any) -> "Image":
 
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-            raise ImageError(
-                f"an array must be uint8 of shape (height, width, 3), not {source.dtype} of shape {source.shape}"
-            )
+            form = f"{source.dtype} of shape {source.shape}"
+            raise ImageError(f"an array must be uint8 of shape (height, width, 3), not {form}")
         return Image.fromarray(np.ascontiguousarray(source))
     if isinstance(source, Image.Image):
         image: Image.Image = source
@@ -40,16 +40,13 @@ def read_image(source: Any) -> "Image":
     elif isinstance(source, (str, os.PathLike)):
         image = _open(os.fspath(source), f"the file {os.fspath(source)!r}")
     else:
-        raise ImageError(
-            f"an image is a path, encoded bytes, a uint8 array (height, width, 3) or a PIL image, "
-            f"not {type(source).__name__}"
-        )
+        forms = "a path, encoded bytes, a uint8 array (height, width, 3) or a PIL image"
+        raise ImageError(f"an image is {forms}, not {type(source).__name__}")
     try:
         image = _to_eight_bits(ImageOps.exif_transpose(image))
         if image.has_transparency_data:
-            layer = image.convert("RGBA")
-            white = Image.new("RGBA", layer.size, "white")
-            return Image.alpha_composite(white, layer).convert("RGB")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
         return image.convert("RGB")
     except Exception as error:  # each of Pillow's plugins has its own for a broken file
         raise ImageError(f"the image is broken: {error}") from error
@@ -92,19 +89,6 @@ def encode_png(image: "Image") -> bytes:
     return buffer.getvalue()
 
 
-def to_serializable(source: Any) -> Any:
-    """A path object as a str, a PIL image as PNG bytes; anything else, also a broken image, unchanged."""
-    if isinstance(source, os.PathLike):
-        return os.fsdecode(source)
-    pil = sys.modules.get("PIL.Image")  # if nothing has imported it, there is no such image
-    if pil is not None and isinstance(source, pil.Image):
-        try:
-            return encode_png(read_image(source))
-        except ImageError:  # reported when the image is read
-            return source
-    return source
-
-
 def register_msgpack_encoder() -> None:
     """Let `Doc.to_bytes` and DocBins take path objects and PIL images; they come back as str and bytes.
 
@@ -115,6 +99,11 @@ def register_msgpack_encoder() -> None:
 
 
 def _encode(value: Any, chain: Callable[[Any], Any] | None = None) -> Any:
-    """What msgpack calls for a value that it does not know; returns the value itself if it is unknown here too."""
-    serializable = to_serializable(value)
-    return chain(value) if serializable is value and chain is not None else serializable
+    """A path object as a str, a PIL image as PNG bytes; msgpack calls this for a value that it does not know."""
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    pil = sys.modules.get("PIL.Image")  # if nothing has imported it, there is no such image
+    if pil is not None and isinstance(value, pil.Image):
+        with suppress(ImageError):  # reported when the image is read
+            return encode_png(read_image(value))
+    return value if chain is None else chain(value)

@@ -18,28 +18,24 @@ def config_folder() -> Path | None:
 
     spaCy does not tell a component where its config was read from; the command line does.
     """
-    for argument in sys.argv[1:]:
-        if argument.endswith(".cfg") and Path(argument).is_file():
-            return Path(argument).resolve().parent
-    return None
+    configs = (Path(argument) for argument in sys.argv[1:] if argument.endswith(".cfg"))
+    return next((path.resolve().parent for path in configs if path.is_file()), None)
 
 
 def resolve(path: str | os.PathLike[str], bases: Sequence[Path | None] = ()) -> Path:
-    """The first place where a relative path exists: the given bases, the config's folder, the working folder.
+    """A path, if it is relative from the first folder that has it: `bases`, the config's, the working folder.
 
-    A path that exists nowhere is returned as the working folder has it, so that an error can name it.
+    A path that exists nowhere is returned as in the working folder, so that an error can name it.
     """
-    given = Path(path).expanduser()
-    if given.is_absolute():
-        return given
-    for base in (*bases, config_folder(), Path.cwd()):
-        if base is not None and (base / given).exists():
-            return (base / given).resolve()
-    return given.absolute()
+    path = Path(path).expanduser()
+    for base in () if path.is_absolute() else (*bases, config_folder(), Path.cwd()):
+        if base is not None and (base / path).exists():
+            return (base / path).resolve()
+    return path.absolute()
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Put a file at target without writing its bytes again where the file system allows a hard link."""
+    """Put a file at target, as a hard link if the file system allows it, else as a copy."""
     if target.exists():
         if target.samefile(source):
             return
@@ -54,9 +50,9 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def link_folder(source: Path, target: Path, names: Sequence[str], keep: Sequence[str] = ()) -> None:
-    """Make target hold exactly the named files (paths relative to source), hard-linked where possible.
+    """Make target hold exactly the named files (paths relative to source), hard-linked if possible.
 
-    keep: files of the target that stay. Nothing is done where source and target are one folder.
+    `keep` names files of the target that stay. Nothing is done if source and target are the same folder.
     Raises FileNotFoundError, before anything is done, for a file that is not in source.
     """
     for name in names:
@@ -67,10 +63,9 @@ def link_folder(source: Path, target: Path, names: Sequence[str], keep: Sequence
     target.mkdir(parents=True, exist_ok=True)
     for name in names:
         link_file(source / name, target / name)
-    wanted = {*names, *keep}
-    for path in list(target.rglob("*")):
-        if path.is_file() and path.relative_to(target).as_posix() not in wanted:
-            path.unlink()
+    for name in files_in(target):
+        if name not in names and name not in keep:
+            (target / name).unlink()
 
 
 def files_in(folder: Path) -> list[str]:
@@ -80,7 +75,7 @@ def files_in(folder: Path) -> list[str]:
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and goes when it does not."""
+    """A temporary path beside `path` that replaces it at the end of the block, or is removed if the block fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
@@ -145,7 +140,7 @@ def lock_file(lock: Path, message: str) -> Iterator[int]:
 
 
 class TemporaryFolder:
-    """A temporary folder that lives as long as this object; whoever keeps a path in it keeps `folder_owner(path)`."""
+    """A temporary folder that lives as long as this object: keep `folder_owner(path)` along with a path in it."""
 
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="gemel_linker-")).absolute()

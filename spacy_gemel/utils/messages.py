@@ -64,7 +64,7 @@ def excerpt(text: str, length: int = 50) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message without line breaks; its class where it has none."""
+    """An error's message without line breaks; its class if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

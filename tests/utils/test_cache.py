@@ -2,9 +2,9 @@
 
 import copy
 import random
-import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
 from typing import Any
 
 import numpy as np
@@ -53,27 +53,14 @@ def test_it_goes_to_another_process() -> None:
     assert [cache.get(key) for key in "abc"] == [1, 2, None]
 
 
-class Slow(OrderedDict[Any, Any]):
-    """Lets the other threads run in the middle of whatever is done."""
-
-    def get(self, *arguments: Any) -> Any:
-        value = super().get(*arguments)
-        time.sleep(1e-5)
-        return value
-
-    def pop(self, *arguments: Any) -> Any:
-        value = super().pop(*arguments)
-        time.sleep(1e-5)
-        return value
-
-
 def test_several_threads() -> None:
     cache: BoundedCache[int, int] = BoundedCache(50, abs)
-    cache._values = Slow()
+    barrier = Barrier(4)
 
     def use(seed: int) -> None:
         generator = random.Random(seed)
         for index in range(500):
+            barrier.wait()  # all four work on the cache at the same time
             key = generator.randrange(20)
             assert cache.get(key) in (None, key)
             cache.put(key, key)
@@ -85,6 +72,33 @@ def test_several_threads() -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(use, range(4)))
     assert cache.size == sum(cache.get(key) or 0 for key in range(20)) <= 50
+
+
+def test_a_thread_waits_until_another_has_put_its_value() -> None:
+    inside, leave, second_done = Event(), Event(), Event()
+
+    class Paused(OrderedDict[Any, Any]):
+        """Stops in the middle of the first `put`, after the previous value has been removed."""
+
+        def pop(self, *arguments: Any) -> Any:
+            value = super().pop(*arguments)
+            if not inside.is_set():
+                inside.set()
+                assert leave.wait(60)
+            return value
+
+    cache: BoundedCache[str, int] = BoundedCache(1)
+    cache.put("a", 1)
+    cache._values = Paused(cache._values)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(cache.put, "a", 2)
+        assert inside.wait(60)
+        second = threads.submit(lambda: (cache.get("a"), second_done.set()))
+        assert cache._lock.locked() and not second_done.is_set()
+        leave.set()
+        first.result()
+        assert second.result()[0] == 2
+    assert (len(cache), cache.size) == (1, 1)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 20))), st.integers(1, 40))
