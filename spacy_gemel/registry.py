@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from spacy_gemel.models.sentence_encoder import SentenceEncoder
     from spacy_gemel.models.vision_encoder import VisionEncoder
 
-_SNAPSHOT = "spacy_gemel.models.frozen:link_snapshot"
+_MODELS = "spacy_gemel.models"
+_SNAPSHOT = f"{_MODELS}.frozen:link_snapshot"
 
 
 def causal_lm(
@@ -42,8 +43,7 @@ def causal_lm(
             means float16 or bfloat16), or null. A bundle holds the unquantized model.
     """
     settings = (("revision", revision), ("dtype", dtype), ("bos", bos), ("quantization", quantization))
-    loader = "spacy_gemel.models.causal_lm:load_causal_lm"
-    return FrozenModel("language model", loader, _SNAPSHOT, name, device, settings)
+    return FrozenModel("language model", f"{_MODELS}.causal_lm:load_causal_lm", _SNAPSHOT, name, device, settings)
 
 
 def open_clip_encoder(
@@ -71,7 +71,7 @@ def open_clip_encoder(
     if revision is not None:
         raise ValueError("vision_encoder: open_clip has no revisions: name the weights by `pretrained`.")
     settings = (("pretrained", pretrained), ("projection", projection), ("dtype", dtype))
-    loader, bundler = "spacy_gemel.models.open_clip:load_open_clip", "spacy_gemel.models.open_clip:bundle_open_clip"
+    loader, bundler = f"{_MODELS}.open_clip:load_open_clip", f"{_MODELS}.open_clip:bundle_open_clip"
     return FrozenModel("vision encoder", loader, bundler, name, device, settings)
 
 
@@ -84,7 +84,7 @@ def hugging_face_vision(
     A model that has none of these, needs more than pixels, or is random in eval mode is refused when it is loaded.
     """
     settings = (("revision", revision), ("dtype", dtype))
-    loader = "spacy_gemel.models.vision_encoder:load_hugging_face_vision"
+    loader = f"{_MODELS}.vision_encoder:load_hugging_face_vision"
     return FrozenModel("vision encoder", loader, _SNAPSHOT, name, device, settings)
 
 
@@ -123,7 +123,7 @@ def sentence_transformer_retriever(
     """
     from spacy_gemel.linking.retrievers import DenseRetriever
 
-    loader = "spacy_gemel.models.sentence_encoder:load_sentence_encoder"
+    loader = f"{_MODELS}.sentence_encoder:load_sentence_encoder"
     settings = (("revision", revision), ("pooling", pooling))
     frozen: FrozenModel[SentenceEncoder] = FrozenModel("sentence encoder", loader, _SNAPSHOT, name, device, settings)
     return DenseRetriever(frozen)

@@ -32,13 +32,9 @@ class NameTokenizer:
         """The token ids of each text, without BOS or EOS; "</s>" in a text is encoded as letters."""
         if not texts:
             return []
-        encoded = self.tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_attention_mask=False,  # both are unused, and millions of names take a quarter less time without
-            return_token_type_ids=False,
-        )
+        # both are unused, and millions of names take a quarter less time without
+        unused = {"return_attention_mask": False, "return_token_type_ids": False}
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, **unused)
         return [list(ids) for ids in encoded["input_ids"]]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -59,16 +55,15 @@ class NameTokenizer:
                 )
             return int(self.tokenizer.eos_token_id)
         # After a name, because SentencePiece puts a "▁" before a lone newline.
-        ends = set()
-        for name in ("x", "x (y)", "x.", 'x"', "x 1"):
-            with_end, without = self.encode([name + "\n", name])
-            ends.add(with_end[-1] if with_end[:-1] == without else None)
-        if len(ends) > 1 or None in ends:
+        names = ("x", "x (y)", "x.", 'x"', "x 1")
+        pairs = [self.encode([name + "\n", name]) for name in names]
+        ends = {with_end[-1] for with_end, _ in pairs}
+        if len(ends) > 1 or any(with_end[:-1] != without for with_end, without in pairs):
             raise ValueError(
                 "The language model's tokenizer merges the newline after a name with the character before it: "
                 'set name_end = "eos" in the config.'
             )
-        return int(ends.pop() or 0)
+        return ends.pop()
 
     @property
     def fingerprint(self) -> str:
