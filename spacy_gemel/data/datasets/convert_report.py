@@ -103,11 +103,11 @@ class ConvertReport:
     def summary(self) -> str:
         """A few lines for a person."""
         dropped, mentions = self.dropped, self.mentions
+        rows, further = self.rows, self.docs["for_overlapping_mentions"]
         lines = [
-            f"rows: {self.rows['read']} read, {self.rows['kept']} converted, {dropped['row'].total()} left out",
+            f"rows: {rows['read']} read, {rows['kept']} converted, {dropped['row'].total()} left out",
             *dropped["row"].lines("row: "),
-            f"docs: {self.docs['written']} written, {self.docs['for_overlapping_mentions']} of them for mentions that "
-            "overlap others",
+            f"docs: {self.docs['written']} written, {further} of them for mentions that overlap others",
             f"mentions: {mentions['kept']} converted, {dropped['mention'].total()} left out, "
             f"{mentions['merged']} merged (of the converted: {mentions['nil']} NIL, {mentions['unannotated']} without "
             f"an entity, {mentions['widened_to_tokens']} widened to whole tokens)",
