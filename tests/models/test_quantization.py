@@ -16,7 +16,8 @@ from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import SharedPrefixDecoder
 from spacy_gemel.decoding.self_check import make_decoder
-from spacy_gemel.models import loading, quantization
+from spacy_gemel.models import causal_lm as causal_lm_module
+from spacy_gemel.models import quantization
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.registry import causal_lm
 from tests import tiny
@@ -80,8 +81,8 @@ def test_a_machine_that_cannot_quantize(folder: Path, monkeypatch: pytest.Monkey
             raise error
 
         monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", refuse)
-        monkeypatch.setattr(loading, "check_quantization", lambda *_: None)
-        monkeypatch.setattr(loading, "quantization_options", lambda *_: {})
+        monkeypatch.setattr(causal_lm_module, "check_quantization", lambda *_: None)
+        monkeypatch.setattr(causal_lm_module, "quantization_options", lambda *_: {})
         with pytest.raises(Exception) as raised:
             load(folder, setting)
         return raised
