@@ -75,6 +75,8 @@ def _entity(line: bytes, where: str, options: ImportOptions, report: ImportRepor
             for texts in (labels, descriptions)
         )
         aliases = [alias["value"] for name in languages for alias in by_language.get(name, ())]
+        if not all(isinstance(text, str) for text in (title or "", label or "", description or "", *aliases)):
+            raise TypeError(kb_id)
     except UnicodeDecodeError:
         report.drop("lines that are not UTF-8", beginning)
         return None

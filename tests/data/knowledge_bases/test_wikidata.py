@@ -137,6 +137,8 @@ def test_damaged_lines_take_no_other_with_them(tmp_path: Path, monkeypatch: pyte
         item(14, labels={"en": "x" * 4_000_000}),
         item(15, labels={"en": "half \ud800"}) and b'{"id":"Q15","labels":{"en":{"value":"half \\ud800"}}}',
         {**item(16, labels={"en": "odd"}), "aliases": {"en": [1]}},
+        {**item(19, labels={"en": "odd"}), "aliases": {"en": [{"value": 1}]}},
+        {**item(20), "labels": {"en": {"value": ["odd"]}}},
         ITEMS[0],
         b"[" * 100_000,
         item(17, labels={"en": "  "}),
@@ -147,7 +149,7 @@ def test_damaged_lines_take_no_other_with_them(tmp_path: Path, monkeypatch: pyte
     assert report.dropped == {
         "lines that are not UTF-8": 1,
         "lines that are not JSON": 2,
-        "lines that are not an entity": 3,
+        "lines that are not an entity": 5,
         "lines of more than 3000000 bytes": 1,
         "entities with half of a surrogate pair, which is not text": 1,
         "entities with the id of an earlier one": 1,
@@ -155,7 +157,7 @@ def test_damaged_lines_take_no_other_with_them(tmp_path: Path, monkeypatch: pyte
     }
     assert report.read["entities"] == sum(report.dropped.values()) + 2
     assert report.dropped.examples["lines that are not UTF-8"][0].startswith("all.json.gz:3: ")
-    assert report.dropped.examples["entities with the id of an earlier one"] == ["all.json.gz:10"]
+    assert report.dropped.examples["entities with the id of an earlier one"] == ["all.json.gz:12"]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".bz2"])
