@@ -13,19 +13,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from spacy_gemel.kb.entity import KBError
-from spacy_gemel.kb.entity_table import ENTITIES_FILE, SCHEMA, record_batch
 from spacy_gemel.kb.folder import Replacement, work_folder, work_path
 from spacy_gemel.kb.index import HashIndex, save_array, surface_hashes
 from spacy_gemel.kb.jsonl import REASONS, Scan, SkippedRows, read_batches, scan_entities
-from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES, IDS, SURFACES
-from spacy_gemel.kb.meta import META_FILE, KBMeta, file_records, write_meta
+from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES, ENTITIES_FILE, IDS, SCHEMA, SURFACES, record_batch
+from spacy_gemel.kb.meta import META_FILE, FileRecord, KBMeta, sha256_of, write_meta
 from spacy_gemel.kb.name_tokens import TokenisedNames, TokenizerLike, TokenStore, tokenise_names
 from spacy_gemel.kb.trie_builder import MAX_TOKENS, build_trie
 
 BATCH_ROWS = 4096
-"""Entities per batch: a build holds one in memory, and the first look at an entity checks its whole batch.
-
-``jsonl.MAX_TEXT`` bounds the text of a row, and so that of a batch: to 256 MiB."""
+"""Entities per batch: a build holds one in memory (256 MiB at most), and the first look at an entity checks one."""
 
 _FORMAT_1_FILES = ("trie_leaf_edges.npy", "trie_leaf_offsets.npy")
 
@@ -77,21 +74,17 @@ def build_kb(
     """Build a knowledge base folder from JSON lines.
 
     Rows that are not entities are skipped; entities whose name cannot enter the trie stay in the table, so that gold
-    ids resolve. The report and meta.json count both by reason. The file is read twice (first for its checksum and
-    for repeated ids), so that only the trie's size bounds the memory.
-
-    Tokenising is the long step: a work folder beside `out_dir` holds each finished batch until the knowledge base is
-    complete, and a build of the same file, tokenizer and settings resumes from there.
+    ids resolve. The report and meta.json count both by reason. The file is read twice, so that only the trie's size
+    bounds the memory. A work folder beside `out_dir` holds the tokenised batches until the knowledge base is complete:
+    a build of the same file, tokenizer and settings resumes from there.
 
     Args:
         entities_jsonl: one entity per line, see ``spacy_gemel.kb.jsonl.parse_row``.
-        out_dir: an existing knowledge base there is replaced once the new one is complete and on the disk. A symbolic
-            link stays one.
+        out_dir: an existing knowledge base there is replaced once the new one is on the disk. A link stays one.
         tokenizer: of the language model that is to write the names.
         max_name_tokens: longer names are not in the trie.
         progress: show progress bars on stderr.
-        before_replacing: called with the new meta just before the new folder takes its place; may raise KBError to
-            leave everything as it was.
+        before_replacing: called with the new meta just before the new folder takes its place; may raise KBError.
 
     Raises:
         KBError: if the file cannot be read, changes meanwhile, or has no entity or usable name; if `out_dir` holds
@@ -213,7 +206,7 @@ class _Build:
             show("indexing names and aliases")
             HashIndex.save(folder, SURFACES, surfaces, surface_rows)
             show("computing checksums")
-            files = file_records(folder, DATA_FILES)
+            files = {n: FileRecord((folder / n).stat().st_size, sha256_of(folder / n)) for n in DATA_FILES}
         meta = KBMeta(
             entities=len(counts),
             names=len(rows),

@@ -13,16 +13,12 @@ from spacy_gemel.kb.trie import LEAF_BLOCK, TrieArrays, decode_rows, token_dtype
 
 
 def check_kb(path: str | Path) -> list[str]:
-    """Every problem of a knowledge base folder, in words; an empty list if it is sound.
-
-    Reads everything: sizes, checksums, and whether the trie, the indexes, the counts and the entities agree.
-    """
+    """The problems of a knowledge base folder: of sizes, checksums, and whether trie, indexes and entities agree."""
     folder = Path(path)
     try:
         meta = read_meta(folder)
         if problems := file_problems(folder, meta, verify=True):
-            # the content of a damaged file would only repeat it
-            return problems
+            return problems  # the content of a damaged file would only repeat it
         kb = KnowledgeBase.open(folder)
         problems = check_trie(kb.trie.arrays, kb.counts, meta.vocab_size)
         if not problems and kb.trie.arrays.count_names() != meta.distinct_names:

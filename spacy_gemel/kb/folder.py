@@ -24,9 +24,8 @@ def work_path(target: Path) -> Path:
 def work_folder(target: Path) -> Iterator[Path]:
     """The work folder of a target, locked for this build.
 
-    It is removed, together with the old folder that ``Replacement`` moved there, when the block ends well or with a
-    KBError: the same input would only raise it again. After any other error, an interrupt included, its content
-    stays for the next build.
+    It is removed, with the old folder that ``Replacement`` moved there, when the block ends well or with a KBError: the
+    same input would only raise it again. After any other error its content stays for the next build.
 
     Raises:
         KBError: if another build has locked it.
@@ -34,7 +33,7 @@ def work_folder(target: Path) -> Iterator[Path]:
     """
     work = work_path(target)
     with _locked(work, target):
-        for path in work.parent.glob(f"{glob.escape(_removed_prefix(target))}*"):
+        for path in work.parent.glob(f"{glob.escape(work.stem)}.removed-*"):
             shutil.rmtree(path, ignore_errors=True)
         if (work / _OLD).exists() and not target.exists():
             (work / _OLD).rename(target)  # a build was killed just while it put its folder in place
@@ -42,18 +41,14 @@ def work_folder(target: Path) -> Iterator[Path]:
             yield work
         except BaseException as error:
             if isinstance(error, KBError) or {path.name for path in work.iterdir()} <= {_LOCK}:
-                _remove(work, target)
+                _remove(work)
             raise
-        _remove(work, target)
+        _remove(work)
 
 
-def _removed_prefix(target: Path) -> str:
-    return f".{target.name}.removed-"
-
-
-def _remove(work: Path, target: Path) -> None:
+def _remove(work: Path) -> None:
     """Rename the work folder, then delete it: a build that starts meanwhile makes a new one."""
-    removed = work.with_name(f"{_removed_prefix(target)}{os.getpid()}")
+    removed = work.with_name(f"{work.stem}.removed-{os.getpid()}")
     try:
         work.rename(removed)
     except OSError:  # Windows, while the lock is open

@@ -31,9 +31,7 @@ MAX_LINE = 2**24
 """Bytes of the longest line that is read: a file without line breaks must not fill the memory."""
 
 MAX_TEXT = 2**16
-"""Bytes of an entity's texts, plus 16 per alias.
-
-Thus a batch of thousands of rows fits the memory, and no Arrow column comes near its limit of 2 GiB."""
+"""Bytes of an entity's texts, plus 16 per alias, so that a batch fits the memory and Arrow's limit of 2 GiB."""
 
 MAX_COUNT = 2**63 - 1
 """The largest count, which is an int64 on disk."""
@@ -44,37 +42,10 @@ _MAX_EXAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """Why a row or name cannot be used: a key of REASONS, and the details.
-
-    meta.json holds the messages: their wording is part of the format.
-    """
+    """Why a row or name cannot be used: a key of REASONS, and the words for meta.json, which are part of the format."""
 
     reason: str
     message: str
-
-
-def read_rows(path: Path, sha256: "hashlib._Hash") -> Iterator[tuple[int, int, Entity | RowProblem]]:
-    """The number (from 1), size in bytes and content of each line that is not blank; all bytes go to `sha256`.
-
-    Raises OSError that names the file.
-    """
-    number = 0
-    try:
-        with path.open("rb") as file:
-            while raw := file.readline(MAX_LINE + 1):
-                sha256.update(raw)
-                number, size, chunk = number + 1, len(raw), raw
-                while size > MAX_LINE and not chunk.endswith(b"\n") and (chunk := file.readline(_CHUNK)):
-                    sha256.update(chunk)
-                    size += len(chunk)
-                raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
-                if size > MAX_LINE:
-                    message = f"the line is longer than {MAX_LINE} bytes: write one entity per line"
-                    yield number, size, RowProblem("bad_json", message)
-                elif raw.strip():
-                    yield number, size, parse_row(raw)
-    except OSError as error:
-        raise OSError(f"{path} cannot be read: {error}") from error
 
 
 def parse_row(raw: bytes) -> Entity | RowProblem:
@@ -160,7 +131,7 @@ class Scan(NamedTuple):
 def scan_entities(source: Path, progress: bool) -> Scan:
     """Read the whole file once. Raises OSError, and KBError if it has no entity."""
     size, sha256, skipped = source.stat().st_size, hashlib.sha256(), SkippedRows(source.name)
-    entities = _read(source, sha256, skipped, "Reading entities", size, progress)
+    entities = read_entities(source, sha256, skipped, "Reading entities", size, progress)
     hashes = np.fromiter((hash_text(entity.kb_id) for _, entity in entities), dtype=np.uint64)
     if len(hashes) == 0:
         expected = 'lines like {"id": "Q1", "name": "Name"} are expected.'
@@ -184,7 +155,7 @@ def read_batches(
     seen: set[str] = set()
     batch: list[tuple[int, int, Entity]] = []
     sha256 = hashlib.sha256()
-    for number, entity in _read(source, sha256, skipped, "Tokenising names", scan.size, progress):
+    for number, entity in read_entities(source, sha256, skipped, "Tokenising names", scan.size, progress):
         hashed = hash_text(entity.kb_id)
         if hashed in scan.repeated:
             if entity.kb_id in seen:
@@ -201,14 +172,33 @@ def read_batches(
         yield batch
 
 
-def _read(
+def read_entities(
     source: Path, sha256: "hashlib._Hash", skipped: SkippedRows, title: str, size: int, progress: bool
 ) -> Iterator[tuple[int, Entity]]:
-    """The entities of a file with their line numbers, under a progress bar; problems go to `skipped`."""
-    with tqdm(total=size, desc=title, unit="B", unit_scale=True, file=sys.stderr, disable=not progress) as bar:
-        for number, n_bytes, content in read_rows(source, sha256):
-            bar.update(n_bytes)
-            if isinstance(content, RowProblem):
-                skipped.add(number, content)
-            else:
-                yield number, content
+    """The entities of a file of `size` bytes with their line numbers from 1, under a progress bar.
+
+    Problems go to `skipped`, all bytes to `sha256`. Raises OSError that names the file.
+    """
+    bar = tqdm(total=size, desc=title, unit="B", unit_scale=True, file=sys.stderr, disable=not progress)
+    number = 0
+    try:
+        with bar, source.open("rb") as file:
+            while raw := file.readline(MAX_LINE + 1):
+                sha256.update(raw)
+                number, n_bytes, chunk = number + 1, len(raw), raw
+                while n_bytes > MAX_LINE and not chunk.endswith(b"\n") and (chunk := file.readline(_CHUNK)):
+                    sha256.update(chunk)
+                    n_bytes += len(chunk)
+                bar.update(n_bytes)
+                raw = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+                if n_bytes > MAX_LINE:
+                    message = f"the line is longer than {MAX_LINE} bytes: write one entity per line"
+                    skipped.add(number, RowProblem("bad_json", message))
+                elif raw.strip():
+                    content = parse_row(raw)
+                    if isinstance(content, Entity):
+                        yield number, content
+                    else:
+                        skipped.add(number, content)
+    except OSError as error:
+        raise OSError(f"{source} cannot be read: {error}") from error

@@ -3,24 +3,85 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import Entity, KBError, build_command
-from spacy_gemel.kb.entity_table import ENTITIES_FILE, EntityTable
 from spacy_gemel.kb.index import HashIndex, open_array, surface_key
 from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
-from spacy_gemel.kb.name_tokens import TokenisedNames, TokenizerLike, tokenise_names
+from spacy_gemel.kb.name_tokens import TokenizerLike, tokenise_names
 from spacy_gemel.kb.trie import NameTrie, TokenArray, TrieArrays
 from spacy_gemel.kb.trie_builder import build_trie
 from spacy_gemel.utils.files import folder_owner
 
 IDS, SURFACES = "ids", "surfaces"
-COUNTS_FILE = "counts.npy"
+ENTITIES_FILE, COUNTS_FILE = "entities.arrow", "counts.npy"
 DATA_FILES = (ENTITIES_FILE, COUNTS_FILE, *HashIndex.files(IDS), *HashIndex.files(SURFACES), *TrieArrays.file_names())
 """Every file of a knowledge base but meta.json."""
+
+_COLUMNS = {"id": pa.string(), "name": pa.string(), "count": pa.int64(), "aliases": pa.list_(pa.string())}
+SCHEMA = pa.schema(
+    [pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()] + [pa.field("description", pa.string())]
+)
+"""The columns of entities.arrow."""
+
+
+def record_batch(entities: Sequence[Entity]) -> pa.RecordBatch:
+    """Entities as a batch of ``SCHEMA``."""
+    columns = zip(*map(attrgetter("kb_id", "name", "count", "aliases", "description"), entities), strict=True)
+    arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+    return pa.record_batch(arrays, schema=SCHEMA)
+
+
+class EntityTable:
+    """Entities by row, read from the mapped file on demand.
+
+    Raises:
+        KBError: if the file is missing or damaged, or does not have `rows` rows in batches of `batch_rows`.
+    """
+
+    def __init__(self, folder: Path, rows: int, batch_rows: int) -> None:
+        self._path = folder / ENTITIES_FILE
+        try:
+            self._reader = pa.ipc.open_file(pa.memory_map(str(self._path), "r"))
+        except (OSError, pa.ArrowException) as error:
+            raise KBError(f"{self._path} cannot be read ({error}): build the KB again") from error
+        self._rows, self._batch_rows, self.n_batches = rows, batch_rows, -(-rows // batch_rows)
+        self._batches: dict[int, Any] = {}
+        if not self._reader.schema.equals(SCHEMA) or self._reader.num_record_batches != self.n_batches:
+            raise KBError(f"{self._path} does not have the columns or batches that meta.json gives: build the KB again")
+
+    def batch(self, index: int) -> Any:
+        """One record batch, a view of the mapping. Raises KBError if it is damaged."""
+        batch = self._batches.get(index)
+        if batch is None:
+            try:
+                batch = self._reader.get_batch(index)
+                # Arrow trusts offsets: without this check, damaged ones would be read outside of the mapping
+                batch.validate(full=True)
+            except (OSError, pa.ArrowException) as error:
+                raise KBError(f"{self._path} is damaged ({error}): build the KB again") from error
+            if batch.num_rows != min(self._batch_rows, self._rows - index * self._batch_rows):
+                raise KBError(f"{self._path} is damaged (batch {index}): build the KB again")
+            self._batches[index] = batch
+        return batch
+
+    def value(self, row: int, column: str) -> Any:
+        """One cell as a Python value. Raises IndexError if the row does not exist, KBError if its batch is damaged."""
+        if not 0 <= row < self._rows:
+            raise IndexError(f"Row {row} is outside the knowledge base's {self._rows}")
+        index, offset = divmod(row, self._batch_rows)
+        return self.batch(index).column(column)[offset].as_py()
+
+    def entity(self, row: int) -> Entity:
+        """The entity of a row. Raises as ``value`` does."""
+        kb_id, name, count, aliases, description = (self.value(row, column) for column in SCHEMA.names)
+        return Entity(kb_id, name, count, tuple(aliases), description)
 
 
 @dataclass(frozen=True)
@@ -28,44 +89,16 @@ class Additions:
     """Entities that were added after the knowledge base was built: in memory, their rows follow those of the folder.
 
     Attributes:
-        first: the row of the first.
         entities: the entities.
         trie: of their names; None if there are none.
         tokens: of their names in a row, see ``TokenisedNames``.
         lengths: tokens of each name, (entities,).
     """
 
-    first: int
     entities: tuple[Entity, ...] = ()
     trie: NameTrie | None = None
     tokens: TokenArray = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False, repr=False)
     lengths: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False, repr=False)
-
-    def extended(self, entities: Sequence[Entity], names: TokenisedNames, vocab_size: int) -> "Additions":
-        """These entities and further ones, all with usable `names`, and a trie of all the names."""
-        if not entities:
-            return self
-        entities = (*self.entities, *entities)
-        tokens = np.concatenate([self.tokens, names.tokens]).astype(names.tokens.dtype, copy=False)
-        lengths = np.concatenate([self.lengths, names.lengths])
-        rows = np.arange(self.first, self.first + len(entities), dtype=np.int32)
-        counts = np.array([entity.count for entity in entities], dtype=np.int64)
-        trie = NameTrie(build_trie(tokens, lengths, rows, counts, vocab_size), vocab_size, int(rows[-1]) + 1)
-        return Additions(self.first, entities, trie, tokens, lengths)
-
-    def __len__(self) -> int:
-        return len(self.entities)
-
-    def entity(self, row: int) -> Entity:
-        """The entity of a row. Raises IndexError if the row does not exist."""
-        if not 0 <= row - self.first < len(self.entities):
-            raise IndexError(f"Row {row} is outside the knowledge base's {self.first + len(self.entities)}")
-        return self.entities[row - self.first]
-
-    @cached_property
-    def rows(self) -> dict[str, int]:
-        """The row of each id."""
-        return {entity.kb_id: row for row, entity in enumerate(self.entities, self.first)}
 
 
 @dataclass(eq=False, repr=False)
@@ -90,17 +123,14 @@ class KnowledgeBase:
     ids: HashIndex
     surfaces: HashIndex
     folder_counts: NDArray[np.int64]
-    added: Additions
+    added: Additions = Additions()
 
     def __post_init__(self) -> None:
         self._owner = folder_owner(self.path)  # keeps a temporary folder alive
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = False) -> "KnowledgeBase":
-        """Open a folder that ``build-kb`` wrote.
-
-        Checks the version of the format, the checksum of meta.json, the size of every file and the header of every
-        array.
+        """Open a folder that ``build-kb`` wrote; checks meta.json, the sizes of files and the headers of arrays.
 
         Args:
             path: the folder.
@@ -121,11 +151,11 @@ class KnowledgeBase:
         if sizes != (meta.edges, meta.names, meta.entities, meta.entities):
             raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
         table = EntityTable(folder, meta.entities, meta.batch_rows)
-        return cls(folder, meta, trie, table, ids, surfaces, counts, Additions(meta.entities))
+        return cls(folder, meta, trie, table, ids, surfaces, counts)
 
     def without_added(self) -> "KnowledgeBase":
         """The knowledge base of the folder alone."""
-        return replace(self, added=Additions(self.meta.entities))
+        return replace(self, added=Additions())
 
     def with_added(
         self, entities: Iterable[Entity], tokenizer: TokenizerLike, *, max_tokens: int | None = None
@@ -150,7 +180,16 @@ class KnowledgeBase:
         names = tokenise_names([entity.name for entity in entities], tokenizer, limit)
         for index, problem in names.problems:
             raise KBError(f"{entities[index].kb_id!r} cannot be added: {problem.message}")
-        return replace(self, added=self.added.extended(entities, names, self.meta.vocab_size))
+        if not entities:
+            return self
+        old, vocab_size = self.added, self.meta.vocab_size
+        added = (*old.entities, *entities)
+        tokens = np.concatenate([old.tokens, names.tokens]).astype(names.tokens.dtype, copy=False)
+        lengths = np.concatenate([old.lengths, names.lengths])
+        rows = np.arange(self.meta.entities, self.meta.entities + len(added), dtype=np.int32)
+        counts = np.array([entity.count for entity in added], dtype=np.int64)
+        trie = NameTrie(build_trie(tokens, lengths, rows, counts, vocab_size), vocab_size, int(rows[-1]) + 1)
+        return replace(self, added=Additions(added, trie, tokens, lengths))
 
     def __reduce__(self) -> tuple[object, tuple[Path, str, Additions]]:
         # another process maps the same files instead of getting a copy; it could not report a missing folder
@@ -159,7 +198,7 @@ class KnowledgeBase:
 
     def __len__(self) -> int:
         """Number of entities."""
-        return self.meta.entities + len(self.added)
+        return self.meta.entities + len(self.added.entities)
 
     def __contains__(self, kb_id: object) -> bool:
         return isinstance(kb_id, str) and self.row(kb_id) is not None
@@ -167,24 +206,31 @@ class KnowledgeBase:
     @property
     def counts(self) -> NDArray[np.int64]:
         """How often each entity is linked, (rows,) int64; memory-mapped unless entities were added."""
-        if not len(self.added):
-            return self.folder_counts
-        return np.append(self.folder_counts, np.array([entity.count for entity in self.added.entities], dtype=np.int64))
+        added = np.array([entity.count for entity in self.added.entities], dtype=np.int64)
+        return np.append(self.folder_counts, added) if len(added) else self.folder_counts
 
     def count(self, row: int) -> int:
         """How often the entity of a row is linked. Raises IndexError if the row does not exist."""
-        return self.added.entity(row).count if row >= self.meta.entities else int(self.folder_counts[row])
+        return self.entity(row).count if row >= self.meta.entities else int(self.folder_counts[row])
 
     def entity(self, row: int) -> Entity:
         """The entity of a row. Raises IndexError if the row does not exist, KBError if the table is damaged there."""
-        return self.added.entity(row) if row >= self.meta.entities else self.table.entity(row)
+        if row < self.meta.entities:
+            return self.table.entity(row)
+        if row >= len(self):
+            raise IndexError(f"Row {row} is outside the knowledge base's {len(self)}")
+        return self.added.entities[row - self.meta.entities]
 
     def row(self, kb_id: str) -> int | None:
         """The row of an id, or None if the knowledge base does not have it. Raises KBError if it is damaged there."""
         for row in self.ids.candidates(kb_id):
             if self.table.value(row, "id") == kb_id:
                 return row
-        return self.added.rows.get(kb_id)
+        return self._added_rows.get(kb_id)
+
+    @cached_property
+    def _added_rows(self) -> dict[str, int]:
+        return {entity.kb_id: row for row, entity in enumerate(self.added.entities, self.meta.entities)}
 
     def rows_by_surface(self, text: str) -> tuple[list[int], list[int]]:
         """Look up a name or alias; underscores count as spaces, and the first letter's case does not count.
@@ -205,7 +251,7 @@ class KnowledgeBase:
                 named.append(row)
             elif key in map(surface_key, self.table.value(row, "aliases")):
                 aliased.append(row)
-        for row, entity in enumerate(self.added.entities, self.added.first):
+        for row, entity in enumerate(self.added.entities, self.meta.entities):
             if surface_key(entity.name) == key:
                 named.append(row)
             elif key in map(surface_key, entity.aliases):
@@ -213,10 +259,9 @@ class KnowledgeBase:
         return named, aliased
 
     def rows_of(self, token_ids: Sequence[int]) -> list[int]:
-        """Rows of the entities whose name has exactly these tokens; of the folder's and of the added, best first.
+        """Rows of the entities whose name has exactly these tokens, best first: the folder's, then the added ones.
 
-        Raises:
-            KBError: if the trie is corrupt.
+        Raises KBError if the trie is corrupt.
         """
         tries = [trie for trie in (self.trie, self.added.trie) if trie is not None]
         return [row for trie in tries for row in trie.rows_of(token_ids).tolist()]

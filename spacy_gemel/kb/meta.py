@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -74,11 +73,6 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_records(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
-    """Size and checksum of files in a folder. Raises OSError."""
-    return {name: FileRecord((folder / name).stat().st_size, sha256_of(folder / name)) for name in names}
 
 
 def write_meta(folder: Path, meta: KBMeta) -> None:

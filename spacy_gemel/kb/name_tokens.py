@@ -143,12 +143,9 @@ class TokenStore:
                 batch = TokenisedNames(file["tokens"], file["lengths"], file["indices"], problems)
         except Exception:  # the parsers of zip and numpy raise many kinds of errors on damaged bytes
             return None
-        is_consistent = (
-            batch.tokens.dtype == self._dtype
-            and len(batch.lengths) == len(batch.indices) == len(names) - len(batch.problems)
-            and int(batch.lengths.sum()) == len(batch.tokens)
-        )
-        return batch if is_consistent else None
+        n_names = len(names) - len(batch.problems)
+        sizes = (len(batch.lengths), len(batch.indices), int(batch.lengths.sum()))
+        return batch if (batch.tokens.dtype, *sizes) == (self._dtype, n_names, n_names, len(batch.tokens)) else None
 
     def _path(self, index: int) -> Path:
         return self.folder / f"{index:08d}.npz"

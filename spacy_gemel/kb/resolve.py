@@ -56,17 +56,13 @@ def resolve_gold(kb: "KnowledgeBase", gold: str) -> int | None:
     """
     if not gold or gold == NIL:
         return None
-    row = kb.row(gold)
-    if row is not None:
-        return row
-    spellings = [title_of_url(gold) or gold]
-    spellings += [unquote(spellings[0])] if "%" in spellings[0] else []
-    for text in spellings:
-        for spelling in (text, text.replace(" ", "_"), text.replace("_", " ")):
-            row = kb.row(spelling)
-            if row is not None:
-                return row
-    matches = [kb.rows_by_surface(text) for text in spellings]
+    title = title_of_url(gold) or gold
+    titles = [title, unquote(title)] if "%" in title else [title]
+    spellings = [spelling for text in titles for spelling in (text, text.replace(" ", "_"), text.replace("_", " "))]
+    for spelling in (gold, *spellings):
+        if (row := kb.row(spelling)) is not None:
+            return row
+    matches = [kb.rows_by_surface(text) for text in titles]
     named = next((rows for rows, _ in matches if rows), [])
     if named:
         counts = sorted((kb.count(row) for row in named), reverse=True)

@@ -38,29 +38,9 @@ def build_trie(
         on_step: called with the name of each step, to show progress.
 
     Raises:
-        KBError: for no names, for empty or too long names, for token ids outside the vocabulary, and for more edges
-            than int32 offsets can hold.
+        KBError: for no names, empty or too long names, token ids outside the vocabulary, and more than 2**31 - 1 edges.
     """
     lengths = np.asarray(lengths, dtype=np.int64)
-    _check(tokens, lengths, rows, counts, vocab_size)
-    flat: TokenArray = np.ascontiguousarray(tokens, dtype=token_dtype(vocab_size))
-    starts = np.cumsum(lengths) - lengths
-    on_step("sorting names")
-    order = _sort_names(flat, starts, lengths)
-    on_step("numbering edges")
-    edge_tokens, child_counts, end_edges, levels = _number_edges(flat, starts, lengths, order)
-    offsets = np.empty(len(edge_tokens) + 1, dtype=np.int32)
-    offsets[0] = 1
-    np.cumsum(child_counts, out=offsets[1:])
-    offsets[1:] += 1
-    on_step("measuring heights")
-    height = _heights(offsets, levels)
-    on_step("placing entities")
-    leaf_rows, leaf_starts = _leaves(end_edges, np.asarray(rows), np.asarray(counts), len(edge_tokens))
-    return TrieArrays(edge_tokens, offsets, height, leaf_rows, leaf_starts)
-
-
-def _check(tokens: Ints, lengths: Ints, rows: Ints, counts: Ints, vocab_size: int) -> None:
     if len(lengths) == 0:
         raise KBError("A trie needs at least one name")
     if len(rows) != len(lengths) or len(counts) != len(lengths) or int(lengths.sum()) != len(tokens):
@@ -71,6 +51,20 @@ def _check(tokens: Ints, lengths: Ints, rows: Ints, counts: Ints, vocab_size: in
         raise KBError(f"A name has a token id outside the vocabulary of {vocab_size}")
     if int(rows.min()) < 0 or int(rows.max()) > MAX_EDGES:
         raise KBError(f"Entity rows must be from 0 to {MAX_EDGES}")
+    flat: TokenArray = np.ascontiguousarray(tokens, dtype=token_dtype(vocab_size))
+    starts = np.cumsum(lengths) - lengths
+    on_step("sorting names")
+    order = _sort_names(flat, starts, lengths)
+    on_step("numbering edges")
+    edge_tokens, child_counts, end_edges, levels = _number_edges(flat, starts, lengths, order)
+    offsets = np.ones(len(edge_tokens) + 1, dtype=np.int32)
+    np.cumsum(child_counts, out=offsets[1:])
+    offsets[1:] += 1
+    on_step("measuring heights")
+    height = _heights(offsets, levels)
+    on_step("placing entities")
+    leaf_rows, leaf_starts = _leaves(end_edges, np.asarray(rows), np.asarray(counts), len(edge_tokens))
+    return TrieArrays(edge_tokens, offsets, height, leaf_rows, leaf_starts)
 
 
 def _tokens_at(tokens: TokenArray, starts: Ints, lengths: Ints, position: int) -> TokenArray:
@@ -123,8 +117,7 @@ def _number_edges(
     """Number the edges level by level.
 
     Returns:
-        The tokens (E,) and the child counts (E,) of all edges, the END edge (n,) of each name, and the first edge of
-        each level, followed by the number of edges.
+        The tokens (E,) and child counts (E,) of all edges, the END edge (n,) of each name, each level's first edge, E.
     """
     end_edges = np.zeros(len(order), dtype=np.int32)
     active = order  # names that are at least this long, sorted

@@ -13,7 +13,7 @@ import pytest
 from spacy_gemel.kb.builder import BATCH_ROWS, BuildReport, build_kb
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.entity import Entity, KBError
-from spacy_gemel.kb.jsonl import MAX_TEXT, read_rows
+from spacy_gemel.kb.jsonl import MAX_TEXT, SkippedRows, read_entities
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
 Build = Callable[..., BuildReport]
@@ -74,10 +74,10 @@ def test_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     long = '{"id": "Q2", "name": "two"}'
     long += " " * (length - len(long) - len(end)) + end
     source.write_text('{"id": "Q1", "name": "one"}\n' + long + ('{"id": "Q3", "name": "three"}' if end else ""))
-    sha256 = hashlib.sha256()
-    lines = list(read_rows(source, sha256))
-    assert [size for _, size, _ in lines] == [28, length, 29][: 3 if end else 2]
-    assert [isinstance(content, Entity) for _, _, content in lines] == [True, length <= 100, True][: len(lines)]
+    sha256, skipped = hashlib.sha256(), SkippedRows("entities.jsonl")
+    entities = list(read_entities(source, sha256, skipped, "Reading", 1, progress=False))
+    assert [number for number, _ in entities] == [1, *[2] * (length <= 100), *[3] * bool(end)]
+    assert [item.count for item in skipped.summary().values()] == [1] * (length > 100)
     assert sha256.hexdigest() == hashlib.sha256(source.read_bytes()).hexdigest()
 
 

@@ -111,7 +111,7 @@ def test_full_disk(tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "whole").mkdir()
     batches: dict[str, int] = {}
     with monkeypatch.context() as patch:
-        patch.setattr("spacy_gemel.kb.folder._remove", lambda work, _: batches.update(sizes(work.glob("*/*.npz"))))
+        patch.setattr("spacy_gemel.kb.folder._remove", lambda work: batches.update(sizes(work.glob("*/*.npz"))))
         files = sizes(build(tmp_path / "whole", rows, max_name_tokens=254).path.iterdir())
     if full == "entities.arrow":
         limit = 12_000

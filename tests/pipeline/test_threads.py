@@ -88,7 +88,7 @@ def test_entities_are_added_while_others_link(models: Path, kb: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert errors == []
-    assert len(pipe.kb.added) == 20
+    assert len(pipe.kb.added.entities) == 20
 
 
 def test_no_entity_is_lost_where_several_threads_add(models: Path, kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
