@@ -48,10 +48,9 @@ class BuildReport:
     def lines(self) -> list[str]:
         """The report as text, line by line."""
         meta = self.meta
-        lines = [
-            f"{meta.entities} entities, {meta.names} of them in the trie under {meta.distinct_names} names "
-            f"({meta.edges} edges), in {self.seconds:.1f} s, {self.trie_seconds:.1f} of them for the trie: {self.path}"
-        ]
+        trie = f"{meta.names} of them in the trie under {meta.distinct_names} names ({meta.edges} edges)"
+        seconds = f"{self.seconds:.1f} s, {self.trie_seconds:.1f} of them for the trie"
+        lines = [f"{meta.entities} entities, {trie}, in {seconds}: {self.path}"]
         if self.resumed:
             lines.append(f"An interrupted build had already tokenised the names of {self.resumed} entities")
         for reason, skipped in meta.skipped.items():
@@ -125,10 +124,9 @@ def _state(replacement: Replacement) -> str:
     if replacement.done:
         rest = f" {work} can be deleted." if work.exists() else ""
         return f"The new knowledge base is complete.{rest}"
-    is_saved = any(work.glob("tokens-*/*.npz"))
-    resume = f"The same command resumes from the tokenised names in {work}."
-    again = resume if is_saved else "No tokenised names were saved: the same command starts over."
-    return f"What was there before is unchanged. {again}"
+    if any(work.glob("tokens-*/*.npz")):
+        return f"What was there before is unchanged. The same command resumes from the tokenised names in {work}."
+    return "What was there before is unchanged. No tokenised names were saved: the same command starts over."
 
 
 @dataclass

@@ -13,7 +13,7 @@ from spacy_gemel.kb.trie import LEAF_BLOCK, TrieArrays, decode_rows, token_dtype
 
 
 def check_kb(path: str | Path) -> list[str]:
-    """The problems of a knowledge base folder: of sizes, checksums, and whether trie, indexes and entities agree."""
+    """The problems of a folder, none if it is sound: sizes, checksums, and whether trie, indexes and entities agree."""
     folder = Path(path)
     try:
         meta = read_meta(folder)
@@ -40,7 +40,7 @@ def _check_entities(kb: KnowledgeBase) -> list[str]:
     if (surfaces[1:] < surfaces[:-1]).any() or (surface_rows < 0).any() or (surface_rows >= len(kb)).any():
         return ["the index of names and aliases (surfaces_hash.npy, surfaces_row.npy) is not in order"]
     by_row = np.lexsort((surfaces, surface_rows))
-    starts = np.searchsorted(surface_rows[by_row], np.arange(len(kb) + 1))  # of each row's surfaces
+    surfaces, surface_rows = surfaces[by_row], surface_rows[by_row]
     first = 0
     for index in range(kb.table.n_batches):
         batch = kb.table.batch(index)
@@ -52,11 +52,10 @@ def _check_entities(kb: KnowledgeBase) -> list[str]:
         if not np.array_equal(ids, hash_by_row[first:stop]):
             problems.append(f"the index of ids {in_rows}")
         expected = [sorted(surface_hashes(kb.entity(row))) for row in range(first, stop)]
+        in_batch = slice(*np.searchsorted(surface_rows, (first, stop)))
+        rows = np.repeat(np.arange(first, stop), [len(values) for values in expected])
         flat = np.array([value for values in expected for value in values], dtype=np.uint64)
-        sizes = np.diff(starts[first : stop + 1])
-        if sizes.tolist() != [len(values) for values in expected] or not np.array_equal(
-            surfaces[by_row[starts[first] : starts[stop]]], flat
-        ):
+        if not (np.array_equal(surface_rows[in_batch], rows) and np.array_equal(surfaces[in_batch], flat)):
             problems.append(f"the index of names and aliases {in_rows}")
         first = stop
     return problems
@@ -79,8 +78,8 @@ def check_trie(arrays: TrieArrays, counts: NDArray[np.int64], vocab_size: int) -
     if (arrays.tokens[~is_end] >= vocab_size).any():
         problems.append(f"trie_tokens.npy has token ids outside the vocabulary of {vocab_size}")
     offsets = arrays.offsets.astype(np.int64)
-    limits = (int(offsets[0]), int(offsets[-1]))
-    if limits != (1, n_edges) or (offsets[:-1] <= np.arange(n_edges)).any() or (np.diff(offsets) < 0).any():
+    is_tree = offsets[0] == 1 and offsets[-1] == n_edges and (offsets[:-1] > np.arange(n_edges)).all()
+    if not is_tree or (np.diff(offsets) < 0).any():
         return [*problems, "trie_offsets.npy does not describe a tree"]
     if ((np.diff(offsets) == 0) != is_end).any():
         return [*problems, "names end in the trie where they must not, or do not end where they must"]

@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +40,7 @@ _CHUNK = 2**20
 _MAX_EXAMPLES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class RowProblem:
+class RowProblem(NamedTuple):
     """Why a row or name cannot be used: a key of REASONS, and the words for meta.json, which are part of the format."""
 
     reason: str

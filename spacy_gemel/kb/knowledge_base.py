@@ -78,11 +78,6 @@ class EntityTable:
         index, offset = divmod(row, self._batch_rows)
         return self.batch(index).column(column)[offset].as_py()
 
-    def entity(self, row: int) -> Entity:
-        """The entity of a row. Raises as ``value`` does."""
-        kb_id, name, count, aliases, description = (self.value(row, column) for column in SCHEMA.names)
-        return Entity(kb_id, name, count, tuple(aliases), description)
-
 
 @dataclass(frozen=True)
 class Additions:
@@ -215,11 +210,12 @@ class KnowledgeBase:
 
     def entity(self, row: int) -> Entity:
         """The entity of a row. Raises IndexError if the row does not exist, KBError if the table is damaged there."""
-        if row < self.meta.entities:
-            return self.table.entity(row)
         if row >= len(self):
             raise IndexError(f"Row {row} is outside the knowledge base's {len(self)}")
-        return self.added.entities[row - self.meta.entities]
+        if row >= self.meta.entities:
+            return self.added.entities[row - self.meta.entities]
+        kb_id, name, count, aliases, description = (self.table.value(row, column) for column in SCHEMA.names)
+        return Entity(kb_id, name, count, tuple(aliases), description)
 
     def row(self, kb_id: str) -> int | None:
         """The row of an id, or None if the knowledge base does not have it. Raises KBError if it is damaged there."""
@@ -259,10 +255,7 @@ class KnowledgeBase:
         return named, aliased
 
     def rows_of(self, token_ids: Sequence[int]) -> list[int]:
-        """Rows of the entities whose name has exactly these tokens, best first: the folder's, then the added ones.
-
-        Raises KBError if the trie is corrupt.
-        """
+        """Rows of the entities with exactly these tokens, best first: the folder's, then the added. Raises KBError."""
         tries = [trie for trie in (self.trie, self.added.trie) if trie is not None]
         return [row for trie in tries for row in trie.rows_of(token_ids).tolist()]
 
@@ -272,8 +265,7 @@ class KnowledgeBase:
         return max(trie.max_depth for trie in (self.trie, self.added.trie) if trie is not None)
 
     @cached_property
-    def _in_trie(self) -> NDArray[np.bool_]:
-        """Whether the name of each entity in the folder is in the trie, (entities,). Raises KBError."""
+    def _in_trie(self) -> NDArray[np.bool_]:  # (entities,), of the folder alone
         in_trie = np.zeros(self.meta.entities, dtype=np.bool_)
         in_trie[self.trie.all_rows()] = True
         return in_trie
@@ -283,11 +275,7 @@ class KnowledgeBase:
         return row >= self.meta.entities or bool(self._in_trie[row])
 
     def check_in_place(self, action: str = "saved") -> None:
-        """Raise KBError if the folder has been deleted, replaced or damaged since it was opened.
-
-        Args:
-            action: what is then impossible, as a participle for the message.
-        """
+        """Raise KBError, "cannot be `action`", if the folder has been deleted, replaced or damaged since."""
         failed = f"The knowledge base {self.path} cannot be {action}"
         advice = "Put it back, or link to another one (set_kb)"
         try:
@@ -305,12 +293,7 @@ class KnowledgeBase:
         return [META_FILE, *DATA_FILES]
 
     def check_tokenizer(self, fingerprint: str, name: str) -> None:
-        """Raise KBError if the knowledge base was built for another tokenizer.
-
-        Args:
-            fingerprint: of the language model's tokenizer.
-            name: of the language model, for the message.
-        """
+        """Raise KBError if the fingerprint is not that of its tokenizer; `name` is the language model's."""
         if fingerprint != self.meta.tokenizer_fingerprint:
             raise KBError(
                 f"The knowledge base {self.path} was built for another tokenizer than that of {name!r}: "

@@ -105,11 +105,9 @@ def read_meta(folder: Path) -> KBMeta:
         raise KBError(f"{path} does not match its own checksum: it was damaged or edited. {hint}")
     if set(content) != {item.name for item in fields(KBMeta)}:
         raise KBError(f"{path} has missing or unknown fields. {hint}")
-    wrong = next((name for name, expected in _EXPECTED.items() if not _fits(content[name], expected)), None)
-    if wrong is None and not content["entities"] >= content["names"] >= content["distinct_names"]:
-        wrong = "names"
-    if wrong is not None:
-        raise KBError(f"{path} has an impossible value for {wrong!r}. {hint}")
+    wrong = [name for name, expected in _EXPECTED.items() if not _fits(content[name], expected)]
+    if wrong or not content["entities"] >= content["names"] >= content["distinct_names"]:
+        raise KBError(f"{path} has an impossible value for {(wrong or ['names'])[0]!r}. {hint}")
     skipped = {name: Skipped(item["count"], tuple(item["examples"])) for name, item in content.pop("skipped").items()}
     files = {name: FileRecord(**item) for name, item in content.pop("files").items()}
     return KBMeta(skipped=skipped, files=files, **content)

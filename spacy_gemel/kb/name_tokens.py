@@ -105,9 +105,8 @@ def tokenise_names(names: Sequence[str], tokenizer: TokenizerLike, max_tokens: i
 class TokenStore:
     """Tokenised batches on disk, so that a build can resume: one .npz file each.
 
-    The folder in `work` is named after everything that the batches depend on; folders of other inputs, tokenizers and
-    settings are removed. Each file also holds a digest of its names: the input may have changed, and back again. Raises
-    OSError.
+    The folder in `work` is named after all that the batches depend on; folders of other builds are removed. Each file
+    also holds a digest of its names: the input may have changed, and back again. Raises OSError.
     """
 
     def __init__(self, work: Path, input_sha256: str, tokenizer: TokenizerLike, max_tokens: int, rows: int) -> None:

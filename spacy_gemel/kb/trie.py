@@ -192,10 +192,7 @@ class NameTrie:
         return node
 
     def rows_at(self, edge: int) -> NDArray[np.int32]:
-        """Rows (n,) of the entities whose name ends with this edge, best first; empty if it is no END edge.
-
-        Raises as ``children`` does.
-        """
+        """Rows (n,) of the name that ends here, best first; empty if it is no END edge. Raises as `children`."""
         if not self.is_end(edge):
             return self.leaf_rows[:0]
         block, offset = divmod(edge, LEAF_BLOCK)

@@ -61,7 +61,10 @@ def build_trie(
     np.cumsum(child_counts, out=offsets[1:])
     offsets[1:] += 1
     on_step("measuring heights")
-    height = _heights(offsets, levels)
+    height = np.zeros(len(edge_tokens), dtype=np.uint8)  # from the deepest level up
+    for first, stop, below in reversed(list(zip(levels, levels[1:], levels[2:], strict=False))):
+        inner = np.flatnonzero(offsets[first + 1 : stop + 1] > offsets[first:stop]) + first
+        height[inner] = np.maximum.reduceat(height[stop:below], offsets[inner] - stop) + 1
     on_step("placing entities")
     leaf_rows, leaf_starts = _leaves(end_edges, np.asarray(rows), np.asarray(counts), len(edge_tokens))
     return TrieArrays(edge_tokens, offsets, height, leaf_rows, leaf_starts)
@@ -148,15 +151,6 @@ def _number_edges(
         depth += 1
     level_counts.append(np.zeros(levels[-1] - levels[-2], dtype=np.int32))
     return np.concatenate(level_tokens), np.concatenate(level_counts), end_edges, levels
-
-
-def _heights(offsets: NDArray[np.int32], levels: list[int]) -> NDArray[np.uint8]:
-    """Edges from each node (E,) down to the deepest END edge below it, from the deepest level up."""
-    height = np.zeros(len(offsets) - 1, dtype=np.uint8)
-    for first, stop, below in reversed(list(zip(levels, levels[1:], levels[2:], strict=False))):
-        inner = np.flatnonzero(offsets[first + 1 : stop + 1] > offsets[first:stop]) + first
-        height[inner] = np.maximum.reduceat(height[stop:below], offsets[inner] - stop) + 1
-    return height
 
 
 def _leaves(

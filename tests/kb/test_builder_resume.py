@@ -92,17 +92,6 @@ def test_damaged_batch_is_tokenised_again(
     assert content(tmp_path / "kb") == whole
 
 
-def test_goes_on_after_the_trie_could_not_be_built(
-    tmp_path: Path, build: Build, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("spacy_gemel.kb.builder.build_trie", lambda *_: (_ for _ in ()).throw(MemoryError()))
-        with pytest.raises(MemoryError):
-            build(tmp_path, ROWS)
-    assert build(tmp_path, ROWS).resumed == 60
-    assert content(tmp_path / "kb") == whole
-
-
 def test_input_that_changes_meanwhile(tmp_path: Path, build: Build, tokenizer_class: Any) -> None:
     class Meddler(tokenizer_class):  # type: ignore[misc]
         def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spacy_gemel.kb.check import check_kb, check_trie
+from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.index import save_array
 from spacy_gemel.kb.knowledge_base import DATA_FILES, KnowledgeBase
@@ -178,24 +178,3 @@ def test_leaf_rows_outside_the_entities(folder: Path) -> None:
     for call in (*(lambda edge=edge: kb.trie.rows_at(edge) for edge in ends), lambda: kb.is_in_trie(0)):
         with pytest.raises(KBError, match=r"leaf_rows are corrupt \(python -m spacy_gemel check-kb KB_DIR\)"):
             call()
-
-
-def test_corrupt_leaf_starts(tmp_path: Path, build: Build) -> None:
-    folder = build(tmp_path, [{"id": f"Q{i}", "name": f"name {i}"} for i in range(300)]).path
-    path = folder / "trie_leaf_starts.npy"
-    starts = np.load(path)
-    assert len(starts) > 3
-    for value in (-1, 5, 2**31 - 1, -(2**31)):
-        starts[1:-1] = value
-        save_array(path, starts)
-        trie = KnowledgeBase.open(folder).trie
-        n_refused = 0
-        for edge in np.flatnonzero(trie.tokens == trie.end).tolist():
-            try:
-                trie.rows_at(edge)
-            except KBError as error:
-                assert "corrupt" in str(error)
-                n_refused += 1
-        assert n_refused
-        (problem,) = check_trie(trie.arrays, np.zeros(300, np.int64), 200)
-        assert "leaf_starts" in problem
