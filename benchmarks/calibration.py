@@ -94,31 +94,33 @@ def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -
     start = time.perf_counter()
     nlp = load_pipeline(str(folder / "pipeline"))
     _, dev = evaluate(nlp, folder / "dev.spacy", OPTIONS)
-    outcome = calibrate(dev, decision_of(nlp))
+    current = decision_of(nlp)
+    outcome = calibrate(dev, current)
+    fitted = Decision(outcome["after"]["temperature"], outcome["after"]["threshold"])
     seconds = time.perf_counter() - start
     metrics, test = evaluate(nlp, folder / "test.spacy", OPTIONS)
-    save_changed(nlp, asdict(outcome.fitted), folder / "calibrated")
+    save_changed(nlp, asdict(fitted), folder / "calibrated")
     calibrated = load_pipeline(str(folder / "calibrated"))
-    if decision_of(calibrated) != outcome.fitted:
-        raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {outcome.fitted}")
+    if decision_of(calibrated) != fitted:
+        raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {fitted}")
     metrics_after, test_after = evaluate(calibrated, folder / "test.spacy", OPTIONS)
     other = gold_likelihood_temperature(dev)
     return {
         "seed": seed,
         "entities_left_out": len(unknown),
         "seconds_of_calibration": round(seconds, 1),
-        "temperature": outcome.fitted.temperature,
-        "threshold": outcome.fitted.threshold,
-        "notes": outcome.notes,
+        "temperature": fitted.temperature,
+        "threshold": fitted.threshold,
+        "notes": outcome["notes"],
         "dev": {
-            "mentions": outcome.to_json()["mentions"],
-            "before": brief(outcome.figures_current),
-            "after": brief(outcome.figures_fitted),
-            "cross_fitted": brief(outcome.cross_fitted) if outcome.cross_fitted else None,
+            "mentions": outcome["mentions"],
+            "before": brief(outcome["before"]),
+            "after": brief(outcome["after"]),
+            "cross_fitted": brief(outcome["cross_fitted"]) if outcome["cross_fitted"] else None,
         },
         "test": {
-            "before": judged(test, metrics, outcome.current),
-            "after": judged(test_after, metrics_after, outcome.fitted),
+            "before": judged(test, metrics, current),
+            "after": judged(test_after, metrics_after, fitted),
         },
         "gold_likelihood": {"temperature": other, "ece_on_test": ece_of(cases_of(test)[0], other)},
     }

@@ -156,20 +156,21 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     nlp = make_pipeline(paths, train_captions, DEMONSTRATIONS, use_image=False, beam_size=BEAMS, n_candidates=BEAMS)
     cases = collect_cases(nlp, val)
     crossed = cross_validate(cases)
-    if [caption.kb_id for caption in val_captions] != crossed.golds:
-        raise RuntimeError(f"{val}: {len(val_captions)} mentions, of which {len(crossed.golds)} were answered")
+    gold_ids = [case.gold for case in cases]
+    if [caption.kb_id for caption in val_captions] != gold_ids:
+        raise RuntimeError(f"{val}: {len(val_captions)} mentions, of which {len(gold_ids)} were answered")
     train_ids, texts = linker_in(nlp).training_gold_ids, {caption.text for caption in train_captions}
     evidence = [case.has_evidence() for case in cases]
     groups = {
-        "seen": [gold in train_ids for gold in crossed.golds],
-        "unseen": [gold not in train_ids for gold in crossed.golds],
+        "seen": [gold in train_ids for gold in gold_ids],
+        "unseen": [gold not in train_ids for gold in gold_ids],
         "new_texts": [caption.text not in texts for caption in val_captions],
         "with_evidence": evidence,
         "without_evidence": [not known for known in evidence],
     }
-    answers = Answers(crossed.golds, groups)
+    answers = Answers(gold_ids, groups)
     for way in WAYS:
-        answers.add(way, crossed.correct(way), crossed.golds)
+        answers.add(way, crossed.correct[way], gold_ids)
     baselines: dict[str, dict[str, Any]] = {}
     for name, (kind, options) in BASELINES.items():
         report(f"baseline: {name}")

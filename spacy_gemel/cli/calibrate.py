@@ -1,6 +1,5 @@
 """`calibrate`: calibrated probabilities, and the threshold below which a mention is NIL."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +64,7 @@ def calibrate(
         )
         metrics, results = runner.evaluate(nlp, data, options, pipeline=pipeline)
         result = calibration.calibrate(results, current, missing_as_nil=missing_as_nil)
-        content = {"settings": {**metrics["settings"], "missing_as_nil": missing_as_nil}, **result.to_json()}
+        content = {"settings": {**metrics["settings"], "missing_as_nil": missing_as_nil}, **result}
         typer.echo(calibration_text(content))
         if output is not None:
             typer.echo(f"wrote {output} and {write_calibration(content, output)}")
@@ -73,5 +72,5 @@ def calibrate(
         if target is None:
             typer.echo("the pipeline is unchanged: give --save DIR or --in-place to store these values in it")
         else:
-            save_changed(nlp, asdict(result.fitted), target)
+            save_changed(nlp, {key: result["after"][key] for key in ("temperature", "threshold")}, target)
             typer.echo(f"{target}: now decides with these values")

@@ -8,9 +8,10 @@ An accuracy of 0 or 1 gets Wilson's score interval instead (Wilson 1927), which 
 difference of two settings with equal outcomes stays 0 from 0 to 0: often they are one setting.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 SEED = 0
 RESAMPLES = 10_000
@@ -84,3 +85,13 @@ def interval_by_doc(values: Sequence[float], docs: Sequence[str], *, seed: int =
     sums = draws @ kinds  # (resamples, 2)
     low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
     return float(low), float(high)
+
+
+def folds_by_doc(
+    docs: Sequence[str], folds: int, *, seed: int = SEED, spread: Container[str] = ()
+) -> NDArray[np.int64]:
+    """(n,): the fold of each mention, by its doc's id. Docs are shuffled, and those in `spread` are dealt evenly."""
+    names = list(dict.fromkeys(docs))
+    shuffled = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
+    fold_of = {doc: index % folds for index, doc in enumerate(sorted(shuffled, key=lambda doc: doc in spread))}
+    return np.array([fold_of[doc] for doc in docs], dtype=np.int64)

@@ -11,7 +11,7 @@ The search is not run again for another temperature: the candidates' scores are 
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import groupby
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import srsly
 from numpy.typing import NDArray
 
+from spacy_gemel.evaluation.bootstrap import folds_by_doc
 from spacy_gemel.evaluation.results import MentionResult
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.pipeline.scorer import precision_recall_f
@@ -28,7 +29,6 @@ FOLDS = 2
 FEW = 50
 BINS = 10
 _STEPS = 160  # of the temperature's logarithm, before the best is refined
-_GOLDEN = (math.sqrt(5) - 1) / 2
 _SAME = 1e-6  # scores vary with the batch: no threshold between probabilities this close
 _EDGE = 1e-6  # a probability of 0 or 1 that is wrong costs as much as one this close to it, not everything
 
@@ -45,9 +45,7 @@ class Decision:
 
     def accepts(self, confidences: FloatArray) -> BoolArray:
         """(n,): which best candidates are not made NIL."""
-        if self.threshold is None:
-            return np.ones(len(confidences), dtype=bool)
-        return confidences >= self.threshold
+        return confidences >= (-np.inf if self.threshold is None else self.threshold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,57 +60,17 @@ class Cases:
     linked: BoolArray  # (n,), whether the best candidate is an entity
     right: BoolArray  # (n,), whether it is the gold entity
     nil: BoolArray  # (n,), whether the gold is NIL
-    docs: list[str]
+    docs: NDArray[np.str_]  # (n,)
 
     def __len__(self) -> int:
         return len(self.docs)
 
     def where(self, mask: BoolArray) -> "Cases":
         """The cases that an (n,) mask selects."""
-        docs = [doc for doc, selected in zip(self.docs, mask, strict=True) if selected]
-        return Cases(self.scores[mask], self.share[mask], self.linked[mask], self.right[mask], self.nil[mask], docs)
+        return Cases(*(getattr(self, field.name)[mask] for field in fields(self)))
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many mentions are used, and how many are not."""
-
-    entity: int
-    nil: int
-    not_in_kb: int  # and not to count as NIL
-    unannotated: int
-    not_found: int  # by the pipeline's NER
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What was fitted, and what it improves on the mentions it was fitted on.
-
-    The figures are those of `figures`, and the log loss. `cross_fitted` has them for mentions that were decided by
-    what was fitted on the other half of the docs; None if there are too few docs. `notes` says what could not be
-    fitted, and why.
-    """
-
-    counts: Counts
-    current: Decision
-    fitted: Decision
-    figures_current: dict[str, Any]
-    figures_fitted: dict[str, Any]
-    cross_fitted: dict[str, Any] | None
-    notes: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        """CALIBRATION.json without the settings."""
-        return {
-            "mentions": asdict(self.counts),
-            "before": {**asdict(self.current), **self.figures_current},
-            "after": {**asdict(self.fitted), **self.figures_fitted},
-            "cross_fitted": self.cross_fitted,
-            "notes": self.notes,
-        }
-
-
-def calibrate(results: Sequence[MentionResult], current: Decision, *, missing_as_nil: bool = False) -> Calibration:
+def calibrate(results: Sequence[MentionResult], current: Decision, *, missing_as_nil: bool = False) -> dict[str, Any]:
     """Fit temperature and threshold on evaluated mentions.
 
     A temperature that cannot be fitted stays. A threshold that cannot be chosen is None, as an old one belongs to the
@@ -123,55 +81,65 @@ def calibrate(results: Sequence[MentionResult], current: Decision, *, missing_as
         current: How the pipeline decides now.
         missing_as_nil: Whether a gold outside the knowledge base is NIL.
 
+    Returns:
+        CALIBRATION.json without its settings: the numbers of `mentions`, the decision and the `figures` `before` and
+        `after`, on these mentions, `cross_fitted` figures, with each half of the docs decided by what was fitted on the
+        other (None if there are too few docs), and `notes` on what could not be fitted.
+
     Raises:
         ValueError: If no mention can be used.
     """
     cases, counts = cases_of(results, missing_as_nil=missing_as_nil)
     if not len(cases):
         raise ValueError(
-            f"not one mention to calibrate on: of {len(results)}, {counts.unannotated} have no gold, "
-            f"{counts.not_in_kb} a gold that the knowledge base does not have, {counts.not_found} were not found"
+            f"not one mention to calibrate on: of {len(results)}, {counts['unannotated']} have no gold, "
+            f"{counts['not_in_kb']} a gold that the knowledge base does not have, {counts['not_found']} were not found"
         )
     fitted, notes = _fit(cases, current)
     if len(cases) < FEW:
         notes.append(f"Only {len(cases)} mentions: all of these figures are rough.")
     if current.threshold is not None and fitted.threshold is None:
         notes.append(f"The old threshold, {current.threshold:g}, is removed: it was for the old temperature.")
-    figures_current, figures_fitted = _decided(cases, current), _decided(cases, fitted)
-    return Calibration(counts, current, fitted, figures_current, figures_fitted, _cross_fit(cases, current), notes)
+    decided = {}
+    for key, decision in (("before", current), ("after", fitted)):
+        confidences = confidence(cases, decision.temperature)
+        loss = log_loss(cases, decision.temperature)
+        decided[key] = {
+            **asdict(decision), "log_loss": loss, **figures(cases, confidences, decision.accepts(confidences))
+        }  # fmt: skip
+    return {"mentions": counts, **decided, "cross_fitted": _cross_fit(cases, current), "notes": notes}
 
 
-def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) -> tuple[Cases, Counts]:
-    """Evaluated mentions as calibration needs them; see `calibrate`."""
+def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) -> tuple[Cases, dict[str, int]]:
+    """Evaluated mentions as calibration needs them, and how many are used and are not; see `calibrate`."""
     used, golds = [], []
-    not_in_kb = unannotated = not_found = 0
+    counts = {"entity": 0, "nil": 0, "not_in_kb": 0, "unannotated": 0, "not_found": 0}
     for result in results:
         outside = not result.in_kb and result.gold != NIL
         if not result.gold:
-            unannotated += 1
+            counts["unannotated"] += 1
         elif result.predicted is None:
-            not_found += 1
+            counts["not_found"] += 1
         elif outside and not missing_as_nil:
-            not_in_kb += 1
+            counts["not_in_kb"] += 1
         else:
             used.append(result)
             golds.append(NIL if outside else result.gold)
+            counts["nil" if golds[-1] == NIL else "entity"] += 1
     names = [_names(result.candidates) for result in used]
     scores = np.full((len(used), max(map(len, names), default=1) or 1), -np.inf)
     share = np.ones(len(used))
     linked, right = np.zeros(len(used), dtype=bool), np.zeros(len(used), dtype=bool)
-    for index, (result, own, gold) in enumerate(zip(used, names, golds, strict=True)):
-        if not own:
-            continue
-        scores[index, : len(own)] = [score for score, _ in own]
-        best, probabilities = result.candidates[0], own[0][1]
-        total = sum(probabilities)
-        share[index] = best["probability"] / total if total else 1 / len(probabilities)
-        linked[index] = best["kb_id"] != NIL
-        right[index] = best["kb_id"] == gold != NIL
-    nil = np.array([gold == NIL for gold in golds], dtype=bool)
-    cases = Cases(scores, share, linked, right, nil, [result.doc for result in used])
-    return cases, Counts(int((~nil).sum()), int(nil.sum()), not_in_kb, unannotated, not_found)
+    for index, (result, scored_names, gold) in enumerate(zip(used, names, golds, strict=True)):
+        if scored_names:
+            scores[index, : len(scored_names)] = [score for score, _ in scored_names]
+            best, probabilities = result.candidates[0], scored_names[0][1]
+            total = sum(probabilities)
+            share[index] = best["probability"] / total if total else 1 / len(probabilities)
+            linked[index] = best["kb_id"] != NIL
+            right[index] = best["kb_id"] == gold != NIL
+    nil, docs = np.array([gold == NIL for gold in golds], dtype=bool), np.array([result.doc for result in used])
+    return Cases(scores, share, linked, right, nil, docs), counts
 
 
 def _names(candidates: Sequence[dict[str, Any]]) -> list[tuple[float, list[float]]]:
@@ -221,15 +189,9 @@ def reliability(confidences: FloatArray, right: BoolArray) -> list[dict[str, Any
     for index in range(BINS):
         mask = indices == index
         n = int(mask.sum())
-        rows.append(
-            {
-                "low": index / BINS,
-                "high": (index + 1) / BINS,
-                "n": n,
-                "confidence": float(confidences[mask].mean()) if n else None,
-                "accuracy": float(right[mask].mean()) if n else None,
-            }
-        )
+        means = [float(values[mask].mean()) if n else None for values in (confidences, right)]
+        row = {"low": index / BINS, "high": (index + 1) / BINS, "n": n, "confidence": means[0], "accuracy": means[1]}
+        rows.append(row)
     return rows
 
 
@@ -241,12 +203,7 @@ def expected_calibration_error(bins: Sequence[dict[str, Any]]) -> float | None:
 
 
 def figures(cases: Cases, confidences: FloatArray, accepted: BoolArray) -> dict[str, Any]:
-    """The figures of one way to decide.
-
-    Args:
-        cases: The mentions.
-        confidences: (n,), of the best candidates.
-        accepted: (n,), which of them are not made NIL.
+    """The figures of one way to decide, by (n,) confidences and which best candidates are accepted, not made NIL.
 
     Returns:
         `ece` and `reliability`, over the mentions whose best candidate is an entity, before any is made NIL (with a
@@ -281,7 +238,7 @@ def _fit(cases: Cases, current: Decision) -> tuple[Decision, list[str]]:
 def fit_temperature(cases: Cases) -> tuple[float | None, str]:
     """The temperature of least log loss from COLDEST to HOTTEST, with six digits, and a note or "".
 
-    Temperature scaling (Guo et al. 2017) with the module's loss, by golden-section search (Kiefer 1953). None, and
+    Temperature scaling (Guo et al. 2017) with the module's loss, on a grid that is refined around the best. None, and
     why, if the cases do not determine it.
     """
     linked = cases.where(cases.linked)
@@ -301,14 +258,10 @@ def fit_temperature(cases: Cases) -> tuple[float | None, str]:
     if best in (0, _STEPS):
         end = COLDEST if best == 0 else HOTTEST
         return end, f"The best temperature lies beyond {end:g}, the end of the search."
-    low, high = grid[best - 1], grid[best + 1]
-    for _ in range(40):
-        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        if log_loss(linked, math.exp(left)) <= log_loss(linked, math.exp(right)):
-            high = right
-        else:
-            low = left
-    return _short(math.exp((low + high) / 2)), ""
+    for _ in range(5):
+        grid = np.linspace(grid[best - 1], grid[best + 1], 33)
+        best = min(max(int(np.argmin([log_loss(linked, math.exp(value)) for value in grid])), 1), 31)
+    return _short(math.exp(grid[best])), ""
 
 
 def _choose_threshold(cases: Cases, confidences: FloatArray) -> tuple[float | None, str]:
@@ -355,15 +308,8 @@ def _round_trips(value: float) -> bool:
 
 
 def _cross_fit(cases: Cases, current: Decision) -> dict[str, Any] | None:
-    """The figures of mentions decided by a fit without them; None for fewer docs than FOLDS.
-
-    Docs, not mentions, are assigned to folds at random (the same each time), those with a NIL gold evenly.
-    """
-    with_nil = {doc for doc, nil in zip(cases.docs, cases.nil, strict=True) if nil}
-    docs = list(dict.fromkeys(cases.docs))
-    shuffled = [docs[index] for index in np.random.default_rng(0).permutation(len(docs))]
-    fold_of = {doc: index % FOLDS for index, doc in enumerate(sorted(shuffled, key=lambda doc: doc in with_nil))}
-    folds = np.array([fold_of[doc] for doc in cases.docs], dtype=np.int64)
+    """The figures of mentions decided by a fit without their docs; None for fewer docs than FOLDS."""
+    folds = folds_by_doc(cases.docs.tolist(), FOLDS, spread=set(cases.docs[cases.nil].tolist()))
     if len(set(folds.tolist())) < FOLDS:
         return None
     confidences, accepted = np.zeros(len(cases)), np.zeros(len(cases), dtype=bool)
@@ -378,9 +324,3 @@ def _cross_fit(cases: Cases, current: Decision) -> dict[str, Any] | None:
         decisions.append({**asdict(decision), "fitted_on": int((~mask).sum()), "judged": int(mask.sum())})
     loss = losses / max(int(cases.linked.sum()), 1)
     return {"folds": decisions, "log_loss": loss, **figures(cases, confidences, accepted)}
-
-
-def _decided(cases: Cases, decision: Decision) -> dict[str, Any]:
-    confidences = confidence(cases, decision.temperature)
-    loss = log_loss(cases, decision.temperature)
-    return {"log_loss": loss, **figures(cases, confidences, decision.accepts(confidences))}

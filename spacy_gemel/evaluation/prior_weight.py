@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from spacy_gemel.data.reader import make_example, read_docs
-from spacy_gemel.evaluation.bootstrap import accuracy_interval, interval_by_doc, paired_difference
+from spacy_gemel.evaluation.bootstrap import SEED, accuracy_interval, folds_by_doc, interval_by_doc, paired_difference
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.prior import ALIAS, FLOOR, MAX_KNOWN, SURFACE, UNKNOWN, combine
 from spacy_gemel.models.frozen import model_lock
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 FOLDS = 5
-SEED = 0
+_CONSTANTS = {"surface": SURFACE, "alias": ALIAS, "unknown": UNKNOWN, "floor": FLOOR, "known": MAX_KNOWN, "seed": SEED}
 WAYS = ("model", "prior", "backoff", "both")
 # Of the mentions: a few captions are the same in any two parts of a data set.
 _FEW_DEMONSTRATIONS = 0.05
@@ -54,7 +54,7 @@ class PriorCase:
     doc: str
     gold: str
     candidates: Sequence[PriorCandidate]
-    prior_answer: str  # NIL without evidence
+    by_prior: str  # the prior's answer, NIL without evidence
     is_demonstration: bool = False  # the same mention of the same text: the prior has counted it
     unreadable_image: bool = False  # the scores are those of the text alone
 
@@ -66,13 +66,9 @@ class PriorCase:
         """The model's answer; NIL if its search found nothing."""
         return max((c for c in self.candidates if c.searched), key=lambda c: c.score, default=_NO_CANDIDATE).kb_id
 
-    def by_prior(self) -> str:
-        """The prior's answer; NIL without evidence."""
-        return self.prior_answer
-
     def by_backoff(self) -> str:
         """The prior's answer if it has evidence, else the model's; no scores are combined."""
-        return self.by_model() if self.prior_answer == NIL else self.prior_answer
+        return self.by_model() if self.by_prior == NIL else self.by_prior
 
     def by_both(self, weight: float) -> str:
         """The answer of a pipe with this prior_weight: the model's without evidence or weight."""
@@ -107,7 +103,7 @@ def collect_cases(
         for first in range(0, len(examples), batch_size):
             references = [example.reference for example in examples[first : first + batch_size]]
             batch = list(islice(docs, len(references)))
-            for doc, of_doc in zip(batch, _cases_by_doc(pipe, references, batch, first), strict=True):
+            for doc, of_doc in zip(batch, cases_of(pipe, references, batch, first), strict=True):
                 cases += of_doc
                 if any(case.candidates for case in of_doc):  # otherwise its image was never needed
                     answered.append(doc)
@@ -119,18 +115,14 @@ def collect_cases(
     return cases
 
 
-def cases_of(pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int) -> list[PriorCase]:
-    """The cases of some gold docs, and of the same docs with the mentions to be linked.
+def cases_of(
+    pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int
+) -> list[list[PriorCase]]:
+    """The cases of each gold doc, from the same docs with the mentions to be linked.
 
     A mention that the pipe does not link has no candidates. `first` is the number of the first doc, as docs without
     user_data["id"] are named by their number.
     """
-    return [case for of_doc in _cases_by_doc(pipe, references, docs, first) for case in of_doc]
-
-
-def _cases_by_doc(
-    pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int
-) -> list[list[PriorCase]]:
     with model_lock():
         mentions = pipe.mentions_of(docs)
         names_of_mentions = pipe.linking_model.find(mentions, pipe.settings, include_prior=True)
@@ -161,45 +153,42 @@ def _cases_by_doc(
     return cases
 
 
-def fit_weight(cases: Sequence[PriorCase], grid: Sequence[float] = GRID) -> float:
-    """The weight of the grid with which most cases are right, the smallest of equals.
+def fit_weight(cases: Sequence[PriorCase]) -> float:
+    """The weight of GRID with which most cases are right, the smallest of equals; raises ValueError for no cases."""
+    if not cases:
+        raise ValueError("no mention with a gold entity to fit the prior's weight on")
+    return _best(_right(cases))
 
-    Raises:
-        ValueError: For no cases, or no grid.
-    """
-    if not cases or not grid:
-        raise ValueError("no mention with a gold entity to fit the prior's weight on, or no weight to choose from")
-    grid = sorted(grid)
-    return grid[int(np.argmax(_right(cases, grid).sum(axis=1)))]  # the first of equals
+
+def _right(cases: Sequence[PriorCase]) -> NDArray[np.bool_]:
+    """Whether each case is right with each weight of GRID, (weights, cases)."""
+    return np.array([[case.by_both(weight) == case.gold for case in cases] for weight in GRID], dtype=np.bool_)
+
+
+def _best(right: NDArray[np.bool_]) -> float:
+    return GRID[int(np.argmax(right.sum(axis=1)))]  # the first of equals
 
 
 @dataclass(frozen=True, slots=True)
 class CrossValidated:
     """Answers to mentions whose doc had no part in fitting the weight."""
 
-    golds: list[str]
-    answers: dict[str, list[str]]  # by way (WAYS), in the order of the cases
+    correct: dict[str, list[bool]]  # by way (WAYS), of each case
     weights: list[float]  # of each fold, which answered its docs
     folds: list[int]  # of each case
     docs: list[str]  # of each case
 
-    def correct(self, way: str) -> list[bool]:
-        """Whether each answer of one way is the gold."""
-        return [answer == gold for answer, gold in zip(self.answers[way], self.golds, strict=True)]
-
     def to_json(self) -> dict[str, Any]:
         """Each way's accuracy, and the advantage of both over the others; docs are resampled with all mentions."""
-        right = {way: self.correct(way) for way in WAYS}
+        right, docs = self.correct, self.docs
         return {
-            **{way: accuracy_of(right[way], self.docs) for way in WAYS},
-            **{f"both_minus_{way}": difference_of(right["both"], right[way], self.docs) for way in WAYS[:-1]},
+            **{way: accuracy_of(right[way], docs) for way in WAYS},
+            **{f"both_minus_{way}": difference_of(right["both"], right[way], docs) for way in WAYS[:-1]},
             "weights": self.weights,
         }
 
 
-def cross_validate(
-    cases: Sequence[PriorCase], *, folds: int = FOLDS, grid: Sequence[float] = GRID, seed: int = SEED
-) -> CrossValidated:
+def cross_validate(cases: Sequence[PriorCase], *, folds: int = FOLDS, seed: int = SEED) -> CrossValidated:
     """Answer each case by model, by prior, and by both with the weight that was fitted on the docs of the other folds.
 
     There are at most as many folds as docs, no doc is split, and `seed` shuffles the docs.
@@ -207,28 +196,23 @@ def cross_validate(
     Raises:
         ValueError: For fewer than two docs or folds.
     """
-    docs = list(dict.fromkeys(case.doc for case in cases))
-    folds = min(folds, len(docs))
+    docs = [case.doc for case in cases]
+    folds = min(folds, len(set(docs)))
     if folds < 2:
-        raise ValueError(f"{len(docs)} docs with usable mentions and {folds} folds: cross-validation needs two of each")
-    grid = sorted(grid)
-    shuffled = np.random.default_rng(seed).permutation(len(docs))
-    fold_of_doc = {docs[index]: number % folds for number, index in enumerate(shuffled.tolist())}
-    fold_of = np.array([fold_of_doc[case.doc] for case in cases])
-    right = _right(cases, grid)
-    weights = [grid[int(np.argmax(right[:, fold_of != fold].sum(axis=1)))] for fold in range(folds)]
-    return CrossValidated(
-        golds=[case.gold for case in cases],
-        answers={
-            "model": [case.by_model() for case in cases],
-            "prior": [case.by_prior() for case in cases],
-            "backoff": [case.by_backoff() for case in cases],
-            "both": [case.by_both(weights[fold]) for case, fold in zip(cases, fold_of.tolist(), strict=True)],
-        },
-        weights=weights,
-        folds=fold_of.tolist(),
-        docs=[case.doc for case in cases],
-    )
+        raise ValueError(
+            f"{len(set(docs))} docs with usable mentions and {folds} folds: cross-validation needs two of each"
+        )
+    fold_of = folds_by_doc(docs, folds, seed=seed)
+    right = _right(cases)
+    weights = [_best(right[:, fold_of != fold]) for fold in range(folds)]
+    indices = np.array([GRID.index(weight) for weight in weights])
+    correct = {
+        "model": [case.by_model() == case.gold for case in cases],
+        "prior": [case.by_prior == case.gold for case in cases],
+        "backoff": [case.by_backoff() == case.gold for case in cases],
+        "both": right[indices[fold_of], np.arange(len(cases))].tolist(),
+    }
+    return CrossValidated(correct, weights, fold_of.tolist(), docs)
 
 
 def accuracy_of(correct: Sequence[bool], docs: Sequence[str] | None = None) -> dict[str, Any]:
@@ -252,28 +236,16 @@ def difference_of(
     return {"difference": value, "low": low, "high": high}
 
 
-def curve(cases: Sequence[PriorCase], grid: Sequence[float] = GRID) -> list[dict[str, float]]:
+def curve(cases: Sequence[PriorCase]) -> list[dict[str, float]]:
     """The accuracy on the cases themselves with each weight: [{"weight", "accuracy"}]."""
-    grid = sorted(grid)
-    accuracies = _right(cases, grid).mean(axis=1).tolist()
-    return [{"weight": weight, "accuracy": value} for weight, value in zip(grid, accuracies, strict=True)]
-
-
-def _right(cases: Sequence[PriorCase], grid: Sequence[float]) -> NDArray[np.bool_]:
-    """Whether each case is right with each weight, (weights, cases)."""
-    return np.array([[case.by_both(weight) == case.gold for case in cases] for weight in grid], dtype=np.bool_)
+    accuracies = _right(cases).mean(axis=1).tolist()
+    return [{"weight": weight, "accuracy": value} for weight, value in zip(GRID, accuracies, strict=True)]
 
 
 def fit_prior(cases: Sequence[PriorCase], settings: "LinkerSettings", *, folds: int) -> dict[str, Any]:
     """The content of PRIOR.json: the weight fitted on all cases, the cross-validated figures, and notes.
 
-    Args:
-        cases: The mentions.
-        settings: Those of the pipe that linked them.
-        folds: Of the cross-validation.
-
-    Raises:
-        ValueError: For no cases.
+    `settings` are those of the pipe that linked the cases. Raises ValueError for no cases.
     """
     weight = fit_weight(cases)
     demonstrations = sum(case.is_demonstration for case in cases)
@@ -309,13 +281,6 @@ def fit_prior(cases: Sequence[PriorCase], settings: "LinkerSettings", *, folds: 
         "unreadable_image": unreadable,
         "cross_validated": cross_validate(cases, folds=folds).to_json() if docs > 1 else None,
         "on_all": curve(cases),
-        "constants": {
-            "surface": SURFACE,
-            "alias": ALIAS,
-            "unknown": UNKNOWN,
-            "floor": FLOOR,
-            "known": MAX_KNOWN,
-            "seed": SEED,
-        },
+        "constants": _CONSTANTS,
         "notes": notes,
     }

@@ -146,11 +146,11 @@ def test_behind_a_ner_and_with_labels_that_are_discarded(trained: Path, dev: Pat
     cases = prior_weight.collect_cases(nlp, dev, progress=False)
     assert len(cases) == N + 1
     assert all(case.candidates for case in cases)
-    assert cases[-1].by_prior() == "NIL" != cases[-1].by_model()
+    assert cases[-1].by_prior == "NIL" != cases[-1].by_model()
     pipe: Any = nlp.get_pipe("gemel_linker")
     pipe.configure(labels_discard=("ENT",))
     cases = prior_weight.collect_cases(nlp, dev, progress=False)
-    assert {case.by_both(1.0) for case in cases} == {case.by_prior() for case in cases} == {"NIL"}
+    assert {case.by_both(1.0) for case in cases} == {case.by_prior for case in cases} == {"NIL"}
 
 
 def test_one_doc_and_a_calibrated_pipe_are_said(trained: Path, dev: Path, tmp_path: Path) -> None:

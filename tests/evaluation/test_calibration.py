@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from spacy_gemel.evaluation.calibration import (
     COLDEST,
-    Calibration,
     Decision,
     calibrate,
     cases_of,
@@ -60,7 +59,7 @@ def mentions(*rows: tuple[float, str]) -> list[MentionResult]:
     return [sure(probability, gold, f"d{index}") for index, (probability, gold) in enumerate(rows)]
 
 
-def calibrated(results: Sequence[MentionResult], **given: Any) -> Calibration:
+def calibrated(results: Sequence[MentionResult], **given: Any) -> dict[str, Any]:
     return calibrate(results, START, **given)
 
 
@@ -106,12 +105,12 @@ def test_a_known_temperature_is_found(truth: float) -> None:
             result(gold, [ScoredName(f"n{n}", s, [(f"e{n}", 1)]) for n, s in enumerate(scores)], doc=str(number))
         )
     found = calibrated(results)
-    assert found.fitted.temperature == pytest.approx(truth, rel=0.1)
-    assert found.figures_fitted["ece"] < 0.03
-    assert found.figures_fitted["log_loss"] <= found.figures_current["log_loss"]
-    assert found.cross_fitted is not None and found.cross_fitted["ece"] < 0.03
+    assert found["after"]["temperature"] == pytest.approx(truth, rel=0.1)
+    assert found["after"]["ece"] < 0.03
+    assert found["after"]["log_loss"] <= found["before"]["log_loss"]
+    assert found["cross_fitted"] is not None and found["cross_fitted"]["ece"] < 0.03
     if truth != 1.0:
-        assert found.figures_current["ece"] > 0.05
+        assert found["before"]["ece"] > 0.05
 
 
 rows = st.lists(
@@ -125,7 +124,7 @@ rows = st.lists(
 @given(rows)
 def test_the_threshold_is_the_smallest_of_the_best(drawn: list[tuple[float, str]]) -> None:
     found = calibrated(mentions(*drawn))
-    temperature, threshold = found.fitted.temperature, found.fitted.threshold
+    temperature, threshold = found["after"]["temperature"], found["after"]["threshold"]
     cases, _ = cases_of(mentions(*drawn))
     sureness = confidence(cases, temperature)
     golds = [gold for _, gold in drawn]
@@ -141,7 +140,7 @@ def test_the_threshold_is_the_smallest_of_the_best(drawn: list[tuple[float, str]
     elif threshold is None:
         assert f1(0.0) == best or max(sureness) - min(sureness) < 1e-5
     else:
-        assert f1(threshold) == pytest.approx(found.figures_fitted["linking"]["f"])
+        assert f1(threshold) == pytest.approx(found["after"]["linking"]["f"])
         ordered = np.unique(np.round(sureness, 12))
         if np.diff(ordered).min(initial=1.0) > 1e-5:  # all that can be told apart
             assert f1(threshold) == best
@@ -152,15 +151,15 @@ def test_the_threshold_is_the_smallest_of_the_best(drawn: list[tuple[float, str]
 def test_of_equally_good_thresholds_the_smallest() -> None:
     """To leave out the first, or the first four: either way an F1 of two thirds."""
     found = calibrated(mentions((0.55, "NIL"), (0.6, "x"), (0.65, "NIL"), (0.7, "NIL"), (0.9, "x")))
-    assert found.figures_fitted["linking"] == {"p": 2 / 4, "r": 1.0, "f": pytest.approx(2 / 3)}
+    assert found["after"]["linking"] == {"p": 2 / 4, "r": 1.0, "f": pytest.approx(2 / 3)}
 
 
 def test_figures_by_hand() -> None:
     found = calibrated(
         mentions(*[(0.95, "x")] * 6, (0.9, "y"), (0.85, "NIL"), (0.6, "NIL"), (0.55, "NIL"), (0.52, "x"))
     )
-    assert (found.counts.entity, found.counts.nil) == (8, 3)
-    before, after = found.figures_current, found.figures_fitted
+    assert (found["mentions"]["entity"], found["mentions"]["nil"]) == (8, 3)
+    before, after = found["before"], found["after"]
     assert before["linking"] == {"p": 7 / 11, "r": 7 / 8, "f": pytest.approx(14 / 19)}
     assert before["nil"] == {"n": 3, "p": None, "r": 0.0, "f": 0.0}
     assert (before["accuracy"], before["accuracy_with_nil"]) == (7 / 8, 7 / 11)
@@ -183,10 +182,12 @@ def test_calibration_error_by_hand() -> None:
 
 def test_without_nil_the_temperature_alone_is_fitted() -> None:
     found = calibrated(mentions(*[(0.9, "x")] * 40, *[(0.9, "y")] * 30))
-    assert found.fitted.threshold is None
-    assert confidence(cases_of(mentions((0.9, "x")))[0], found.fitted.temperature)[0] == pytest.approx(4 / 7, abs=1e-3)
-    assert "No gold is NIL, so the threshold is null" in " ".join(found.notes)
-    assert found.figures_fitted["nil"] == {"n": 0, "p": None, "r": None, "f": None}
+    assert found["after"]["threshold"] is None
+    assert confidence(cases_of(mentions((0.9, "x")))[0], found["after"]["temperature"])[0] == pytest.approx(
+        4 / 7, abs=1e-3
+    )
+    assert "No gold is NIL, so the threshold is null" in " ".join(found["notes"])
+    assert found["after"]["nil"] == {"n": 0, "p": None, "r": None, "f": None}
 
 
 @pytest.mark.parametrize(
@@ -203,12 +204,12 @@ def test_without_nil_the_temperature_alone_is_fitted() -> None:
 )
 def test_what_cannot_be_fitted_is_reported(results: list[MentionResult], says: str, tmp_path: Path) -> None:
     found = calibrate(results, Decision(1.5, 0.4))
-    assert says in " ".join(found.notes)
-    assert found.fitted.threshold is None
-    assert "The old threshold, 0.4, is removed" in " ".join(found.notes)
+    assert says in " ".join(found["notes"])
+    assert found["after"]["threshold"] is None
+    assert "The old threshold, 0.4, is removed" in " ".join(found["notes"])
     if "threshold links" not in says:
-        assert found.fitted.temperature == 1.5
-    content = {"settings": {}, **found.to_json()}
+        assert found["after"]["temperature"] == 1.5
+    content = {"settings": {}, **found}
     assert says in calibration_text(content)
     assert says in write_calibration(content, tmp_path / "c.json").read_text(encoding="utf-8")
 
@@ -232,17 +233,17 @@ def test_mentions_that_cannot_be_used() -> None:
     with pytest.raises(ValueError, match="not one mention to calibrate on: of 3, 1 have no gold, 1 a gold that"):
         calibrated(useless)
     found = calibrated([*useless, *mentions((0.9, "x"))])
-    assert (found.counts.entity, found.counts.nil, found.counts.not_in_kb) == (1, 0, 1)
-    assert (found.counts.unannotated, found.counts.not_found) == (1, 1)
+    assert (found["mentions"]["entity"], found["mentions"]["nil"], found["mentions"]["not_in_kb"]) == (1, 0, 1)
+    assert (found["mentions"]["unannotated"], found["mentions"]["not_found"]) == (1, 1)
     found = calibrated([*useless, *mentions((0.9, "x"))], missing_as_nil=True)
-    assert (found.counts.entity, found.counts.nil, found.counts.not_in_kb) == (1, 1, 0)
+    assert (found["mentions"]["entity"], found["mentions"]["nil"], found["mentions"]["not_in_kb"]) == (1, 1, 0)
 
 
 def test_a_name_of_no_entity_is_nil_at_any_threshold() -> None:
     free = result("NIL", [ScoredName("blue", -0.1, [("NIL", 0)]), ScoredName("x", -1.0, [("x", 1)])])
     found = calibrated([free, *mentions((0.9, "x"))])
-    assert found.figures_current["nil"] == {"n": 1, "p": 1.0, "r": 1.0, "f": 1.0}
-    assert sum(row["n"] for row in found.figures_current["reliability"]) == 1
+    assert found["before"]["nil"] == {"n": 1, "p": 1.0, "r": 1.0, "f": 1.0}
+    assert sum(row["n"] for row in found["before"]["reliability"]) == 1
 
 
 def test_cross_fitting_parts_docs_and_tells_overfitting() -> None:
@@ -252,15 +253,15 @@ def test_cross_fitting_parts_docs_and_tells_overfitting() -> None:
         for index, (p, gold) in enumerate(zip(rng.uniform(0.51, 0.99, 90), rng.choice(["x", "NIL"], 90), strict=True))
     ]
     found = calibrated(chance)
-    assert found.cross_fitted is not None
-    assert [fold["judged"] for fold in found.cross_fitted["folds"]] == [45, 45]
-    assert found.cross_fitted["linking"]["f"] <= found.figures_fitted["linking"]["f"]
-    assert found.cross_fitted["log_loss"] >= found.figures_fitted["log_loss"]
-    assert sum(row["n"] for row in found.cross_fitted["reliability"]) == 90
-    assert calibrated(chance).to_json() == found.to_json(), "the same each time"
+    assert found["cross_fitted"] is not None
+    assert [fold["judged"] for fold in found["cross_fitted"]["folds"]] == [45, 45]
+    assert found["cross_fitted"]["linking"]["f"] <= found["after"]["linking"]["f"]
+    assert found["cross_fitted"]["log_loss"] >= found["after"]["log_loss"]
+    assert sum(row["n"] for row in found["cross_fitted"]["reliability"]) == 90
+    assert calibrated(chance) == found, "the same each time"
     one_doc = [sure(0.9, "x", "d"), sure(0.6, "NIL", "d")]
-    assert calibrated(one_doc).cross_fitted is None
-    assert "cross-fitted" in calibration_text({"settings": {}, **calibrated(one_doc).to_json()})
+    assert calibrated(one_doc)["cross_fitted"] is None
+    assert "cross-fitted" in calibration_text({"settings": {}, **calibrated(one_doc)})
 
 
 def test_ties_are_decided_by_order_alone() -> None:
@@ -280,13 +281,13 @@ def test_ties_are_decided_by_order_alone() -> None:
     assert cases.right.tolist() == [True, False]
     # mentions that are equally sure are never parted
     found = calibrated(mentions(*[(0.8, "x")] * 3, *[(0.8, "NIL")] * 3, (0.6, "NIL"), (0.9, "x")))
-    assert found.fitted.threshold is not None
-    assert found.figures_fitted["nil"]["r"] in (0.25, 1.0)
+    assert found["after"]["threshold"] is not None
+    assert found["after"]["nil"]["r"] in (0.25, 1.0)
 
 
 def test_the_page_needs_no_other_file_and_escapes_all_text(tmp_path: Path) -> None:
     found = calibrated(mentions((0.9, "x"), (0.8, "NIL"), (0.7, "x")))
-    content = {"settings": {"pipeline": "<script>alert(1)</script>", "data": "dev"}, **found.to_json()}
+    content = {"settings": {"pipeline": "<script>alert(1)</script>", "data": "dev"}, **found}
     page = write_calibration(content, tmp_path / "c.json").read_text(encoding="utf-8")
     assert "<script" not in page and "&lt;script&gt;" in page
     assert page.count("<svg") == 3

@@ -133,7 +133,8 @@ def test_the_fit_answers_as_the_pipe_does(nlp: Language, pipe: GemelLinker) -> N
     for beams in (1, 2):
         pipe.configure(beam_size=beams, n_candidates=beams)
         asked = docs(nlp, *mentions)
-        cases = cases_of(pipe, [make_doc(nlp, doc.text, str(doc.ents[0]), "Java") for doc in asked], asked, 0)
+        golds = [make_doc(nlp, doc.text, str(doc.ents[0]), "Java") for doc in asked]
+        cases = [case for of_doc in cases_of(pipe, golds, asked, 0) for case in of_doc]
         brought = {c.kb_id for case in cases for c in case.candidates if not c.searched}
         assert brought
         answered: dict[str, set[str]] = {mention: set() for mention in mentions}
