@@ -16,8 +16,7 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from thinc.api import Ragged
 
-from spacy_gemel.pipeline.gemel_linker import GemelLinker
-from tests.mini_pipeline import COLOURS, example, make_config, make_doc, picture
+from tests.mini_pipeline import COLOURS, LINKER, add_linker, example, make_doc, picture, train
 
 MADE = ["made after spacy-transformers", "made after spacy-curated-transformers"]
 PACKAGES = ["spacy-transformers", "spacy-curated-transformers"]
@@ -32,7 +31,6 @@ KINDS = [
     ),
 ]
 RETRIEVER = {"@misc": "spacy_gemel.TransformerRetriever.v1"}
-LINKER = "gemel_linker"
 
 
 @dataclass
@@ -202,7 +200,7 @@ def make_trf_pipeline(kind: str, models: Path, kb: Path, folder: Path, seed: int
             if kind == PACKAGES[1]:
                 _pass_to_listeners(nlp, [each.predicted for each in examples])
             nlp.update(examples, sgd=optimizer, exclude=["transformer"] if kind == PACKAGES[1] else [])
-    nlp.add_pipe(LINKER, config=make_config(models, retriever=RETRIEVER, **changes))
+    add_linker(nlp, models, retriever=RETRIEVER, **changes)
     with nlp.select_pipes(disable=before):  # as `spacy train` does with frozen components
         nlp.initialize(lambda: trf_examples(nlp))
     return nlp
@@ -233,22 +231,9 @@ def _sharpen(nlp: Language) -> None:
 
 
 def learn(nlp: Language, steps: int = 8) -> list[float]:
-    """Some steps of the linker alone, as in `spacy train` with the others frozen; the loss of each."""
-    optimizer = nlp.create_optimizer()
-    optimizer.learn_rate = 0.02
+    """Train the linker alone, as `spacy train` does with the others frozen; returns the loss of each step."""
     frozen = [name for name in nlp.pipe_names if name != LINKER]
-    values = []
-    for _ in range(steps):
-        losses: dict[str, float] = {}
-        nlp.update(trf_examples(nlp), sgd=optimizer, losses=losses, exclude=frozen, annotates=["transformer"])
-        values.append(losses[LINKER])
-    return values
-
-
-def linker(nlp: Language) -> GemelLinker:
-    pipe = nlp.get_pipe(LINKER)
-    assert isinstance(pipe, GemelLinker)
-    return pipe
+    return train(nlp, steps, trf_examples(nlp), exclude=frozen, annotates=["transformer"])
 
 
 def mean_of(doc: Doc, start: int, end: int) -> np.ndarray:

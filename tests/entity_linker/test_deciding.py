@@ -19,19 +19,17 @@ from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded import overridden
 from tests.entity_linker.world import (
     GOLDS,
+    PLANET,
     add_linker,
     candidates,
-    doc_of,
     example_of,
     ids,
-    linker,
     make_nlp,
     make_world_kb,
     photo,
     training_data,
 )
-
-PLANET = "Mercury_(planet)"
+from tests.mini_pipeline import doc_of, linker
 
 
 def decided(nlp: Language, threshold: float | None) -> list[str]:

@@ -14,22 +14,19 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy_gemel.pipeline.loaded import overridden
 from tests.entity_linker.world import (
     GOLDS,
+    PLANET,
     TEXT,
-    Ent,
     add_linker,
     candidates,
-    doc_of,
     ids,
-    linker,
     make_nlp,
     make_world_kb,
     photo,
     rounded,
     training_data,
 )
-from tests.mini_pipeline import picture
+from tests.mini_pipeline import Ent, doc_of, linker, picture
 
-PLANET = "Mercury_(planet)"
 LONG = "The god Mercury of Rome met Mercury and Hermes at dawn in New York City."
 
 

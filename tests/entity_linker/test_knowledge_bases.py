@@ -14,19 +14,19 @@ from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from tests.entity_linker.world import (
     GOLDS,
+    PLANET,
     add_linker,
     candidates,
     example_of,
     ids,
-    linker,
     make_nlp,
     make_world_kb,
     photo,
     training_data,
 )
+from tests.mini_pipeline import linker
 from tests.tiny import make_tokenizer
 
-PLANET = "Mercury_(planet)"
 OTHER = [{"id": "Q1", "name": "Mercury (boat)"}, {"id": "Q2", "name": "Mercury (god)", "aliases": ["Mercurius"]}]
 
 

@@ -11,22 +11,9 @@ from spacy.language import Language
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from tests.entity_linker.world import (
-    GOLDS,
-    TEXT,
-    Ent,
-    add_linker,
-    doc_of,
-    example_of,
-    learn,
-    linker,
-    make_nlp,
-    photo,
-    training_data,
-)
-from tests.mini_pipeline import picture
+from tests.entity_linker.world import GOLDS, PLANET, TEXT, add_linker, example_of, make_nlp, photo, training_data
+from tests.mini_pipeline import Ent, doc_of, linker, picture, train
 
-PLANET = "Mercury_(planet)"
 BOTH = "Mercury met Hermes."
 
 
@@ -67,7 +54,7 @@ def test_an_entity_of_no_knowledge_base_is_not_learned(nlp: Language) -> None:
 def test_nothing_to_learn_is_no_error(nlp: Language) -> None:
     before = linker(nlp).model.get_param("W").copy()
     blanks = [nlp.make_doc("The sky is blue."), nlp.make_doc(""), nlp.make_doc("  "), both(nlp, "", "NIL")]
-    assert learn(nlp, [example_of(nlp, doc) for doc in blanks]) == [0]
+    assert train(nlp, 1, [example_of(nlp, doc) for doc in blanks]) == [0]
     assert linker(nlp).update([]) == {"gemel_linker": 0}
     assert (linker(nlp).model.get_param("W") == before).all()
 
@@ -80,7 +67,7 @@ def test_a_blank_doc_among_others_changes_nothing(models: Path, kb: Path) -> Non
         if extra:
             data.insert(2, example_of(nlp, nlp.make_doc("The weather is nice today.")))
             data.insert(4, example_of(nlp, nlp.make_doc("")))
-        learn(nlp, data, 2)
+        train(nlp, 2, data)
         mappers.append(linker(nlp).model.get_param("W").copy())
     np.testing.assert_allclose(*mappers, rtol=1e-3, atol=1e-5)
 
@@ -140,7 +127,7 @@ def test_an_entity_across_sentences(models: Path, kb: Path, in_the_first: bool) 
 
     nlp = make_nlp(models, kb, [example_of(spacy.blank("en"), reference(spacy.blank("en")))], context="sentence")
     data = [example_of(nlp, reference(nlp))]
-    assert all(loss > 0 for loss in learn(nlp, data, 2))
+    assert all(loss > 0 for loss in train(nlp, 2, data))
     doc = nlp(reference(nlp))
     assert len(list(doc.sents)) == 2
     assert [ent.text for ent in doc.ents] == (["Mahler"] if in_the_first else []) + ["Symphony No. 8"]
@@ -187,7 +174,7 @@ def test_entities_of_an_annotating_component(models: Path, kb: Path, rules: str,
     nlp.initialize(lambda: data)
     ruler = nlp.add_pipe("entity_ruler", before="gemel_linker")
     ruler.add_patterns(patterns)  # type: ignore[attr-defined]
-    [loss] = learn(nlp, data, annotates=["entity_ruler"])
+    [loss] = train(nlp, 1, data, annotates=["entity_ruler"])
     assert (loss > 0) == (use_gold_ents or bool(found))
     scores = nlp.evaluate(data)  # and what was not found is not scored
     assert scores["nel_f_per_type"].keys() == ({"ENT"} if found else set())

@@ -8,18 +8,8 @@ import spacy
 from spacy.attrs import ENT_KB_ID
 from spacy.language import Language
 
-from tests.entity_linker.world import (
-    GOLDS,
-    add_linker,
-    example_of,
-    ids,
-    learn,
-    linker,
-    make_nlp,
-    photo,
-    rounded,
-    training_data,
-)
+from tests.entity_linker.world import GOLDS, add_linker, example_of, ids, make_nlp, photo, rounded, training_data
+from tests.mini_pipeline import linker, train
 
 
 def test_what_it_has_learned_it_knows(trained: Language) -> None:
@@ -107,5 +97,5 @@ def test_a_text_alone_is_learned_too(models: Path, kb: Path) -> None:
     for eg in data:
         eg.reference.user_data.clear()
         eg.predicted.user_data.clear()
-    assert learn(nlp, data)[0] > 0
+    assert train(nlp, 1, data)[0] > 0
     assert (linker(nlp).model.get_param("W") == before).all()

@@ -10,8 +10,8 @@ from spacy.scorer import Scorer
 from spacy.tokens import Doc, Span
 from spacy.training import Example
 
-from tests.entity_linker.world import GOLDS, Ent, add_linker, doc_of, example_of, linker, photo, training_data
-from tests.mini_pipeline import picture
+from tests.entity_linker.world import GOLDS, add_linker, example_of, photo, training_data
+from tests.mini_pipeline import Ent, doc_of, linker, picture
 
 TEXT = "Mercury met Hermes in Rome."
 PLACES = {"Mercury": "PERSON", "Hermes": "PERSON", "Rome": "GPE"}

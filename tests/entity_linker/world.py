@@ -1,4 +1,4 @@
-"""What these tests share: three planets' worth of Mercuries, told apart by the colour of their pictures."""
+"""What these tests share: three entities named Mercury, told apart by the colour of their images."""
 
 from pathlib import Path
 from typing import Any
@@ -9,43 +9,23 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 
 from spacy_gemel.linking.candidates import Candidate
-from spacy_gemel.pipeline.gemel_linker import GemelLinker
-from tests.mini_pipeline import COLOURS, entity_id, make_config, make_kb, picture
+from tests import mini_pipeline
+from tests.mini_pipeline import COLOURS, doc_of, entity_id, make_kb, picture
 
 TEXT = "A photo of Mercury."
+PLANET = "Mercury_(planet)"
 GOLDS = {entity_id(name): name for name in COLOURS}
-"""Id of each entity, and the name that its pictures go by."""
+"""Id of each entity, and the name of its images."""
 
 ROWS = [{"id": kb_id, "name": name, "aliases": [f"{name}, also"]} for kb_id, name in GOLDS.items()]
 
-Ent = tuple[str, str, str]
-"""The words of an entity, its label and its id."""
-
 
 def make_world_kb(folder: Path, models: Path, rows: list[dict[str, Any]] | None = None) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
     return make_kb(folder, models, rows or ROWS)
 
 
-def doc_of(nlp: Language, text: str, *ents: Ent, image: Any = None) -> Doc:
-    """A doc with its entities set; the same words twice are the first and the second place where they stand."""
-    doc = nlp.make_doc(text)
-    spans: list[Span] = []
-    for words, label, kb_id in ents:
-        start = text.index(words)
-        while any(span.start_char == start for span in spans):
-            start = text.index(words, start + 1)
-        span = doc.char_span(start, start + len(words), label=label, kb_id=kb_id)
-        assert span is not None, (text, words)
-        spans.append(span)
-    doc.set_ents(spans)
-    if image is not None:
-        doc.user_data["image"] = image
-    return doc
-
-
 def photo(nlp: Language, kb_id: str = "", seed: int = 0, *, like: str = "", text: str = TEXT) -> Doc:
-    """A photo of a Mercury. like: the id whose picture it has, where that is not its own."""
+    """A photo of a Mercury. like: the id whose image it has, if that is not its own."""
     return doc_of(nlp, text, ("Mercury", "ENT", kb_id), image=picture(GOLDS.get(like or kb_id, ""), seed))
 
 
@@ -64,13 +44,9 @@ def training_data(nlp: Language) -> list[Example]:
 
 
 def add_linker(nlp: Language, models: Path, kb: Path | None, *, name: str = "gemel_linker", **changes: Any) -> None:
-    """Add an untrained linker. changes: of its config. kb: for its kb_loader; None for none."""
-    config = make_config(models, **{"n_demonstrations": 0, **changes})
-    config["model"] = {"@architectures": "spacy_gemel.LinearMapper.v1", "prefix_length": 8}
-    nlp.add_pipe("gemel_linker", name=name, config=config)
-    if kb is not None:
-        loader = {"@misc": "spacy_gemel.KBFromDisk.v1", "path": str(kb)}
-        nlp.config["initialize"]["components"][name] = {"kb_loader": loader}
+    """Add an untrained linker with a larger mapper, and without demonstrations."""
+    model = {"@architectures": "spacy_gemel.LinearMapper.v1", "prefix_length": 8}
+    mini_pipeline.add_linker(nlp, models, kb, name=name, **{"n_demonstrations": 0, "model": model, **changes})
 
 
 def make_nlp(models: Path, kb: Path | None, data: list[Example] | None = None, **changes: Any) -> Language:
@@ -82,19 +58,6 @@ def make_nlp(models: Path, kb: Path | None, data: list[Example] | None = None, *
     return nlp
 
 
-def learn(nlp: Language, data: list[Example], steps: int = 1, **options: Any) -> list[float]:
-    """Train, and give the loss of each step."""
-    optimizer = nlp.create_optimizer()
-    optimizer.learn_rate = 0.02
-    return [nlp.update(data, sgd=optimizer, **options)["gemel_linker"] for _ in range(steps)]
-
-
-def linker(nlp: Language, name: str = "gemel_linker") -> GemelLinker:
-    pipe = nlp.get_pipe(name)
-    assert isinstance(pipe, GemelLinker)
-    return pipe
-
-
 def ids(doc: Doc) -> list[str]:
     return [ent.kb_id_ for ent in doc.ents]
 
@@ -104,7 +67,7 @@ def candidates(doc: Doc) -> list[list[Candidate]]:
 
 
 def rounded(doc: Doc) -> list[tuple[str, str, list[tuple[str, float]]]]:
-    """All that a linker says of a doc; scores as near as batches of other sizes may bring them."""
+    """All that a linker writes to a doc, with scores that do not depend on the batch."""
     return [
         (ent.text, ent.kb_id_, sorted((found.kb_id, round(found.score, 2)) for found in ent._.gemel_candidates))
         for ent in doc.ents

@@ -1,24 +1,34 @@
 """Several threads with one pipeline, and several pipelines with the same frozen models."""
 
+import sys
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from spacy.language import Language
+from spacy.tokens import Doc
 
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.models.causal_lm import CausalLM
-from spacy_gemel.models.frozen import model_lock
+from spacy_gemel.models.frozen import _LOCK, model_lock
 from spacy_gemel.models.sentence_encoder import SentenceEncoder
 from spacy_gemel.models.tokenizer import NameTokenizer
 from spacy_gemel.models.vision_encoder import VisionEncoder
-from tests.mini_pipeline import COLOURS, example, make_doc, make_pipeline, picture
+from tests.mini_pipeline import COLOURS, example, linker, make_doc, make_pipeline, picture
 
 Answer = list[tuple[str, list[Any]]]
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """Python switches threads as often as it can."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +55,10 @@ def run_in_threads(work: Callable[[int], Answer], count: int) -> list[Answer]:
 
 
 def test_threads_that_share_a_pipeline_get_what_one_gets(nlp: Language, models: Path, kb: Path) -> None:
-    expected = [answer(nlp, seed) for seed in range(60)]
+    expected = [answer(nlp, seed) for seed in range(35)]  # all pairs of a text and an image
     fresh = make_pipeline(models, kb)  # nothing kept yet: caches are filled by all threads at once
     fresh.get_pipe("gemel_linker").model.from_bytes(nlp.get_pipe("gemel_linker").model.to_bytes())
-    found = run_in_threads(lambda seed: answer(fresh, seed), 60)
+    found = run_in_threads(lambda seed: answer(fresh, seed), 35)
     assert all(map(close, found, expected))
 
 
@@ -58,8 +68,8 @@ def test_two_pipelines_share_the_models_in_threads(nlp: Language, models: Path, 
     assert ours.linking_model.language_model is theirs.linking_model.language_model
     assert ours._reader.encoder is theirs._reader.encoder
     pipelines = (nlp, other)
-    expected = [answer(pipelines[seed % 2], seed) for seed in range(40)]
-    found = run_in_threads(lambda seed: answer(pipelines[seed % 2], seed), 40)
+    expected = [answer(pipelines[seed % 2], seed) for seed in range(20)]
+    found = run_in_threads(lambda seed: answer(pipelines[seed % 2], seed), 20)
     assert all(map(close, found, expected))
 
 
@@ -91,24 +101,17 @@ def test_entities_are_added_while_others_link(models: Path, kb: Path) -> None:
     assert len(pipe.kb.added.entities) == 20
 
 
-def test_no_entity_is_lost_where_several_threads_add(models: Path, kb: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pipe: Any = make_pipeline(models, kb).get_pipe("gemel_linker")
-    with_added = KnowledgeBase.with_added
-
-    def slow(kb: KnowledgeBase, *arguments: Any, **more: Any) -> KnowledgeBase:
-        made = with_added(kb, *arguments, **more)
-        time.sleep(0.002)  # the others run between what is read and what is written
-        return made
-
-    monkeypatch.setattr(KnowledgeBase, "with_added", slow)
+@pytest.mark.usefixtures("busy")
+def test_no_entity_is_lost_if_several_threads_add(models: Path, kb: Path) -> None:
+    pipe = linker(make_pipeline(models, kb))
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda index: pipe.add_entity(f"new-{index}", f"Mercury number {index}"), range(60)))
     assert {entity.kb_id for entity in pipe.kb.added.entities} == {f"new-{index}" for index in range(60)}
     assert all(f"new-{index}" in pipe.kb for index in range(60))
 
 
-class Alone:
-    """Watches calls of the frozen models: stays in each for a moment, and notes where two threads do so together."""
+class Overlaps:
+    """Watches calls of the frozen models, and notes those during which another thread was in one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *calls: tuple[type, str]) -> None:
         self.together: list[str] = []
@@ -127,12 +130,11 @@ class Alone:
             try:
                 if outermost:
                     self.seen.add(owner.__name__)
-                    time.sleep(0.001)
-                    if self._inside - {thread}:
-                        self.together.append(f"{owner.__name__}.{name}")
                 return method(*arguments, **more)
             finally:
                 if outermost:
+                    if self._inside - {thread}:
+                        self.together.append(f"{owner.__name__}.{name}")
                     self._inside.discard(thread)
 
         monkeypatch.setattr(owner, name, watched)
@@ -172,6 +174,7 @@ def loaded(nlp: Language, index: int) -> None:
     pipe.from_bytes(pipe.to_bytes(exclude=["vocab", "kb", "models"]), exclude=["vocab", "kb", "models"])
 
 
+@pytest.mark.usefixtures("busy")
 @pytest.mark.parametrize("work", [linked, learned, shown, grown, taught, moved, loaded])
 def test_no_two_threads_are_in_the_models_together(
     models: Path, kb: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[Language, int], None]
@@ -179,7 +182,7 @@ def test_no_two_threads_are_in_the_models_together(
     """Whatever a pipe is asked for while others link; tokenizers and caches of the models stand only one thread."""
     nlp = make_pipeline(models, kb)
     calls = [(CausalLM, "embed"), (NameTokenizer, "encode"), (VisionEncoder, "encode"), (SentenceEncoder, "__call__")]
-    watch = Alone(monkeypatch, *calls)
+    watch = Overlaps(monkeypatch, *calls)
     with ThreadPoolExecutor(4) as pool:
         done = [pool.submit(work if index % 2 else linked, nlp, index) for index in range(16)]
     for future in done:
@@ -213,7 +216,6 @@ def test_loading_and_training_hold_the_models(
     nlp: Language, models: Path, kb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from spacy_gemel.linking.retrievers import DenseRetriever
-    from spacy_gemel.models.frozen import _LOCK
 
     held: list[bool] = []
     index = DenseRetriever.index
@@ -230,14 +232,12 @@ def test_loading_and_training_hold_the_models(
 
 
 def test_a_pipe_is_loaded_in_one_turn(nlp: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who links meanwhile never has the new demonstrations with the mapper, the settings or the folders of before."""
+    """Another thread never links with the new demonstrations and the old mapper, settings or folders."""
     pipe: Any = nlp.get_pipe("gemel_linker")
     pipe.to_disk(tmp_path)
     pipe.threshold = 0.5
     mapper = pipe.model.get_param("W")
     pipe.model.set_param("W", mapper * 0)
-    seen: list[tuple[Any, ...]] = []
-    stop = threading.Event()
 
     def state() -> tuple[Any, ...]:
         return (
@@ -247,45 +247,36 @@ def test_a_pipe_is_loaded_in_one_turn(nlp: Language, tmp_path: Path, monkeypatch
             id(pipe.linking_model.store),
         )
 
-    def watch() -> None:
-        while not stop.is_set():
-            with model_lock():
-                seen.append(state())
-            time.sleep(0.001)
-
     before = state()
     load = type(pipe.model).from_bytes
-    held: list[bool] = []
+    taken: list[bool] = []  # whether another thread could take the lock while the mapper was loaded
 
-    def slow(model: Any, data: bytes) -> Any:
+    def watched(model: Any, data: bytes) -> Any:
         if model is pipe.model:  # not the copy that tells whether the bytes are sound
-            held.append(True)
-            time.sleep(0.05)
+            taken.append(pool.submit(_LOCK.acquire, blocking=False).result())
         return load(model, data)
 
-    monkeypatch.setattr(type(pipe.model), "from_bytes", slow)
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    monkeypatch.setattr(type(pipe.model), "from_bytes", watched)
+    with ThreadPoolExecutor(1) as pool:
         pipe.from_disk(tmp_path)
-    finally:
-        stop.set()
-        thread.join(60)
-    after = state()
-    assert held == [True]
-    assert after[:2] != before[:2]
-    assert {*seen} <= {before, after}
+    assert taken == [False]
+    assert state()[:2] != before[:2]
 
 
 def test_demonstrations_go_to_the_pipe_that_was_loaded_meanwhile(models: Path, kb: Path, tmp_path: Path) -> None:
     nlp = make_pipeline(models, kb)
     pipe: Any = nlp.get_pipe("gemel_linker")
     pipe.to_disk(tmp_path)
-    doc = make_doc(nlp, "A lesson on Mercury.", "Mercury", "Mercury", picture("Mercury", 150))
+    read = threading.Event()
+
+    def docs() -> Iterator[Doc]:
+        yield make_doc(nlp, "A lesson on Mercury.", "Mercury", "Mercury", picture("Mercury", 150))
+        read.set()
+
     with ThreadPoolExecutor(1) as pool:
         with model_lock():
-            adding = pool.submit(pipe.add_demonstrations, [doc])
-            time.sleep(0.2)  # it waits for its turn
+            adding = pool.submit(pipe.add_demonstrations, docs())
+            assert read.wait(300)  # now it waits for the lock
             pipe.from_disk(tmp_path)
         assert adding.result() == 1
     assert pipe.linking_model.store is pipe.store

@@ -18,16 +18,14 @@ from thinc.api import Config
 
 from spacy_gemel.linking.retrievers import Query
 from tests.calls import Calls
-from tests.mini_pipeline import assert_same, make_config, make_doc, make_pipeline, picture
+from tests.mini_pipeline import LINKER, add_linker, assert_same, linker, make_config, make_doc, make_pipeline, picture
 from tests.trf import (
     KINDS,
-    LINKER,
     MADE,
     PACKAGES,
     RETRIEVER,
     MadeTransformer,
     learn,
-    linker,
     make_trf_pipeline,
     mean_of,
     texts,
@@ -332,12 +330,8 @@ def test_no_transformer_is_an_error_before_long_work(models: Path, kb: Path, mon
 
 
 def test_a_transformer_behind_the_linker_is_no_use(models: Path, kb: Path) -> None:
-    nlp = spacy.blank("en")
-    nlp.add_pipe(LINKER, config=make_config(models, retriever=RETRIEVER))
+    nlp = add_linker(spacy.blank("en"), models, kb, retriever=RETRIEVER)
     nlp.add_pipe("made_transformer", config={"kind": MADE[0]})
-    nlp.config["initialize"]["components"][LINKER] = {
-        "kb_loader": {"@misc": "spacy_gemel.KBFromDisk.v1", "path": str(kb)}
-    }
     with pytest.raises(ValueError, match="no component before the linker"):
         nlp.initialize(lambda: trf_examples(nlp))
 

@@ -493,7 +493,7 @@ from research.grid.tables import Experiments
 real = runner.run_command
 
 def slow(root, *arguments, log=None, keep_open=()):
-    code = "import os, time; print(os.getpid(), file=open('started', 'w'), flush=True); time.sleep(600)"
+    code = "import os, signal; print(os.getpid(), file=open('started', 'w'), flush=True); signal.pause()"
     real(root, "-c", code, log=log, keep_open=keep_open)
 
 runner.run_command = slow
