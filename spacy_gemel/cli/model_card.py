@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.linking.settings import CONTEXT_OF
-from spacy_gemel.pipeline.loaded import entity_pipes, linker_of, measured_settings
+from spacy_gemel.pipeline.serialization import entity_pipes, linker_of, measured_settings
 from spacy_gemel.utils.files import files_in
 
 if TYPE_CHECKING:

@@ -48,17 +48,19 @@ class FeatureReader:
         for index, source in enumerate(sources):
             if source is None:
                 continue
-            key = _cache_key(source)
-            if key is not None and (row := self._find(key, source)) is not None:
-                rows[key] = row
-            elif key is None or key not in images:
-                try:
+            try:
+                key, image = _cache_key(source), None
+                if key is None:  # a PIL image, known by its pixels
                     image = read_image(source)
-                except ImageError as error:
-                    results[index] = error
-                    continue
-                key = key or _cache_key(np.asarray(image)) or ""
-                images[key] = image
+                    key = _cache_key(np.asarray(image)) or ""
+                row = self._find(key, source)
+                if row is not None:
+                    rows[key] = row
+                elif key not in images:
+                    images[key] = image or read_image(source)
+            except ImageError as error:
+                results[index] = error
+                continue
             keys[index] = key
         for key, row in zip(images, self.encoder.encode(list(images.values())), strict=True):
             # A copy: a row is a view, which would hold the features of the whole batch.

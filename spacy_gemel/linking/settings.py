@@ -2,11 +2,10 @@
 
 import json
 import math
-import operator
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import Field, FrozenInstanceError, dataclass, field, fields, replace
+from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
 from inspect import Parameter
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 Check = Callable[[Any], Any]
@@ -15,15 +14,11 @@ Check = Callable[[Any], Any]
 
 def _integer(least: int) -> Check:
     def check(value: Any) -> int:
-        try:
-            number = None if isinstance(value, bool) else operator.index(value)
-        except TypeError:
-            number = None
-        if number is None:
+        if isinstance(value, bool) or not isinstance(value, Integral):
             raise ValueError(f"must be a whole number, not {value!r}")
-        if number < least:
-            raise ValueError(f"must be {f'at least {least}' if least else '0 or more'}, not {number}")
-        return number
+        if int(value) < least:
+            raise ValueError(f"must be {f'at least {least}' if least else '0 or more'}, not {value}")
+        return int(value)
 
     return check
 
@@ -42,11 +37,11 @@ def _optional(check: Check) -> Check:
 
 
 def _choice(literal: Any) -> Check:
+    *others, last = (f'"{choice}"' for choice in get_args(literal))
+
     def check(value: Any) -> str:
-        choices = get_args(literal)
-        if not isinstance(value, str) or value not in choices:
-            quoted = [f'"{choice}"' for choice in choices]
-            raise ValueError(f"must be {', '.join(quoted[:-1])} or {quoted[-1]}, not {value!r}")
+        if not isinstance(value, str) or value not in get_args(literal):
+            raise ValueError(f"must be {', '.join(others)} or {last}, not {value!r}")
         return value
 
     return check
@@ -77,8 +72,7 @@ Context = Literal["doc", "sentence", "window"]
 class LinkerSettings:
     """What a linker does, as its config and `GemelLinker.configure` say. A change makes new settings.
 
-    Raises:
-        ValueError: if a value makes no sense; the message names all of them.
+    Raises ValueError if values make no sense; the message names all of them.
     """
 
     beam_size: int = _setting(5, _integer(1), "Beams of the search (the paper's 5).")
@@ -157,16 +151,10 @@ class LinkerSettings:
             raise ValueError(f"gemel_linker: {'; '.join(problems)}.")
 
     def replace(self, **changes: Any) -> "LinkerSettings":
-        """These settings with some changes.
-
-        Raises:
-            ValueError: if a name is unknown or a value makes no sense.
-        """
+        """These settings with some changes. Raises ValueError if a name is unknown or a value makes no sense."""
         names = [setting.name for setting in fields(self)]
-        if unknown := [name for name in changes if name not in names]:
-            raise ValueError(
-                f"gemel_linker: there is no setting {', '.join(map(repr, unknown))}, only {', '.join(names)}."
-            )
+        if unknown := ", ".join(repr(name) for name in changes if name not in names):
+            raise ValueError(f"gemel_linker: there is no setting {unknown}, only {', '.join(names)}.")
         return replace(self, **changes)
 
 
@@ -177,43 +165,36 @@ def _refuse_assignment(_settings: LinkerSettings, name: str, value: Any) -> None
 LinkerSettings.__setattr__ = _refuse_assignment  # type: ignore[method-assign,assignment]
 
 
-def _config_fields() -> list[Field[Any]]:
-    return [setting for setting in fields(LinkerSettings) if setting.metadata["in_config"]]
+_CONFIG_FIELDS = {setting.name: setting for setting in fields(LinkerSettings) if setting.metadata["in_config"]}
 
 
 def config_names() -> list[str]:
     """The names of the settings that a config has."""
-    return [setting.name for setting in _config_fields()]
+    return [*_CONFIG_FIELDS]
 
 
 def default_config() -> dict[str, Any]:
     """The defaults of the settings that a config has."""
-    return {
-        setting.name: list(setting.default) if isinstance(setting.default, tuple) else setting.default
-        for setting in _config_fields()
-    }
+    defaults = {name: setting.default for name, setting in _CONFIG_FIELDS.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
 def config_parameters() -> list[Parameter]:
     """The settings that a config has as parameters of a function, by which spaCy checks a config's types."""
-    return [
-        Parameter(setting.name, Parameter.KEYWORD_ONLY, annotation=list[str] if setting.default == () else setting.type)
-        for setting in _config_fields()
-    ]
+    types = {name: list[str] if setting.default == () else setting.type for name, setting in _CONFIG_FIELDS.items()}
+    return [Parameter(name, Parameter.KEYWORD_ONLY, annotation=type_) for name, type_ in types.items()]
 
 
 def settings_table() -> str:
     """The table of the settings in docs/settings.md."""
     rows = [
-        f"| `{setting.name}` | `{json.dumps(default)}` | {setting.metadata['doc']} |"
-        for setting, default in zip(_config_fields(), default_config().values(), strict=True)
+        f"| `{name}` | `{json.dumps(default)}` | {_CONFIG_FIELDS[name].metadata['doc']} |"
+        for name, default in default_config().items()
     ]
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])
 
 
-CONTEXT_OF = {"n_sents": "sentence", "window": "window"}
-"""The one context in which a setting has an effect."""
-
+CONTEXT_OF = {"n_sents": "sentence", "window": "window"}  # the one in which a setting has an effect
 _DEFAULTS = LinkerSettings()
 
 
@@ -223,10 +204,8 @@ def unused_settings(settings: LinkerSettings) -> dict[str, str]:
     for name, context in CONTEXT_OF.items():
         value = getattr(settings, name)
         if settings.context != context and value != getattr(_DEFAULTS, name):
-            messages[name] = (
-                f'{name} = {value} has no effect with context = "{settings.context}": set context = "{context}", or '
-                f"leave {name} out"
-            )
+            problem = f'{name} = {value} has no effect with context = "{settings.context}"'
+            messages[name] = f'{problem}: set context = "{context}", or leave {name} out'
     # Leave the default alone: someone who lowers beam_size has not asked for five candidates.
     if settings.n_candidates > settings.beam_size and settings.n_candidates != _DEFAULTS.n_candidates:
         messages["n_candidates"] = (

@@ -11,21 +11,21 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from tqdm import tqdm
 
+from spacy_gemel.images.features import FeatureReader
 from spacy_gemel.kb.resolve import NIL, linkable_row
-from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore, extend_store
+from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.mentions import context_of, describe, read_features
 from spacy_gemel.pipeline.trf_vectors import ATTRIBUTE, REMEDY, NoVector, Vector, read_vectors
 from spacy_gemel.utils.messages import ModelWarning, UnknownEntityWarning, warn
 
 if TYPE_CHECKING:
-    from spacy_gemel.images.features import FeatureReader
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
 logger = logging.getLogger("spacy_gemel")
 
-GoldRows = dict[tuple[int, int], int]
-"""Gold mentions as {(index of the doc, first token): row in the knowledge base}."""
+MentionKey = tuple[int, int]
+"""A gold mention: index of the doc, first token."""
 
 _BATCH_SIZE = 64
 _TRF_DATA = f"doc._.{ATTRIBUTE}"
@@ -36,21 +36,20 @@ _TRF_DATA = f"doc._.{ATTRIBUTE}"
 
 def gold_rows(
     docs: Sequence[Doc], kb: "KnowledgeBase", settings: LinkerSettings, name: str, *, what: str = "the training data"
-) -> tuple[GoldRows, Counter[str]]:
-    """The gold mentions whose entity is in the knowledge base, and how often other ids are gold, with a warning.
+) -> tuple[dict[MentionKey, int], Counter[str]]:
+    """The knowledge base's rows of gold mentions, and how often other ids are gold, with a warning.
 
     Labels of labels_discard are left out. `name` is the pipe's; messages call the docs `what`. Raises ValueError if no
     mention is left.
     """
-    rows: GoldRows = {}
+    rows: dict[MentionKey, int] = {}
     unknown: Counter[str] = Counter()
     total = 0
     for index, doc in enumerate(docs):
-        for ent in doc.ents:
-            if ent.label_ in settings.labels_discard:
-                continue
-            total += 1
-            row = linkable_row(kb, ent.kb_id_) if ent.kb_id_ not in ("", NIL) else None
+        ents = [ent for ent in doc.ents if ent.label_ not in settings.labels_discard]
+        total += len(ents)
+        for ent in ents:
+            row = linkable_row(kb, ent.kb_id_)
             if row is not None:
                 rows[index, ent.start] = row
             elif ent.kb_id_ not in ("", NIL):
@@ -67,11 +66,11 @@ def gold_rows(
             'another pipeline with source = "training/model-best" in place of factory.'
         )
     if not rows:
+        missing = f" (not there: {listed(unknown)})" if unknown else ""
         raise ValueError(
-            f"{name}: {what} has no usable mention: of {total} entities in {len(docs)} docs none "
-            f"has a kb_id that is in the knowledge base"
-            + (f" (not there: {', '.join(list(unknown)[:3])} ...)" if unknown else "")
-            + ". Check that the data were converted with their ids, and that the knowledge base has the same ids."
+            f"{name}: {what} has no usable mention: of {total} entities in {len(docs)} docs none has a kb_id that is "
+            f"in the knowledge base{missing}. Check that the data were converted with their ids, and that the "
+            "knowledge base has the same ids."
         )
     if unknown:
         warn(
@@ -95,12 +94,11 @@ def usable_entities(
 
     Labels of labels_discard are left out, and without use_gold_ents entities that the predicted doc does not have.
     """
-    entities: list[list[Span]] = []
+    entities: list[list[Span]] = [[] for _ in examples]
     rows: list[int] = []
     unknown: list[str] = []
-    for example in examples:
+    for example, usable in zip(examples, entities, strict=True):
         predicted = {(ent.start_char, ent.end_char) for ent in example.predicted.ents}
-        usable = []
         for ent in example.reference.ents:
             if ent.kb_id_ in ("", NIL) or ent.label_ in settings.labels_discard:
                 continue
@@ -112,7 +110,6 @@ def usable_entities(
             else:
                 usable.append(ent)
                 rows.append(row)
-        entities.append(usable)
     return entities, rows, unknown
 
 
@@ -121,11 +118,11 @@ def usable_entities(
 
 def collect_demonstrations(
     docs: Sequence[Doc],
-    rows: GoldRows,
+    rows: Mapping[MentionKey, int],
     kb: "KnowledgeBase",
-    reader: "FeatureReader",
+    reader: FeatureReader,
     settings: LinkerSettings,
-    vectors: Mapping[tuple[int, int], Vector] | None = None,
+    vectors: Mapping[MentionKey, Vector] | None = None,
     fallback_docs: Sequence[Doc] | None = None,
 ) -> DemonstrationStore:
     """Every gold mention in `rows` as a demonstration, with the text around it and the features of its image.
@@ -134,127 +131,111 @@ def collect_demonstrations(
     images that docs lack. Raises ValueError if the context is the sentence and a doc has no sentence boundaries.
     """
     demonstrations: list[Demonstration] = []
-    demonstration_vectors: list[Vector | None] = []
+    keys: list[MentionKey] = []
     features: list[np.ndarray] = []
     for start in tqdm(range(0, len(docs), _BATCH_SIZE), desc="Encoding the training images", unit="batch", leave=False):
-        chunk = docs[start : start + _BATCH_SIZE]
-        chunk_features = read_features(
-            chunk, reader, fallback_docs[start : start + _BATCH_SIZE] if fallback_docs else None
-        )
-        for index, (doc, doc_features) in enumerate(zip(chunk, chunk_features, strict=True), start):
+        batch = slice(start, start + _BATCH_SIZE)
+        batch_features = read_features(docs[batch], reader, fallback_docs[batch] if fallback_docs else None)
+        for index, (doc, doc_features) in enumerate(zip(docs[batch], batch_features, strict=True), start):
+            ents = [ent for ent in doc.ents if (index, ent.start) in rows]
             image = NO_IMAGE
-            for ent in doc.ents:
-                row = rows.get((index, ent.start))
-                if row is None:
-                    continue
-                if image == NO_IMAGE and doc_features is not None:
-                    image = len(features)
-                    features.append(doc_features)
-                entity = kb.entity(row)
-                demonstrations.append(
-                    Demonstration(context_of(ent, settings), ent.text, entity.name, entity.kb_id, image)
-                )
-                demonstration_vectors.append(vectors.get((index, ent.start)) if vectors else None)
+            if ents and doc_features is not None:
+                image = len(features)
+                features.append(doc_features)
+            for ent in ents:
+                key = (index, ent.start)
+                entity = kb.entity(rows[key])
+                context = context_of(ent, settings)
+                demonstrations.append(Demonstration(context, ent.text, entity.name, entity.kb_id, image))
+                keys.append(key)
     logger.info("Kept %d demonstrations with %d images", len(demonstrations), len(features))
     matrix = np.stack(features) if features else np.zeros((0, reader.encoder.width), dtype=np.float32)
-    return DemonstrationStore(demonstrations, matrix, None if vectors is None else _stacked(demonstration_vectors))
+    if vectors is None:
+        return DemonstrationStore(demonstrations, matrix)
+    # a mention without a vector has a row of NaN
+    missing = np.full(len(next(iter(vectors.values()), ())), np.nan, dtype=np.float32)
+    stacked = np.array([vectors.get(key, missing) for key in keys], dtype=np.float32).reshape(len(keys), len(missing))
+    return DemonstrationStore(demonstrations, matrix, stacked)
 
 
-def _stacked(vectors: Sequence[Vector | None]) -> Vector:
-    """Vectors as a matrix, with a row of NaN for each that is missing."""
-    width = next((len(vector) for vector in vectors if vector is not None), 0)
-    nan = np.full(width, np.nan, dtype=np.float32)
-    rows = [nan if vector is None else vector for vector in vectors]
-    return np.stack(rows) if rows else np.zeros((0, 0), dtype=np.float32)
-
-
-def more_demonstrations(
+def new_demonstrations(
     docs: Sequence[Doc],
-    store: DemonstrationStore,
     kb: "KnowledgeBase",
-    reader: "FeatureReader",
+    reader: FeatureReader,
     settings: LinkerSettings,
     name: str,
     *,
     wants_vectors: bool,
-) -> tuple[DemonstrationStore, int]:
-    """A store extended by the linked entities of some docs, and how many these are; see `extend_store`.
+) -> DemonstrationStore:
+    """The linked entities of some docs as demonstrations; raises ValueError if none can be used.
 
-    Warns of ids that the knowledge base lacks, and of entities without a vector if the retriever wants vectors. Raises
-    ValueError if no entity of the docs can be used, or their vectors are of another width than the store's.
+    Warns of ids that the knowledge base lacks, and of entities without a vector if the retriever wants vectors.
     """
     if not any(doc.ents for doc in docs):
         raise ValueError(f"{name}: no entity to show: {len(docs)} docs were given, and none of them has entities.")
     rows, _ = gold_rows(docs, kb, settings, name, what="what is to be shown")
-    vectors: dict[tuple[int, int], Vector] | None = None
+    vectors: dict[MentionKey, Vector] | None = None
     if wants_vectors:
-        vectors = {}
-        missing: list[str] = []
-        for index, doc in enumerate(docs):
-            ents = [ent for ent in doc.ents if (index, ent.start) in rows]
-            _add_vectors(vectors, missing, index, ents, ents)
+        vectors, missing = _vectors_of(((doc, doc.ents, doc.ents) for doc in docs), rows)
         remedy = (
             "Give docs that the pipeline's transformer has read: "
             'with nlp.select_pipes(enable="transformer"): docs = [nlp(doc) for doc in docs]'
         )
         if not vectors:
-            raise ValueError(
-                f"{name}: no entity to show, as none has a vector of the transformer ({missing[0]}). {remedy}."
-            )
+            message = f"no entity to show, as none has a vector of the transformer ({missing[0]})"
+            raise ValueError(f"{name}: {message}. {remedy}.")
         if missing:
             warn(
                 f"{name}: {len(missing)} of {len(rows)} entities are not added, as they have no vector of the "
                 f"transformer (the first: {missing[0]}). {remedy}.",
                 ModelWarning,
             )
-        rows = {key: row for key, row in rows.items() if key in vectors}
-    new = collect_demonstrations(docs, rows, kb, reader, settings, vectors)
-    try:
-        return extend_store(store, new, wants_vectors=wants_vectors)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        rows = {key: rows[key] for key in rows if key in vectors}
+    return collect_demonstrations(docs, rows, kb, reader, settings, vectors)
 
 
-def _add_vectors(
-    vectors: dict[tuple[int, int], Vector],
-    missing: list[str],
-    index: int,
-    ents: Sequence[Span],
-    spans: Sequence[Span | None],
-) -> None:
-    """Read the vectors of a doc's entities from spans of the doc that the transformer has read."""
-    for ent, vector in zip(ents, read_vectors(spans), strict=True):
-        if isinstance(vector, NoVector):
-            missing.append(f"{ent.text!r} in {describe(ent.doc, index)}: {vector}")
-        else:
-            vectors[index, ent.start] = vector
+def _vectors_of(
+    docs: Iterable[tuple[Doc, Sequence[Span], Sequence[Span | None]]], rows: Mapping[MentionKey, int]
+) -> tuple[dict[MentionKey, Vector], list[str]]:
+    """The vectors of the mentions in `rows`, and messages about those that have none.
+
+    Each doc comes with its entities, and for each the span, of this doc or a copy, that the transformer has read.
+    """
+    vectors: dict[MentionKey, Vector] = {}
+    missing: list[str] = []
+    for index, (doc, ents, spans) in enumerate(docs):
+        pairs = [(ent, span) for ent, span in zip(ents, spans, strict=True) if (index, ent.start) in rows]
+        for (ent, _), vector in zip(pairs, read_vectors([span for _, span in pairs]), strict=True):
+            if isinstance(vector, NoVector):
+                missing.append(f"{ent.text!r} in {describe(doc, index)}: {vector}")
+            else:
+                vectors[index, ent.start] = vector
+    return vectors, missing
 
 
 # What the components before the linker make of training docs
 
 
 def training_vectors(
-    examples: Sequence[Example], rows: GoldRows, nlp: Language | None, name: str
-) -> dict[tuple[int, int], Vector]:
+    examples: Sequence[Example], rows: Mapping[MentionKey, int], nlp: Language | None, name: str
+) -> dict[MentionKey, Vector]:
     """The vectors of gold mentions, (width,) each, from copies of the predicted docs that the upstream components read.
 
     If no component makes vectors, the docs' own are read. Warns of mentions without one; raises ValueError if none has.
     """
     pipes = _upstream_pipes(nlp, name, _TRF_DATA)
-    vectors: dict[tuple[int, int], Vector] = {}
-    missing: list[str] = []
-    chunks = range(0, len(examples), _BATCH_SIZE)
-    for start in tqdm(chunks, desc="Reading the training mentions", unit="batch", leave=False):
-        chunk = examples[start : start + _BATCH_SIZE]
-        docs = [example.predicted for example in chunk]
-        if nlp is not None and pipes:
-            docs = [doc.copy() for doc in docs]
-            for pipe in pipes:
-                component: Any = nlp.get_pipe(pipe)
-                docs = list(component.pipe(docs) if hasattr(component, "pipe") else map(component, docs))
-        for index, (example, doc) in enumerate(zip(chunk, docs, strict=True), start):
-            ents = [ent for ent in example.reference.ents if (index, ent.start) in rows]
-            _add_vectors(vectors, missing, index, ents, [aligned_span(example, ent, doc) for ent in ents])
+    docs: Iterable[Doc] = (example.predicted for example in examples)
+    if nlp is not None and pipes:
+        docs = (doc.copy() for doc in docs)
+        for pipe in pipes:
+            component: Any = nlp.get_pipe(pipe)
+            docs = component.pipe(docs) if hasattr(component, "pipe") else map(component, docs)
+    pairs = zip(examples, docs, strict=True)
+    triples = (
+        (example.reference, example.reference.ents, [aligned_span(example, ent, doc) for ent in example.reference.ents])
+        for example, doc in tqdm(pairs, "Reading the training mentions", len(examples), unit="doc", leave=False)
+    )
+    vectors, missing = _vectors_of(triples, rows)
     if not vectors:
         reason = f"though {pipes[-1]!r} ran on it" if pipes else "as no component before the linker makes any"
         raise ValueError(

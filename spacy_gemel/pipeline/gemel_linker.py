@@ -16,28 +16,43 @@ from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, get_torch_default_device, set_dropout_rate
 from thinc.types import Floats2d
 
+from spacy_gemel.images.feature_store import open_features
+from spacy_gemel.images.features import FeatureReader
 from spacy_gemel.images.image import register_msgpack_encoder
+from spacy_gemel.kb.additions import check_entities, make_entity
+from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.candidates import Candidate, decide
-from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore
+from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore, extend_store
+from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.retrievers import Retriever
 from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config, unused_settings
 from spacy_gemel.models.frozen import FrozenModel, model_lock, one_thread_in_forks
 from spacy_gemel.models.mapper import init_to_embedding_scale
+from spacy_gemel.pipeline import serialization
+from spacy_gemel.pipeline.examples import (
+    add_sentences,
+    aligned_span,
+    collect_demonstrations,
+    gold_rows,
+    listed,
+    new_demonstrations,
+    training_vectors,
+    usable_entities,
+)
+from spacy_gemel.pipeline.mentions import gather_mentions
+from spacy_gemel.pipeline.scorer import check_scorable
+from spacy_gemel.pipeline.trf_vectors import read_batch
 from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image, install_extension, to_row, write_rows
 from spacy_gemel.utils.files import folder_owner
 from spacy_gemel.utils.messages import ModelWarning, UnknownEntityWarning, UnusedSettingWarning, warn, warn_once
 
 if TYPE_CHECKING:
-    from spacy_gemel.images.features import FeatureReader
-    from spacy_gemel.kb.entity import Entity
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
-    from spacy_gemel.linking.mention import Mention
     from spacy_gemel.linking.model import LinkingModel
     from spacy_gemel.models.causal_lm import CausalLM
-    from spacy_gemel.pipeline.serialization import LinkerState
 
-# Not KnowledgeBase: spaCy has pydantic look at what `initialize` takes, which must import nothing heavy.
+# Not KnowledgeBase, which imports pyarrow: spaCy has pydantic look at what `initialize` takes.
 KBLoader = Callable[[Vocab], Any]
 
 _SCALE_SAMPLE = 1024
@@ -69,11 +84,8 @@ def _setting(name: str) -> Any:
 class GemelLinker(TrainablePipe):
     """Links `doc.ents` to a knowledge base from the text and from the image in `doc.user_data`.
 
-    Writes `token.ent_kb_id_` and, for `span._.gemel_candidates`, `doc.user_data["gemel_candidates"]`.
-    The frozen models load in `initialize` and `from_disk`.
-
-    Raises:
-        ValueError: if a part is of another kind.
+    Writes `token.ent_kb_id_` and, for `span._.gemel_candidates`, `doc.user_data["gemel_candidates"]`. The frozen models
+    load in `initialize` and `from_disk`. Raises ValueError if a part is of another kind.
     """
 
     NIL = NIL
@@ -99,10 +111,9 @@ class GemelLinker(TrainablePipe):
         scorer: Callable[..., Any] | None = None,
     ) -> None:
         _check_mapper(name, model)
-        for part, value in (
-            ("language_model", language_model), ("vision_encoder", vision_encoder), ("retriever", retriever)
-        ):  # fmt: skip
-            _check_part(name, part, value)
+        _check_part(name, "language_model", language_model)
+        _check_part(name, "vision_encoder", vision_encoder)
+        _check_part(name, "retriever", retriever)
         self.vocab = vocab
         self.model = model
         self.name = name
@@ -136,22 +147,18 @@ class GemelLinker(TrainablePipe):
     def configure(self, **changes: Any) -> None:
         """Change settings by name, all of them or none, from the next doc on. They are saved with the pipe.
 
-        Warns of settings that have no effect beside the others.
-
-        Raises:
-            ValueError: if a setting is unknown or a value makes no sense.
+        Warns of settings without effect. Raises ValueError if one is unknown or a value makes no sense.
         """
         with model_lock():
             previous, settings = self._settings, self._settings.replace(**changes)
             if self._linking_model is not None:
                 self._linking_model.language_model.tokenizer.end_id(settings.name_end)  # raises if it has none
             self._settings = settings
-        unused = unused_settings(previous)
-        self._warn_unused_settings({*changes} | {name for name in unused_settings(settings) if name not in unused})
+        self._warn_unused_settings(unused_settings(previous).keys() - changes.keys())
 
-    def _warn_unused_settings(self, names: Container[str] | None = None) -> None:
+    def _warn_unused_settings(self, known: Container[str] = ()) -> None:
         for name, message in unused_settings(self._settings).items():
-            if names is None or name in names:
+            if name not in known:
                 warn(f"{self.name}: {message}.", UnusedSettingWarning)
 
     # Parts
@@ -191,30 +198,23 @@ class GemelLinker(TrainablePipe):
         return None if store is None else store.path
 
     def demonstrations_for(self, doc: Doc, span: Any) -> list[Demonstration]:
-        """The demonstrations in the prompt of an entity of the doc, least similar first.
-
-        Raises:
-            ValueError: if the span is not in doc.ents.
-        """
-        for ent in doc.ents:
-            if (ent.start, ent.end) == (span.start, span.end):
-                if ent.label_ in self.settings.labels_discard:
-                    return []
-                with model_lock():
-                    [prompt] = self.linking_model.prompts(self._mentions([[ent]]), self.settings)
-                    return [self.store[index] for index in prompt.demonstrations] if prompt else []
-        raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
+        """The demonstrations in an entity's prompt, least similar first. Raises ValueError if it is not in doc.ents."""
+        ent = next((ent for ent in doc.ents if (ent.start, ent.end) == (span.start, span.end)), None)
+        if ent is None:
+            raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
+        if ent.label_ in self.settings.labels_discard:
+            return []
+        with model_lock():
+            [prompt] = self.linking_model.prompts(self._mentions([[ent]]), self.settings)
+            return [self.store[index] for index in prompt.demonstrations] if prompt else []
 
     # The knowledge base, and additions without training
 
     def set_kb(self, kb_loader: KBLoader) -> None:
         """Link to another knowledge base from now on; mapper, demonstrations and added entities stay.
 
-        `kb_loader` is called with the pipe's vocab, such as spacy_gemel.KBFromDisk.v1.
-
-        Raises:
-            KBError: if it was built for another tokenizer than the language model's.
-            ValueError: if the loader is no function or gives no knowledge base.
+        `kb_loader` is called with the pipe's vocab, such as spacy_gemel.KBFromDisk.v1. Raises KBError if it was built
+        for another tokenizer than the language model's, ValueError if the loader gives no knowledge base.
         """
         kb = self._load_kb(kb_loader)
         with model_lock():  # around the linking model too, which another thread may replace meanwhile
@@ -262,19 +262,13 @@ class GemelLinker(TrainablePipe):
         """Add an entity that the pipe can link to from the next doc on; `add_entities` is far faster for many.
 
         It is kept in memory and saved with the pipe; the knowledge base's own files do not change. Entities of one name
-        share its probability by their counts, so that one with 0 gets nothing beside one that has been counted.
-
-        Raises:
-            ValueError: if the id exists, if the model cannot answer the name, or before the pipe is initialized.
+        share its probability by their counts, so that one with 0 gets nothing beside one that has been counted. Raises
+        ValueError if the id exists, if the model cannot answer the name, or before the pipe is initialized.
         """
-        from spacy_gemel.kb.additions import make_entity
-
         self.add_entities([make_entity(kb_id, name, aliases, description, count)])
 
-    def add_entities(self, entities: "Iterable[Entity]") -> None:
+    def add_entities(self, entities: Iterable[Entity]) -> None:
         """Add entities (of spacy_gemel.kb.entity), all of them or none; see `add_entity`."""
-        from spacy_gemel.kb.additions import check_entities
-
         new = check_entities(entities)
         with model_lock():
             tokenizer = self.linking_model.language_model.tokenizer
@@ -285,26 +279,23 @@ class GemelLinker(TrainablePipe):
 
         Their entities have an id or a name of the knowledge base, and the docs an image as for linking. For
         TransformerRetriever the pipeline's transformer has read them (nlp.select_pipes(enable="transformer")). What is
-        known is not added again, see `extend_store`.
-
-        Raises:
-            ValueError: if it is no list of docs, if no entity can be used, or before the pipe is initialized.
+        known is not added again, see `extend_store`. Raises ValueError if it is no list of docs, if no entity can be
+        used, or before the pipe is initialized.
         """
-        from spacy_gemel.pipeline.examples import more_demonstrations
-
         self.linking_model  # noqa: B018
         if isinstance(docs, Doc):  # type: ignore[unreachable]
             raise ValueError(f"{self.name}: add_demonstrations takes a list of docs, not one Doc: give [doc].")
         docs = list(docs)
         if other := next((doc for doc in docs if not isinstance(doc, Doc)), None):
-            raise ValueError(
-                f"{self.name}: add_demonstrations takes a list of docs, and there is {type(other).__name__} in it."
-            )
+            message = f"add_demonstrations takes a list of docs, and there is {type(other).__name__} in it"
+            raise ValueError(f"{self.name}: {message}.")
         with model_lock():
-            reader = cast("FeatureReader", self._reader)
-            store, number = more_demonstrations(
-                docs, self.store, self.kb, reader, self.settings, self.name, wants_vectors=self.retriever.wants_vectors
-            )
+            reader, wants_vectors = cast(FeatureReader, self._reader), self.retriever.wants_vectors
+            new = new_demonstrations(docs, self.kb, reader, self.settings, self.name, wants_vectors=wants_vectors)
+            try:
+                store, number = extend_store(self.store, new, wants_vectors=wants_vectors)
+            except ValueError as error:
+                raise ValueError(f"{self.name}: {error}") from error
             if number:
                 self.linking_model.use_store(store)
                 self.store = store
@@ -322,13 +313,9 @@ class GemelLinker(TrainablePipe):
         """Load the knowledge base and the frozen models, and take the training examples as demonstrations.
 
         `kb_loader` (such as spacy_gemel.KBFromDisk.v1) is not needed after set_kb. Warns of settings without effect.
-
-        Raises:
-            ValueError: before any long work, if the knowledge base, a model or a usable example is missing; a pipe
-                that was trained before does not change then.
+        Raises ValueError, before any long work and before a trained pipe changes, if the knowledge base, a model or a
+        usable example is missing.
         """
-        from spacy_gemel.pipeline.examples import add_sentences, collect_demonstrations, gold_rows, training_vectors
-
         validate_get_examples(get_examples, "GemelLinker.initialize")
         self._warn_unused_settings()
         if kb_loader is None:
@@ -349,7 +336,7 @@ class GemelLinker(TrainablePipe):
             store = collect_demonstrations(docs, rows, kb, reader, settings, vectors, predicted)
             self.model.set_dim("nI", reader.encoder.width)
             self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
-            self._assemble(kb, language_model, reader, store, settings)
+            self._assemble(kb, language_model, reader, store)
             self.model.initialize()
             sample = self.model.ops.asarray2f(cast(Floats2d, store.features[:_SCALE_SAMPLE]))
             init_to_embedding_scale(self.model, sample, language_model.embedding_size)
@@ -359,9 +346,7 @@ class GemelLinker(TrainablePipe):
         self, kb: "KnowledgeBase", settings: LinkerSettings, folders: dict[str, Path], *, training: bool
     ) -> "tuple[CausalLM, FeatureReader]":
         """Load the frozen models. While training, image features that cannot be used are an error, not a warning."""
-        from spacy_gemel.decoding.self_check import make_decoder
-        from spacy_gemel.images.feature_store import open_features
-        from spacy_gemel.images.features import FeatureReader
+        from spacy_gemel.decoding.self_check import make_decoder  # not earlier: transformers
 
         one_thread_in_forks()
         device = str(get_torch_default_device())
@@ -381,11 +366,10 @@ class GemelLinker(TrainablePipe):
         self,
         kb: "KnowledgeBase",
         language_model: "CausalLM",
-        reader: "FeatureReader",
+        reader: FeatureReader,
         store: DemonstrationStore,
-        settings: LinkerSettings,
     ) -> None:
-        from spacy_gemel.linking.model import LinkingModel
+        from spacy_gemel.linking.model import LinkingModel  # not earlier: pyarrow
 
         if self.retriever.wants_vectors and len(store) and store.vectors is None:
             warn(
@@ -394,36 +378,7 @@ class GemelLinker(TrainablePipe):
                 ModelWarning,
             )
         self._linking_model = LinkingModel(self.model, kb, language_model, store, self.retriever)
-        self._kb, self._reader, self.store, self._settings = kb, reader, store, settings
-
-    def _check_fit(
-        self,
-        mapper: Model[Any, Any],
-        language_model: "CausalLM",
-        reader: "FeatureReader",
-        store: DemonstrationStore,
-    ) -> None:
-        """Raise ValueError if a trained mapper and its demonstrations do not fit the models that the config names."""
-
-        def error(setting: str, problem: str) -> ValueError:
-            return ValueError(
-                f"{self.name}: what is loaded was trained with {problem}: leave components.{self.name}.{setting} as it "
-                "was then, or train the pipe anew."
-            )
-
-        trained, length = mapper.attrs["prefix_length"], self.model.attrs["prefix_length"]
-        if trained != length:
-            raise error("model.prefix_length", f"prefix_length = {trained}, and the config says {length}")
-        width = reader.encoder.width
-        widths = {mapper.get_dim("nI")} if mapper.has_dim("nI") else set()
-        if len(store.features):
-            widths.add(store.features.shape[1])
-        if widths - {width}:
-            numbers = " and ".join(map(str, sorted(widths)))
-            raise error("vision_encoder", f"images of {numbers} numbers each, and the one named gives {width}")
-        if mapper.has_dim("nO") and mapper.get_dim("nO") != length * language_model.width:
-            sizes = f"{mapper.get_dim('nO') / length:g} numbers, and the one named has {language_model.width}"
-            raise error("language_model", f"embeddings of {sizes}")
+        self._kb, self._reader, self.store = kb, reader, store
 
     # Training
 
@@ -441,8 +396,6 @@ class GemelLinker(TrainablePipe):
         gradients accumulate. `drop` has no effect, as the mapper is one linear layer. Warns once of skipped golds that
         the warning of `initialize` did not count.
         """
-        from spacy_gemel.pipeline.examples import listed, usable_entities
-
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
         examples = list(examples)
@@ -472,12 +425,9 @@ class GemelLinker(TrainablePipe):
     def score(self, examples: Iterable[Example], **options: Any) -> dict[str, Any]:
         """The scorer's scores. Golds may be ids, URLs, titles or aliases of the knowledge base.
 
-        Raises:
-            ValueError: if the linker was not given the images or the entities of the gold docs, as under `spacy
-                evaluate`, or if it could read none of the images; if some, it warns.
+        Raises ValueError if the linker was not given the images or the entities of the gold docs, as under `spacy
+        evaluate`, or if it could read none of the images; if some, it warns.
         """
-        from spacy_gemel.pipeline.scorer import check_scorable
-
         if self.scorer is None:
             return {}
         examples = list(examples)
@@ -514,8 +464,7 @@ class GemelLinker(TrainablePipe):
         if not any(doc.ents for doc in docs):
             return predictions
         with model_lock():
-            settings = self.settings
-            mentions = self.mentions_of(docs)
+            settings, mentions = self.settings, self.mentions_of(docs)
             candidates = self.linking_model.link(mentions, settings)
         for mention, ranked in zip(mentions, candidates, strict=True):
             unreadable = settings.use_image and mention.features is None and has_image(docs[mention.doc])
@@ -529,8 +478,7 @@ class GemelLinker(TrainablePipe):
     def set_annotations(self, docs: Iterable[Doc], predictions: Sequence[Sequence[Prediction]]) -> None:
         """Write predictions to the docs: ids to their tokens; candidates and the flag for an unreadable image beside.
 
-        The flag belongs to the stored answers, not to the image. With `overwrite=False` a doc can keep answers that
-        were made from text alone; it then keeps the flag.
+        With `overwrite=False` a doc that keeps answers from its text alone keeps the flag too.
         """
         for doc, predicted in zip(docs, predictions, strict=True):
             keeps_answers = not all(map(self._is_open, doc.ents))
@@ -549,31 +497,22 @@ class GemelLinker(TrainablePipe):
         """Whether an entity gets an id; without `overwrite` it keeps the one that it has."""
         return self.settings.overwrite or not ent.kb_id_
 
-    def mentions_of(self, docs: Sequence[Doc]) -> "list[Mention]":
+    def mentions_of(self, docs: Sequence[Doc]) -> list[Mention]:
         """The mentions of a batch that are searched: not those that keep their id, nor those of a discarded label."""
         discarded = self.settings.labels_discard
         return self._mentions(
             [[ent for ent in doc.ents if ent.label_ not in discarded and self._is_open(ent)] for doc in docs]
         )
 
-    def _mentions(
-        self, entities: Sequence[Sequence[Span]], examples: Sequence[Example] | None = None
-    ) -> "list[Mention]":
+    def _mentions(self, entities: Sequence[Sequence[Span]], examples: Sequence[Example] | None = None) -> list[Mention]:
         """The mentions of each doc's entities; predicted docs of examples have what the gold docs lack, and vectors."""
-        from spacy_gemel.pipeline.examples import aligned_span
-        from spacy_gemel.pipeline.mentions import gather_mentions
-        from spacy_gemel.pipeline.trf_vectors import read_batch
-
-        vectors = None
-        if self.retriever.wants_vectors:
-            spans: Sequence[Sequence[Span | None]] = entities
-            if examples is not None:
-                spans = [
-                    [aligned_span(example, ent, example.predicted) for ent in ents]
-                    for example, ents in zip(examples, entities, strict=True)
-                ]
-            vectors = read_batch(spans, self, self.name)
-        predicted = None if examples is None else [example.predicted for example in examples]
+        predicted = None
+        spans: Sequence[Sequence[Span | None]] = entities
+        if examples is not None:
+            predicted = [example.predicted for example in examples]
+            pairs = zip(examples, entities, strict=True)
+            spans = [[aligned_span(example, ent, example.predicted) for ent in ents] for example, ents in pairs]
+        vectors = read_batch(spans, self, self.name) if self.retriever.wants_vectors else None
         reader = self._reader if self.settings.use_image else None
         return gather_mentions(entities, reader, self.settings, predicted, vectors)
 
@@ -594,9 +533,7 @@ class GemelLinker(TrainablePipe):
 
         Raises OSError or ValueError if a file or a model is missing or damaged; only the vocab may have changed then.
         """
-        from spacy_gemel.pipeline.serialization import read_folder
-
-        self._take_over(read_folder(path, self.vocab, tuple(exclude), self.name))
+        self._take_over(serialization.read_folder(path, self.vocab, tuple(exclude), self.name))
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
@@ -607,48 +544,34 @@ class GemelLinker(TrainablePipe):
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> "GemelLinker":
         """Load what `to_bytes` gave, and the frozen models. Raises ValueError for other bytes."""
-        from spacy_gemel.pipeline.serialization import read_bytes
-
-        with read_bytes(bytes_data, self.vocab, tuple(exclude), self.name) as state:
+        with serialization.read_bytes(bytes_data, self.vocab, tuple(exclude), self.name) as state:
             self._take_over(state)
         return self
 
     def reload(self) -> None:
         """Load the frozen models anew, and forget all that is cached of docs."""
-        from spacy_gemel.pipeline.serialization import LinkerState
+        self._take_over(serialization.LinkerState())
 
-        self._take_over(LinkerState())
-
-    def _state(self, exclude: Container[str]) -> "LinkerState":
-        from spacy_gemel.pipeline.serialization import LinkerState, settings_to_json
-
-        state = LinkerState()
+    def _state(self, exclude: Container[str]) -> serialization.LinkerState:
+        state = serialization.LinkerState()
         if "kb" not in exclude:
             self.kb.check_in_place()
             state.kb = self.kb
         if "models" not in exclude:
             models = self.frozen_models if self.bundle_models else {}
             state.models = {part: (frozen, self.folders.get(part)) for part, frozen in models.items()}
-            loaded: dict[str, object] = {}
-            if self._linking_model is not None and self._reader is not None:
-                loaded = {
-                    "language_model": self._linking_model.language_model,
-                    "vision_encoder": self._reader.encoder,
-                    "retriever": getattr(self.retriever, "loaded", None),  # anybody may register a retriever
-                }
+            loaded = {
+                "language_model": getattr(self._linking_model, "language_model", None),
+                "vision_encoder": getattr(self._reader, "encoder", None),
+                "retriever": getattr(self.retriever, "loaded", None),  # anybody may register a retriever
+            }
             for part, (frozen, folder) in state.models.items():
                 if isinstance(frozen, FrozenModel):  # one of another kind checks itself when it bundles
-                    frozen.check_in_place(loaded.get(part), folder)
+                    frozen.check_in_place(loaded[part], folder)
         if "cfg" not in exclude:
-            sources = {}
-            if not self.bundle_models:  # a bundle is to be shipped: no folder of this machine goes with it
-                for part, frozen in self.frozen_models.items():
-                    source = Path(frozen.source(self.folders.get(part)))
-                    if source.is_dir():
-                        sources[part] = (frozen.name, source)
-                if self.image_features is not None and self.feature_folder is not None:
-                    sources["image_features"] = (self.image_features, self.feature_folder.resolve())
-            state.cfg = settings_to_json(self.settings, self.config_settings, sources)
+            # a bundle is to be shipped: no folder of this machine goes with it
+            sources = {} if self.bundle_models else self._sources()
+            state.cfg = serialization.settings_to_json(self.settings, self.config_settings, sources)
         if "model" not in exclude:
             state.mapper = self.model.to_bytes()
         if "demonstrations" not in exclude:
@@ -657,10 +580,18 @@ class GemelLinker(TrainablePipe):
             state.added = self.kb.added.entities
         return state
 
-    def _take_over(self, state: "LinkerState") -> None:
-        """Work with a saved state, and load the frozen models; what the state lacks stays. All of it or nothing."""
-        from spacy_gemel.pipeline.serialization import parse, settings_from_json
+    def _sources(self) -> dict[str, tuple[str, Path]]:
+        sources = {}
+        for part, frozen in self.frozen_models.items():
+            source = Path(frozen.source(self.folders.get(part)))
+            if source.is_dir():
+                sources[part] = (frozen.name, source)
+        if self.image_features is not None and self.feature_folder is not None:
+            sources["image_features"] = (self.image_features, self.feature_folder.resolve())
+        return sources
 
+    def _take_over(self, state: serialization.LinkerState) -> None:
+        """Work with a saved state, and load the frozen models; what the state lacks stays. All of it or nothing."""
         with model_lock():  # another thread links with all of the old state or all of the new one
             kb = self._kb if state.kb is None else state.kb
             if kb is None:
@@ -671,32 +602,35 @@ class GemelLinker(TrainablePipe):
                 )
             added = state.added
             if added is None:
-                added = [] if self._kb is None else self._kb.added.entities
+                added = () if self._kb is None else self._kb.added.entities
             settings, folders, mapper = self._settings, dict(self.folders), self.model
             store = self.store if state.store is None else state.store
             if (cfg := state.cfg) is not None:
-                settings, sources = parse(self.name, "cfg", lambda: settings_from_json(cfg, self.config_settings))
-                named = {part: frozen.name for part, frozen in self.frozen_models.items()}
-                named |= {"image_features": self.image_features or ""}
-                candidates = {part: folder for part, (name, folder) in sources.items() if named.get(part) == name}
-                folders = {part: folder for part, folder in candidates.items() if folder.is_dir()}
+                settings, sources = serialization.parse(
+                    self.name, "cfg", lambda: serialization.settings_from_json(cfg, self.config_settings)
+                )
+                names = {part: frozen.name for part, frozen in self.frozen_models.items()}
+                names["image_features"] = self.image_features or ""
+                unchanged = {part: folder for part, (name, folder) in sources.items() if names.get(part) == name}
+                folders = {part: folder for part, folder in unchanged.items() if folder.is_dir()}
             if (bundle := state.models_folder) is not None:
                 bundled = [part for part, frozen in self.frozen_models.items() if frozen.is_bundled(bundle / part)]
                 folders |= {part: bundle / part for part in bundled}
             if (weights := state.mapper) is not None:
-                mapper = parse(self.name, "model", lambda: self.model.copy().from_bytes(weights))
+                mapper = serialization.parse(self.name, "model", lambda: self.model.copy().from_bytes(weights))
             try:
                 language_model, reader = self._load_models(kb, settings, folders, training=False)
                 if settings.use_image:  # for text alone neither mapper nor pictures are used
-                    self._check_fit(mapper, language_model, reader, store)
+                    length = self.model.attrs["prefix_length"]
+                    serialization.check_fit(self.name, mapper, length, language_model, reader.encoder, store)
                 kb = kb.without_added()
                 new = [entity for entity in added if entity.kb_id not in kb]
-                self._assemble(kb.with_added(new, language_model.tokenizer), language_model, reader, store, settings)
+                self._assemble(kb.with_added(new, language_model.tokenizer), language_model, reader, store)
             except BaseException:
                 with suppress(Exception):  # back to the encoder that made its vectors; it is in memory
                     self.retriever.load(str(get_torch_default_device()), self.folders.get("retriever"))
                 raise
-            self.folders = folders
+            self._settings, self.folders = settings, folders
             self._folder_owners = [folder_owner(folder) for folder in folders.values()]
             if weights is not None:
                 self.model.from_bytes(weights)
@@ -789,15 +723,6 @@ def make_gemel_linker(
     models and retrievers. With `bundle_models` the pipe works without the frozen models' own folders. `image_features`
     is a folder that `encode-images` wrote; it only saves time.
     """
-    return GemelLinker(
-        nlp.vocab,
-        model,
-        name,
-        language_model=language_model,
-        vision_encoder=vision_encoder,
-        retriever=retriever,
-        settings=LinkerSettings(**settings),
-        bundle_models=bundle_models,
-        image_features=image_features,
-        scorer=scorer,
-    )
+    parts: dict[str, Any] = {"language_model": language_model, "vision_encoder": vision_encoder, "retriever": retriever}
+    parts |= {"bundle_models": bundle_models, "image_features": image_features, "scorer": scorer}
+    return GemelLinker(nlp.vocab, model, name, settings=LinkerSettings(**settings), **parts)

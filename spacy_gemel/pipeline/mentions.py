@@ -22,44 +22,28 @@ def gather_mentions(
     fallback_docs: Sequence[Doc] | None = None,
     vectors: Sequence[Sequence[NDArray[np.float32] | None]] | None = None,
 ) -> list[Mention]:
-    """The mentions of the entities of each doc of a batch, in order.
+    """The mentions of the entities of each doc of a batch, in order; images of docs without any are not read.
 
-    Args:
-        entities: The entities of each doc; images of docs without any are not read.
-        reader: Reads the images; None if they are not used.
-        settings: The settings in force.
-        fallback_docs: For each doc another with the same text, for the image or the sentences that the doc lacks.
-        vectors: A vector, (width,), or None for each entity; None if the retriever does not use them.
-
-    Raises:
-        ValueError: if the context is the sentence and a doc has no sentence boundaries.
+    `reader` is None if images are not used. `fallback_docs` have the same texts, for the image or the sentences that a
+    doc lacks. `vectors` has a vector, (width,), or None for each entity; it is None if the retriever does not use them.
+    Raises ValueError if the context is the sentence and a doc has no sentence boundaries.
     """
     docs = [ents[0].doc if ents else None for ents in entities]
-    features: list[NDArray[np.float32] | None] = [None] * len(docs)
-    if reader is not None:
-        features = read_features(docs, reader, fallback_docs)
-    return [
-        Mention(
-            index,
-            ent.start,
-            ent.end,
-            ent.text,
-            context_of(ent, settings, fallback_docs[index] if fallback_docs else None),
-            features[index],
-            ent.kb_id_,
-            vectors[index][number] if vectors else None,
-        )
-        for index, ents in enumerate(entities)
-        for number, ent in enumerate(ents)
-    ]
+    features = [None] * len(docs) if reader is None else read_features(docs, reader, fallback_docs)
+    mentions = []
+    for index, ents in enumerate(entities):
+        for number, ent in enumerate(ents):
+            context = context_of(ent, settings, fallback_docs[index] if fallback_docs else None)
+            vector = vectors[index][number] if vectors else None
+            mentions.append(Mention(index, ent.start, ent.end, ent.text, context, features[index], ent.kb_id_, vector))
+    return mentions
 
 
 def context_of(ent: Span, settings: LinkerSettings, fallback_doc: Doc | None = None) -> str:
     """The text around an entity that the language model reads, by `settings.context`.
 
-    An entity that crosses a boundary has the sentences of its first and its last token, and n_sents around them. A
-    fallback doc of the same text has the sentence boundaries that the entity's own doc lacks; without any, raises
-    ValueError.
+    An entity that crosses a boundary has the sentences of its first and its last token, and n_sents around them. The
+    fallback doc has the boundaries that the entity's own doc lacks; raises ValueError without any.
     """
     doc = ent.doc
     if settings.context == "doc":
@@ -99,21 +83,18 @@ def read_features(
         if images.get(FEATURES_KEY) is not None:
             try:
                 results[index] = check_features(images[FEATURES_KEY], reader.encoder.width)
-            except (ImageError, ValueError, TypeError) as error:
+            except (ValueError, TypeError) as error:
                 results[index] = ImageError(str(error))
         else:
             sources[index] = images.get(IMAGE_KEY)
-    for index, result in enumerate(reader.read(sources)):
-        if result is not None:
-            results[index] = result
-    for index, (doc, features) in enumerate(zip(docs, results, strict=True)):
-        if doc is not None and isinstance(features, ImageError):
-            warn(
-                f"gemel_linker: no image for {describe(doc, index)}: {features}. "
-                "Its mentions are linked from the text alone.",
-                UnreadableImageWarning,
-            )
-    return [None if isinstance(features, ImageError) else features for features in results]
+    features: list[NDArray[np.float32] | None] = []
+    for index, (doc, checked, read) in enumerate(zip(docs, results, reader.read(sources), strict=True)):
+        result = checked if read is None else read
+        if doc is not None and isinstance(result, ImageError):
+            message = f"gemel_linker: no image for {describe(doc, index)}: {result}."
+            warn(f"{message} Its mentions are linked from the text alone.", UnreadableImageWarning)
+        features.append(None if isinstance(result, ImageError) else result)
+    return features
 
 
 def describe(doc: Doc, index: int) -> str:

@@ -37,9 +37,8 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
 
     The first four are those of spaCy's `Scorer.score_links`, less mentions without a gold. nel_accuracy is the share of
     right answers over the gold mentions with an entity, or None without any: the accuracy of METRICS.json, except that
-    golds which the knowledge base lacks count as wrong, as a scorer cannot see it. nel_nil_p/r/f are of the answer NIL
-    over the same mentions; p is None if NIL was never answered, r if it is no gold, f if neither. `resolve` gives the
-    knowledge base's id for a gold that may be a URL or a title, or the gold itself.
+    golds which the knowledge base lacks count as wrong. nel_nil_p/r/f are of the answer NIL over the same mentions, see
+    `precision_recall_f`. `resolve` gives the knowledge base's id for a gold that may be a URL or a title, or the gold.
     """
     per_type: dict[str, PRFScore] = {}
     entities = right = nil_gold_count = nil_answers = nil_right = 0
@@ -95,9 +94,8 @@ def check_scorable(
 ) -> None:
     """Refuse examples whose score would say nothing about the linker: a wrong number is worse than none.
 
-    Raises:
-        ValueError: if docs have an image in the gold that the linker was not given, if it could read none of the
-            images, or if no pipe has set entities on any doc.
+    Raises ValueError if docs have an image in the gold that the linker was not given, if it could read none of the
+    images, or if no pipe has set entities on any doc.
     """
     with_gold = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
     if use_image:
@@ -118,10 +116,7 @@ def check_scorable(
 
 
 def check_images_read(docs: Sequence[Doc], *, name: str, labels_discard: Container[str] = ()) -> None:
-    """Raise ValueError if no image of linked docs could be read; if some could not, warn of how many.
-
-    Docs without an entity to link do not count.
-    """
+    """Raise ValueError if no image of docs with an entity to link could be read; warn if some could not."""
     tried = [doc for doc in docs if has_image(doc) and any(ent.label_ not in labels_discard for ent in doc.ents)]
     unreadable = [doc for doc in tried if has_unreadable_image(doc)]
     if not unreadable:

@@ -1,36 +1,46 @@
-"""A linker's state in a folder or in bytes, never as a pickle; it knows no pipe."""
+"""Saving and loading: a linker's state in a folder or in bytes, never as a pickle, and whole pipelines."""
 
 import gc
 import json
 import math
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import spacy
 import srsly
+from spacy.language import Language
 from spacy.vocab import Vocab
+from thinc.api import Config, Model, require_gpu
 
 from spacy_gemel.kb.entity import Entity
-from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.settings import LinkerSettings, config_names
 from spacy_gemel.models.frozen import FrozenModel
 from spacy_gemel.utils.files import (
     TemporaryFolder,
     files_in,
+    link_file,
     link_folder,
     pack_folder,
     unpack_folder,
     write_whole,
 )
 
+if TYPE_CHECKING:
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.models.causal_lm import CausalLM
+    from spacy_gemel.models.vision_encoder import VisionEncoder
+    from spacy_gemel.pipeline.gemel_linker import GemelLinker
+
+FACTORY = "gemel_linker"
 FORMAT = 1
 PART_NAMES = ("vocab", "cfg", "model", "demonstrations", "kb", "added", "models")
 PartT = TypeVar("PartT")
-
 
 Sources = Mapping[str, tuple[str, Path]]
 """Frozen models and image features that are not saved: {part: (name in the config, folder where it was found)}."""
@@ -56,36 +66,30 @@ def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings) -> tuple[
     """
     values = {name: value for name, value in cfg.get("settings", {}).items() if name in config_names()}
     saved_config = config.replace(**{**values, **{k: v for k, v in cfg.get("config", {}).items() if k in values}})
-    taken = {name: values[name] for name in values if _is_same(getattr(saved_config, name), getattr(config, name))}
+
+    def is_unchanged(name: str) -> bool:
+        saved, current = getattr(saved_config, name), getattr(config, name)
+        if isinstance(saved, float) and isinstance(current, float):  # a config rounds them when it is written
+            return math.isclose(saved, current, rel_tol=1e-9)
+        return bool(saved == current)
+
+    taken = {name: value for name, value in values.items() if is_unchanged(name)}
     sources = {part: (source["name"], Path(source["folder"])) for part, source in cfg["found"].items()}
     return config.replace(temperature=cfg["temperature"], **taken), sources
-
-
-def _is_same(value: Any, other: Any) -> bool:
-    """Whether two values are the same in a config that was written and read again, which rounds numbers."""
-    if isinstance(value, float) and isinstance(other, float):
-        return math.isclose(value, other, rel_tol=1e-9)
-    return bool(value == other)
 
 
 @dataclass
 class LinkerState:
     """What is saved of a linker. A part that was left out is None.
 
-    Attributes:
-        cfg: See settings_to_json.
-        mapper: The mapper's weights, as Thinc writes them.
-        store: The demonstrations.
-        kb: The knowledge base.
-        added: The entities that were added to it.
-        models: When saving, the frozen models to bundle, each with the folder that it was loaded from, by part.
-        models_folder: When loading, the folder of the bundled models.
+    `models` are the frozen models to bundle, each with the folder that it was loaded from; when loading, the bundled
+    models are in `models_folder`.
     """
 
-    cfg: Mapping[str, Any] | None = None
-    mapper: bytes | None = None
+    cfg: Mapping[str, Any] | None = None  # see settings_to_json
+    mapper: bytes | None = None  # the weights, as Thinc writes them
     store: DemonstrationStore | None = None
-    kb: KnowledgeBase | None = None
+    kb: "KnowledgeBase | None" = None
     added: Sequence[Entity] | None = None
     models: Mapping[str, tuple[FrozenModel[Any], Path | None]] | None = None
     models_folder: Path | None = None
@@ -137,17 +141,13 @@ class LinkerState:
 def read_folder(path: str | Path, vocab: Vocab, exclude: Collection[str], name: str) -> LinkerState:
     """Read what `to_disk` wrote. Raises ValueError and OSError, and has then read the vocab at most."""
     folder = Path(path)
-    # versions before entities could be added wrote no "added"
-    files = {
-        part: (folder / part).read_bytes() if part != "added" or (folder / part).is_file() else b"\x90"
-        for part in ("cfg", "model", "demonstrations", "added")
-        if part not in exclude
-    }
+    files = {part: (folder / part).read_bytes() for part in ("cfg", "model", "demonstrations") if part not in exclude}
+    if "added" not in exclude:  # versions before entities could be added wrote none
+        files["added"] = (folder / "added").read_bytes() if (folder / "added").is_file() else b"\x90"
     folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
     state = _state_from(files, folders, name)
     if "vocab" not in exclude:
-        with _collector_on():
-            vocab.from_disk(folder / "vocab", exclude=exclude)
+        parse(name, "vocab", lambda: vocab.from_disk(folder / "vocab", exclude=exclude))
     return state
 
 
@@ -155,15 +155,14 @@ def read_folder(path: str | Path, vocab: Vocab, exclude: Collection[str], name: 
 def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -> Iterator[LinkerState]:
     """Read what `to_bytes` gave. Raises ValueError, and has then read the vocab at most.
 
-    Knowledge base and bundled models are unpacked into a temporary folder. It goes when nothing uses it any more, or
-    at once if the with block raises.
+    Knowledge base and bundled models are unpacked into a temporary folder, which lives as long as something uses it,
+    and goes at once if the with block raises.
     """
     message = f"{name}: these bytes are not what to_bytes of a linker gave, or are damaged"
     try:
-        with _collector_on():
-            parts = srsly.msgpack_loads(data)
-    except Exception as error:  # msgpack has many
-        raise ValueError(f"{message} ({error}).") from error
+        parts = parse(name, "bytes", lambda: srsly.msgpack_loads(data))
+    except ValueError as error:
+        raise ValueError(f"{message} ({error.__cause__}).") from error
     known = [part for part in sorted(PART_NAMES) if part != "vocab"]
     if not isinstance(parts, dict) or not {*known} & {*parts}:
         content = f"has {', '.join(map(str, parts))}" if isinstance(parts, dict) else f"is {type(parts).__name__}"
@@ -178,8 +177,7 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
         }
         state = _state_from(parts, folders, name)
         if "vocab" in parts:
-            with _collector_on():
-                vocab.from_bytes(parts["vocab"], exclude=exclude)
+            parse(name, "vocab", lambda: vocab.from_bytes(parts["vocab"], exclude=exclude))
         yield state
     except BaseException:
         temporary.remove()
@@ -187,24 +185,24 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
 
 
 def _state_from(files: Mapping[str, bytes], folders: Mapping[str, Path], name: str) -> LinkerState:
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase  # not earlier: pyarrow
+
+    def read_entities() -> list[Entity]:
+        rows = srsly.msgpack_loads(files["added"])
+        return [Entity(kb_id, entity, count, tuple(aliases), text) for kb_id, entity, count, aliases, text in rows]
+
+    def read_store() -> DemonstrationStore:
+        return DemonstrationStore.from_dict(srsly.msgpack_loads(files["demonstrations"]))
+
     state = LinkerState(mapper=files.get("model"), models_folder=folders.get("models"))
     if "cfg" in files:
         state.cfg = cfg = parse(name, "cfg", lambda: dict(json.loads(files["cfg"])))
         if cfg.get("format") != FORMAT:
             raise ValueError(f"{name}: saved in format {cfg.get('format')!r}, this version reads {FORMAT}.")
     if "demonstrations" in files:
-        state.store = parse(
-            name, "demonstrations", lambda: DemonstrationStore.from_dict(srsly.msgpack_loads(files["demonstrations"]))
-        )
+        state.store = parse(name, "demonstrations", read_store)
     if "added" in files:
-        state.added = parse(
-            name,
-            "added",
-            lambda: [
-                Entity(kb_id, entity, count, tuple(aliases), description)
-                for kb_id, entity, count, aliases, description in srsly.msgpack_loads(files["added"])
-            ],
-        )
+        state.added = parse(name, "added", read_entities)
     if "kb" in folders:
         state.kb = KnowledgeBase.open(folders["kb"])
     return state
@@ -212,23 +210,156 @@ def _state_from(files: Mapping[str, bytes], folders: Mapping[str, Path], name: s
 
 def parse(name: str, part: str, read: Callable[[], PartT]) -> PartT:
     """What `read` gives. Raises ValueError that names the pipe and the part if it cannot be read."""
+    collector_on = gc.isenabled()
     try:
-        with _collector_on():
-            return read()
+        return read()
     except OSError:
         raise  # names the file
     except Exception as error:  # msgpack, JSON, thinc and NumPy have one each for damaged bytes
         raise ValueError(
             f"{name}: {part!r} of the saved pipe cannot be read ({error}): it is damaged. Copy the pipeline again."
         ) from error
+    finally:  # srsly switches the collector off to read, and on again only if that ends well
+        if collector_on:  # never off: another thread may just have been reading when this one began
+            gc.enable()
+
+
+def check_fit(
+    name: str,
+    mapper: Model[Any, Any],
+    prefix_length: int,
+    language_model: "CausalLM",
+    encoder: "VisionEncoder",
+    store: DemonstrationStore,
+) -> None:
+    """Raise ValueError if a trained mapper and its demonstrations do not fit what the config of the pipe names."""
+
+    def error(setting: str, problem: str) -> ValueError:
+        return ValueError(
+            f"{name}: what is loaded was trained with {problem}: leave components.{name}.{setting} as it was then, or "
+            "train the pipe anew."
+        )
+
+    trained = mapper.attrs["prefix_length"]
+    if trained != prefix_length:
+        raise error("model.prefix_length", f"prefix_length = {trained}, and the config says {prefix_length}")
+    widths = {mapper.get_dim("nI")} if mapper.has_dim("nI") else set()
+    if len(store.features):
+        widths.add(store.features.shape[1])
+    if widths - {encoder.width}:
+        numbers = " and ".join(map(str, sorted(widths)))
+        raise error("vision_encoder", f"images of {numbers} numbers each, and the one named gives {encoder.width}")
+    if mapper.has_dim("nO") and mapper.get_dim("nO") != prefix_length * language_model.width:
+        sizes = f"{mapper.get_dim('nO') / prefix_length:g} numbers, and the one named has {language_model.width}"
+        raise error("language_model", f"embeddings of {sizes}")
+
+
+# Whole pipelines
+
+
+def load_pipeline(path: str, *, gpu_id: int = -1) -> Language:
+    """`spacy.load` on a GPU, or with -1 on the CPU. Raises OSError or ValueError if there is no pipeline."""
+    if gpu_id >= 0:
+        require_gpu(gpu_id)
+    if Path(path).is_dir() and not (Path(path) / "config.cfg").is_file():
+        raise ValueError(f"{path}: no spaCy pipeline in this folder (no config.cfg); try its model-best")
+    return spacy.load(path)
+
+
+def linker_name(nlp: Language) -> str:
+    """The name of the pipeline's linker. Raises ValueError if it has none."""
+    for name in nlp.pipe_names:
+        if nlp.get_pipe_meta(name).factory == FACTORY:
+            return name
+    raise ValueError(f"the pipeline has no {FACTORY} among its pipes ({', '.join(nlp.pipe_names) or 'none'})")
+
+
+def linker_of(nlp: Language) -> "GemelLinker":
+    """The pipeline's linker. Raises ValueError if it has none."""
+    return cast("GemelLinker", nlp.get_pipe(linker_name(nlp)))
+
+
+def entity_pipes(nlp: Language) -> list[str]:
+    """The pipes that set doc.ents by their own account: a NER, an entity ruler and the like."""
+    attributes = {"doc.ents", "token.ent_iob", "token.ent_type"}
+    return [name for name in nlp.pipe_names if attributes & set(nlp.get_pipe_meta(name).assigns)]
+
+
+def measured_settings(nlp: Language) -> dict[str, Any]:
+    """The linker's settings in force and what it is made of, as JSON: what its figures belong to.
+
+    A part that the pipeline's config does not name is None. Raises ValueError if the pipeline has no linker.
+    """
+    settings = asdict(linker_of(nlp).settings)
+    settings["labels_discard"] = list(settings["labels_discard"])
+    config: dict[str, Any] = nlp.config["components"].get(linker_name(nlp), {})
+    for part, key in (("retriever", "@misc"), ("language_model", "name"), ("vision_encoder", "name")):
+        settings[part] = (config.get(part) or {}).get(key)
+    return settings | {"prefix_length": (config.get("model") or {}).get("prefix_length")}
 
 
 @contextmanager
-def _collector_on() -> Iterator[None]:
-    """Leave the garbage collector on: srsly switches it off to read, and on again only if that ends well."""
-    was_on = gc.isenabled()
+def overridden(linker: "GemelLinker", **changes: Any) -> Iterator["GemelLinker"]:
+    """Change settings of the linker for the length of a with block. Raises ValueError as `configure` does."""
+    previous = {name: getattr(linker.settings, name, None) for name in changes}
+    linker.configure(**changes)
     try:
-        yield
+        yield linker
     finally:
-        if was_on:  # never off: another thread may just have been reading when this one began
-            gc.enable()
+        linker.configure(**previous)
+
+
+def save_changed(nlp: Language, changes: dict[str, Any], target: Path) -> None:
+    """Change settings of the pipeline's linker, also in its config, and write its folder with them to `target`.
+
+    The rest of the folder stays the same, byte for byte. A new folder appears when it is complete; in place, the two
+    changed files are each replaced as a whole. The knowledge base and bundled models are hard-linked. Raises OSError
+    if the folder cannot be read or written, and ValueError if a setting is unknown or a value makes no sense.
+    """
+    name, linker = linker_name(nlp), linker_of(nlp)
+    linker.configure(**changes)
+    in_config = {setting: value for setting, value in changes.items() if setting in config_names()}
+    linker.config_settings = linker.config_settings.replace(**in_config)
+    nlp.get_pipe_config(name).update(in_config)
+    source = cast(Path, nlp.path)
+    config = Config().from_disk(source / "config.cfg", interpolate=False)
+    config["components"][name].update(in_config)
+    changed = ("config.cfg", f"{name}/cfg")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
+        copy = Path(work) / "copy"
+        copy.mkdir()
+        config.to_disk(copy / "config.cfg", interpolate=False)
+        linker.to_disk(copy / name, exclude=[part for part in PART_NAMES if part != "cfg"])
+        if target.resolve() == source.resolve():
+            for relative in changed:
+                with write_whole(target / relative) as partial:
+                    shutil.copyfile(copy / relative, partial)
+            return
+        for relative in files_in(source):
+            (copy / relative).parent.mkdir(parents=True, exist_ok=True)
+            if relative.startswith((f"{name}/kb/", f"{name}/models/")):
+                link_file(source / relative, copy / relative)
+            elif relative not in changed:
+                shutil.copyfile(source / relative, copy / relative)
+        if target.is_dir():
+            target.rmdir()  # it is empty; not every system moves a folder onto an empty one
+        copy.replace(target)
+
+
+def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
+    """Raise ValueError if the pipeline could not be saved so; called before the long work."""
+    if save is not None and in_place:
+        raise ValueError("--save and --in-place: give one of them")
+    if save is not None:
+        check_new_folder(pipeline, save, f", or give --in-place for {pipeline}")
+    if in_place and not Path(pipeline).is_dir():
+        raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
+
+
+def check_new_folder(pipeline: str, folder: Path, alternative: str = "") -> None:
+    """Raise ValueError if the pipeline cannot be saved to a folder as a new one; `alternative` ends the message."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ValueError(f"{folder}: there is something already; name a new folder{alternative}")
+    if folder.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
+        raise ValueError(f"{folder}: lies in the pipeline's own folder; name another one{alternative}")

@@ -41,10 +41,9 @@ class TokenRows:
 
     @classmethod
     def of(cls, doc: Doc) -> "TokenRows":
-        """Read a doc's trf_data, of spacy-transformers or of spacy-curated-transformers, without importing either.
+        """Read a doc's trf_data, of spacy-transformers or spacy-curated-transformers, without importing either.
 
-        Raises:
-            NoVector: if the data are missing, of an unknown kind or of other tokens.
+        Raises NoVector if the data are missing, of an unknown kind or of other tokens.
         """
         data: Any = doc._.get(ATTRIBUTE) if Doc.has_extension(ATTRIBUTE) else None
         if data is None:
@@ -86,30 +85,20 @@ class TokenRows:
 def read_vectors(ents: Sequence[Span | None]) -> list[Vector | NoVector]:
     """The vector of each entity of one doc, (width,), or why it has none. None: an entity without tokens of the doc."""
     vectors: list[Vector | NoVector] = []
-    rows: TokenRows | NoVector | None = None
+    rows: TokenRows | None = None
     for ent in ents:
-        if ent is None:
-            vectors.append(NoVector("no token of the pipeline's tokenizer is there"))
-            continue
         try:
+            if ent is None:
+                raise NoVector("no token of the pipeline's tokenizer is there")
             rows = TokenRows.of(ent.doc) if rows is None else rows
-        except NoVector as problem:
-            rows = problem  # the same for all of the doc
-        try:
-            vectors.append(rows if isinstance(rows, NoVector) else rows.mean(ent.start, ent.end))
+            vectors.append(rows.mean(ent.start, ent.end))
         except NoVector as problem:
             vectors.append(problem)
     return vectors
 
 
 def read_batch(entities: Sequence[Sequence[Span | None]], owner: object, name: str) -> list[list[Vector | None]]:
-    """The vectors of the entities of each doc, (width,) each, or None; warns once in the life of the owner.
-
-    Args:
-        entities: The entities of each doc.
-        owner: The pipe.
-        name: Its name.
-    """
+    """The vectors of the entities of each doc, (width,) each, or None; warns once in the life of the owner, a pipe."""
     batch: list[list[Vector | None]] = []
     for index, ents in enumerate(entities):
         vectors = read_vectors(ents)

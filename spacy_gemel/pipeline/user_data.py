@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.linking.candidates import Candidate
 
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
-
-    from spacy_gemel.linking.candidates import Candidate
 
 IMAGE_KEY = "image"
 FEATURES_KEY = "image_features"
 IMAGE_KEYS = (IMAGE_KEY, FEATURES_KEY)
 UNREADABLE_KEY = "gemel_unreadable_image"
 CANDIDATES_KEY = "gemel_candidates"
-CANDIDATES_EXTENSION = "gemel_candidates"
 # A key in the form of spaCy's custom attributes, with the first and last character of the linked text. spaCy moves its
 # positions when a span becomes a doc of its own, but leaves the rows under CANDIDATES_KEY as they are.
 _TEXT_KEY = ("._.", "gemel_text")
@@ -50,7 +48,7 @@ def image_in(doc: "Doc", fallback_doc: "Doc | None" = None) -> dict[str, Any]:
 # Candidates
 
 
-def to_row(start_char: int, end_char: int, candidates: "Sequence[Candidate]") -> list[Any]:
+def to_row(start_char: int, end_char: int, candidates: Sequence[Candidate]) -> list[Any]:
     """A mention's candidates as plain lists, with which a Doc can be serialised."""
     return [start_char, end_char, *([*candidate] for candidate in candidates)]
 
@@ -58,10 +56,7 @@ def to_row(start_char: int, end_char: int, candidates: "Sequence[Candidate]") ->
 def write_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool = False) -> None:
     """Write the candidates of a doc's mentions to its user_data, in place of earlier ones; without rows, no key.
 
-    Args:
-        doc: The doc.
-        rows: A row for each linked mention.
-        keep_others: Keep the earlier rows of the doc's other entities, which keep the ids of an earlier linker.
+    `keep_others` keeps the earlier rows of the doc's other entities, which keep the ids of an earlier linker.
     """
     user_data: dict[Any, Any] = doc.user_data
     if keep_others:
@@ -76,19 +71,15 @@ def write_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool = Fal
         user_data[*_TEXT_KEY, 0, len(doc.text)] = True
 
 
-def span_candidates(span: "Span") -> "list[Candidate]":
+def span_candidates(span: "Span") -> list[Candidate]:
     """The getter of `span._.gemel_candidates`: the candidates of the span, best first; none if it was not linked.
 
     `span.as_doc(copy_user_data=True)` keeps them; `Doc.from_docs` and `span.as_doc()` keep only the ids.
     """
-    from spacy_gemel.linking.candidates import Candidate
-
     user_data = span.doc.user_data
-    cut = _cut(user_data)
-    for start, end, *candidates in user_data.get(CANDIDATES_KEY, ()):
-        if (start + cut, end + cut) == (span.start_char, span.end_char):
-            return [Candidate(*candidate) for candidate in candidates]
-    return []
+    position = (span.start_char - _cut(user_data), span.end_char - _cut(user_data))
+    rows = user_data.get(CANDIDATES_KEY, ())
+    return next(([Candidate(*each) for each in row[2:]] for row in rows if (row[0], row[1]) == position), [])
 
 
 def candidate_rows(doc: "Doc") -> dict[tuple[int, int], list[dict[str, Any]]]:
@@ -111,8 +102,8 @@ def install_extension() -> None:
     """Register `span._.gemel_candidates`."""
     from spacy.tokens import Span
 
-    if not Span.has_extension(CANDIDATES_EXTENSION):
-        Span.set_extension(CANDIDATES_EXTENSION, getter=span_candidates)
+    if not Span.has_extension(CANDIDATES_KEY):
+        Span.set_extension(CANDIDATES_KEY, getter=span_candidates)
 
 
 def _cut(user_data: dict[Any, Any]) -> int:
@@ -128,13 +119,10 @@ def _is_text_key(key: Any) -> bool:
 
 
 def displacy_ents(doc: "Doc", *, kb_url_template: str | None = None, nil: str = NIL) -> dict[str, Any]:
-    """A doc's entities for `displacy.render(..., style="ent", manual=True)`, in which NIL is no link.
+    """A linked doc's entities for `displacy.render(..., style="ent", manual=True)`, in which `nil` is no link.
 
-    Args:
-        doc: A linked doc.
-        kb_url_template: The address of an entity with {} for its id ("https://www.wikidata.org/wiki/{}"); None for
-            links that lead nowhere, displaCy's own default.
-        nil: The id of a mention without an entity.
+    `kb_url_template` is the address of an entity with {} for its id ("https://www.wikidata.org/wiki/{}"); None for
+    links that lead nowhere, displaCy's own default.
     """
     ents = []
     for ent in doc.ents:

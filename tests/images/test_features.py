@@ -59,6 +59,13 @@ def test_an_image_that_was_seen_is_not_encoded_again(encoder: VisionEncoder, tmp
     np.testing.assert_allclose(changed, encoder.encode([PICTURES[1]])[0], atol=1e-6)
 
 
+def test_a_pil_image_is_encoded_once(encoder: VisionEncoder) -> None:
+    reader = FeatureReader(counting := Counting(encoder))
+    first, same = reader.read([PICTURES[0], PICTURES[0].copy()])
+    [again] = reader.read([PICTURES[0]])
+    assert counting.encoded == 1 and (first == same).all() and (first == again).all()
+
+
 @pytest.mark.parametrize("bad", [np.zeros(3), np.zeros((1, 24)), np.zeros(24, dtype=int), np.full(24, np.nan)])
 def test_given_features_are_checked(bad: np.ndarray) -> None:
     with pytest.raises(ImageError, match="image_features must be"):
