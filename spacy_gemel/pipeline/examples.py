@@ -31,9 +31,6 @@ _BATCH_SIZE = 64
 _TRF_DATA = f"doc._.{ATTRIBUTE}"
 
 
-# Gold mentions
-
-
 def gold_rows(
     docs: Sequence[Doc], kb: "KnowledgeBase", settings: LinkerSettings, name: str, *, what: str = "the training data"
 ) -> tuple[dict[MentionKey, int], Counter[str]]:
@@ -111,9 +108,6 @@ def usable_entities(
                 usable.append(ent)
                 rows.append(row)
     return entities, rows, unknown
-
-
-# Demonstrations
 
 
 def collect_demonstrations(
@@ -211,9 +205,6 @@ def _vectors_of(
             else:
                 vectors[index, ent.start] = vector
     return vectors, missing
-
-
-# What the components before the linker make of training docs
 
 
 def training_vectors(

@@ -55,30 +55,24 @@ if TYPE_CHECKING:
 # Not KnowledgeBase, which imports pyarrow: spaCy has pydantic look at what `initialize` takes.
 KBLoader = Callable[[Vocab], Any]
 
-_SCALE_SAMPLE = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What `GemelLinker.predict` finds for the entity of a doc in tokens start to end (exclusive).
-
-    candidates: best first; none if its label is discarded or the search found nothing.
-    unreadable_image: whether the doc has an image that could not be read, so that the text alone decided.
-    """
+    """What `GemelLinker.predict` finds for the entity of a doc in tokens start to end (exclusive)."""
 
     start: int
     end: int
-    candidates: Sequence[Candidate] = ()
-    unreadable_image: bool = False
+    candidates: Sequence[Candidate] = ()  # best first; none if its label is discarded or the search found nothing
+    unreadable_image: bool = False  # the doc has an image that could not be read, so that the text alone decided
 
 
 def _setting(name: str) -> Any:
     """A setting as an attribute of the pipe, as spaCy's EntityLinker has it. Assigning goes through `configure`."""
-
-    def write(linker: "GemelLinker", value: Any) -> None:
-        linker.configure(**{name: value})
-
-    return property(lambda linker: getattr(linker.settings, name), write, doc=f"See LinkerSettings.{name}.")
+    return property(
+        lambda linker: getattr(linker.settings, name),
+        lambda linker, value: linker.configure(**{name: value}),
+        doc=f"See LinkerSettings.{name}.",
+    )
 
 
 class GemelLinker(TrainablePipe):
@@ -338,7 +332,7 @@ class GemelLinker(TrainablePipe):
             self.model.set_dim("nO", self.model.attrs["prefix_length"] * language_model.width)
             self._assemble(kb, language_model, reader, store)
             self.model.initialize()
-            sample = self.model.ops.asarray2f(cast(Floats2d, store.features[:_SCALE_SAMPLE]))
+            sample = self.model.ops.asarray2f(cast(Floats2d, store.features[:1024]))
             init_to_embedding_scale(self.model, sample, language_model.embedding_size)
         self._known_missing = {*missing}
 
@@ -431,8 +425,7 @@ class GemelLinker(TrainablePipe):
         if self.scorer is None:
             return {}
         examples = list(examples)
-        settings = self.settings
-        check_scorable(examples, name=self.name, use_image=settings.use_image, labels_discard=settings.labels_discard)
+        check_scorable(examples, self.name, self.settings)
 
         def resolve(gold: str) -> str:
             row = resolve_gold(self.kb, gold)
@@ -500,9 +493,8 @@ class GemelLinker(TrainablePipe):
     def mentions_of(self, docs: Sequence[Doc]) -> list[Mention]:
         """The mentions of a batch that are searched: not those that keep their id, nor those of a discarded label."""
         discarded = self.settings.labels_discard
-        return self._mentions(
-            [[ent for ent in doc.ents if ent.label_ not in discarded and self._is_open(ent)] for doc in docs]
-        )
+        ents = ([ent for ent in doc.ents if ent.label_ not in discarded and self._is_open(ent)] for doc in docs)
+        return self._mentions([*ents])
 
     def _mentions(self, entities: Sequence[Sequence[Span]], examples: Sequence[Example] | None = None) -> list[Mention]:
         """The mentions of each doc's entities; predicted docs of examples have what the gold docs lack, and vectors."""
@@ -606,9 +598,7 @@ class GemelLinker(TrainablePipe):
             settings, folders, mapper = self._settings, dict(self.folders), self.model
             store = self.store if state.store is None else state.store
             if (cfg := state.cfg) is not None:
-                settings, sources = serialization.parse(
-                    self.name, "cfg", lambda: serialization.settings_from_json(cfg, self.config_settings)
-                )
+                settings, sources = serialization.settings_from_json(cfg, self.config_settings, self.name)
                 names = {part: frozen.name for part, frozen in self.frozen_models.items()}
                 names["image_features"] = self.image_features or ""
                 unchanged = {part: folder for part, (name, folder) in sources.items() if names.get(part) == name}

@@ -14,6 +14,7 @@ from spacy.training import Example
 from spacy.util import registry
 
 from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.pipeline.user_data import IMAGE_KEY, has_image, has_unreadable_image
 from spacy_gemel.utils.messages import UnreadableImageWarning, excerpt, warn
 
@@ -89,16 +90,14 @@ def precision_recall_f(tp: int, fp: int, fn: int) -> dict[str, float | None]:
     }
 
 
-def check_scorable(
-    examples: Sequence[Example], *, name: str, use_image: bool, labels_discard: Container[str] = ()
-) -> None:
+def check_scorable(examples: Sequence[Example], name: str, settings: LinkerSettings) -> None:
     """Refuse examples whose score would say nothing about the linker: a wrong number is worse than none.
 
     Raises ValueError if docs have an image in the gold that the linker was not given, if it could read none of the
     images, or if no pipe has set entities on any doc.
     """
     with_gold = [example for example in examples if any(ent.kb_id_ for ent in example.reference.ents)]
-    if use_image:
+    if settings.use_image:
         dropped = [eg for eg in with_gold if has_image(eg.reference) and not has_image(eg.predicted)]
         if dropped:
             raise ValueError(
@@ -106,7 +105,8 @@ def check_scorable(
                 f"linker was not given (the first: {_start(dropped[0].reference)}). {_REMEDY} To measure the text "
                 "alone on purpose: `--no-image` there, or use_image = false."
             )
-        check_images_read([example.predicted for example in with_gold], name=name, labels_discard=labels_discard)
+        docs = [example.predicted for example in with_gold]
+        check_images_read(docs, name=name, labels_discard=settings.labels_discard)
     # not even a pipe that looked for entities and found none
     if with_gold and not any(example.predicted.has_annotation("ENT_IOB") for example in with_gold):
         raise ValueError(

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -21,15 +22,7 @@ from spacy_gemel.kb.entity import Entity
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.settings import LinkerSettings, config_names
 from spacy_gemel.models.frozen import FrozenModel
-from spacy_gemel.utils.files import (
-    TemporaryFolder,
-    files_in,
-    link_file,
-    link_folder,
-    pack_folder,
-    unpack_folder,
-    write_whole,
-)
+from spacy_gemel.utils import files
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -58,24 +51,28 @@ def settings_to_json(settings: LinkerSettings, config: LinkerSettings, sources: 
     }
 
 
-def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings) -> tuple[LinkerSettings, Sources]:
-    """The settings and sources that a linker with this config takes from `cfg`.
+def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings, name: str) -> tuple[LinkerSettings, Sources]:
+    """The settings and sources that a linker of this config and name takes from `cfg`; raises ValueError if damaged.
 
     A value of the config holds if the linker was saved with another one in its config: it was overridden, or edited.
-    Earlier versions saved only the temperature. Raises any error for content that makes no sense.
+    Earlier versions saved only the temperature.
     """
-    values = {name: value for name, value in cfg.get("settings", {}).items() if name in config_names()}
-    saved_config = config.replace(**{**values, **{k: v for k, v in cfg.get("config", {}).items() if k in values}})
 
-    def is_unchanged(name: str) -> bool:
-        saved, current = getattr(saved_config, name), getattr(config, name)
-        if isinstance(saved, float) and isinstance(current, float):  # a config rounds them when it is written
-            return math.isclose(saved, current, rel_tol=1e-9)
-        return bool(saved == current)
+    def read() -> tuple[LinkerSettings, Sources]:
+        values = {name: value for name, value in cfg.get("settings", {}).items() if name in config_names()}
+        saved_config = config.replace(**values | {k: v for k, v in cfg.get("config", {}).items() if k in values})
+        unchanged = {k: v for k, v in values.items() if _is_same(getattr(saved_config, k), getattr(config, k))}
+        sources = {part: (source["name"], Path(source["folder"])) for part, source in cfg["found"].items()}
+        return config.replace(temperature=cfg["temperature"], **unchanged), sources
 
-    taken = {name: value for name, value in values.items() if is_unchanged(name)}
-    sources = {part: (source["name"], Path(source["folder"])) for part, source in cfg["found"].items()}
-    return config.replace(temperature=cfg["temperature"], **taken), sources
+    return parse(name, "cfg", read)
+
+
+def _is_same(value: Any, other: Any) -> bool:
+    """Whether two values are the same in a config that was written and read again, which rounds numbers."""
+    if isinstance(value, float) and isinstance(other, float):
+        return math.isclose(value, other, rel_tol=1e-9)
+    return bool(value == other)
 
 
 @dataclass
@@ -100,38 +97,38 @@ class LinkerState:
         folder.mkdir(exist_ok=True)
         if "vocab" not in exclude:
             vocab.to_disk(folder / "vocab", exclude=exclude)
-        for name, content in self._files().items():
-            with write_whole(folder / name) as partial:
-                partial.write_bytes(content)
+        for name, content in self._parts().items():
+            with files.write_whole(folder / name) as new:
+                new.write_bytes(content)
         if self.kb is not None:
-            link_folder(self.kb.path, folder / "kb", self.kb.files())
+            files.link_folder(self.kb.path, folder / "kb", self.kb.files())
         self._bundle(folder / "models")
 
     def to_bytes(self, vocab: Vocab, exclude: Collection[str]) -> bytes:
         """The same as bytes."""
-        parts = self._files()
+        parts = self._parts()
         if "vocab" not in exclude:
             parts["vocab"] = vocab.to_bytes(exclude=exclude)
         if self.kb is not None:
-            parts["kb"] = srsly.msgpack_dumps(pack_folder(self.kb.path, self.kb.files()))
+            parts["kb"] = srsly.msgpack_dumps(files.pack_folder(self.kb.path, self.kb.files()))
         if self.models is not None:
             with tempfile.TemporaryDirectory() as name:
                 self._bundle(Path(name))
-                parts["models"] = srsly.msgpack_dumps(pack_folder(Path(name), files_in(Path(name))))
+                parts["models"] = srsly.msgpack_dumps(files.pack_folder(Path(name), files.files_in(Path(name))))
         return bytes(srsly.msgpack_dumps({name: parts[name] for name in PART_NAMES if name in parts}))
 
-    def _files(self) -> dict[str, bytes]:
+    def _parts(self) -> dict[str, bytes]:
         """The parts that are one file each."""
-        files: dict[str, bytes] = {}
+        parts: dict[str, bytes] = {}
         if self.cfg is not None:  # not by srsly, whose JSON does not give back every number as it was
-            files["cfg"] = json.dumps(self.cfg, indent=2, ensure_ascii=False).encode("utf8")
+            parts["cfg"] = json.dumps(self.cfg, indent=2, ensure_ascii=False).encode("utf8")
         if self.mapper is not None:
-            files["model"] = self.mapper
+            parts["model"] = self.mapper
         if self.store is not None:
-            files["demonstrations"] = srsly.msgpack_dumps(self.store.to_dict())
+            parts["demonstrations"] = srsly.msgpack_dumps(self.store.to_dict())
         if self.added is not None:
-            files["added"] = srsly.msgpack_dumps([[*astuple(entity)] for entity in self.added])
-        return files
+            parts["added"] = srsly.msgpack_dumps([[*astuple(entity)] for entity in self.added])
+        return parts
 
     def _bundle(self, folder: Path) -> None:
         for part, (frozen, source) in (self.models or {}).items():
@@ -141,11 +138,11 @@ class LinkerState:
 def read_folder(path: str | Path, vocab: Vocab, exclude: Collection[str], name: str) -> LinkerState:
     """Read what `to_disk` wrote. Raises ValueError and OSError, and has then read the vocab at most."""
     folder = Path(path)
-    files = {part: (folder / part).read_bytes() for part in ("cfg", "model", "demonstrations") if part not in exclude}
+    parts = {part: (folder / part).read_bytes() for part in ("cfg", "model", "demonstrations") if part not in exclude}
     if "added" not in exclude:  # versions before entities could be added wrote none
-        files["added"] = (folder / "added").read_bytes() if (folder / "added").is_file() else b"\x90"
+        parts["added"] = (folder / "added").read_bytes() if (folder / "added").is_file() else b"\x90"
     folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
-    state = _state_from(files, folders, name)
+    state = _state_from(parts, folders, name)
     if "vocab" not in exclude:
         parse(name, "vocab", lambda: vocab.from_disk(folder / "vocab", exclude=exclude))
     return state
@@ -168,13 +165,12 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
         content = f"has {', '.join(map(str, parts))}" if isinstance(parts, dict) else f"is {type(parts).__name__}"
         raise ValueError(f"{message}: what is packed in them {content}, and none of {', '.join(known)}.")
     parts = {part: content for part, content in parts.items() if part not in exclude}
-    temporary = TemporaryFolder()
+    temporary = files.TemporaryFolder()
     try:
-        folders = {
-            part: parse(name, part, lambda: unpack_folder(srsly.msgpack_loads(parts[part]), temporary.path / part))  # noqa: B023
-            for part in ("kb", "models")
-            if part in parts
-        }
+        folders = {part: temporary.path / part for part in ("kb", "models") if part in parts}
+        for part, folder in folders.items():
+            content = parse(name, part, partial(srsly.msgpack_loads, parts[part]))
+            parse(name, part, partial(files.unpack_folder, content, folder))
         state = _state_from(parts, folders, name)
         if "vocab" in parts:
             parse(name, "vocab", lambda: vocab.from_bytes(parts["vocab"], exclude=exclude))
@@ -184,24 +180,24 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
         raise
 
 
-def _state_from(files: Mapping[str, bytes], folders: Mapping[str, Path], name: str) -> LinkerState:
+def _state_from(parts: Mapping[str, bytes], folders: Mapping[str, Path], name: str) -> LinkerState:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase  # not earlier: pyarrow
 
     def read_entities() -> list[Entity]:
-        rows = srsly.msgpack_loads(files["added"])
+        rows = srsly.msgpack_loads(parts["added"])
         return [Entity(kb_id, entity, count, tuple(aliases), text) for kb_id, entity, count, aliases, text in rows]
 
     def read_store() -> DemonstrationStore:
-        return DemonstrationStore.from_dict(srsly.msgpack_loads(files["demonstrations"]))
+        return DemonstrationStore.from_dict(srsly.msgpack_loads(parts["demonstrations"]))
 
-    state = LinkerState(mapper=files.get("model"), models_folder=folders.get("models"))
-    if "cfg" in files:
-        state.cfg = cfg = parse(name, "cfg", lambda: dict(json.loads(files["cfg"])))
+    state = LinkerState(mapper=parts.get("model"), models_folder=folders.get("models"))
+    if "cfg" in parts:
+        state.cfg = cfg = parse(name, "cfg", lambda: dict(json.loads(parts["cfg"])))
         if cfg.get("format") != FORMAT:
             raise ValueError(f"{name}: saved in format {cfg.get('format')!r}, this version reads {FORMAT}.")
-    if "demonstrations" in files:
+    if "demonstrations" in parts:
         state.store = parse(name, "demonstrations", read_store)
-    if "added" in files:
+    if "added" in parts:
         state.added = parse(name, "added", read_entities)
     if "kb" in folders:
         state.kb = KnowledgeBase.open(folders["kb"])
@@ -333,13 +329,13 @@ def save_changed(nlp: Language, changes: dict[str, Any], target: Path) -> None:
         linker.to_disk(copy / name, exclude=[part for part in PART_NAMES if part != "cfg"])
         if target.resolve() == source.resolve():
             for relative in changed:
-                with write_whole(target / relative) as partial:
-                    shutil.copyfile(copy / relative, partial)
+                with files.write_whole(target / relative) as new:
+                    shutil.copyfile(copy / relative, new)
             return
-        for relative in files_in(source):
+        for relative in files.files_in(source):
             (copy / relative).parent.mkdir(parents=True, exist_ok=True)
             if relative.startswith((f"{name}/kb/", f"{name}/models/")):
-                link_file(source / relative, copy / relative)
+                files.link_file(source / relative, copy / relative)
             elif relative not in changed:
                 shutil.copyfile(source / relative, copy / relative)
         if target.is_dir():

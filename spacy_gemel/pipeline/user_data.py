@@ -45,9 +45,6 @@ def image_in(doc: "Doc", fallback_doc: "Doc | None" = None) -> dict[str, Any]:
     return images | {key: doc.user_data[key] for key in IMAGE_KEYS if key in doc.user_data}
 
 
-# Candidates
-
-
 def to_row(start_char: int, end_char: int, candidates: Sequence[Candidate]) -> list[Any]:
     """A mention's candidates as plain lists, with which a Doc can be serialised."""
     return [start_char, end_char, *([*candidate] for candidate in candidates)]
