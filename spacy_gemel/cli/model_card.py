@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 _PARTS = ("common", "tail", "seen", "unseen", "with_image", "without_image")
-# What may be another than when it was measured: no answer depends on what training alone heeds, or on how much is
-# worked on at once; and models may be named by another path for the package (see machine_paths).
+# Settings that may differ from the measured ones: no answer depends on them, or they name models by another path.
 _NOT_COMPARED = {"n_training_demonstrations", "use_gold_ents", "batch_tokens", "language_model", "vision_encoder"}
 
 
 @dataclass(frozen=True, slots=True)
 class PackageInfo:
-    """What only people know of a pipeline; None leaves what its meta.json has.
-
-    sources: what it was made from, each a name, or a name and where it is had: "NAME <URL>".
-    """
+    """What only people know of a pipeline; None leaves what its meta.json has."""
 
     name: str | None = None
     version: str | None = None
@@ -38,11 +34,11 @@ class PackageInfo:
     email: str | None = None
     url: str | None = None
     license: str | None = None
-    sources: Sequence[str] = ()
+    sources: Sequence[str] = ()  # what it was made from, each "NAME" or "NAME <URL>"
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """METRICS.json as `evaluate` wrote it. Raises ValueError for another file, OSError."""
+    """Read METRICS.json; raises ValueError for a file that `evaluate` did not write."""
     try:
         metrics = json.loads(path.read_text(encoding="utf8"))
     except ValueError:
@@ -53,11 +49,10 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
 
 def make_meta(nlp: "Language", info: PackageInfo, metrics: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The meta.json of a loaded pipeline with a linker, filled in: description, sources, scores, notes.
+    """The meta.json of a loaded pipeline with description, sources, scores and notes filled in.
 
-    metrics: what `evaluate` measured with the pipeline's own settings.
-    Raises ValueError if there is no linker, or if the metrics are those of a baseline, or of other settings than the
-    pipeline has, as far as they tell.
+    Raises:
+        ValueError: If there is no linker, or if `metrics` are those of a baseline or of other settings.
     """
     pipe = linker_of(nlp)
     meta: dict[str, Any] = dict(nlp.meta)
@@ -73,13 +68,15 @@ def make_meta(nlp: "Language", info: PackageInfo, metrics: dict[str, Any] | None
         *({"name": f"{what}: {name}, {revision}"} for what, name, revision, _ in frozen),
     ]
     # spaCy's README shows each number times 100: a loss would stand among the scores as a percentage.
-    scores = {key: value for key, value in dict(meta.get("performance") or {}).items() if not key.endswith("_loss")}
-    scores = {key: value for key, value in scores.items() if not key.startswith("test_")}
+    performance = dict(meta.get("performance") or {})
+    scores = {k: v for k, v in performance.items() if not k.endswith("_loss") and not k.startswith("test_")}
     package = meta["name"] if meta["name"].startswith(f"{meta['lang']}_") else f"{meta['lang']}_{meta['name']}"
     notes = [_use(nlp, package), _training(pipe), _models(frozen)]
     if metrics is not None:
         _check_settings(nlp, metrics["settings"])
-        scores |= _scores(metrics)
+        values = {"test_accuracy": metrics["accuracy"]}
+        values |= {f"test_accuracy_{part}": metrics[part]["accuracy"] for part in _PARTS}
+        scores |= {key: value for key, value in values.items() if value is not None}
         notes.append(_measured(metrics))
     meta["performance"] = scores
     meta["notes"] = "\n\n".join(notes)
@@ -87,7 +84,7 @@ def make_meta(nlp: "Language", info: PackageInfo, metrics: dict[str, Any] | None
 
 
 def machine_paths(folder: Path) -> list[str]:
-    """Where a saved pipeline names an absolute path, as "file: setting = path": its package would carry them."""
+    """The absolute paths that a saved pipeline's package would carry, as "file: setting = path"."""
     from thinc.api import Config
 
     config = folder / "config.cfg"
@@ -103,7 +100,7 @@ def machine_paths(folder: Path) -> list[str]:
 
 
 def missing_models(nlp: "Language") -> list[str]:
-    """The frozen models of a loaded pipeline that its package will not hold and no hub has: folders, unbundled."""
+    """The frozen models of a loaded pipeline that its package will not contain and no hub has."""
     pipe = linker_of(nlp)
     if pipe.bundle_models:
         return []
@@ -134,7 +131,7 @@ def _is_path(name: str) -> bool:
 
 
 def _class_of(folder: Path) -> str | None:
-    """The model's class after a folder's config.json; None where it does not say."""
+    """The model's class by a folder's config.json; None if it does not say."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf8"))
         return str(config["architectures"][0])
@@ -158,10 +155,7 @@ def _source(text: str) -> dict[str, str]:
 
 
 def _check_settings(nlp: "Language", measured: dict[str, Any]) -> None:
-    """Raise ValueError where the metrics are not of the pipeline as it stands.
-
-    Compared is what they record: those that an earlier version wrote tell less.
-    """
+    """Raise ValueError if the recorded settings are not the pipeline's; earlier versions recorded fewer."""
     if "peer" in measured:
         raise ValueError(f"these metrics are those of a baseline, {measured['peer']}: evaluate the pipeline itself")
     own = measured_settings(nlp)
@@ -178,13 +172,6 @@ def _check_settings(nlp: "Language", measured: dict[str, Any]) -> None:
                 f"these metrics were measured with {key} = {json.dumps(measured[key])}, the pipeline has "
                 f"{json.dumps(value)}: evaluate it as it is"
             )
-
-
-def _scores(metrics: dict[str, Any]) -> dict[str, float]:
-    """Flat, as spaCy's README has room for no other; without what was not measured."""
-    values = {"test_accuracy": metrics["accuracy"]}
-    values |= {f"test_accuracy_{part}": metrics[part]["accuracy"] for part in _PARTS}
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _use(nlp: "Language", package: str) -> str:
@@ -211,39 +198,38 @@ def _training(pipe: "GemelLinker") -> str:
 {kb.tokenizer_fingerprint[:12]} of the language model; digest {kb.sha256[:12]}."""
 
 
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = (header, ["---"] * len(header), *rows)
+    return ["| " + " | ".join(cells) + " |" for cells in lines]
+
+
 def _models(rows: Sequence[tuple[str, str, str, str]]) -> str:
-    lines = ["### Frozen models", "", "| Part | Model | Weights | In the package |", "| --- | --- | --- | --- |"]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+    return "\n".join(["### Frozen models", "", *_table(("Part", "Model", "Weights", "In the package"), rows)])
 
 
 def _measured(metrics: dict[str, Any]) -> str:
     data = Path(str(metrics["settings"].get("data", ""))).name or "the test data"
-    lines = [
+    rows = []
+    for part in ("", *_PARTS, "unreadable_image"):
+        row = metrics.get(part) if part else metrics  # earlier versions wrote no unreadable_image
+        if row and row["n"]:
+            interval = "" if row.get("low") is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+            rows.append((part.replace("_", " ") or "all", f"{row['n']:,}", f"{100 * row['accuracy']:.1f}", interval))
+    return "\n".join([
         "### How it was measured",
         "",
         f"`TEST_*` are top-1 accuracies of `python -m spacy_gemel evaluate` on {data}, over the mentions whose entity "
         "is in the knowledge base; `NEL_*` are of the development data, while it was trained.",
         "",
-        "| Mentions | n | Accuracy | 95 % interval |",
-        "| --- | --- | --- | --- |",
-    ]
-    for part in ("", *_PARTS, "unreadable_image"):
-        row = metrics.get(part) if part else metrics  # metrics of before had no such last part
-        if row and row["n"]:
-            between = "" if row.get("low") is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
-            name = part.replace("_", " ") or "all"
-            lines.append(f"| {name} | {row['n']:,} | {100 * row['accuracy']:.1f} | {between} |")
-    return "\n".join(lines)
+        *_table(("Mentions", "n", "Accuracy", "95 % interval"), rows),
+    ])  # fmt: skip
 
 
 def _absolute(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     """The absolute paths among the strings of a nested value, with their dotted keys."""
-    if isinstance(value, dict):
-        for name, item in value.items():
+    if isinstance(value, dict | list | tuple):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _absolute(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _absolute(item, f"{key}.{number}")
     elif isinstance(value, str) and _is_absolute(value):
         yield key, value
 

@@ -59,17 +59,10 @@ def paired_difference(
 
 
 def interval_by_doc(values: Sequence[float], docs: Sequence[str], *, seed: int = SEED) -> tuple[float, float] | None:
-    """The 95 % interval of a mean over mentions; docs are resampled with all their mentions.
+    """The 95 % interval of a mean over mentions; docs are resampled with all their mentions, which are not independent.
 
-    Mentions of one doc are not right or wrong independently.
-
-    Args:
-        values: 1 for right and 0 for wrong; for a pair, the first's minus the second's.
-        docs: The doc id of each mention.
-        seed: Of the resampling.
-
-    Raises:
-        ValueError: If the lengths differ.
+    `values` are 1 for right and 0 for wrong, or for a pair the first's minus the second's. Raises ValueError if
+    there is not one doc id per mention.
     """
     if len(values) != len(docs):
         raise ValueError(f"{len(values)} mentions and {len(docs)} doc ids: each mention needs one")

@@ -150,14 +150,9 @@ def difference(run: Run, reference: Run) -> tuple[float, float, float] | None:
 
 
 def write_report(metrics: Sequence[Path], folder: Path) -> Path:
-    """Write `folder`/index.html from METRICS.json files and the METRICS.mentions.jsonl beside them.
+    """Write `folder`/index.html from METRICS.json files and the METRICS.mentions.jsonl beside them; returns the page.
 
-    Returns:
-        The page's path.
-
-    Raises:
-        ValueError: For a file that evaluate did not write.
-        OSError: If one cannot be read, or the page cannot be written.
+    Raises ValueError for a file that evaluate did not write, OSError if one cannot be read or written.
     """
     page, runs = folder / "index.html", read_runs(metrics)
     reference = next((run for run in runs if run.name == REFERENCE), runs[0])

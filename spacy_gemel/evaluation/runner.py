@@ -95,16 +95,9 @@ def evaluate(
 
 
 def read_examples(nlp: Language, data: Path, *, gold_ents: bool = True, limit: int = 0) -> list[Example]:
-    """The docs of a .spacy file, or a folder of them, as examples to be linked.
+    """The docs of a .spacy file, or a folder of them, as examples to be linked, with the gold mentions or without.
 
-    Args:
-        nlp: The pipeline that will link them.
-        data: The gold docs.
-        gold_ents: Whether the docs to be linked have the gold mentions.
-        limit: Docs to read at most, 0 for all.
-
-    Raises:
-        ValueError: If there is no mention.
+    Raises ValueError if there is no mention.
     """
     docs = islice(read_docs(data, nlp.vocab), limit or None)
     examples = [make_example(nlp, doc, gold_ents=gold_ents) for doc in docs]

@@ -128,10 +128,6 @@ def test_a_dozen_examples_with_their_pictures(metrics: list[Path]) -> None:
     assert sum("✗ wrong" in text for text in page.text) == 4
 
 
-def test_the_same_page_twice(metrics: list[Path]) -> None:
-    assert page_of(metrics)[1] == page_of(metrics)[1]
-
-
 def test_examples_are_chosen_by_rule() -> None:
     chosen = choose_examples([mention(n, right=n % 4 != 0) for n in range(100)])
     assert [m.doc for m in chosen if not m.correct] == ["d0", "d24", "d48", "d72"]

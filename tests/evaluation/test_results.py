@@ -52,8 +52,3 @@ def test_it_is_the_largest_tail_within_the_share(counts: list[int], share: float
     more = [n for n in counted if n > split.threshold]
     if more:  # the next count would be one too many
         assert sum(n for n in counted if n <= min(more)) > share * total - 1e-6
-
-
-def test_distractors_do_not_move_the_threshold() -> None:
-    counts = [60, 30, 7, 2, 1]
-    assert split_tail(np.array(counts + [0] * 1000), 0.1) == split_tail(np.array(counts), 0.1)
