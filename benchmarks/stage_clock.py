@@ -85,7 +85,7 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
         (linking_model.decoder, "prefill", "prefill"),
         (SharedPrefixDecoder, "extend", "search steps"),
         (SequentialDecoder, "extend", "search steps"),
-        (module, "search_after", "constraint"),  # all of the search but the language model
+        (module, "beam_search", "constraint"),  # all of the search but the language model
         (pipe, "set_annotations", "write"),
     )
     originals = [(owner, name, vars(owner).get(name)) for owner, name, _ in points]

@@ -13,11 +13,10 @@ import spacy
 import torch
 from spacy.language import Language
 
-from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.models.causal_lm import load_causal_lm
-from tests.decoding.test_beam_search import BEAMS, END, random_names
+from tests.decoding.test_beam_search import BEAMS, END, random_names, search
 from tests.mini_pipeline import COLOURS, examples, make_config, make_doc, make_kb, make_pipeline, picture
 from tests.tries import trie_from_names
 
@@ -35,7 +34,7 @@ def test_the_same_names_as_on_the_cpu(models: Path) -> None:
     for device in ("cpu", "cuda:0"):
         model = load_causal_lm(str(models / "language_model"), revision=None, device=device, dtype=None)
         prompts = [model.embed(row) for row in ids]
-        found.append(beam_search(make_decoder(model), prompts, names, beam_size=BEAMS, n_names=BEAMS))
+        found.append(search(make_decoder(model), prompts, names, beam_size=BEAMS, n_names=BEAMS))
     for on_cpu, on_gpu in zip(*found, strict=True):
         assert [h.tokens for h in on_gpu] == [h.tokens for h in on_cpu]
         assert [h.score for h in on_gpu] == pytest.approx([h.score for h in on_cpu], abs=1e-3)

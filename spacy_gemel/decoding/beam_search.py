@@ -7,9 +7,8 @@ of length_penalty. The vocabulary's scores stay on the model's device; each step
 """
 
 import bisect
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +17,6 @@ from torch import Tensor
 
 from spacy_gemel.decoding.constraints import BoolArray, Constraint, IntArray
 from spacy_gemel.decoding.decoder import DecoderState
-
-ItemT = TypeVar("ItemT", bound=np.generic)
 
 NEG_INF = float("-inf")
 
@@ -38,31 +35,6 @@ class Hypothesis:
     edge: int
 
 
-class BeamHypotheses:
-    """The best `size` names of one mention so far, best first; ties in the order they were found."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.hypotheses: list[Hypothesis] = []
-
-    def add(self, hypothesis: Hypothesis) -> None:
-        """Add a name if it is among the best."""
-        bisect.insort(self.hypotheses, hypothesis, key=lambda known: -known.score)
-        del self.hypotheses[self.size :]
-
-    def score_of(self, rank: int) -> float:
-        """The score at a rank, from 1; -inf if there are fewer names."""
-        return self.hypotheses[rank - 1].score if len(self.hypotheses) >= rank else NEG_INF
-
-
-class PromptReader(Protocol):
-    """What `beam_search` needs of a decoder."""
-
-    def prefill(self, prompts: Sequence[Tensor], *, beams: int, tokens: int) -> DecoderState:
-        """See Decoder.prefill."""
-        ...
-
-
 @dataclass
 class _Beams:
     """The live beams of all mentions, best first; a beam with a sum of -inf is dead."""
@@ -71,11 +43,6 @@ class _Beams:
     nodes: IntArray  # (mentions, beams)
     history: IntArray  # (mentions, beams, depth): their tokens so far
     seen: BoolArray  # (mentions, beams, slots): which appended tokens are theirs
-
-    @property
-    def alive(self) -> int:
-        """The largest number of live beams of any mention."""
-        return int((self.sums > NEG_INF).sum(axis=1).max(initial=0))
 
 
 @dataclass
@@ -90,104 +57,69 @@ class _Picks:
 
 
 def beam_search(
-    decoder: PromptReader,
-    prompts: Sequence[Tensor],
-    constraint: Constraint,
-    *,
-    beam_size: int,
-    n_names: int,
-    length_penalty: float = 1.0,
+    state: DecoderState, constraint: Constraint, *, beam_size: int, n_names: int, length_penalty: float = 1.0
 ) -> list[list[Hypothesis]]:
-    """The best names after each embedded prompt, best first.
+    """The best names after each prompt, best first; ties in the order they were found.
 
     The paper's search (section 3.3), with the scores of `transformers.generate`.
 
     Args:
-        decoder: reads the prompts.
-        prompts: embedded prompts, (tokens, width) each.
+        state: prompts that have been read, with room for `beam_size` beams of `constraint.max_tokens` tokens.
         constraint: the names to choose from.
         beam_size: beams per mention.
         n_names: names per mention, at most `beam_size`. There are fewer if the constraint allows fewer, and none if no
             name ends in time.
         length_penalty: exponent of a name's length.
     """
-    state = decoder.prefill(prompts, beams=beam_size, tokens=constraint.max_tokens)
-    return search_after(state, constraint, beam_size=beam_size, n_names=n_names, length_penalty=length_penalty)
-
-
-def search_after(
-    state: DecoderState, constraint: Constraint, *, beam_size: int, n_names: int, length_penalty: float = 1.0
-) -> list[list[Hypothesis]]:
-    """`beam_search` after prompts that have been read, with room for `beam_size` beams of the longest name."""
     n_names = min(n_names, beam_size)
-    count = len(state.logits)
+    count, device = len(state.logits), state.logits.device
     beams = _Beams(
         sums=np.zeros((count, 1), dtype=np.float32),
         nodes=np.full((count, 1), constraint.root, dtype=np.int64),
         history=np.zeros((count, 1, 0), dtype=np.int64),
         seen=np.zeros((count, 1, 0), dtype=np.bool_),
     )
-    finished = [BeamHypotheses(beam_size) for _ in range(count)]
+    finished: list[list[Hypothesis]] = [[] for _ in range(count)]
     logits = state.logits[:, None]  # (mentions, 1, vocab)
     for depth in range(constraint.max_tokens + 1):
         picks = _pick(logits, beams, constraint, 2 * beam_size)
-        _finish(picks, beams.history, finished, beam_size, depth + 1, length_penalty)
+        for mention, index in np.argwhere(picks.ends[:, :beam_size]):
+            name = beams.history[mention, picks.parents[mention, index]]
+            score = float(picks.sums[mention, index]) / (depth + 1) ** length_penalty
+            hypothesis = Hypothesis(tuple(name.tolist()), score, int(picks.nodes[mention, index]))
+            bisect.insort(finished[mention], hypothesis, key=lambda other: -other.score)
+            del finished[mention][beam_size:]
         beams = _continue(picks, beams, constraint, beam_size)
-        _drop_settled(beams, constraint, finished, n_names, depth + 1, length_penalty)
-        if depth == constraint.max_tokens or not beams.alive:
+        worst = [names[n_names - 1].score if len(names) >= n_names else NEG_INF for names in finished]
+        _drop_settled(beams, constraint, np.array(worst), depth + 1, length_penalty)
+        width = int((beams.sums > NEG_INF).sum(axis=1).max(initial=0))
+        if depth == constraint.max_tokens or not width:
             break
-        beams = _narrow(beams)
-        logits = state.extend(
-            torch.from_numpy(beams.history[:, :, -1]).to(logits.device),
-            torch.from_numpy(beams.seen).to(logits.device),
-            depth,
-        )
-    return [best.hypotheses[:n_names] for best in finished]
+        # Remove the beams that are dead in all mentions, and add a slot for each of the others.
+        slots = np.broadcast_to(np.eye(width, dtype=np.bool_), (count, width, width))
+        seen = np.concatenate([beams.seen[:, :width], slots], axis=-1)
+        beams = _Beams(beams.sums[:, :width], beams.nodes[:, :width], beams.history[:, :width], seen)
+        tokens = torch.from_numpy(beams.history[:, :, -1]).to(device)
+        logits = state.extend(tokens, torch.from_numpy(seen).to(device), depth)
+    return [names[:n_names] for names in finished]
 
 
 def _pick(logits: Tensor, beams: _Beams, constraint: Constraint, size: int) -> _Picks:
     """The best `size` of all children of a mention's beams. logits: (mentions, beams, vocab)."""
     device = logits.device
-    count, width, _ = logits.shape
     tokens, nodes, ends, valid = constraint.expand(beams.nodes)
     fan_out = tokens.shape[-1]
-    shape = (count, width, fan_out)
+    shape = (*beams.nodes.shape, fan_out)
     # Over the whole vocabulary, before anything is masked.
     total = torch.logsumexp(logits, dim=-1, keepdim=True)  # (mentions, beams, 1)
     sums = torch.from_numpy(beams.sums).to(device)[..., None]
     scores = sums + logits.gather(-1, torch.from_numpy(tokens).to(device).expand(shape)) - total
     scores = scores.masked_fill(~torch.from_numpy(valid).to(device), NEG_INF).flatten(1)  # (mentions, beams * fan-out)
-    best, order = _top(scores, size)  # (mentions, picks)
-    picked, parents, children = best.cpu().numpy(), *np.divmod(order.cpu().numpy(), fan_out)
-    indices = (np.arange(count)[:, None], parents, children)
-    return _Picks(
-        sums=picked,
-        parents=parents,
-        tokens=_at(tokens, shape, indices),
-        nodes=_at(nodes, shape, indices),
-        ends=_at(ends, shape, indices) & (picked > NEG_INF),
-    )
-
-
-def _at(values: NDArray[ItemT], shape: tuple[int, ...], indices: tuple[NDArray[Any], ...]) -> NDArray[ItemT]:
-    """The picked elements of an array from `Constraint.expand`, (mentions, picks)."""
-    picked: NDArray[ItemT] = np.broadcast_to(values, shape)[indices]
-    return picked
-
-
-def _finish(
-    picks: _Picks,
-    history: IntArray,
-    finished: Sequence[BeamHypotheses],
-    beam_size: int,
-    length: int,
-    length_penalty: float,
-) -> None:
-    """Add the names that end among the first beam_size picks. length: their tokens, the end included."""
-    for mention, index in np.argwhere(picks.ends[:, :beam_size]):
-        name = history[mention, picks.parents[mention, index]]
-        score = float(picks.sums[mention, index]) / length**length_penalty
-        finished[mention].add(Hypothesis(tuple(name.tolist()), score, int(picks.nodes[mention, index])))
+    best, order = (top.cpu().numpy() for top in _top(scores, size))  # (mentions, picks)
+    parents, children = np.divmod(order, fan_out)
+    indices = (np.arange(len(best))[:, None], parents, children)
+    picked: list[Any] = [np.broadcast_to(values, shape)[indices] for values in (tokens, nodes, ends)]
+    return _Picks(best, parents, tokens=picked[0], nodes=picked[1], ends=picked[2] & (best > NEG_INF))
 
 
 def _continue(picks: _Picks, beams: _Beams, constraint: Constraint, beam_size: int) -> _Beams:
@@ -205,37 +137,19 @@ def _continue(picks: _Picks, beams: _Beams, constraint: Constraint, beam_size: i
 
 
 def _drop_settled(
-    beams: _Beams,
-    constraint: Constraint,
-    finished: Sequence[BeamHypotheses],
-    n_names: int,
-    depth: int,
-    length_penalty: float,
+    beams: _Beams, constraint: Constraint, worst: NDArray[np.float64], depth: int, length_penalty: float
 ) -> None:
-    """End the mentions whose first n_names can no longer change. depth: tokens of the beams so far.
+    """End the mentions whose names can no longer change. worst: score of the last of these names, (mentions,).
 
     Log-probabilities only fall: at best a live beam keeps its sum to the end of the deepest name below it, or of the
-    nearest if long names are penalised.
+    nearest if long names are penalised. depth: tokens of the beams so far.
     """
     nearest = depth + 1
     deepest = np.minimum(depth + constraint.deepest(beams.nodes), constraint.max_tokens + 1).clip(min=nearest)
     sums = beams.sums.astype(np.float64)
     bounds = np.maximum(sums / deepest**length_penalty, sums / nearest**length_penalty).max(axis=1)  # (mentions,)
-    settled = np.array([best.score_of(n_names) for best in finished]) >= bounds
-    beams.sums[settled] = NEG_INF
-    beams.nodes[settled] = constraint.dead
-
-
-def _narrow(beams: _Beams) -> _Beams:
-    """Remove the beams that are dead in all mentions, and add a slot for each of the others."""
-    width = beams.alive
-    slots = np.broadcast_to(np.eye(width, dtype=np.bool_), (len(beams.sums), width, width))
-    return _Beams(
-        sums=beams.sums[:, :width],
-        nodes=beams.nodes[:, :width],
-        history=beams.history[:, :width],
-        seen=np.concatenate([beams.seen[:, :width], slots], axis=-1),
-    )
+    beams.sums[worst >= bounds] = NEG_INF
+    beams.nodes[worst >= bounds] = constraint.dead
 
 
 def _top(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:

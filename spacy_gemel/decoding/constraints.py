@@ -38,110 +38,78 @@ class Constraint(Protocol):
 
     def rows_at(self, edge: int) -> list[int]:
         """Rows of the entities whose name an edge ends, best first; empty if the names are not known."""
-        ...
+        return []
 
 
-class TrieConstraint:
-    """The names in a knowledge base's trie that have at most max_tokens tokens, without their end.
+class TrieConstraint(Constraint):
+    """The names of a knowledge base's trie, and of added entities, with at most max_tokens tokens without their end.
 
     A search constrained by such a trie is the paper's (section 3.3), and GENRE's before it (De Cao et al. 2021).
+
+    A node is a pair of the two tries' nodes, as one number. One beyond its trie's nodes means: not in that trie.
+
+    Args:
+        trie: the knowledge base's names.
+        end_id: the token that ends a name.
+        max_tokens: the limit; it may be beyond the longest name.
+        added: the names of added entities, of the same vocabulary; None if there are none.
     """
 
-    def __init__(self, trie: NameTrie, end_id: int, max_tokens: int) -> None:
+    def __init__(self, trie: NameTrie, end_id: int, max_tokens: int, added: NameTrie | None = None) -> None:
         self.trie = trie
         self.end_id = end_id
-        self.max_tokens = min(max_tokens, trie.max_depth - 1)
-        self.root = ROOT
-        self.dead = trie.n_edges - 1  # the last edge ends a name, so that nothing leaves it
-
-    def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
-        """See Constraint."""
-        if (nodes == self.root).all():  # the widest fan-out, and the same for all mentions
-            nodes = nodes[:1, :1]
-        tokens, edges, valid = self.trie.children_of(nodes.reshape(-1))
-        return _outgoing(nodes, tokens, edges, valid, self.trie.end, self.end_id)
-
-    def deepest(self, nodes: IntArray) -> IntArray:
-        """See Constraint."""
-        return self.trie.height[nodes].astype(np.int64)
-
-    def rows_at(self, edge: int) -> list[int]:
-        """See Constraint."""
-        rows: list[int] = self.trie.rows_at(edge).tolist()
-        return rows
-
-
-class UnionConstraint:
-    """The names of two tries of one vocabulary: a knowledge base's, and that of added entities.
-
-    A node is a pair of the tries' nodes, as one number. One of the pair may be a number beyond its trie's, which means
-    that the name is not in that trie. Names that are not in the added trie cost no more than in TrieConstraint.
-    """
-
-    def __init__(self, trie: NameTrie, added: NameTrie, end_id: int, max_tokens: int) -> None:
-        self.trie = trie
         self.added = added
-        self.end_id = end_id
-        self.max_tokens = min(max_tokens, max(trie.max_depth, added.max_depth) - 1)
-        self._stride = added.n_edges + 1
+        self.max_tokens = min(max_tokens, max(trie.max_depth, added.max_depth if added else 0) - 1)
+        self._no_added = added.n_edges if added else 0  # the number beyond the added trie's nodes
         self.root = self._pair(ROOT, ROOT)
-        self.dead = self._pair(trie.n_edges, added.n_edges)
+        self.dead = self._pair(trie.n_edges, self._no_added)
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
         """See Constraint."""
         if (nodes == self.root).all():  # the widest fan-out, and the same for all mentions
             nodes = nodes[:1, :1]
-        first, second = np.divmod(nodes.reshape(-1), self._stride)
+        first, second = np.divmod(nodes.reshape(-1), self._no_added + 1)
         tokens, edges, valid = self.trie.children_of(_or_leaf(first, self.trie))
-        if (second == self.added.n_edges).all():
-            pairs = self._pair(edges, self.added.n_edges)
-        else:
+        pairs = self._pair(edges, self._no_added)
+        if self.added and (second != self._no_added).any():
             more_tokens, more_edges, more_valid = self.added.children_of(_or_leaf(second, self.added))
-            added_edges = np.full_like(edges, self.added.n_edges)  # of tokens that both tries have
-            for row in np.flatnonzero(more_valid.any(axis=1)):
+            for row in np.flatnonzero(more_valid.any(axis=1)):  # tokens that both tries have become one edge
                 both = tokens[row, valid[row]], more_tokens[row, more_valid[row]]
-                _, first_indices, second_indices = np.intersect1d(*both, assume_unique=True, return_indices=True)
-                added_edges[row, np.flatnonzero(valid[row])[first_indices]] = more_edges[row, second_indices]
-                more_valid[row, second_indices] = False
-            pairs = np.concatenate([self._pair(edges, added_edges), self._pair(self.trie.n_edges, more_edges)], axis=1)
+                _, indices, more_indices = np.intersect1d(*both, assume_unique=True, return_indices=True)
+                columns = np.flatnonzero(valid[row])[indices]
+                pairs[row, columns] = self._pair(edges[row, columns], more_edges[row, more_indices])
+                more_valid[row, more_indices] = False
+            pairs = np.concatenate([pairs, self._pair(self.trie.n_edges, more_edges)], axis=1)
             tokens = np.concatenate([tokens, more_tokens], axis=1)
             valid = np.concatenate([valid, more_valid], axis=1)
-        return _outgoing(nodes, tokens, pairs, valid, self.trie.end, self.end_id)
+        ends = valid & (tokens == self.trie.end)
+        tokens = np.where(ends, self.end_id, np.where(valid, tokens, 0))
+        shape = (*nodes.shape, tokens.shape[-1])
+        return tokens.reshape(shape), pairs.reshape(shape), ends.reshape(shape), valid.reshape(shape)
 
     def deepest(self, nodes: IntArray) -> IntArray:
         """See Constraint."""
-        first, second = np.divmod(nodes, self._stride)
-        heights = self.trie.height[_or_leaf(first, self.trie)], self.added.height[_or_leaf(second, self.added)]
-        return np.maximum(*heights).astype(np.int64)
+        first, second = np.divmod(nodes, self._no_added + 1)
+        heights = self.trie.height[_or_leaf(first, self.trie)]
+        if self.added:
+            heights = np.maximum(heights, self.added.height[_or_leaf(second, self.added)])
+        return heights.astype(np.int64)
 
     def rows_at(self, edge: int) -> list[int]:
         """See Constraint. Those of the first trie come first."""
-        rows: list[int] = []
-        for trie, trie_edge in zip((self.trie, self.added), divmod(edge, self._stride), strict=True):
-            rows += trie.rows_at(trie_edge).tolist() if trie_edge < trie.n_edges else []
-        return rows
+        pairs = zip((self.trie, self.added), divmod(edge, self._no_added + 1), strict=True)
+        return [row for trie, node in pairs if trie and node < trie.n_edges for row in trie.rows_at(node).tolist()]
 
     def _pair(self, first: Any, second: Any) -> Any:
-        return first * self._stride + second
-
-
-def _outgoing(
-    nodes: IntArray, tokens: IntArray, edges: IntArray, valid: BoolArray, end: int, end_id: int
-) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
-    """The result of Constraint.expand from a trie's children, (nodes, fan-out). end: the trie's token for end_id."""
-    ends = valid & (tokens == end)
-    tokens = np.where(ends, end_id, np.where(valid, tokens, 0))
-    shape = (*nodes.shape, tokens.shape[-1])
-    return tokens.reshape(shape), edges.reshape(shape), ends.reshape(shape), valid.reshape(shape)
+        return first * (self._no_added + 1) + second
 
 
 def _or_leaf(nodes: IntArray, trie: NameTrie) -> IntArray:
     """The nodes, with a leaf in place of numbers beyond the trie's: the last edge ends a name."""
-    leaves: IntArray = np.minimum(nodes, trie.n_edges - 1)
-    return leaves
+    return np.minimum(nodes, trie.n_edges - 1)
 
 
-class Unconstrained:
+class Unconstrained(Constraint):
     """Every sequence of tokens that ends: the unconstrained search of the paper's ablation."""
 
     root = 0
@@ -160,7 +128,3 @@ class Unconstrained:
     def deepest(self, nodes: IntArray) -> IntArray:
         """See Constraint."""
         return np.full(nodes.shape, self.max_tokens + 1, dtype=np.int64)
-
-    def rows_at(self, edge: int) -> list[int]:
-        """See Constraint."""
-        return []

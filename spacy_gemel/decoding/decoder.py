@@ -33,8 +33,8 @@ class DecoderState(Protocol):
 
         Args:
             tokens: token ids, (mentions, beams).
-            seen: (mentions, beams, slots) bool, which of all tokens appended so far are a beam's ancestors or itself.
-                The last slots are those of `tokens`.
+            seen: (mentions, beams, slots) bool, the ancestors of a beam and itself among all tokens appended so far, of
+                which `tokens` are the last.
             depth: tokens of a name before these.
 
         Returns:
@@ -54,20 +54,19 @@ class SharedPrefixDecoder:
         model: the language model.
         prompts: embedded prompts, (tokens, width) each.
         room: tokens that will be appended at most, all beams counted.
-        windows: the model's; read from it if None.
+        windows: the model's.
     """
 
-    def __init__(
-        self, model: CausalLM, prompts: Sequence[Tensor], room: int, windows: AttentionWindows | None = None
-    ) -> None:
+    def __init__(self, model: CausalLM, prompts: Sequence[Tensor], room: int, windows: AttentionWindows) -> None:
         self.model = model
-        self.windows = windows or AttentionWindows.of(model.model)
+        self.windows = windows
         lengths = [len(prompt) for prompt in prompts]
         self.lengths = torch.tensor(lengths, device=model.device)
         self.width = max(lengths)
         self.depths = self.lengths.new_zeros(0)  # of the appended tokens, (slots,)
         self.cache = SharedCache(len(prompts), self.width, room)
         self.logits = torch.cat([self._read(prompts, batch) for batch in self._batches(lengths)])
+        self.cache.reading = None
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[slice]:
         """The prompts in passes, in their order."""
@@ -75,9 +74,9 @@ class SharedPrefixDecoder:
         start = 0
         for stop in range(1, len(lengths) + 1):
             batch = lengths[start : stop + 1]
-            full = max_tokens is not None and len(batch) * max(batch) > max_tokens
-            full |= len(batch) * len(set(batch)) * self.model.vocab_size > _MAX_PASS_LOGITS
-            if stop == len(lengths) or full:
+            too_long = max_tokens is not None and len(batch) * max(batch) > max_tokens
+            too_many_logits = len(batch) * len(set(batch)) * self.model.vocab_size > _MAX_PASS_LOGITS
+            if stop == len(lengths) or too_long or too_many_logits:
                 yield slice(start, stop)
                 start = stop
 
@@ -85,7 +84,8 @@ class SharedPrefixDecoder:
         """Read some of the prompts into the cache. Returns the logits after them, (prompts, vocab)."""
         # Padded on the right, so that plain causal attention needs no mask.
         padded = pad_sequence([prompt.to(self.model.dtype) for prompt in prompts[batch]], batch_first=True)
-        with torch.no_grad(), self.cache.reading(batch):
+        self.cache.reading = batch
+        with torch.no_grad():
             keep, ends = torch.unique(self.lengths[batch] - 1, return_inverse=True)
             logits = self.model.forward(padded, keep, use_cache=True, **{self.model.cache_argument: self.cache})
             return logits[torch.arange(len(padded), device=padded.device), ends].float()
@@ -95,15 +95,11 @@ class SharedPrefixDecoder:
         beams = tokens.shape[1]
         self.depths = torch.cat([self.depths, self.depths.new_full((beams,), depth)])
         mask = self.windows.beam_mask(self.lengths, self.width, self.depths, seen, depth, self.model.dtype)
+        positions = (self.lengths[:, None] + depth).expand(-1, beams)
+        options = {"attention_mask": mask, "position_ids": positions, self.model.cache_argument: self.cache}
         with torch.no_grad():
-            output = self.model.model(
-                inputs_embeds=self.model.embeddings(tokens),
-                attention_mask=mask,
-                position_ids=(self.lengths[:, None] + depth).expand(-1, beams),
-                use_cache=True,
-                **{self.model.cache_argument: self.cache},
-            )
-        return output.logits.float()
+            embeddings = self.model.embeddings(tokens)
+            return self.model.model(inputs_embeds=embeddings, use_cache=True, **options).logits.float()
 
     def rewind(self) -> None:
         """See DecoderState."""
@@ -114,8 +110,7 @@ class SharedPrefixDecoder:
 class SequentialDecoder:
     """Each beam a plain forward pass over the whole prompt, without cache or mask, for models that need it.
 
-    The answers are the same, at the cost of about as many prefills as there are beams and steps. Rows go one after the
-    other, because each takes as much memory as a prefill.
+    The answers are the same, at the cost of a prefill per beam and step, one at a time to save memory.
     """
 
     def __init__(self, model: CausalLM, prompts: Sequence[Tensor]) -> None:
@@ -150,7 +145,7 @@ class PrefixLimits:
 
     windows: the model's.
     supported_length: tokens of a prompt with its name, beyond which positions depend on the length of the input.
-    max_length: the longest prompt with its name, in tokens, whose beams may share the prefix as far as is known.
+    max_length: tokens of the longest prompt with its name whose beams may share the prefix, as far as is known.
     is_checked: False while prompts beyond the shortest window have not been tried.
     """
 
@@ -166,8 +161,7 @@ class Decoder:
     Args:
         model: the language model.
         limits: prompts that may share their prefix.
-        check_windows: tries prompts beyond the windows when the first such prompt comes, if that was put off. Returns
-            what is wrong, or None.
+        check_windows: tries prompts beyond the windows, if that was put off; returns what is wrong, or None.
     """
 
     def __init__(
@@ -178,54 +172,40 @@ class Decoder:
         self._check_windows = check_windows
 
     def prefill(self, prompts: Sequence[Tensor], *, beams: int, tokens: int) -> DecoderState:
-        """Read embedded prompts, (tokens, width) each, once; what follows is appended to the result.
-
-        Args:
-            prompts: the prompts.
-            beams: beams that will be extended, at most.
-            tokens: tokens by which each beam will be extended, at most.
-        """
+        """Read embedded prompts, (tokens, width) each, for at most so many beams of so many tokens after them."""
         if self.can_share_prefix(max(len(prompt) for prompt in prompts), tokens, beams):
             return SharedPrefixDecoder(self.model, prompts, beams * tokens, self.limits.windows)
         return SequentialDecoder(self.model, prompts)
 
     def can_share_prefix(self, prompt: int, tokens: int, beams: int) -> bool:
-        """Whether a prompt of so many tokens can be decoded over a shared prefix; see `prefill`.
+        """Whether a prompt of so many tokens can be decoded over a shared prefix (see `prefill`); warns once if not.
 
-        Runs the check that was put off if this is the first prompt to need it. Warns once if it cannot.
+        Runs the check that was put off if this is the first prompt to need it.
         """
-        limits = self.limits
-        cache_length = limits.windows.max_cache_length
-        if cache_length is not None and prompt + beams * tokens > cache_length:
-            self.warn_sequential(f"prompts that take more than {cache_length} cache positions with their beams are")
+        limits, problem = self.limits, None
+        positions = limits.windows.max_cache_length
+        if positions is not None and prompt + beams * tokens > positions:
+            self.warn_sequential(f"prompts that take more than {positions} cache positions with their beams are", None)
             return False
-        problem = None
         if prompt + tokens > limits.max_length and not limits.is_checked:
-            problem = self._run_put_off_check()
+            limits.is_checked = True
+            try:
+                problem = self._check_windows(self.model, limits)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                problem = "there is not enough memory to check the shared prefix"
+            if problem is None:
+                limits.max_length = limits.supported_length
         if prompt + tokens <= limits.max_length:
             return True
         self.warn_sequential(f"prompts of more than {limits.max_length} tokens with their names are", problem)
         return False
 
-    def _run_put_off_check(self) -> str | None:
-        self.limits.is_checked = True
-        try:
-            problem = self._check_windows(self.model, self.limits)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            problem = "there is not enough memory to check the shared prefix"
-        if problem is None:
-            self.limits.max_length = self.limits.supported_length
-        return problem
-
-    def warn_sequential(
-        self, prompts: str, problem: str | None = None, remedy: str = "Show fewer demonstrations"
-    ) -> None:
+    def warn_sequential(self, prompts: str, problem: str | None, remedy: str = "Show fewer demonstrations") -> None:
         """Warn once for each model that some prompts are decoded sequentially."""
-        warn_once(
-            self.limits,
+        message = (
             f"The language model {self.model.name!r}: {prompts} decoded sequentially, with a plain forward pass per "
-            f"beam and step{f' ({problem})' if problem else ''}, which is slow. The answers are the same. {remedy}.",
-            ModelWarning,
+            f"beam and step{f' ({problem})' if problem else ''}, which is slow. The answers are the same. {remedy}."
         )
+        warn_once(self.limits, message, ModelWarning)

@@ -3,8 +3,6 @@
 transformers' own DynamicCache concatenates, that is copies, all keys and values at each step.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +10,6 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-_SLIDING = "sliding_attention"
 # Config keys for the window of layers that mask by cache position themselves: GPT-Neo, Llama 4.
 _POSITION_WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size")
 # Frequencies that change with the length of the input, so that other prompts in a batch would change the answer.
@@ -40,10 +37,18 @@ class AttentionWindows:
         window = _positive(getattr(config, "sliding_window", None))
         kinds = getattr(config, "layer_types", None)
         # Models without kinds of layers have one window for all: Mistral, Phi-3.
-        windows = {kind: window if kind == _SLIDING else None for kind in kinds} if kinds else {"all": window}
+        windows = {kind: window if kind == "sliding_attention" else None for kind in kinds or ()} or {"all": window}
         limits = [limit for name in _POSITION_WINDOWS if (limit := _positive(getattr(config, name, None)))]
         limits += [buffer.shape[-1] for buffer in model.buffers() if buffer.dtype == torch.bool and buffer.ndim == 4]
-        return cls(windows, _same_positions(config), min(limits, default=None))
+        # transformers 4.53 says rope_scaling, 5.x rope_parameters, with a block per kind of layer in some models.
+        block = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        original = getattr(config, "original_max_position_embeddings", None)
+        lengths = [
+            rope.get("original_max_position_embeddings") or original
+            for rope in (block, *(value for value in block.values() if isinstance(value, dict)))
+            if rope.get("rope_type", rope.get("type")) in _LENGTH_DEPENDENT_ROPE
+        ]
+        return cls(windows, min(filter(None, lengths), default=None), min(limits, default=None))
 
     @property
     def shortest(self) -> int | None:
@@ -68,40 +73,22 @@ class AttentionWindows:
             depth: depth of the beams' tokens.
             dtype: the model's.
         """
-        masks = {
-            window: _mask(window, lengths, width, depths, seen, depth, dtype) for window in set(self.windows.values())
-        }
-        if len(masks) == 1:
-            return next(iter(masks.values()))
-        return {kind: masks[window] for kind, window in self.windows.items()}
+        masks = {}
+        columns = torch.arange(width, device=lengths.device)
+        for window in set(self.windows.values()):
+            prompt, slots = columns < lengths[:, None], seen  # (mentions, width), (mentions, beams, slots)
+            if window is not None:
+                prompt = prompt & (columns > lengths[:, None] + depth - window)
+                slots = slots & (depths > depth - window)
+            prompt = prompt[:, None].expand(-1, seen.shape[1], -1)
+            visible = torch.cat([prompt, slots], dim=-1)[:, None]  # (mentions, 1, beams, keys)
+            mask = torch.zeros(visible.shape, dtype=dtype, device=lengths.device)
+            masks[window] = mask.masked_fill_(~visible, torch.finfo(dtype).min)
+        return mask if len(masks) == 1 else {kind: masks[window] for kind, window in self.windows.items()}
 
 
 def _positive(value: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
-
-
-def _same_positions(config: Any) -> int | None:
-    # transformers 4.53 says rope_scaling, 5.x rope_parameters, with a block per kind of layer in some models.
-    block = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    limits = []
-    for rope in (block, *(value for value in block.values() if isinstance(value, dict))):
-        if rope.get("rope_type", rope.get("type")) in _LENGTH_DEPENDENT_ROPE:
-            length = rope.get("original_max_position_embeddings")
-            limits.append(length or getattr(config, "original_max_position_embeddings", None))
-    return min((limit for limit in limits if limit), default=None)
-
-
-def _mask(
-    window: int | None, lengths: Tensor, width: int, depths: Tensor, seen: Tensor, depth: int, dtype: torch.dtype
-) -> Tensor:
-    columns = torch.arange(width, device=lengths.device)
-    prompt = columns < lengths[:, None]  # (mentions, width)
-    if window is not None:
-        prompt = prompt & (columns > lengths[:, None] + depth - window)
-        seen = seen & (depths > depth - window)  # (mentions, beams, slots)
-    visible = torch.cat([prompt[:, None].expand(-1, seen.shape[1], -1), seen], dim=-1)  # (mentions, beams, keys)
-    mask = torch.zeros(visible.shape, dtype=dtype, device=lengths.device)
-    return mask.masked_fill_(~visible, torch.finfo(dtype).min)[:, None]
 
 
 @dataclass
@@ -116,13 +103,15 @@ class _Layer:
 class SharedCache(Cache):
     """A key-value cache for prompts, which may be read in several passes, and a known number of tokens after them.
 
-    It keeps the whole prompt for layers with a sliding window too, and leaves the window to the mask. It answers what
-    the models of transformers 4.53 and of 5.x ask of a `Cache`.
+    Sliding windows are left to the mask. It answers what the models of transformers 4.53 and of 5.x ask of a `Cache`.
 
     Args:
         mentions: the number of prompts.
         width: tokens of the longest prompt.
         room: tokens that may be appended to each.
+
+    Attributes:
+        reading: the mentions whose prompts, padded on the right, the next `update` stores; None for what follows them.
     """
 
     is_compileable = False
@@ -134,19 +123,10 @@ class SharedCache(Cache):
         self.room = room
         self.layers: list[Any] = []
         self._layers: dict[int, _Layer] = {}
-        self._reading: slice | None = None
+        self.reading: slice | None = None
 
     def __len__(self) -> int:
         return len(self._layers)
-
-    @contextmanager
-    def reading(self, mentions: slice) -> Iterator[None]:
-        """Store the updates of this block as the prompts of these mentions, padded on the right."""
-        self._reading = mentions
-        try:
-            yield
-        finally:
-            self._reading = None
 
     def rewind(self) -> None:
         """Drop the tokens after the prompts."""
@@ -154,22 +134,21 @@ class SharedCache(Cache):
             layer.filled = self.width
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
-        """Store a layer's new keys and values, (mentions, heads, tokens, head width) each.
-
-        Returns:
-            The keys and values that the new tokens attend to.
+        """Store a layer's new keys and values, (mentions, heads, tokens, head width) each; returns all to attend to.
 
         Raises:
             RuntimeError: if there is no room left.
         """
         layer = self._layers.get(layer_idx)
         if layer is None:
-            layer = _Layer(self._zeros(key_states), self._zeros(value_states), self.width)
-            self._layers[layer_idx] = layer
+            # Zeros, because the mask multiplies the padding of shorter prompts by 0, and 0 times NaN is NaN.
+            shape = (self.mentions, key_states.shape[1], self.width + self.room)
+            keys, values = (states.new_zeros((*shape, states.shape[-1])) for states in (key_states, value_states))
+            layer = self._layers[layer_idx] = _Layer(keys, values, self.width)
         new = key_states.shape[-2]
-        if self._reading is not None:
-            layer.keys[self._reading, :, :new] = key_states
-            layer.values[self._reading, :, :new] = value_states
+        if self.reading is not None:
+            layer.keys[self.reading, :, :new] = key_states
+            layer.values[self.reading, :, :new] = value_states
             return key_states, value_states  # a prompt attends only to itself
         stop = layer.filled + new
         if stop > layer.keys.shape[-2]:
@@ -179,14 +158,10 @@ class SharedCache(Cache):
         layer.filled = stop
         return layer.keys[..., :stop, :], layer.values[..., :stop, :]
 
-    def _zeros(self, states: Tensor) -> Tensor:
-        # Zeros, because the mask multiplies the padding of shorter prompts by 0, and 0 times NaN is NaN.
-        return states.new_zeros((self.mentions, states.shape[1], self.width + self.room, states.shape[-1]))
-
     def get_seq_length(self, layer_idx: int | None = 0) -> int:
         """Tokens in a layer before the new ones."""
         layer = self._layers.get(layer_idx or 0)
-        return 0 if layer is None or self._reading is not None else layer.filled
+        return 0 if layer is None or self.reading is not None else layer.filled
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """For 5.x: position of the next token."""

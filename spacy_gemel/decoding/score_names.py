@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from spacy_gemel.decoding.decoder import DecoderState
 
@@ -14,18 +13,14 @@ Name = Sequence[int]
 def score_names(
     state: DecoderState, names: Sequence[Sequence[Name]], end_id: int, *, beams: int, length_penalty: float = 1.0
 ) -> list[list[float]]:
-    """The score of each name as `beam_search` defines it.
+    """The scores of each mention's names, in their order, as `beam_search` defines them.
 
     Args:
-        state: prompts that have been read, with room for `beams` beams of the longest name. What was appended to them
-            is dropped; they are not read again.
+        state: prompts that have been read, with room for `beams` beams of the longest name; what follows is dropped.
         names: for each mention its names as token ids, not empty, without their end; a mention may have none.
         end_id: the token that ends a name.
         beams: names of a mention in one pass, so that no more memory is taken than by a search.
         length_penalty: exponent of a name's length.
-
-    Returns:
-        For each mention the scores of its names, in their order.
     """
     # Long names first, so that those of one length share their steps and the finished ones stand last.
     orders = [np.argsort([-len(name) for name in row], kind="stable").tolist() for row in names]
@@ -56,7 +51,8 @@ def _sums(state: DecoderState, names: Sequence[Sequence[Name]], end_id: int) -> 
     logits = state.logits[:, None].expand(-1, width, -1)  # (mentions, names, vocab)
     seen = np.zeros((len(names), width, 0), dtype=np.bool_)
     for depth in range(tokens.shape[-1]):
-        values = _log_probabilities(logits, tokens[:, :width, depth].to(device))  # (mentions, unfinished names)
+        step = tokens[:, :width, depth].to(device)  # (mentions, unfinished names)
+        values = logits.gather(-1, step[..., None])[..., 0] - torch.logsumexp(logits, dim=-1)
         sums[:, :width] += values.masked_fill((lengths[:, :width] < depth).to(device), 0.0)
         width = int((lengths > depth).sum(dim=1).max())
         if not width:
@@ -65,9 +61,3 @@ def _sums(state: DecoderState, names: Sequence[Sequence[Name]], end_id: int) -> 
         seen = np.concatenate([seen[:, :width], slots], axis=-1)
         logits = state.extend(tokens[:, :width, depth].to(device), torch.from_numpy(seen).to(device), depth)
     return sums.tolist()
-
-
-def _log_probabilities(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probability of one token each. logits: (mentions, names, vocab); tokens: (mentions, names)."""
-    picked = logits.gather(-1, tokens[..., None])[..., 0]
-    return picked - torch.logsumexp(logits, dim=-1)

@@ -14,15 +14,14 @@ from spacy_gemel.models.frozen import model_lock
 from spacy_gemel.models.memory import is_out_of_memory
 from spacy_gemel.utils.messages import first_line
 
-_PROMPT_TOKENS = 12
 # Three beams, two tokens deep; the second and the third continue the first one's branch.
 _FIRST = (3, 5, 7)
 _SECOND = (11, 13, 2)
 _PARENTS = (2, 0, 0)
 _BEAMS, _DEPTH = len(_FIRST), 2
+_PROMPT_LENGTHS = (12, 8)
 # What rounding may change, relative to the largest logit.
-_TOLERANCE = {torch.float32: 1e-3}
-_HALF_PRECISION_TOLERANCE = 0.1
+_TOLERANCE, _HALF_PRECISION_TOLERANCE = 1e-3, 0.1
 # Floating point operations of a check that may run at load: about a second on two cores, and on a GPU.
 _MAX_OPERATIONS_AT_LOAD = {"cpu": 2e11, "cuda": 2e14}
 
@@ -40,14 +39,13 @@ def make_decoder(model: CausalLM) -> Decoder:
         ValueError: if the model does not take embeddings, or its scores are not finite.
     """
     with model_lock():
-        limits = _LIMITS.get(model)
-        if limits is not None:
-            return Decoder(model, limits, check_windows)
+        if model in _LIMITS:
+            return Decoder(model, _LIMITS[model], check_windows)
         windows = AttentionWindows.of(model.model)
         supported = min(model.max_length, windows.same_positions or model.max_length)
         limits = PrefixLimits(windows, supported, min(supported, windows.shortest or supported))
         decoder = Decoder(model, limits, check_windows)
-        problem = _find_problem(model, limits, [_PROMPT_TOKENS, _PROMPT_TOKENS - 4], beyond_windows=False)
+        problem = _find_problem(model, limits, _PROMPT_LENGTHS, beyond_windows=False)
         if problem is not None:
             _check_forward_pass(model)
             limits.max_length = 0
@@ -56,7 +54,9 @@ def make_decoder(model: CausalLM) -> Decoder:
             length = _length_beyond_windows(limits)
             limits.is_checked = windows.shortest is None or length <= windows.shortest
             max_operations = _MAX_OPERATIONS_AT_LOAD.get(model.device.type, _MAX_OPERATIONS_AT_LOAD["cpu"])
-            if not limits.is_checked and _operations(model, length) <= max_operations:
+            # The prompt is read four times: with the beams, and as each of three branches.
+            operations = 2.0 * sum(parameter.numel() for parameter in model.model.parameters()) * length * (1 + _BEAMS)
+            if not limits.is_checked and operations <= max_operations:
                 decoder.can_share_prefix(limits.max_length + 1, 0, 0)
         _LIMITS[model] = limits
         return decoder
@@ -70,12 +70,6 @@ def check_windows(model: CausalLM, limits: PrefixLimits) -> str | None:
 def _length_beyond_windows(limits: PrefixLimits) -> int:
     # Twice the widest window, so that a mask that forgot it would let through twice as much as it should.
     return min(2 * limits.windows.longest, limits.supported_length - _DEPTH)
-
-
-def _operations(model: CausalLM, tokens: int) -> float:
-    """Floating point operations of a check on a prompt of so many tokens, which is read four times."""
-    parameters = sum(parameter.numel() for parameter in model.model.parameters())
-    return 2.0 * parameters * tokens * (1 + _BEAMS)
 
 
 def _check_forward_pass(model: CausalLM) -> None:
@@ -96,7 +90,7 @@ def _check_forward_pass(model: CausalLM) -> None:
 
 
 def _find_problem(model: CausalLM, limits: PrefixLimits, lengths: Sequence[int], *, beyond_windows: bool) -> str | None:
-    """None if beams after prompts of these lengths give the logits of plain passes; otherwise what went wrong."""
+    """See _compare; what it raises is a problem too, unless memory ran out."""
     try:
         return _compare(model, limits, lengths, beyond_windows=beyond_windows)
     except Exception as error:  # models differ in what they raise for an argument that they do not know
@@ -109,8 +103,7 @@ def _compare(model: CausalLM, limits: PrefixLimits, lengths: Sequence[int], *, b
     """What is wrong with beams after prompts of these lengths, or None.
 
     Their logits must be near to those of plain passes, and at most half as far from them as with a wrong mask, which
-    sees beyond the windows, or, if not `beyond_windows`, sees the other beams. A model that ignores masks fails this
-    test, however little they matter.
+    sees beyond the windows or, if not `beyond_windows`, the other beams. A model that ignores masks fails this test.
     """
     tokens = min(model.vocab_size, 500) - 1
     prompts = [[1 + index * 7 % tokens for index in range(length)] for length in lengths]
@@ -131,27 +124,20 @@ def _compare(model: CausalLM, limits: PrefixLimits, lengths: Sequence[int], *, b
     wrong = _extend(state, second, seen, 1)
     for index, ids in enumerate(prompts):
         branches = [[*ids, first[parent], token] for parent, token in zip(_PARENTS, second, strict=True)]
-        expected = torch.stack([_plain_logits(model, branch) for branch in branches])  # (beams, 3, vocab)
-        half = model.quantized or model.dtype not in _TOLERANCE
-        tolerance = _HALF_PRECISION_TOLERANCE if half else _TOLERANCE[model.dtype]
-        tolerance *= max(float(expected.abs().max()), 1.0)
+        keep = torch.arange(len(ids) - 1, len(ids) + _DEPTH, device=model.device)
+        with torch.no_grad():
+            plain = [model.forward(model.embed(branch)[None], keep, use_cache=False)[0] for branch in branches]
+        expected = torch.stack(plain).float()  # (beams, 3, vocab)
+        exact = model.dtype == torch.float32 and not model.quantized
+        tolerance = (_TOLERANCE if exact else _HALF_PRECISION_TOLERANCE) * max(float(expected.abs().max()), 1.0)
         for depth, logits in enumerate(logits_by_depth):
             difference = float((logits[index] - expected[:, depth]).abs().max())
             if not difference <= tolerance:  # also if it is not a number
                 return f"a beam differs from a plain forward pass by {difference:.2g} after {len(ids)} tokens"
-        distance, wrong_distance = (
-            float((logits[index] - expected[:, -1]).norm()) for logits in (logits_by_depth[-1], wrong)
-        )
-        if not distance <= wrong_distance / 2:
+        right = logits_by_depth[-1]
+        if not (right[index] - expected[:, -1]).norm() <= (wrong[index] - expected[:, -1]).norm() / 2:
             return f"after {len(ids)} tokens the effect of a mask cannot be told from rounding"
     return None
-
-
-def _plain_logits(model: CausalLM, branch: Sequence[int]) -> Tensor:
-    """The logits at the last three tokens of a branch, (3, vocab)."""
-    keep = torch.arange(len(branch) - 1 - _DEPTH, len(branch), device=model.device)
-    with torch.no_grad():
-        return model.forward(model.embed(branch)[None], keep, use_cache=False)[0].float()
 
 
 def _extend(state: SharedPrefixDecoder, tokens: Sequence[int], seen: Tensor, depth: int) -> Tensor:

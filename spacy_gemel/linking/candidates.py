@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL
-
-if TYPE_CHECKING:
-    from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
 
 class Candidate(NamedTuple):
@@ -15,8 +13,8 @@ class Candidate(NamedTuple):
 
     score: the normalised log-probability of its name; with a `prior_weight` the combined score, which adds
         prior_weight * log P(entity | mention) (`spacy_gemel.linking.prior.combine`).
-    probability: softmax of score / temperature over the mention's names, shared by count among the entities
-        of one name; with a `prior_weight`, entities that the prior tells apart have a score each.
+    probability: softmax of score / temperature over the mention's names, shared by count among the entities of a name;
+        with a `prior_weight`, entities that the prior tells apart have a score each.
     """
 
     kb_id: str
@@ -37,7 +35,7 @@ class ScoredName(NamedTuple):
     searched: bool = True
 
 
-def score_name(kb: "KnowledgeBase", rows: Sequence[int], score: float, *, searched: bool = True) -> ScoredName:
+def score_name(kb: KnowledgeBase, rows: Sequence[int], score: float, *, searched: bool = True) -> ScoredName:
     """The name that the entities in `rows` (at least one, in the knowledge base's order) share, with its score."""
     # The knowledge base gives the best first already; sorting puts added entities among them.
     entities = sorted((kb.entity(row) for row in rows), key=lambda entity: -entity.count)

@@ -63,10 +63,9 @@ class DemonstrationStore:
         return None if demonstration.image == NO_IMAGE else self.features[demonstration.image]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for msgpack: columns of strings and numbers; bytes and shape of the features and the vectors."""
-        columns = {
-            field.name: [getattr(row, field.name) for row in self.demonstrations] for field in fields(Demonstration)
-        }
+        """Plain data for msgpack: columns of strings and numbers, bytes and shapes of the arrays."""
+        names = [field.name for field in fields(Demonstration)]
+        columns = {name: [getattr(demonstration, name) for demonstration in self] for name in names}
         data = {"columns": columns, "shape": list(self.features.shape), "features": _to_bytes(self.features)}
         if self.vectors is not None:
             data |= {"vectors_shape": list(self.vectors.shape), "vectors": _to_bytes(self.vectors)}
@@ -102,9 +101,9 @@ def extend_store(
     otherwise equal has any. One with a picture takes the place of an equal one without.
 
     Args:
-        store: The store, which does not change.
-        new: The store to take from.
-        wants_vectors: Demonstrations of `store` without a vector are useless, and do not count as known.
+        store: the store, which does not change.
+        new: the store to take from.
+        wants_vectors: demonstrations of `store` without a vector are useless, and do not count as known.
 
     Raises:
         ValueError: if the vectors are of different widths.
@@ -131,39 +130,27 @@ def extend_store(
 def _merged(store: DemonstrationStore, new: DemonstrationStore, sources: dict[int, int]) -> DemonstrationStore:
     """A store with demonstrations of another at some indices, and their pictures. Raises ValueError."""
     demonstrations = [*store]
-    behind = [source for index, source in sorted(sources.items()) if index >= len(store)]
-    vectors = _joined_vectors(store, None if new.vectors is None else new.vectors[behind], len(behind))
     images: dict[int, int] = {NO_IMAGE: NO_IMAGE}
     for index, source in sorted(sources.items()):
-        demonstration = new[source]
-        image = images.setdefault(demonstration.image, len(store.features) + len(images) - 1)
-        demonstrations[index : index + 1] = [replace(demonstration, image=image)]
-        if vectors is not None and new.vectors is not None:
-            vectors[index] = new.vectors[source]
+        image = images.setdefault(new[source].image, len(store.features) + len(images) - 1)
+        demonstrations[index : index + 1] = [replace(new[source], image=image)]
     features = new.features[[image for image in images if image != NO_IMAGE]]
     if len(store.features):
         features = np.concatenate([store.features, features])
+    widths = [vectors.shape[1] for vectors in (new.vectors, store.vectors) if vectors is not None]
+    if not widths:
+        return DemonstrationStore(demonstrations, features)
+    vectors = np.full((len(demonstrations), widths[0]), np.nan, dtype=np.float32)
+    if store.vectors is not None and np.isfinite(store.vectors).any():
+        if widths[-1] != widths[0]:
+            raise ValueError(
+                f"the docs' vectors are of width {widths[0]}, those of the demonstrations there are of width "
+                f"{widths[-1]}: they were made by another transformer. Use the one that the linker was trained behind."
+            )
+        vectors[: len(store)] = store.vectors
+    if new.vectors is not None:
+        vectors[[*sources]] = new.vectors[[*sources.values()]]
     return DemonstrationStore(demonstrations, features, vectors)
-
-
-def _joined_vectors(
-    store: DemonstrationStore, new: NDArray[np.float32] | None, size: int
-) -> NDArray[np.float32] | None:
-    """The vectors of a store and of `size` new demonstrations, with rows of NaN if missing. Raises ValueError."""
-    old = store.vectors
-    if old is None and new is None:
-        return None
-    width = (old if new is None else new).shape[1]  # type: ignore[union-attr]
-    if old is None or not np.isfinite(old).any():
-        old = np.full((len(store), width), np.nan, dtype=np.float32)
-    if new is None:
-        new = np.full((size, width), np.nan, dtype=np.float32)
-    if old.shape[1] != width:
-        raise ValueError(
-            f"the docs' vectors are of width {width}, those of the demonstrations there are of width "
-            f"{old.shape[1]}: they were made by another transformer. Use the one that the linker was trained behind."
-        )
-    return np.concatenate([old, new])
 
 
 def _key(demonstration: Demonstration) -> tuple[str, str, str]:

@@ -11,8 +11,8 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d
 from torch import Tensor
 
-from spacy_gemel.decoding.beam_search import Hypothesis, search_after
-from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained, UnionConstraint
+from spacy_gemel.decoding.beam_search import Hypothesis, beam_search
+from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained
 from spacy_gemel.decoding.decoder import DecoderState
 from spacy_gemel.decoding.score_names import score_names
 from spacy_gemel.decoding.self_check import make_decoder
@@ -22,8 +22,7 @@ from spacy_gemel.linking.candidates import Candidate, ScoredName, score_name, to
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import MentionPrior, rerank
-from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptTooLong, collect_features
-from spacy_gemel.linking.prompt_embedder import PromptEmbedder
+from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptEmbedder, PromptTooLong, collect_features
 from spacy_gemel.linking.retrievers import Query, Retriever, warn_changed_vectors
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.models.causal_lm import CausalLM
@@ -32,7 +31,7 @@ from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWar
 
 
 class LinkingModel:
-    """The loaded parts of a linker and the ways through them. Each call takes the settings that hold for it.
+    """The loaded models and data of a linker. Each call takes the settings that hold for it.
 
     Args:
         mapper: maps features of images to soft tokens, (images, d_v) -> (images, prefix_length * width).
@@ -59,6 +58,7 @@ class LinkingModel:
         )
         self.prompt_embedder = PromptEmbedder(language_model)
         self._end_ids: dict[str, int] = {}
+        self._prior: MentionPrior | None = None
         # Two budgets: a gradient takes several times the memory of a search.
         self._budget, self._training_budget = TokenBudget(), TokenBudget()
         self.use_kb(kb)
@@ -67,7 +67,7 @@ class LinkingModel:
     def use_kb(self, kb: KnowledgeBase) -> None:
         """Link to another knowledge base of the same tokenizer."""
         self.kb = kb
-        self._prior: MentionPrior | None = None
+        self._prior = None
 
     def use_store(self, store: DemonstrationStore) -> None:
         """Show these demonstrations from now on; what is cached of those that stay is kept."""
@@ -92,32 +92,23 @@ class LinkingModel:
         return self._prior
 
     def end_id(self, settings: LinkerSettings) -> int:
-        """The token that ends a name.
-
-        Raises:
-            ValueError: if the tokenizer has no such token.
-        """
-        name_end = settings.name_end
-        if name_end not in self._end_ids:
-            self._end_ids[name_end] = self.language_model.tokenizer.end_id(name_end)
-        return self._end_ids[name_end]
+        """The token that ends a name. Raises ValueError if the tokenizer has none."""
+        if settings.name_end not in self._end_ids:
+            self._end_ids[settings.name_end] = self.language_model.tokenizer.end_id(settings.name_end)
+        return self._end_ids[settings.name_end]
 
     # Prompts
 
     def prompts(
         self, mentions: Sequence[Mention], settings: LinkerSettings, *, training: bool = False
     ) -> list[Prompt | None]:
-        """A prompt for each mention; None, with a warning, if its text is too long for the language model.
-
-        In training a mention is never shown itself, that is a demonstration of the same mention in the same text.
-        """
+        """A prompt for each mention; None, with a warning, if its text is too long for the language model."""
         queries = [Query(mention.mention, mention.text, mention.vector) for mention in mentions]
         self.retriever.prepare(queries, settings.n_demonstrations)
         if training:
             warn_changed_vectors(self, mentions, self.store.vectors, self._demonstrations_of)
-        # Leave room for a name and its end.
         longest_name = max(settings.max_name_tokens, self.kb.meta.max_name_tokens)
-        max_tokens = self.language_model.max_length - longest_name - 1
+        max_tokens = self.language_model.max_length - longest_name - 1  # leaves room for a name and its end
         prompts: list[Prompt | None] = []
         for mention, query in zip(mentions, queries, strict=True):
             ranked = self.rank_demonstrations(query, settings, training=training)
@@ -144,7 +135,10 @@ class LinkingModel:
         return prompts
 
     def rank_demonstrations(self, query: Query, settings: LinkerSettings, *, training: bool = False) -> list[int]:
-        """Indices of the demonstrations to show for a mention, most similar first."""
+        """Indices of the demonstrations to show for a mention, most similar first.
+
+        In training a mention is never shown itself, that is a demonstration of the same mention in the same text.
+        """
         count = settings.n_demonstrations
         same: set[int] = set()
         if training:
@@ -178,8 +172,7 @@ class LinkingModel:
 
         def backprop() -> None:
             if len(features) and prefixes.grad is not None:
-                gradient = torch2xp(prefixes.grad.flatten(1).contiguous(), ops=self.mapper.ops)
-                backprop_mapper(gradient)
+                backprop_mapper(torch2xp(prefixes.grad.flatten(1).contiguous(), ops=self.mapper.ops))
 
         return embedded, backprop
 
@@ -212,8 +205,7 @@ class LinkingModel:
     ) -> list[list[ScoredName]]:
         """The names that the search finds for each mention, best first.
 
-        `include_prior` adds the names that the prior knows and the search did not find, with the scores that the search
-        would have given them.
+        `include_prior` appends those that the prior knows and the search did not find, scored alike.
         """
         prompts = self.prompts(mentions, settings)
         constraint = self._constraint(settings)
@@ -223,27 +215,27 @@ class LinkingModel:
         def search(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
             state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
-            searched = search_after(state, constraint, beam_size=beams, n_names=settings.n_candidates)
-            names = [self._distinct_names(hypotheses, constraint) for hypotheses in searched]
+            searched = beam_search(state, constraint, beam_size=beams, n_names=settings.n_candidates)
+            names = [self._resolve(hypotheses, constraint) for hypotheses in searched]
             if include_prior:
                 self._add_known_names([mentions[index] for index in batch], names, state, settings, max_tokens)
             for index, names_of_mention in zip(batch, names, strict=True):
                 results[index] = names_of_mention
 
         lengths = _lengths(prompts)
-        shares_prefix = {
-            index: self.decoder.can_share_prefix(length, max_tokens, beams) for index, length in lengths.items()
-        }
         # A prompt takes its own tokens and room for its beams.
-        sizes = {index: lengths[index] + beams * max_tokens for index, shares in shares_prefix.items() if shares}
-        failures = self._budget.run(sizes, settings.batch_tokens, search)
+        shared, sequential = {}, {}
+        for index, length in lengths.items():
+            if self.decoder.can_share_prefix(length, max_tokens, beams):
+                shared[index] = length + beams * max_tokens
+            else:
+                sequential[index] = length
+        failures = self._budget.run(shared, settings.batch_tokens, search)
         # Sequential decoding takes one row at a time: a batch is one prompt, and a failure makes no batch smaller.
-        sizes = {index: lengths[index] for index, shares in shares_prefix.items() if not shares}
-        failures += TokenBudget().run(sizes, 0, search)
+        failures += TokenBudget().run(sequential, 0, search)
         self._warn_out_of_memory(mentions, lengths, failures, f"linked to {NIL!r}")
         # A free search may find nothing that ends; a trie always has a name.
-        failed = {index for index, _ in failures}
-        empty = [index for index in sorted(lengths) if not results[index] and index not in failed]
+        empty = [index for index in sorted(lengths.keys() - dict(failures).keys()) if not results[index]]
         if settings.constrained and empty:
             first = mentions[empty[0]]
             warn(
@@ -260,29 +252,24 @@ class LinkingModel:
         if not settings.constrained:
             # What is longer than every name is no entity's name.
             return Unconstrained(self.language_model.vocab_size, end_id, min(limit, self.kb.max_depth))
-        added = self.kb.added.trie
-        if added is not None:
-            return UnionConstraint(self.kb.trie, added, end_id, limit)
-        return TrieConstraint(self.kb.trie, end_id, limit)
+        return TrieConstraint(self.kb.trie, end_id, limit, self.kb.added.trie)
 
-    def _distinct_names(self, hypotheses: Sequence[Hypothesis], constraint: Constraint) -> list[ScoredName]:
-        """The names of a mention's hypotheses. A free search can find one in several tokenisations: the best counts."""
+    def _resolve(self, hypotheses: Sequence[Hypothesis], constraint: Constraint) -> list[ScoredName]:
+        """The names of a mention's hypotheses with their entities; NIL if a free search found a name that none has."""
+        tokenizer = self.language_model.tokenizer
         names: dict[str, ScoredName] = {}
         for hypothesis in hypotheses:
-            name = self._resolve(hypothesis, constraint)
+            rows = constraint.rows_at(hypothesis.edge)
+            decoded = "" if rows else tokenizer.decode(hypothesis.tokens)
+            if decoded:
+                rows = self.kb.rows_of(tokenizer.encode([decoded])[0])
+            if rows:
+                name = score_name(self.kb, rows, hypothesis.score)
+            else:
+                name = ScoredName(decoded, hypothesis.score, [(NIL, 0)])
+            # A free search can find a name in several tokenisations: the best counts.
             names.setdefault(name.name, name)
         return list(names.values())
-
-    def _resolve(self, hypothesis: Hypothesis, constraint: Constraint) -> ScoredName:
-        """The entities of a hypothesis; NIL if a free search found a name that no entity has."""
-        rows = constraint.rows_at(hypothesis.edge)
-        if not rows:
-            tokenizer = self.language_model.tokenizer
-            name = tokenizer.decode(hypothesis.tokens)
-            rows = self.kb.rows_of(tokenizer.encode([name])[0]) if name else []
-            if not rows:
-                return ScoredName(name, hypothesis.score, [(NIL, 0)])
-        return score_name(self.kb, rows, hypothesis.score)
 
     def _add_known_names(
         self,
@@ -292,36 +279,34 @@ class LinkingModel:
         settings: LinkerSettings,
         max_tokens: int,
     ) -> None:
-        """Append to each mention's names those that the prior knows and the search did not find, scored alike.
+        """Append to each mention's names those that only the prior knows, if they are in the trie and not too long.
 
-        `state` holds the mentions' prompts after the search, with room for beams of `max_tokens`. Names with more
-        tokens, or that are not in the trie, are left out.
+        `state` holds the mentions' prompts after the search, with room for beams of `max_tokens`.
         """
         missing: list[list[tuple[int, ...]]] = []
         for mention, searched in zip(mentions, names, strict=True):
             known = [name for name in self.prior.known_names(mention.mention) if name not in {s.name for s in searched}]
             encoded = dict.fromkeys(tuple(ids) for ids in self.language_model.tokenizer.encode(known))
             missing.append([ids for ids in encoded if 0 < len(ids) <= max_tokens and self.kb.rows_of(ids)])
-        if not any(missing):
-            return
-        scores = score_names(state, missing, self.end_id(settings), beams=settings.beam_size)
-        for names_of_mention, all_ids, values in zip(names, missing, scores, strict=True):
-            names_of_mention += [
-                score_name(self.kb, self.kb.rows_of(ids), score, searched=False)
-                for ids, score in zip(all_ids, values, strict=True)
-                if math.isfinite(score)
-            ]
+        if any(missing):
+            scores = score_names(state, missing, self.end_id(settings), beams=settings.beam_size)
+            for names_of_mention, all_ids, values in zip(names, missing, scores, strict=True):
+                for ids, score in zip(all_ids, values, strict=True):
+                    if math.isfinite(score):
+                        names_of_mention.append(score_name(self.kb, self.kb.rows_of(ids), score, searched=False))
 
     # Learning
 
     def learn(self, mentions: Sequence[Mention], rows: Sequence[int], settings: LinkerSettings) -> NDArray[np.float32]:
         """Add the gradient of the mentions' mean loss (paper eq. 4) to the mapper's.
 
-        A text that is too long is left out. A mention that memory runs out on has neither loss nor gradient, but counts
-        in the mean. `rows` are the rows of their gold entities in the knowledge base.
+        Returns the losses, at most (mentions,), in the mentions' order. A text that is too long is left out. A mention
+        that memory runs out on has neither loss nor gradient, but counts in the mean.
 
-        Returns:
-            The losses, at most (mentions,), in the mentions' order.
+        Args:
+            mentions: the mentions.
+            rows: of their gold entities in the knowledge base.
+            settings: the settings.
         """
         prompts = self.prompts(mentions, settings, training=True)
         lengths = _lengths(prompts)

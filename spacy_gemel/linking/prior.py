@@ -5,14 +5,11 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from spacy_gemel.kb.index import surface_key
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.candidates import ScoredName
 from spacy_gemel.utils.cache import BoundedCache
-
-if TYPE_CHECKING:
-    from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
 # SURFACE, ALIAS and UNKNOWN were chosen on WikiDiverse's training docs, by five-fold cross-validation: the most
 # accurate of the values whose log loss is near the minimum (docs/prior.md).
@@ -25,8 +22,7 @@ UNKNOWN = 0.1
 FLOOR = 0.01
 """Added to each probability, so that an entity without evidence can still win. Not tuned on data."""
 MAX_KNOWN = 10
-"""The prior's best entities that are scored for each mention besides those that the search found. It bounds the cost
-and is not tuned on data."""
+"""The prior's best entities that are scored for each mention besides those of the search. Not tuned on data."""
 
 _CACHE_SIZE = 65536
 _POSSESSIVE = re.compile(r"(?:['’ʼ]s|(?<=s)['’ʼ])$", re.IGNORECASE)
@@ -46,16 +42,15 @@ class MentionPrior:
     counted has a little; the bearer of an alias weighs ALIAS times that. The rest of the probability, up to 1, is left
     to the entities without evidence.
 
-    Two mentions are the same if the knowledge base takes them for one title (``surface_key``: blanks and the case of
-    the first letter do not count). If there is no evidence for a mention so, case, punctuation and a possessive do not
-    count either (`fold`).
+    Two mentions are the same if their ``surface_key`` is. If there is no evidence for a mention so, case, punctuation
+    and a possessive do not count either (`fold`).
 
     Args:
         training: (mention, kb_id) of each example; an id that the knowledge base does not have is no evidence.
         kb: the knowledge base.
     """
 
-    def __init__(self, training: Iterable[tuple[str, str]], kb: "KnowledgeBase") -> None:
+    def __init__(self, training: Iterable[tuple[str, str]], kb: KnowledgeBase) -> None:
         self.kb = kb
         self._exact: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._folded: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -65,9 +60,7 @@ class MentionPrior:
         self._cache: BoundedCache[str, dict[str, float]] = BoundedCache(_CACHE_SIZE)
 
     def of(self, mention: str) -> dict[str, float]:
-        """P(e | mention) of each entity with evidence, best first; empty for an unknown mention.
-
-        Ties are in the order of the knowledge base: by count, then by row.
+        """P(e | mention) of each entity with evidence, best first; ties by count, then by row.
 
         Raises:
             KBError: if the knowledge base is damaged.
@@ -93,11 +86,8 @@ class MentionPrior:
 
     def _probabilities(self, counts: Counter[str] | None, surfaces: Iterable[str]) -> dict[str, float]:
         """P of the entities that training counts and of the bearers of some surfaces, best first."""
-        examples = {}
-        for kb_id, count in (counts or {}).items():
-            row = self.kb.row(kb_id)
-            if row is not None:
-                examples[row] = count
+        rows_of_ids = ((self.kb.row(kb_id), count) for kb_id, count in (counts or {}).items())
+        examples = {row: count for row, count in rows_of_ids if row is not None}
         shares, surface = self._shares(surfaces)
         total = sum(examples.values()) + surface + UNKNOWN
         rows = sorted(examples.keys() | shares.keys())
@@ -110,8 +100,7 @@ class MentionPrior:
         weights: dict[int, float] = {}
         best = 0.0
         for surface in surfaces:
-            named, aliased = self.kb.rows_by_surface(surface)
-            for rows, weight in ((named, 1.0), (aliased, ALIAS)):
+            for rows, weight in zip(self.kb.rows_by_surface(surface), (1.0, ALIAS), strict=True):
                 for row in rows:
                     weights[row] = max(weights.get(row, 0.0), weight * (self.kb.count(row) + 1))
                     best = max(best, weight)
@@ -127,8 +116,7 @@ def combine(score: float, probability: float, weight: float) -> float:
 def rerank(names: Sequence[ScoredName], prior: Mapping[str, float], weight: float, limit: int) -> list[ScoredName]:
     """At most `limit` names by the combined score of their entities, best first.
 
-    Entities of one name that the prior tells apart become entries of their own, each with its score; the others of the
-    name stay together, with one score that their counts share.
+    Entities of one name that the prior tells apart become entries of their own, each with its score.
 
     Args:
         names: the names of one mention.
@@ -161,8 +149,7 @@ def fold(mention: str) -> str:
 def spellings(mention: str) -> list[str]:
     """Spellings of names that fold to the same, for an index that knows exact spellings only.
 
-    The mention without possessive and outer punctuation, then without any punctuation; each as it is, in lower case, in
-    capitals, and with each word capitalised.
+    Without possessive and outer punctuation, then without any; each as it is, in lower case, in capitals, capitalised.
     """
     bare = strip_possessive(mention)
     while bare and _is_punctuation(bare[0]):

@@ -4,16 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
 from spacy_gemel.linking.mention import Mention
+from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.tokenizer import NameTokenizer
 from spacy_gemel.utils.cache import BoundedCache
 
 QUERY_IMAGE = -2
 
 _CACHED_DEMONSTRATIONS = 20_000
+# About 400 demonstrations for a model of 7B parameters in bf16, all of the mini world's for its own.
+_CACHE_BYTES = 256 * 2**20
 
 
 def query_text(text: str, mention: str) -> str:
@@ -28,11 +33,7 @@ def demonstration_text(text: str, mention: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One visual prefix and the text after it.
-
-    image: row of the demonstration store's features, QUERY_IMAGE for the query's own image, NO_IMAGE for none.
-    ids: token ids of the text.
-    """
+    """One visual prefix, NO_IMAGE for none, QUERY_IMAGE or a row of the store's features, and the text's token ids."""
 
     image: int
     ids: tuple[int, ...]
@@ -130,20 +131,52 @@ def collect_features(
 ) -> tuple[NDArray[np.float32], list[list[int]]]:
     """The features that the prompts need, each once, (images, d_v), and for each segment its row there or NO_IMAGE."""
     features: list[NDArray[np.float32]] = []
-    rows: dict[tuple[str, int], int] = {}
-    indices: list[list[int]] = []
-    for prompt in prompts:
-        indices.append([])
-        for segment in prompt.segments:
-            row = NO_IMAGE
-            if segment.image != NO_IMAGE:
-                is_query = segment.image == QUERY_IMAGE
-                # Mentions of one doc share their array, so its identity tells images apart.
-                key = ("query", id(prompt.features)) if is_query else ("demonstration", segment.image)
-                row = rows.setdefault(key, len(features))
-                if row == len(features):
-                    image = prompt.features if is_query else store.features[segment.image]
-                    assert image is not None
-                    features.append(image)
-            indices[-1].append(row)
+    rows: dict[tuple[bool, int], int] = {}
+    indices = [[NO_IMAGE] * len(prompt.segments) for prompt in prompts]
+    for prompt, indices_of_prompt in zip(prompts, indices, strict=True):
+        for position, segment in enumerate(prompt.segments):
+            if segment.image == NO_IMAGE:
+                continue
+            # Mentions of one doc share their array, so its identity tells images apart.
+            is_query = segment.image == QUERY_IMAGE
+            image = prompt.features if is_query else store.features[segment.image]
+            row = rows.setdefault((is_query, id(image) if is_query else segment.image), len(features))
+            if row == len(features):
+                assert image is not None
+                features.append(image)
+            indices_of_prompt[position] = row
     return (np.stack(features) if features else np.zeros((0, 0), dtype=np.float32)), indices
+
+
+class PromptEmbedder:
+    """Embeds prompts and caches the embeddings of demonstrations.
+
+    Another process gets it with an empty cache: a tensor that is sent takes shared memory and an open file.
+    """
+
+    def __init__(self, model: CausalLM) -> None:
+        self.model = model
+        self._texts: BoundedCache[tuple[int, ...], Tensor] = BoundedCache(_CACHE_BYTES, lambda text: text.nbytes)
+
+    def __reduce__(self) -> tuple[object, tuple[CausalLM]]:
+        return PromptEmbedder, (self.model,)
+
+    def embed(self, segments: Sequence[tuple[int, ...]], images: Sequence[int], prefixes: Tensor) -> Tensor:
+        """One prompt, (tokens, width).
+
+        Args:
+            segments: token ids of each segment, the query's last.
+            images: row of each segment's visual prefix, NO_IMAGE for none.
+            prefixes: (images, prefix length, width); may require a gradient.
+        """
+        embeddings: list[Tensor] = []
+        for index, (ids, image) in enumerate(zip(segments, images, strict=True)):
+            if image != NO_IMAGE:
+                embeddings.append(prefixes[image].to(self.model.dtype))
+            text = self._texts.get(ids)  # (tokens, width)
+            if text is None:
+                text = self.model.embed(ids)
+                if index < len(segments) - 1:
+                    self._texts.put(ids, text)
+            embeddings.append(text)
+        return torch.cat(embeddings)

@@ -1,10 +1,10 @@
 """Choosing a mention's demonstrations: none, random ones, or those with the most similar mentions (Table 6)."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from spacy_gemel.utils.messages import ModelWarning, excerpt, warn_once
 
 FloatArray = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], FloatArray]
-KeyT = TypeVar("KeyT", bound=Hashable)
 
 _CACHED_MENTIONS = 20_000
 _CACHED_VECTORS = 4_000  # whose keys are the vectors themselves: 12 MB of a width of 768
@@ -55,9 +54,7 @@ class Retriever(Protocol):
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
         """Index the mentions of all demonstrations, in their order; called again when they change.
 
-        Args:
-            mentions: the mentions.
-            vectors: (mentions, width), with a row of NaN for a mention that has none; None if no mention has one.
+        vectors: (mentions, width), with a row of NaN for a mention that has none; None if no mention has one.
         """
         return
 
@@ -96,28 +93,31 @@ class RandomRetriever(Retriever):
         return generator.choice(self.size, size=min(n, self.size), replace=False).tolist()
 
 
-class SimilarityRetriever(Retriever, Generic[KeyT]):
+class SimilarityRetriever(Retriever):
     """Ranks by a score per demonstration, and caches the ranks by the part of a query that is compared."""
 
     size = 0
 
     def __init__(self, cache_size: int = _CACHED_MENTIONS) -> None:
-        self._ranks: BoundedCache[KeyT, NDArray[np.int32]] = BoundedCache(cache_size)
+        self._ranks: BoundedCache[Any, NDArray[np.int32]] = BoundedCache(cache_size)
 
-    def key(self, query: Query) -> KeyT | None:
-        """The part of a query that is compared; None if there is nothing to compare."""
-        raise NotImplementedError
+    def key(self, query: Query) -> Any:
+        """The part of a query that is compared, by default its mention; None if there is nothing to compare."""
+        return query.mention
 
-    def scores(self, keys: Sequence[KeyT]) -> NDArray[np.floating]:
+    def scores(self, keys: Sequence[Any]) -> NDArray[np.floating]:
         """Similarity of each demonstration to each key, (keys, demonstrations)."""
         raise NotImplementedError
 
     def prepare(self, queries: Sequence[Query], n: int) -> None:
         """See Retriever."""
         n = min(n, self.size)
-        if n > 0:
-            keys = [key for query in queries if (key := self.key(query)) is not None]
-            self._rank([key for key in dict.fromkeys(keys) if self._cached(key, n) is None], n)
+        keys = dict.fromkeys(self.key(query) for query in queries) if n > 0 else {}
+        new = [key for key in keys if key is not None and self._cached(key, n) is None]
+        for start in range(0, len(new), _BATCH_SIZE):
+            batch = new[start : start + _BATCH_SIZE]
+            for key, scores in zip(batch, self.scores(batch), strict=True):
+                self._put(key, scores, n)
 
     def rank(self, query: Query, n: int) -> list[int]:
         """See Retriever."""
@@ -127,33 +127,20 @@ class SimilarityRetriever(Retriever, Generic[KeyT]):
             return []
         ranks = self._cached(key, n)
         if ranks is None:
-            [ranks] = self._rank([key], n)
+            ranks = self._put(key, self.scores([key])[0], n)
         return ranks[:n].tolist()
 
-    def _cached(self, key: KeyT, n: int) -> NDArray[np.int32] | None:
+    def _cached(self, key: Any, n: int) -> NDArray[np.int32] | None:
         ranks = self._ranks.get(key)
         return None if ranks is None or len(ranks) < n else ranks
 
-    def _rank(self, keys: Sequence[KeyT], n: int) -> list[NDArray[np.int32]]:
-        """At least the first n ranks of each key, which are then cached."""
-        ranks = []
-        for start in range(0, len(keys), _BATCH_SIZE):
-            batch = keys[start : start + _BATCH_SIZE]
-            for key, scores in zip(batch, self.scores(batch), strict=True):
-                order = np.argsort(-scores, kind="stable")[: min(max(n, _CACHED_RANKS), self.size)]
-                ranks.append(self._ranks.put(key, order.astype(np.int32)))
-        return ranks
+    def _put(self, key: Any, scores: NDArray[np.floating], n: int) -> NDArray[np.int32]:
+        """Cache at least the first n ranks, and return them. scores: (demonstrations,)."""
+        order = np.argsort(-scores, kind="stable")[: min(max(n, _CACHED_RANKS), self.size)]
+        return self._ranks.put(key, order.astype(np.int32))
 
 
-class MentionRetriever(SimilarityRetriever[str]):
-    """Compares mention strings, not the texts around them."""
-
-    def key(self, query: Query) -> str:
-        """See SimilarityRetriever."""
-        return query.mention
-
-
-class BM25Retriever(MentionRetriever):
+class BM25Retriever(SimilarityRetriever):
     """BM25 over the words of the mentions (paper Table 6; Robertson and Zaragoza 2009, as rank_bm25's BM25Okapi)."""
 
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
@@ -170,7 +157,7 @@ class BM25Retriever(MentionRetriever):
         return np.stack([self._bm25.get_scores(_words(mention)) for mention in keys])
 
 
-class DenseRetriever(MentionRetriever):
+class DenseRetriever(SimilarityRetriever):
     """Cosine similarity of embedded mention strings (the paper's, Table 6, with SimCSE, Gao et al. 2021).
 
     Args:
@@ -192,11 +179,6 @@ class DenseRetriever(MentionRetriever):
         if self._embed is None:
             self._embed = self._next_embed
 
-    @property
-    def loaded(self) -> Embed | None:
-        """The sentence encoder that made the vectors; None before it is loaded."""
-        return self._embed
-
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
         """See Retriever. Embeds only the mentions that it has not embedded before."""
         assert self._next_embed is not None
@@ -205,10 +187,8 @@ class DenseRetriever(MentionRetriever):
         old = [mention for mention in distinct if mention in known]
         new = [mention for mention in distinct if mention not in known]
         rows = [self._vectors[[known[mention] for mention in old]]] if old else []
-        if new:
-            rows.append(_unit(self._next_embed(new)))
-        if rows:
-            self._vectors = np.concatenate(rows)
+        rows += [_unit(self._next_embed(new))] if new else []
+        self._vectors = np.concatenate(rows) if rows else self._vectors
         self._embed = self._next_embed
         self._rows = {mention: row for row, mention in enumerate([*old, *new])}
         self._distinct_of = np.array([self._rows[mention] for mention in mentions], dtype=np.int64)
@@ -222,7 +202,7 @@ class DenseRetriever(MentionRetriever):
         return similarity[:, self._distinct_of]
 
 
-class TransformerRetriever(SimilarityRetriever[bytes]):
+class TransformerRetriever(SimilarityRetriever):
     """Cosine similarity of the vectors that the pipeline's own transformer gave the mentions in their texts.
 
     A demonstration without a vector is never shown; a query without one gets no demonstrations.
@@ -245,11 +225,7 @@ class TransformerRetriever(SimilarityRetriever[bytes]):
         self.size = int(present.sum())
 
     def key(self, query: Query) -> bytes | None:
-        """See SimilarityRetriever.
-
-        Raises:
-            ValueError: if the vector has another width than the demonstrations'.
-        """
+        """The vector as bytes. Raises ValueError if it has another width than the demonstrations'."""
         if query.vector is None:
             return None
         width = self._vectors.shape[1]
@@ -284,13 +260,9 @@ def warn_changed_vectors(
     vectors: FloatArray | None,
     demonstrations_of: Mapping[tuple[str, str], Iterable[int]],
 ) -> None:
-    """Warn once if the transformer no longer gives a training mention the vector of its demonstration.
+    """Warn `owner` once if the transformer no longer gives a training mention the vector of its demonstration.
 
-    Args:
-        owner: what warns only once.
-        mentions: training mentions.
-        vectors: of the demonstrations, (demonstrations, width), or None.
-        demonstrations_of: indices of the demonstrations by (mention, text).
+    vectors: of the demonstrations, (demonstrations, width); demonstrations_of: their indices by (mention, text).
     """
     for mention in mentions:
         vector = mention.vector
@@ -299,15 +271,13 @@ def warn_changed_vectors(
         rows = [vectors[index] for index in demonstrations_of.get((mention.mention, mention.text), ())]
         cosine = max((_cosine(vector, row) for row in rows if np.isfinite(row).all()), default=1.0)
         if cosine < _SAME_VECTOR:
-            warn_once(
-                owner,
+            message = (
                 "gemel_linker: the pipeline's transformer has changed since the demonstrations were collected "
                 f"({mention.mention!r} in {excerpt(mention.text)}: a cosine of {cosine:.3f} with its vector at that "
                 "time), so the choice of demonstrations becomes arbitrary. Train the transformer with its NER "
-                "beforehand, and name it in frozen_components while the linker is trained. This warning is given once.",
-                ModelWarning,
-                "changed vectors",
+                "beforehand, and name it in frozen_components while the linker is trained. This warning is given once."
             )
+            warn_once(owner, message, ModelWarning, "changed vectors")
             return
 
 

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.decoding.beam_search import beam_search
-from spacy_gemel.decoding.constraints import TrieConstraint, Unconstrained
+from spacy_gemel.decoding.beam_search import Hypothesis, beam_search
+from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained
 from spacy_gemel.decoding.decoder import Decoder
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
@@ -19,6 +19,7 @@ from tests.tries import trie_from_names
 
 BEAMS = 5
 END = 1
+Name = tuple[int, ...]
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +32,17 @@ def decoder(model: CausalLM) -> Decoder:
     return make_decoder(model)
 
 
+def search(
+    decoder: Any, prompts: Sequence[torch.Tensor], constraint: Constraint, *, beam_size: int, **options: Any
+) -> list[list[Hypothesis]]:
+    state = decoder.prefill(prompts, beams=beam_size, tokens=constraint.max_tokens)
+    return beam_search(state, constraint, beam_size=beam_size, **options)
+
+
 def random_names(seed: int, count: int = 300) -> list[tuple[int, ...]]:
     """Distinct names of 1 to 7 tokens from few tokens, so that many are prefixes of others."""
     generator = np.random.default_rng(seed)
-    names = set()
+    names: set[Name] = set()
     while len(names) < count:
         length = int(generator.integers(1, 8))
         names.add(tuple(int(token) for token in generator.integers(2, 14, size=length)))
@@ -103,7 +111,7 @@ def test_same_names_and_scores_as_generate(model: CausalLM, decoder: Decoder) ->
     found = [
         hypotheses
         for start in range(0, 80, 40)
-        for hypotheses in beam_search(decoder, prompts[start : start + 40], allowed, beam_size=BEAMS, n_names=BEAMS)
+        for hypotheses in search(decoder, prompts[start : start + 40], allowed, beam_size=BEAMS, n_names=BEAMS)
     ]
     for prompt, hypotheses in zip(prompts, found, strict=True):
         expected = reference(model, prompt, names)
@@ -116,16 +124,16 @@ def test_company_changes_nothing(model: CausalLM, decoder: Decoder) -> None:
     names = random_names(4)
     allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 12)
     prompts = random_prompts(model, 5, 20)
-    together = beam_search(decoder, prompts, allowed, beam_size=BEAMS, n_names=BEAMS)
+    together = search(decoder, prompts, allowed, beam_size=BEAMS, n_names=BEAMS)
     for prompt, hypotheses in zip(prompts, together, strict=True):
-        [alone] = beam_search(decoder, [prompt], allowed, beam_size=BEAMS, n_names=BEAMS)
+        [alone] = search(decoder, [prompt], allowed, beam_size=BEAMS, n_names=BEAMS)
         assert [h.tokens for h in alone] == [h.tokens for h in hypotheses]
         np.testing.assert_allclose([h.score for h in alone], [h.score for h in hypotheses], atol=1e-4)
 
 
 def test_free_search_equals_generate_without_constraint(model: CausalLM, decoder: Decoder) -> None:
     for prompt in random_prompts(model, 10, 10):
-        [found] = beam_search(decoder, [prompt], Unconstrained(model.vocab_size, END, 11), beam_size=BEAMS, n_names=1)
+        [found] = search(decoder, [prompt], Unconstrained(model.vocab_size, END, 11), beam_size=BEAMS, n_names=1)
         output = model.model.generate(
             inputs_embeds=prompt[None],
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
@@ -147,7 +155,6 @@ def test_free_search_equals_generate_without_constraint(model: CausalLM, decoder
 # On a table of scores
 
 VOCAB = 12
-Name = tuple[int, ...]
 
 # Few tokens, so that names are prefixes of others; some are given twice, some have one token.
 tokens = st.integers(2, 6)
@@ -216,7 +223,7 @@ def test_a_beam_as_wide_as_the_trie_finds_the_best_names(
 ) -> None:
     """All names are then kept to their end: the search must give the order of scoring every one, and stop exactly."""
     allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, limit)
-    found = beam_search(
+    found = search(
         TableDecoder(),
         [prompt_of(seed) for seed in seeds],
         allowed,
@@ -242,7 +249,7 @@ def test_neither_company_nor_the_number_asked_for_changes_a_name(
 ) -> None:
     allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, 7)
     decoder = TableDecoder()
-    together = beam_search(
+    together = search(
         decoder,
         [prompt_of(seed) for seed in seeds],
         allowed,
@@ -251,9 +258,7 @@ def test_neither_company_nor_the_number_asked_for_changes_a_name(
         length_penalty=penalty,
     )
     for seed, hypotheses in zip(seeds, together, strict=True):
-        [alone] = beam_search(
-            decoder, [prompt_of(seed)], allowed, beam_size=beams, n_names=beams, length_penalty=penalty
-        )
+        [alone] = search(decoder, [prompt_of(seed)], allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
         assert hypotheses == alone[:wanted]
 
 
@@ -265,7 +270,7 @@ def test_it_stops_when_the_last_name_asked_for_is_settled() -> None:
     for wanted in (1, 3, 5):
         steps.append(0)
         for seed in range(30):
-            beam_search(decoder, [prompt_of(seed)], allowed, beam_size=5, n_names=wanted)
+            search(decoder, [prompt_of(seed)], allowed, beam_size=5, n_names=wanted)
             steps[-1] += decoder.last.steps
     assert steps[0] < steps[1] < steps[2] < 30 * max(len(name) for name in names)
 
@@ -277,7 +282,7 @@ def test_a_free_search_with_a_wide_beam_finds_the_best_of_all(
 ) -> None:
     words = [token for token in range(VOCAB) if token != END]
     every: list[Name] = [(), *((a,) for a in words), *((a, b) for a in words for b in words if limit == 2)]
-    [found] = beam_search(
+    [found] = search(
         TableDecoder(),
         [prompt_of(seed)],
         Unconstrained(VOCAB, END, limit),
@@ -293,7 +298,7 @@ def assert_as_generate(
 ) -> None:
     """Batched here, one prompt at a time there."""
     allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, limit)
-    found = beam_search(make_decoder(model), prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
+    found = search(make_decoder(model), prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
     for prompt, hypotheses in zip(prompts, found, strict=True):
         expected = reference(model, prompt, names, beams=beams, length_penalty=penalty, limit=limit)
         assert [h.tokens for h in hypotheses][: len(expected)] == [name for name, _ in expected]

@@ -4,11 +4,20 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.decoding.beam_search import beam_search
-from spacy_gemel.decoding.constraints import TrieConstraint, UnionConstraint
+from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.kb.trie import NameTrie
 from spacy_gemel.kb.trie_builder import build_trie
-from tests.decoding.test_beam_search import END, VOCAB, Name, TableDecoder, limits, names_lists, penalties, prompt_of
+from tests.decoding.test_beam_search import (
+    END,
+    VOCAB,
+    Name,
+    TableDecoder,
+    limits,
+    names_lists,
+    penalties,
+    prompt_of,
+    search,
+)
 from tests.tries import trie_from_names
 
 
@@ -27,12 +36,12 @@ def added_trie(names: list[Name], first: int) -> NameTrie:
 def test_two_tries_are_searched_as_one(
     names: list[Name], more: list[Name], seeds: list[int], beams: int, penalty: float, limit: int
 ) -> None:
-    joint = UnionConstraint(trie_from_names(names, vocab_size=VOCAB), added_trie(more, len(names)), END, limit)
+    joint = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, limit, added_trie(more, len(names)))
     whole = TrieConstraint(trie_from_names(names + more, vocab_size=VOCAB), END, limit)
     prompts = [prompt_of(seed) for seed in seeds]
 
-    def found(allowed: TrieConstraint | UnionConstraint) -> list[list[tuple[Name, float, list[int]]]]:
-        results = beam_search(TableDecoder(), prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
+    def found(allowed: TrieConstraint) -> list[list[tuple[Name, float, list[int]]]]:
+        results = search(TableDecoder(), prompts, allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
         return [[(h.tokens, h.score, sorted(allowed.rows_at(h.edge))) for h in result] for result in results]
 
     assert joint.max_tokens == whole.max_tokens

@@ -12,14 +12,14 @@ import transformers
 
 from spacy_gemel.decoding import decoder as decoder_module
 from spacy_gemel.decoding import self_check
-from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import Decoder, PrefixLimits, SequentialDecoder, SharedPrefixDecoder
+from spacy_gemel.decoding.kv_cache import AttentionWindows
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from tests import tiny
 from tests.calls import Calls
-from tests.decoding.test_beam_search import BEAMS, END, random_names, random_prompts, reference
+from tests.decoding.test_beam_search import BEAMS, END, random_names, random_prompts, reference, search
 from tests.tries import trie_from_names
 
 SMALL = {"vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -73,9 +73,7 @@ def load(folder: Path, dtype: str | None = None) -> Decoder:
 def assert_as_generate(decoder: Decoder, prompts: list[torch.Tensor]) -> None:
     names = random_names(0, 100)
     allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 12)
-    for prompt, found in zip(
-        prompts, beam_search(decoder, prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
-    ):
+    for prompt, found in zip(prompts, search(decoder, prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True):
         expected = reference(decoder.model, prompt, names)
         assert [h.tokens for h in found] == [name for name, _ in expected]
         assert [h.score for h in found] == pytest.approx([score for _, score in expected], abs=1e-4)
@@ -326,7 +324,7 @@ def test_both_ways_give_the_same_logits(
     prompts = random_prompts(model, 4, 3)
     monkeypatch.setitem(decoder_module._MAX_PASS_TOKENS, "cpu", max_tokens)
     passes = Calls(monkeypatch, model, "forward")
-    fast = SharedPrefixDecoder(model, prompts, 6)
+    fast = SharedPrefixDecoder(model, prompts, 6, AttentionWindows.of(model.model))
     assert len(passes.seen) == n_passes
     slow = SequentialDecoder(model, prompts)
     torch.testing.assert_close(fast.logits, slow.logits, atol=1e-4, rtol=1e-4)

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.decoding.beam_search import search_after
+from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import SequentialDecoder, SharedPrefixDecoder
+from spacy_gemel.decoding.kv_cache import AttentionWindows
 from spacy_gemel.decoding.score_names import score_names
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
@@ -75,18 +76,18 @@ def test_the_scores_of_plain_transformers(model: CausalLM, way: type, searched: 
     names = [all_names[:13], all_names[13:14], [], all_names[14:30], all_names[:13], all_names[40:45]]
     beams = 4
     state = (
-        SharedPrefixDecoder(model, prompts, room=beams * LIMIT)
+        SharedPrefixDecoder(model, prompts, beams * LIMIT, AttentionWindows.of(model.model))
         if way is SharedPrefixDecoder
         else SequentialDecoder(model, prompts)
     )
     allowed = TrieConstraint(trie_from_names(random_names(23), vocab_size=400), END, LIMIT)
-    before = search_after(state, allowed, beam_size=beams, n_names=beams) if searched else None
+    before = beam_search(state, allowed, beam_size=beams, n_names=beams) if searched else None
     found = score_names(state, names, END, beams=beams)
     for prompt, own, scores in zip(prompts, names, found, strict=True):
         np.testing.assert_allclose(scores, [plain(model, prompt, name) for name in own], atol=1e-4)
     if before is not None:  # and the search gives again what it gave
         state.rewind()
-        again = search_after(state, allowed, beam_size=beams, n_names=beams)
+        again = beam_search(state, allowed, beam_size=beams, n_names=beams)
         assert [[h.tokens for h in row] for row in again] == [[h.tokens for h in row] for row in before]
 
 
@@ -94,7 +95,7 @@ def test_a_found_name_has_the_score_that_the_search_gave_it(model: CausalLM) -> 
     prompts = random_prompts(model, 24, 10)
     allowed = TrieConstraint(trie_from_names(random_names(25), vocab_size=400), END, LIMIT)
     state = make_decoder(model).prefill(prompts, beams=5, tokens=LIMIT)
-    results = search_after(state, allowed, beam_size=5, n_names=5)
+    results = beam_search(state, allowed, beam_size=5, n_names=5)
     scores = score_names(state, [[h.tokens for h in found] for found in results], END, beams=5)
     for found, own in zip(results, scores, strict=True):
         np.testing.assert_allclose(own, [h.score for h in found], atol=1e-5)

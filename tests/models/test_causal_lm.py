@@ -7,7 +7,7 @@ import pytest
 import torch
 from tokenizers import pre_tokenizers
 
-from spacy_gemel.linking.prompt_embedder import PromptEmbedder
+from spacy_gemel.linking.prompt import PromptEmbedder
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.models.frozen import dtype_argument, torch_dtype
 from spacy_gemel.models.tokenizer import load_tokenizer

@@ -12,7 +12,6 @@ import torch
 import transformers
 from spacy.language import Language
 
-from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import SharedPrefixDecoder
 from spacy_gemel.decoding.self_check import make_decoder
@@ -21,7 +20,7 @@ from spacy_gemel.models import quantization
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.registry import causal_lm
 from tests import tiny
-from tests.decoding.test_beam_search import BEAMS, END, random_names, random_prompts, reference
+from tests.decoding.test_beam_search import BEAMS, END, random_names, random_prompts, reference, search
 from tests.mini_pipeline import assert_same, captions, linker, make_kb, make_pipeline, train
 from tests.tries import trie_from_names
 
@@ -137,7 +136,7 @@ def test_the_gradient_is_the_slope_after_a_search_too(folder: Path, setting: str
     """bitsandbytes repacks 4-bit weights at a pass without gradients, and would then give zeros."""
     model = load(folder, setting, "float32")
     names = TrieConstraint(trie_from_names(random_names(0), vocab_size=400), END, 12)
-    beam_search(make_decoder(model), random_prompts(model, 1, 2), names, beam_size=BEAMS, n_names=1)
+    search(make_decoder(model), random_prompts(model, 1, 2), names, beam_size=BEAMS, n_names=1)
 
     def loss_of(prefix: torch.Tensor) -> torch.Tensor:
         return model.name_loss([torch.cat([prefix, model.embed([5, 6, 7])])], [[10, 11, END]]).sum()
@@ -176,7 +175,7 @@ def test_search_is_that_of_generate(folder: Path, setting: str) -> None:
     allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 12)
     prompts = random_prompts(model, 1, 4)
     for prompt, found in zip(
-        prompts, beam_search(make_decoder(model), prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
+        prompts, search(make_decoder(model), prompts, allowed, beam_size=BEAMS, n_names=BEAMS), strict=True
     ):
         expected = reference(model, prompt, names)
         assert [h.tokens for h in found] == [name for name, _ in expected]

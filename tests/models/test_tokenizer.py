@@ -14,7 +14,6 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.decoding.beam_search import beam_search
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.builder import build_kb
@@ -23,7 +22,7 @@ from spacy_gemel.kb.name_tokens import tokenise_names
 from spacy_gemel.linking.prompt import demonstration_text, query_text
 from spacy_gemel.models.causal_lm import CausalLM, load_causal_lm
 from spacy_gemel.models.tokenizer import NameEnd, NameTokenizer, load_tokenizer
-from tests.decoding.test_beam_search import BEAMS, reference
+from tests.decoding.test_beam_search import BEAMS, reference, search
 from tests.mini_pipeline import COLOURS, entity_id, example, make_config, make_doc, make_kb, make_pipeline, picture
 from tests.tiny import NAMES
 from tests.tokenizer_types import END_OF_TEXT, TYPES
@@ -236,7 +235,7 @@ def test_search_is_that_of_generate(family: Family, load: Callable[..., CausalLM
     ]
     names = [tuple(ids) for ids in model.tokenizer.encode([*NAMES, *ODD])]
     constraint = TrieConstraint(opened.trie, end, 64)
-    found = beam_search(make_decoder(model), prompts, constraint, beam_size=BEAMS, n_names=BEAMS)
+    found = search(make_decoder(model), prompts, constraint, beam_size=BEAMS, n_names=BEAMS)
     for prompt, hypotheses in zip(prompts, found, strict=True):
         expected = reference(model, prompt, names, limit=64, end=end)
         assert [hypothesis.tokens for hypothesis in hypotheses] == [name for name, _ in expected]
