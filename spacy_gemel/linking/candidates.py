@@ -24,10 +24,7 @@ class Candidate(NamedTuple):
 
 
 class ScoredName(NamedTuple):
-    """A name, its score, and the entities that bear it as (id, count), best first.
-
-    searched: False for a name that the search did not find and that was scored because the prior knows it.
-    """
+    """A name, its score, the entities that bear it as (id, count), best first, and whether the search found it."""
 
     name: str
     score: float

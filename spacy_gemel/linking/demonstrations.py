@@ -12,10 +12,7 @@ NO_IMAGE = -1
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A mention with its answer.
-
-    image: row of its image's features in the store, NO_IMAGE if it has none.
-    """
+    """A mention with its answer, and the row of its image's features in the store."""
 
     text: str
     mention: str
@@ -66,9 +63,13 @@ class DemonstrationStore:
         """Plain data for msgpack: columns of strings and numbers, bytes and shapes of the arrays."""
         names = [field.name for field in fields(Demonstration)]
         columns = {name: [getattr(demonstration, name) for demonstration in self] for name in names}
-        data = {"columns": columns, "shape": list(self.features.shape), "features": _to_bytes(self.features)}
+        data = {
+            "columns": columns,
+            "shape": list(self.features.shape),
+            "features": self.features.astype("<f4").tobytes(),
+        }
         if self.vectors is not None:
-            data |= {"vectors_shape": list(self.vectors.shape), "vectors": _to_bytes(self.vectors)}
+            data |= {"vectors_shape": list(self.vectors.shape), "vectors": self.vectors.astype("<f4").tobytes()}
         return data
 
     @classmethod
@@ -78,10 +79,6 @@ class DemonstrationStore:
         features = _from_bytes(data["features"], data["shape"])
         vectors = _from_bytes(data["vectors"], data["vectors_shape"]) if "vectors" in data else None
         return cls([Demonstration(*row) for row in rows], features, vectors)
-
-
-def _to_bytes(matrix: NDArray[np.float32]) -> bytes:
-    return np.ascontiguousarray(matrix, dtype="<f4").tobytes()
 
 
 def _from_bytes(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:
@@ -112,13 +109,14 @@ def extend_store(
     if wants_vectors:
         useless[:] = True if store.vectors is None else ~np.isfinite(store.vectors).all(axis=1)
     known: dict[tuple[str, str, str], dict[int, NDArray[np.float32] | None]] = {}  # {index: features}
-    for index, demonstration in enumerate(store):
+    for index, old in enumerate(store):
         if not useless[index]:
-            known.setdefault(_key(demonstration), {})[index] = store.features_of(demonstration)
+            known.setdefault((old.mention, old.text, old.kb_id), {})[index] = store.features_of(old)
     sources: dict[int, int] = {}  # index in the result -> index in `new`
     end = len(store)
     for source, demonstration in enumerate(new):
-        equal, features = known.setdefault(_key(demonstration), {}), new.features_of(demonstration)
+        key = demonstration.mention, demonstration.text, demonstration.kb_id
+        equal, features = known.setdefault(key, {}), new.features_of(demonstration)
         if (equal and features is None) or any(_is_same_picture(features, other) for other in equal.values()):
             continue
         index = next((index for index, other in equal.items() if other is None), end)
@@ -151,10 +149,6 @@ def _merged(store: DemonstrationStore, new: DemonstrationStore, sources: dict[in
     if new.vectors is not None:
         vectors[[*sources]] = new.vectors[[*sources.values()]]
     return DemonstrationStore(demonstrations, features, vectors)
-
-
-def _key(demonstration: Demonstration) -> tuple[str, str, str]:
-    return demonstration.mention, demonstration.text, demonstration.kb_id
 
 
 def _is_same_picture(features: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> bool:

@@ -8,24 +8,13 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A span to be linked.
+    """A span to be linked, with the features of the image of its doc, (d_v,)."""
 
-    Args:
-        doc: index of its doc in the batch.
-        start: index of its first token.
-        end: index behind its last token.
-        mention: its words.
-        text: the context that the language model reads.
-        features: features of the doc's image, (d_v,), or None.
-        gold: the gold id, if it is known.
-        vector: the vector that the pipeline's transformer gave it, (width,), if the retriever uses it and there is one.
-    """
-
-    doc: int
-    start: int
-    end: int
+    doc: int  # index of its doc in the batch
+    start: int  # index of its first token
+    end: int  # index behind its last token
     mention: str
-    text: str
-    features: NDArray[np.float32] | None
-    gold: str = ""
-    vector: NDArray[np.float32] | None = None
+    text: str  # the context that the language model reads
+    features: NDArray[np.float32] | None  # of the doc's image, (d_v,)
+    gold: str = ""  # the gold id, if it is known
+    vector: NDArray[np.float32] | None = None  # that the pipeline's transformer gave it, (width,), if it is used

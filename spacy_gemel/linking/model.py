@@ -31,20 +31,12 @@ from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWar
 
 
 class LinkingModel:
-    """The loaded models and data of a linker. Each call takes the settings that hold for it.
-
-    Args:
-        mapper: maps features of images to soft tokens, (images, d_v) -> (images, prefix_length * width).
-        kb: the knowledge base to link to; its tokenizer is the language model's.
-        language_model: the frozen language model.
-        store: the demonstrations that may be shown.
-        retriever: chooses among them.
-    """
+    """The loaded models and data of a linker. Each call takes the settings that hold for it."""
 
     def __init__(
         self,
-        mapper: Model[Floats2d, Floats2d],
-        kb: KnowledgeBase,
+        mapper: Model[Floats2d, Floats2d],  # image features -> soft tokens, (images, d_v) -> (images, prefix * width)
+        kb: KnowledgeBase,  # of the language model's tokenizer
         language_model: CausalLM,
         store: DemonstrationStore,
         retriever: Retriever,
@@ -124,13 +116,12 @@ class LinkingModel:
                 prompts.append(None)
                 continue
             if prompt.dropped:
-                warn_once(
-                    self,
+                message = (
                     f"gemel_linker: prompts are longer than the {max_tokens} tokens that the language model takes: "
                     f"their least similar demonstrations are left out ({prompt.dropped} of {len(ranked)} for "
-                    f"{mention.mention!r}, the first). This warning is given once.",
-                    PromptTruncatedWarning,
+                    f"{mention.mention!r}, the first). This warning is given once."
                 )
+                warn_once(self, message, PromptTruncatedWarning)
             prompts.append(prompt)
         return prompts
 
@@ -279,10 +270,7 @@ class LinkingModel:
         settings: LinkerSettings,
         max_tokens: int,
     ) -> None:
-        """Append to each mention's names those that only the prior knows, if they are in the trie and not too long.
-
-        `state` holds the mentions' prompts after the search, with room for beams of `max_tokens`.
-        """
+        """Append to each mention's names those that only the prior knows, if they are in the trie and not too long."""
         missing: list[list[tuple[int, ...]]] = []
         for mention, searched in zip(mentions, names, strict=True):
             known = [name for name in self.prior.known_names(mention.mention) if name not in {s.name for s in searched}]

@@ -151,11 +151,9 @@ def spellings(mention: str) -> list[str]:
 
     Without possessive and outer punctuation, then without any; each as it is, in lower case, in capitals, capitalised.
     """
-    bare = strip_possessive(mention)
-    while bare and _is_punctuation(bare[0]):
-        bare = bare[1:]
-    while bare and _is_punctuation(bare[-1]):
-        bare = bare[:-1]
+    text = strip_possessive(mention)
+    inner = [index for index, char in enumerate(text) if not _is_punctuation(char)]
+    bare = text[inner[0] : inner[-1] + 1] if inner else ""
     words = "".join(char for char in _DASHES.sub(" ", bare) if not _is_punctuation(char))
     cased = [
         spelling

@@ -41,20 +41,13 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A mention's prompt before it is embedded.
+    """A mention's prompt before it is embedded, with the features of its image, (d_v,)."""
 
-    segments: the demonstrations, most similar last, then the query.
-    features: features (d_v,) of the query's image, or None.
-    length: tokens, visual prefixes included.
-    demonstrations: indices of the demonstrations in the store, most similar last.
-    dropped: demonstrations left out because the prompt would not fit the model.
-    """
-
-    segments: tuple[Segment, ...]
-    features: NDArray[np.float32] | None
-    length: int
-    demonstrations: tuple[int, ...]
-    dropped: int
+    segments: tuple[Segment, ...]  # the demonstrations, most similar last, then the query
+    features: NDArray[np.float32] | None  # of the query's image, (d_v,)
+    length: int  # tokens, visual prefixes included
+    demonstrations: tuple[int, ...]  # indices in the store, most similar last
+    dropped: int  # demonstrations left out because the prompt would not fit the model
 
 
 class PromptTooLong(ValueError):
@@ -71,20 +64,18 @@ class PromptBuilder:
         bos: start each prompt with BOS.
     """
 
-    def __init__(
-        self, tokenizer: NameTokenizer, store: DemonstrationStore, *, prefix_length: int, bos: bool = False
-    ) -> None:
+    def __init__(self, tokenizer: NameTokenizer, store: DemonstrationStore, *, prefix_length: int, bos: bool) -> None:
         self.tokenizer = tokenizer
         self.store = store
         self.prefix_length = prefix_length
         self.start: tuple[int, ...] = (tokenizer.tokenizer.bos_token_id,) if bos else ()
-        self._segments: BoundedCache[Demonstration, Segment] = BoundedCache(_CACHED_DEMONSTRATIONS)
+        self._ids: BoundedCache[Demonstration, tuple[int, ...]] = BoundedCache(_CACHED_DEMONSTRATIONS)
 
     def build(self, mention: Mention, ranked: Sequence[int], *, max_tokens: int, use_image: bool = True) -> Prompt:
         """The prompt of a mention in its text.
 
         Args:
-            mention: the mention, with its text and the features of its image.
+            mention: the mention.
             ranked: indices of the demonstrations, most similar first; if they do not all fit, the last are dropped.
             max_tokens: tokens that the prompt may have.
             use_image: False to leave out all visual prefixes.
@@ -101,29 +92,27 @@ class PromptBuilder:
                 f"the text is too long for the language model: its prompt has {length} tokens, {max_tokens} fit"
             )
         segments = [query]
-        indices: list[int] = []
         for index in ranked:
             segment = self._demonstration(self.store[index], use_image)
             if length + self._length(segment) > max_tokens:
                 break
             segments.insert(0, segment)
-            indices.insert(0, index)
             length += self._length(segment)
+        indices = tuple(reversed(ranked[: len(segments) - 1]))
         if self.start:
             segments.insert(0, Segment(NO_IMAGE, self.start))
         features = mention.features if has_image else None
-        return Prompt(tuple(segments), features, length, tuple(indices), dropped=len(ranked) - len(indices))
+        return Prompt(tuple(segments), features, length, indices, dropped=len(ranked) - len(indices))
 
     def _length(self, segment: Segment) -> int:
         return len(segment.ids) + (self.prefix_length if segment.image != NO_IMAGE else 0)
 
     def _demonstration(self, demonstration: Demonstration, use_image: bool) -> Segment:
-        segment = self._segments.get(demonstration)
-        if segment is None:
+        ids = self._ids.get(demonstration)
+        if ids is None:
             text = demonstration_text(demonstration.text, demonstration.mention, demonstration.name)
-            ids = tuple(self.tokenizer.encode([text])[0])
-            segment = self._segments.put(demonstration, Segment(demonstration.image, ids))
-        return segment if use_image else Segment(NO_IMAGE, segment.ids)
+            ids = self._ids.put(demonstration, tuple(self.tokenizer.encode([text])[0]))
+        return Segment(demonstration.image if use_image else NO_IMAGE, ids)
 
 
 def collect_features(

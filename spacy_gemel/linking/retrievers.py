@@ -27,10 +27,7 @@ _SAME_VECTOR = 0.999
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A mention, the text it stands in, and its vector there.
-
-    vector: (width,); None if there is none or the retriever does not use it (`wants_vectors`).
-    """
+    """A mention, its text, and its vector there, (width,); None if there is none or `wants_vectors` is not set."""
 
     mention: str
     text: str = ""
@@ -38,14 +35,10 @@ class Query:
 
 
 class Retriever(Protocol):
-    """Ranks demonstrations by their mentions.
+    """Ranks demonstrations by their mentions."""
 
-    frozen: the frozen model behind it, or None.
-    wants_vectors: whether mentions are compared by the vectors that the pipeline's transformer gave them.
-    """
-
-    frozen: FrozenModel[Any] | None = None
-    wants_vectors: bool = False
+    frozen: FrozenModel[Any] | None = None  # the model behind it
+    wants_vectors: bool = False  # whether it compares the vectors that the pipeline's transformer gave the mentions
 
     def load(self, device: str, folder: Path | None = None) -> None:
         """Load the frozen model, if there is one, for the next `index`."""
@@ -160,8 +153,7 @@ class BM25Retriever(SimilarityRetriever):
 class DenseRetriever(SimilarityRetriever):
     """Cosine similarity of embedded mention strings (the paper's, Table 6, with SimCSE, Gao et al. 2021).
 
-    Args:
-        frozen: the sentence encoder, mentions -> vectors (mentions, width).
+    frozen: the sentence encoder, mentions -> vectors (mentions, width).
     """
 
     def __init__(self, frozen: FrozenModel[Any]) -> None:
@@ -183,9 +175,8 @@ class DenseRetriever(SimilarityRetriever):
         """See Retriever. Embeds only the mentions that it has not embedded before."""
         assert self._next_embed is not None
         known = self._rows if self._next_embed is self._embed else {}
-        distinct = dict.fromkeys(mentions)
-        old = [mention for mention in distinct if mention in known]
-        new = [mention for mention in distinct if mention not in known]
+        old = [mention for mention in dict.fromkeys(mentions) if mention in known]
+        new = [mention for mention in dict.fromkeys(mentions) if mention not in known]
         rows = [self._vectors[[known[mention] for mention in old]]] if old else []
         rows += [_unit(self._next_embed(new))] if new else []
         self._vectors = np.concatenate(rows) if rows else self._vectors
@@ -212,13 +203,11 @@ class TransformerRetriever(SimilarityRetriever):
 
     def __init__(self) -> None:
         super().__init__(_CACHED_VECTORS)
-        self._vectors = np.zeros((0, 0), dtype=np.float32)
 
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
         """See Retriever."""
         self._ranks.clear()
-        if vectors is None:
-            vectors = np.full((len(mentions), 0), np.nan, dtype=np.float32)
+        vectors = np.zeros((len(mentions), 0), dtype=np.float32) if vectors is None else vectors
         present = np.isfinite(vectors).all(axis=1) & (vectors.shape[1] > 0)
         self._absent = np.flatnonzero(~present)
         self._vectors = _unit(np.where(present[:, None], vectors, 0).astype(np.float32))  # (mentions, width)
@@ -228,12 +217,12 @@ class TransformerRetriever(SimilarityRetriever):
         """The vector as bytes. Raises ValueError if it has another width than the demonstrations'."""
         if query.vector is None:
             return None
-        width = self._vectors.shape[1]
-        if len(query.vector) != width:
+        width, expected = len(query.vector), self._vectors.shape[1]
+        if width != expected:
             raise ValueError(
-                f"retriever: the pipeline's transformer gives {query.mention!r} a vector of width {len(query.vector)}, "
-                f"the demonstrations' are of width {width}: they come from another transformer. Put back the one "
-                "that the linker was trained with, or train the linker again."
+                f"retriever: the pipeline's transformer gives {query.mention!r} a vector of width {width}, the "
+                f"demonstrations' are of width {expected}: they come from another transformer. Put back the one that "
+                "the linker was trained with, or train the linker again."
             )
         return query.vector.astype(np.float32).tobytes()
 

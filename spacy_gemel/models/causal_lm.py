@@ -69,11 +69,9 @@ class CausalLM(LoadedModel):
 
         Some models scale the weights when they look them up (Gemma, by the root of the width).
         """
-        total = 0.0
-        for start in range(0, self.vocab_size, _EMBEDDING_BATCH):
-            ids = range(start, min(start + _EMBEDDING_BATCH, self.vocab_size))
-            total += float(self.embed(ids).float().square().sum())
-        return math.sqrt(total / (self.vocab_size * self.width))
+        ids = range(self.vocab_size)
+        batches = (self.embed(ids[start : start + _EMBEDDING_BATCH]) for start in ids[::_EMBEDDING_BATCH])
+        return math.sqrt(sum(float(batch.float().square().sum()) for batch in batches) / (self.vocab_size * self.width))
 
     def embed(self, ids: Sequence[int]) -> Tensor:
         """The embeddings of token ids, (tokens, width)."""
@@ -96,14 +94,12 @@ class CausalLM(LoadedModel):
         Returns:
             The losses, (mentions,).
         """
-        sequences = [
-            torch.cat([prompt.to(self.dtype), self.embed(name[:-1])])
-            for prompt, name in zip(prompts, names, strict=True)
-        ]
-        padded = pad_sequence(sequences, batch_first=True)  # (mentions, tokens, width)
+        pairs = [*zip(prompts, names, strict=True)]
+        sequences = [torch.cat([prompt.to(self.dtype), self.embed(name[:-1])]) for prompt, name in pairs]
         # The position before a token predicts it.
-        rows = [torch.arange(len(p) - 1, len(p) - 1 + len(n)) for p, n in zip(prompts, names, strict=True)]
+        rows = [torch.arange(len(prompt) - 1, len(prompt) - 1 + len(name)) for prompt, name in pairs]
         keep = torch.unique(torch.cat(rows)).to(self.device)
+        padded = pad_sequence(sequences, batch_first=True)  # (mentions, tokens, width)
         logits = self.forward(padded, keep, use_cache=False)
         losses = []
         for index, (row, name) in enumerate(zip(rows, names, strict=True)):
@@ -128,8 +124,7 @@ def load_causal_lm(
         name: the hub's name, or a folder.
         revision: of the hub.
         device: where it runs.
-        dtype: "float32" (also if None), "bfloat16" or "float16". If quantized, None is float16 for 8 bits and bfloat16
-            for 4.
+        dtype: "float32" (if None), "bfloat16" or "float16"; if quantized, None is float16 for 8 bits, bfloat16 for 4.
         bos: whether prompts start with BOS.
         quantization: "8bit", "4bit" or None; see `quantization.quantization_options`.
 
@@ -164,9 +159,9 @@ def _load_model(name: str, revision: str | None, device: str, dtype: str | None,
     except (ImportError, RuntimeError) as error:  # bitsandbytes and accelerate raise them for an unfit machine
         if is_out_of_memory(error):
             raise
+        if quantization is None and isinstance(error, RuntimeError):
+            raise
         if quantization is None:
-            if isinstance(error, RuntimeError):
-                raise
             raise ValueError(missing_model_message("language model", name, error)) from error
         raise ValueError(
             f"The language model {name!r} cannot be quantized to {quantization!r} on {device!r} ({first_line(error)}). "

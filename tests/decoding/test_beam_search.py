@@ -103,22 +103,6 @@ def reference(
     return found
 
 
-def test_same_names_and_scores_as_generate(model: CausalLM, decoder: Decoder) -> None:
-    """The same five names in the same order, scores within 1e-4."""
-    names = random_names(0)
-    allowed = TrieConstraint(trie_from_names(names, vocab_size=400), END, 12)
-    prompts = random_prompts(model, 1, 80)
-    found = [
-        hypotheses
-        for start in range(0, 80, 40)
-        for hypotheses in search(decoder, prompts[start : start + 40], allowed, beam_size=BEAMS, n_names=BEAMS)
-    ]
-    for prompt, hypotheses in zip(prompts, found, strict=True):
-        expected = reference(model, prompt, names)
-        assert [hypothesis.tokens for hypothesis in hypotheses] == [name for name, _ in expected]
-        np.testing.assert_allclose([h.score for h in hypotheses], [score for _, score in expected], atol=1e-4)
-
-
 def test_company_changes_nothing(model: CausalLM, decoder: Decoder) -> None:
     """A mention alone, and among others of other lengths."""
     names = random_names(4)
@@ -319,20 +303,3 @@ def test_random_tries_against_generate(
     model: CausalLM, names: list[Name], seed: int, mentions: int, beams: int, penalty: float, limit: int
 ) -> None:
     assert_as_generate(model, random_prompts(model, seed, mentions), sorted(set(names)), beams, penalty, limit)
-
-
-def many_names(seed: int, count: int = 10_000) -> list[Name]:
-    """So many different names of 1 to 6 tokens, some of them prefixes of others."""
-    generator = np.random.default_rng(seed)
-    names: set[Name] = set()
-    while len(names) < count:
-        names.add(tuple(generator.integers(2, 60, size=int(generator.integers(1, 7))).tolist()))
-    return sorted(names)
-
-
-@given(seed=st.integers(0, 10_000), beams=st.integers(2, 6), penalty=penalties, limit=st.integers(3, 12))
-@settings(max_examples=2, deadline=None)
-def test_ten_thousand_names_against_generate(
-    model: CausalLM, seed: int, beams: int, penalty: float, limit: int
-) -> None:
-    assert_as_generate(model, random_prompts(model, seed, 3), many_names(seed), beams, penalty, limit)

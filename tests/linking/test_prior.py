@@ -102,26 +102,6 @@ def test_it_is_what_counting_gives(
     assert list(found) == order
 
 
-def test_more_examples_weigh_more_than_the_names(kb: KnowledgeBase) -> None:
-    assert MentionPrior([], kb).best("Mercury") == "planet"
-    assert MentionPrior([("Mercury", "god")] * 3, kb).best("Mercury") == "god"
-    assert MentionPrior([("Mercury", "god")] * 3, kb).best("Hermes") == "planet"
-
-
-def test_an_alias_alone_is_less_sure_than_a_name(kb: KnowledgeBase) -> None:
-    """Of WikiDiverse's held-out training docs 98 of 100 mentions that are a name mean it, 59 of 100 an alias."""
-    prior = MentionPrior([], kb)
-    assert prior.of("New York City") == {"nyc": pytest.approx(SURFACE / (SURFACE + UNKNOWN))}
-    alone = SURFACE * ALIAS
-    assert prior.of("Quicksilver") == {"element": pytest.approx(alone / (alone + UNKNOWN))}
-    assert prior.of("quicksilver's")["element"] == prior.of("Quicksilver")["element"] < 0.7
-    assert sum(prior.of("Hermes").values()) == pytest.approx(alone / (alone + UNKNOWN))  # whoever shares it
-    assert sum(prior.of("Jaguar").values()) == pytest.approx(SURFACE / (SURFACE + UNKNOWN))  # a name and an alias
-    assert prior.of("Jaguar")["cars"] / prior.of("Jaguar")["cat"] == pytest.approx(1 / ALIAS)
-    seen = MentionPrior([("Quicksilver", "planet")], kb).of("Quicksilver")
-    assert seen["planet"] / seen["element"] == pytest.approx(1 / alone)
-
-
 def test_exact_evidence_comes_before_folded(kb: KnowledgeBase) -> None:
     """US is a country; us, of which training knows something, is not; and what U.S. is they tell together."""
     prior = MentionPrior([("us", "cat")] * 5, kb)

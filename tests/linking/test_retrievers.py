@@ -150,16 +150,6 @@ def test_another_model_counts_from_the_next_index_on(models: Path) -> None:
     np.testing.assert_allclose([retriever.scores([query.mention]) for query in queries], expected, atol=1e-5)
 
 
-def test_what_needs_no_preparation(models: Path) -> None:
-    for retriever in (no_retriever(), random_retriever(), bm25_retriever()):
-        for corpus in ([], MENTIONS):
-            retriever.index(corpus)
-            expected = [retriever.rank(Query(query, "text"), 3) for query in MENTIONS]
-            retriever.index(corpus)
-            retriever.prepare([Query(mention) for mention in MENTIONS], 3)
-            assert [retriever.rank(Query(query, "text"), 3) for query in MENTIONS] == expected
-
-
 @pytest.mark.parametrize("pooling", [None, "pooler", "cls", "mean"])
 def test_a_mention_without_a_token_is_ranked_like_any(models: Path, pooling: str | None) -> None:
     """A blank entity, where the encoder's tokenizer adds no tokens of its own: alone, in company, and in the store."""

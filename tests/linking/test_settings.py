@@ -191,17 +191,6 @@ def test_what_the_config_says_anew_holds(nlp: Language, tmp_path: Path) -> None:
     assert pipe_of(spacy.load(tmp_path / "saved")).settings.n_demonstrations == 2
 
 
-def test_an_override_of_what_was_never_changed(nlp: Language, tmp_path: Path) -> None:
-    nlp.to_disk(tmp_path / "saved")
-    loaded = spacy.load(
-        tmp_path / "saved",
-        config={"components.gemel_linker.threshold": 0.3, "components.gemel_linker.labels_discard": ["DATE"]},
-    )
-    assert (pipe_of(loaded).threshold, pipe_of(loaded).labels_discard) == (pytest.approx(0.3, rel=1e-12), ("DATE",))
-    pipe_of(loaded).threshold = 0.4
-    assert pipe_of(from_bytes(loaded, tmp_path)).threshold == 0.4
-
-
 def test_a_calibrated_pipeline_may_be_overridden_with_what_it_had(nlp: Language, tmp_path: Path) -> None:
     loaded = from_disk(nlp, tmp_path)
     save_changed(loaded, {"temperature": 1.5, "threshold": 0.6}, tmp_path / "calibrated")
@@ -216,13 +205,6 @@ def test_a_number_that_the_config_does_not_keep_to_the_last_digit(models: Path, 
     nlp = make_pipeline(models, kb, threshold=0.3)
     pipe_of(nlp).threshold = 1 / 3
     assert pipe_of(from_disk(nlp, tmp_path)).threshold == 1 / 3
-
-
-def test_loading_over_a_pipe_takes_its_settings_back(nlp: Language) -> None:
-    before = pipe_of(nlp).to_bytes()
-    pipe_of(nlp).threshold = 0.7
-    pipe_of(nlp).from_bytes(before)
-    assert pipe_of(nlp).threshold is None
 
 
 def test_a_pipe_of_before_keeps_its_config(nlp: Language, tmp_path: Path) -> None:
