@@ -23,16 +23,11 @@ NEG_INF = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A name that the search found.
+    """A name that the search found."""
 
-    tokens: the name's token ids, without its end.
-    score: log-probability of name and end / (tokens with end) ** length_penalty.
-    edge: the trie's edge that ends the name; 0 in an unconstrained search.
-    """
-
-    tokens: tuple[int, ...]
-    score: float
-    edge: int
+    tokens: tuple[int, ...]  # without the name's end
+    score: float  # log-probability of name and end / (tokens with end) ** length_penalty
+    edge: int  # of the trie, which ends the name; 0 in an unconstrained search
 
 
 @dataclass

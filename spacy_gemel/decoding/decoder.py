@@ -141,18 +141,12 @@ class SequentialDecoder:
 
 @dataclass(eq=False)
 class PrefixLimits:
-    """What self_check has found out about a model; all its decoders share it.
-
-    windows: the model's.
-    supported_length: tokens of a prompt with its name, beyond which positions depend on the length of the input.
-    max_length: tokens of the longest prompt with its name whose beams may share the prefix, as far as is known.
-    is_checked: False while prompts beyond the shortest window have not been tried.
-    """
+    """What self_check has found out about a model; all its decoders share it. Lengths are of a prompt with its name."""
 
     windows: AttentionWindows
-    supported_length: int
-    max_length: int
-    is_checked: bool = True
+    supported_length: int  # tokens beyond which positions depend on the length of the input
+    max_length: int  # tokens of the longest prompt whose beams may share the prefix, as far as is known
+    is_checked: bool = True  # False while prompts beyond the shortest window have not been tried
 
 
 class Decoder:

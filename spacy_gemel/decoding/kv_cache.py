@@ -18,17 +18,11 @@ _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")
 
 @dataclass(frozen=True, slots=True)
 class AttentionWindows:
-    """How far back the layers of a model attend.
+    """How far back the layers of a model attend; None means no limit."""
 
-    windows: for each kind of layer in the model's config the tokens that it sees, itself included; None for all.
-    same_positions: the longest sequence whose positions are encoded as those of a shorter one, None for no limit.
-    max_cache_length: the longest cache, the tokens of all beams included, for which the model's own masks are right;
-        None for no limit.
-    """
-
-    windows: dict[str, int | None]
-    same_positions: int | None
-    max_cache_length: int | None
+    windows: dict[str, int | None]  # tokens that each kind of layer in the model's config sees, itself included
+    same_positions: int | None  # the longest sequence whose positions are encoded as those of a shorter one
+    max_cache_length: int | None  # the longest cache, all beams included, for which the model's own masks are right
 
     @classmethod
     def of(cls, model: Any) -> "AttentionWindows":

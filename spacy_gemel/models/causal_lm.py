@@ -22,13 +22,8 @@ _EMBEDDING_BATCH = 8192
 class CausalLM(LoadedModel):
     """A Hugging Face causal language model that never changes (paper sections 3.2 and 3.3).
 
-    All calls but `name_loss` run without gradients; the parameters never have one.
-
-    Args:
-        model: the transformers model.
-        tokenizer: its tokenizer.
-        bos: whether prompts start with BOS.
-        name: its name in messages.
+    All calls but `name_loss` run without gradients; the parameters never have one. With `bos` prompts start with BOS;
+    `name` stands in messages.
     """
 
     def __init__(self, model: Any, tokenizer: NameTokenizer, *, bos: bool = False, name: str = "") -> None:
