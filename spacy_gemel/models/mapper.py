@@ -1,5 +1,7 @@
 """The mapper: one linear layer from an image's features to soft tokens, the only part that is trained."""
 
+from typing import Any
+
 from thinc.api import Linear, Model
 from thinc.types import Floats2d
 
@@ -29,3 +31,16 @@ def init_to_embedding_scale(model: Model[Floats2d, Floats2d], features: Floats2d
     current = float(model.ops.xp.sqrt((outputs**2).mean())) if len(features) else 0.0
     if current > 0:
         model.set_param("W", model.get_param("W") * (size / current))
+
+
+def check_mapper(name: str, value: Any) -> None:
+    """Raise ValueError if the model of the pipe `name` is no mapper."""
+    message = f"[components.{name}.model] must be a mapper, such as @architectures = spacy_gemel.LinearMapper.v1, not "
+    if not isinstance(value, Model):
+        raise ValueError(f"{message}{value!r}.")
+    message += f"the model {value.name!r}, "
+    if "prefix_length" not in value.attrs:
+        raise ValueError(f"{message}whose attrs lack prefix_length, the soft tokens per image.")
+    for dim, what in (("nI", "numbers of an image"), ("nO", "numbers of its soft tokens")):
+        if value.has_dim(dim) is False:
+            raise ValueError(f"{message}which has no dimension {dim}, the {what}.")

@@ -170,7 +170,7 @@ def new_demonstrations(
     rows, _ = gold_rows(docs, kb, settings, name, what="what is to be shown")
     vectors: dict[MentionKey, Vector] | None = None
     if wants_vectors:
-        vectors, missing = _vectors_of(((doc, doc.ents, doc.ents) for doc in docs), rows)
+        vectors, missing = _vectors_of((zip(doc.ents, doc.ents, strict=True) for doc in docs), rows)
         remedy = (
             "Give docs that the pipeline's transformer has read: "
             'with nlp.select_pipes(enable="transformer"): docs = [nlp(doc) for doc in docs]'
@@ -189,19 +189,19 @@ def new_demonstrations(
 
 
 def _vectors_of(
-    docs: Iterable[tuple[Doc, Sequence[Span], Sequence[Span | None]]], rows: Mapping[MentionKey, int]
+    docs: Iterable[Iterable[tuple[Span, Span | None]]], rows: Mapping[MentionKey, int]
 ) -> tuple[dict[MentionKey, Vector], list[str]]:
     """The vectors of the mentions in `rows`, and messages about those that have none.
 
-    Each doc comes with its entities, and for each the span, of this doc or a copy, that the transformer has read.
+    `docs` has each entity with the span, of its doc or of a copy, that the transformer has read.
     """
     vectors: dict[MentionKey, Vector] = {}
     missing: list[str] = []
-    for index, (doc, ents, spans) in enumerate(docs):
-        pairs = [(ent, span) for ent, span in zip(ents, spans, strict=True) if (index, ent.start) in rows]
-        for (ent, _), vector in zip(pairs, read_vectors([span for _, span in pairs]), strict=True):
+    for index, pairs in enumerate(docs):
+        spans = {ent: span for ent, span in pairs if (index, ent.start) in rows}
+        for ent, vector in zip(spans, read_vectors([*spans.values()]), strict=True):
             if isinstance(vector, NoVector):
-                missing.append(f"{ent.text!r} in {describe(doc, index)}: {vector}")
+                missing.append(f"{ent.text!r} in {describe(ent.doc, index)}: {vector}")
             else:
                 vectors[index, ent.start] = vector
     return vectors, missing
@@ -221,12 +221,9 @@ def training_vectors(
         for pipe in pipes:
             component: Any = nlp.get_pipe(pipe)
             docs = component.pipe(docs) if hasattr(component, "pipe") else map(component, docs)
-    pairs = zip(examples, docs, strict=True)
-    triples = (
-        (example.reference, example.reference.ents, [aligned_span(example, ent, doc) for ent in example.reference.ents])
-        for example, doc in tqdm(pairs, "Reading the training mentions", len(examples), unit="doc", leave=False)
-    )
-    vectors, missing = _vectors_of(triples, rows)
+    pairs = tqdm(zip(examples, docs, strict=True), "Reading the training mentions", len(examples), leave=False)
+    spans = ([(ent, aligned_span(eg, ent, doc)) for ent in eg.reference.ents] for eg, doc in pairs)
+    vectors, missing = _vectors_of(spans, rows)
     if not vectors:
         reason = f"though {pipes[-1]!r} ran on it" if pipes else "as no component before the linker makes any"
         raise ValueError(

@@ -28,7 +28,7 @@ from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.retrievers import Retriever
 from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config, unused_settings
 from spacy_gemel.models.frozen import FrozenModel, model_lock, one_thread_in_forks
-from spacy_gemel.models.mapper import init_to_embedding_scale
+from spacy_gemel.models.mapper import check_mapper, init_to_embedding_scale
 from spacy_gemel.pipeline import serialization
 from spacy_gemel.pipeline.examples import (
     add_sentences,
@@ -104,7 +104,7 @@ class GemelLinker(TrainablePipe):
         image_features: str | None = None,
         scorer: Callable[..., Any] | None = None,
     ) -> None:
-        _check_mapper(name, model)
+        check_mapper(name, model)
         _check_part(name, "language_model", language_model)
         _check_part(name, "vision_encoder", vision_encoder)
         _check_part(name, "retriever", retriever)
@@ -649,19 +649,6 @@ def _check_part(name: str, part: str, value: Any) -> None:
     missing = [name for name in (_RETRIEVER if part == "retriever" else _FROZEN) if not hasattr(value, name)]
     if missing:
         raise ValueError(f"{message}{type(value).__name__}, which lacks {', '.join(missing)}.")
-
-
-def _check_mapper(name: str, value: Any) -> None:
-    """Raise ValueError if a value is no mapper."""
-    message = f"[components.{name}.model] must be a mapper, such as @architectures = spacy_gemel.LinearMapper.v1, not "
-    if not isinstance(value, Model):
-        raise ValueError(f"{message}{value!r}.")
-    message += f"the model {value.name!r}, "
-    if "prefix_length" not in value.attrs:
-        raise ValueError(f"{message}whose attrs lack prefix_length, the soft tokens per image.")
-    for dim, what in (("nI", "numbers of an image"), ("nO", "numbers of its soft tokens")):
-        if value.has_dim(dim) is False:
-            raise ValueError(f"{message}which has no dimension {dim}, the {what}.")
 
 
 DEFAULT_CONFIG = {
