@@ -70,11 +70,10 @@ def paths(corpus: Path) -> list[str]:
     return ["--paths.train", str(corpus), "--paths.dev", str(corpus)]
 
 
-@pytest.mark.parametrize("program", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_config_of_one_line_is_filled(tmp_path: Path, program: bool) -> None:
+def test_a_config_of_one_line_is_filled(tmp_path: Path) -> None:
     short = {"nlp": {"lang": "en", "pipeline": [LINKER]}, "components": {LINKER: {"factory": LINKER}}}
     (tmp_path / "a.cfg").write_text(Config(short).to_str())
-    done = call("init", "fill-config", tmp_path / "a.cfg", tmp_path / "b.cfg", program=program)
+    done = call("init", "fill-config", tmp_path / "a.cfg", tmp_path / "b.cfg")
     assert done.code == 0, done.output
     filled = Config().from_disk(tmp_path / "b.cfg")
     linker = filled["components"][LINKER]
@@ -85,9 +84,8 @@ def test_a_config_of_one_line_is_filled(tmp_path: Path, program: bool) -> None:
     assert filled["training"]["score_weights"] == expected
 
 
-@pytest.mark.parametrize("program", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_debug_config(config: Path, paths: list[str], program: bool) -> None:
-    done = call("debug", "config", config, *paths, program=program)
+def test_debug_config(config: Path, paths: list[str]) -> None:
+    done = call("debug", "config", config, *paths)
     assert done.code == 0, done.output
     assert "Config is valid" in done.output
 
@@ -102,10 +100,9 @@ def test_debug_config_names_what_is_wrong(config: Path, tmp_path: Path, paths: l
         assert f"{LINKER} -> {name}" in done.output
 
 
-@pytest.mark.parametrize("program", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_debug_data(config: Path, paths: list[str], program: bool) -> None:
+def test_debug_data(config: Path, paths: list[str]) -> None:
     """It has nothing to say of a linker, but takes the reader's data and initializes the pipe with them."""
-    done = call("debug", "data", config, *paths, program=program)
+    done = call("debug", "data", config, *paths)
     assert done.code == 0, done.output
     assert "Pipeline can be initialized with data" in done.output
     assert "Corpus is loadable" in done.output
@@ -130,8 +127,7 @@ def test_train(best: Path) -> None:
     assert meta["performance"]["gemel_linker_loss"] > 0
 
 
-@pytest.mark.parametrize("program", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_assemble_takes_a_trained_linker(best: Path, tmp_path: Path, program: bool) -> None:
+def test_assemble_takes_a_trained_linker(best: Path, tmp_path: Path) -> None:
     patterns = [{"label": "ENT", "pattern": "Mercury"}]
     parts = {
         "nlp": {"lang": "en", "pipeline": ["entity_ruler", LINKER]},
@@ -139,7 +135,7 @@ def test_assemble_takes_a_trained_linker(best: Path, tmp_path: Path, program: bo
         "initialize": {"components": {"entity_ruler": {"patterns": patterns}}},
     }
     (tmp_path / "parts.cfg").write_text(Config(parts).to_str())
-    done = call("assemble", tmp_path / "parts.cfg", tmp_path / "assembled", program=program)
+    done = call("assemble", tmp_path / "parts.cfg", tmp_path / "assembled")
     assert done.code == 0, done.output
     nlp = spacy.load(tmp_path / "assembled")
     assert nlp.pipe_names == ["entity_ruler", LINKER]
@@ -156,19 +152,11 @@ def test_assemble_makes_no_linker_out_of_nothing(config: Path, paths: list[str],
     assert not (tmp_path / "assembled").exists()
 
 
-@pytest.mark.parametrize(
-    ("command", "program"),
-    [
-        (["evaluate"], True),
-        (["evaluate"], False),
-        (["benchmark", "accuracy"], False),
-        pytest.param(["benchmark", "accuracy"], True, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("command", [["evaluate"], ["benchmark", "accuracy"]])
 def test_evaluate_and_benchmark_accuracy_never_score_the_text_alone(
-    best: Path, corpus: Path, tmp_path: Path, command: list[str], program: bool
+    best: Path, corpus: Path, tmp_path: Path, command: list[str]
 ) -> None:
-    done = call(*command, best, corpus, "--output", tmp_path / "metrics.json", program=program)
+    done = call(*command, best, corpus, "--output", tmp_path / "metrics.json")
     assert done.code == 1
     assert "108 of 108 docs have an image in the gold that the linker was not given" in done.output
     assert "python -m spacy_gemel evaluate" in done.output
@@ -193,9 +181,8 @@ def test_find_threshold(best: Path, corpus: Path, tmp_path: Path) -> None:
     assert "python -m spacy_gemel calibrate" in done.output
 
 
-@pytest.mark.parametrize("program", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_benchmark_speed(best: Path, corpus: Path, program: bool) -> None:
-    done = call("benchmark", "speed", best, corpus, "--batches", 30, "-b", 2, "--warmup", 1, program=program)
+def test_benchmark_speed(best: Path, corpus: Path) -> None:
+    done = call("benchmark", "speed", best, corpus, "--batches", 30, "-b", 2, "--warmup", 1)
     assert done.code == 0, done.output
     assert "words/s" in done.output
 

@@ -97,13 +97,6 @@ def test_any_span_may_be_asked(linked: Doc) -> None:
     assert Span(linked, 0, 1, label="OTHER")._.gemel_candidates == linked.ents[0]._.gemel_candidates
 
 
-def test_retokenized(linked: Doc) -> None:
-    doc = linked.copy()
-    with doc.retokenize() as retokenizer:
-        retokenizer.merge(doc[5:7])
-    assert answers(doc) == answers(linked)  # rows are by character
-
-
 def test_a_doc_that_was_linked_is_linked_again_from_its_bytes(linked: Doc, trained: Language) -> None:
     read = Doc(trained.vocab).from_bytes(linked.to_bytes())
     with warnings.catch_warnings():

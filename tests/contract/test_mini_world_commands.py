@@ -89,13 +89,6 @@ def test_debug_config_wants_a_filled_one(here: Path, name: str) -> None:
     assert "init fill-config" in (ROOT / "README.md").read_text(encoding="utf8")
 
 
-def test_debug_data(filled: Path) -> None:
-    said = spacy_says("debug", "data", filled)
-    assert "Pipeline can be initialized with data" in said
-    assert f"{NUMBERS['train']} training docs" in said
-    assert f"{NUMBERS['dev']} evaluation docs" in said
-
-
 def test_train(best: Path, here: Path) -> None:
     nlp = spacy.load(best)
     for example in multimodal_corpus(here / "corpus" / "test.spacy", gold_ents=True)(nlp):
@@ -128,17 +121,6 @@ def test_assemble(best: Path, here: Path) -> None:
     assert is_linked(spacy.load(here / "assembled")("A picture of Mercury."))
     said = spacy_says("assemble", here / "configs" / "mini.cfg", here / "nothing", code=1)
     assert 'source = "training/model-best"' in said
-
-
-@pytest.mark.parametrize("command", [["evaluate"], ["benchmark", "accuracy"]])
-def test_what_drops_the_image_is_refused(best: Path, here: Path, command: list[str]) -> None:
-    said = spacy_says(*command, best, here / "corpus" / "test.spacy", "--output", here / "metrics.json", code=1)
-    number = NUMBERS["test"]
-    assert f"{number} of {number} docs have an image in the gold that the linker was not given" in said
-    assert "python -m spacy_gemel evaluate" in said
-    assert not (here / "metrics.json").exists()
-    run(gemel_app, "evaluate", best, here / "corpus" / "test.spacy", "--output", here / "ours.json", "--quiet")
-    assert json.loads((here / "ours.json").read_text())["with_image"]["n"] == NUMBERS["test"]
 
 
 def test_package(best: Path, here: Path) -> None:

@@ -36,14 +36,6 @@ def test_has_get_remove(trained: Language, saved: Path) -> None:
     assert pipe(captions(nlp)[0]).ents[0].kb_id_
 
 
-def test_disabled_and_enabled(saved: Path) -> None:
-    nlp = spacy.load(saved)
-    nlp.disable_pipe(LINKER)
-    assert nlp(captions(nlp)[0]).ents[0].kb_id_ == ""
-    nlp.enable_pipe(LINKER)
-    assert is_linked(nlp(captions(nlp)[0]))
-
-
 def test_sourced_into_another_pipeline(trained: Language, tmp_path: Path) -> None:
     """It links the same there, and is saved with that pipeline."""
     expected = list(trained.pipe(captions(trained)))

@@ -13,30 +13,14 @@ import spacy
 import srsly
 from spacy.language import Language
 
-from tests.mini_pipeline import LINKER, assert_same, captions, make_config, make_doc, make_pipeline, train
+from tests.mini_pipeline import LINKER, add_linker, assert_same, captions, linker, make_doc, make_pipeline
 from tests.tiny import make_language_model
 
 PARTS = ["vocab", "cfg", "model", "demonstrations", "kb", "added", "models"]
 
 
 def blank(models: Path, **changes: Any) -> Language:
-    nlp = spacy.blank("en")
-    nlp.add_pipe(LINKER, config=make_config(models, **changes))
-    return nlp
-
-
-def pipe_of(nlp: Language) -> Any:
-    return nlp.get_pipe(LINKER)
-
-
-def test_disk_and_bytes_give_the_same(trained: Language, models: Path, tmp_path: Path) -> None:
-    expected = list(trained.pipe(captions(trained)))
-    pipe_of(trained).to_disk(tmp_path / "pipe")
-    from_disk, from_bytes = blank(models), blank(models)
-    assert pipe_of(from_disk).from_disk(tmp_path / "pipe") is pipe_of(from_disk)
-    assert pipe_of(from_bytes).from_bytes(pipe_of(trained).to_bytes()) is pipe_of(from_bytes)
-    for nlp in (from_disk, from_bytes):
-        assert_same(list(nlp.pipe(captions(nlp))), expected)
+    return add_linker(spacy.blank("en"), models, **changes)
 
 
 def test_the_whole_pipeline(trained: Language, saved: Path, models: Path) -> None:
@@ -55,7 +39,7 @@ def test_bytes_do_not_depend_on_what_was_linked_between(trained: Language) -> No
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_that_is_left_out_is_not_written(trained: Language, tmp_path: Path, part: str) -> None:
-    pipe = pipe_of(trained)
+    pipe = linker(trained)
     pipe.to_disk(tmp_path / "whole")
     pipe.to_disk(tmp_path / "less", exclude=[part])
     whole, less = ({path.name for path in (tmp_path / name).iterdir()} for name in ("whole", "less"))
@@ -72,7 +56,7 @@ def test_a_part_that_is_left_out_keeps_its_own(
     """Loaded over another pipe: what is excluded stays as that one had it, and all the rest comes."""
     own = shutil.copytree(kb, tmp_path / "own")
     other = make_pipeline(models, own)
-    pipe, source = pipe_of(other), pipe_of(trained)
+    pipe, source = linker(other), linker(trained)
     weights, shown = pipe.model.get_param("W").copy(), list(pipe.store)
     pipe.store.demonstrations.pop()
     shown = shown[:-1]
@@ -92,11 +76,11 @@ def test_a_part_that_is_left_out_keeps_its_own(
 def test_a_fresh_pipe_without_what_it_needs_says_what_is_missing(
     trained: Language, models: Path, tmp_path: Path
 ) -> None:
-    pipe_of(trained).to_disk(tmp_path)
+    linker(trained).to_disk(tmp_path)
     for part in ("kb", "model"):
         nlp = blank(models)
         with pytest.raises(ValueError, match=LINKER):
-            pipe_of(nlp).from_disk(tmp_path, exclude=[part])
+            linker(nlp).from_disk(tmp_path, exclude=[part])
             nlp(captions(nlp)[0])
 
 
@@ -138,7 +122,7 @@ def test_a_damaged_part_is_one_error_that_names_it(saved: Path, tmp_path: Path) 
 def test_added_entities_are_a_part_of_their_own(
     trained: Language, models: Path, kb: Path, tmp_path: Path, exclude: str, expected: str, form: str
 ) -> None:
-    theirs, own = pipe_of(make_pipeline(models, kb)), pipe_of(make_pipeline(models, kb))
+    theirs, own = linker(make_pipeline(models, kb)), linker(make_pipeline(models, kb))
     theirs.add_entity("theirs", "Mercury (theirs)")
     own.add_entity("own", "Mercury (own)")
     if form == "disk":
@@ -155,19 +139,19 @@ def test_a_pipe_that_cannot_be_loaded_leaves_the_other_as_it_was(
     trained: Language, models: Path, kb: Path, tmp_path: Path, part: str, form: str
 ) -> None:
     nlp = make_pipeline(models, kb)
-    pipe = pipe_of(nlp)
+    pipe = linker(nlp)
     pipe.configure(temperature=2.0)
     expected = list(nlp.pipe(captions(nlp)))
     state = pipe.to_bytes(exclude=["vocab"])  # words that are learned do no harm
     if form == "disk":
-        pipe_of(trained).to_disk(tmp_path / "pipe")
+        linker(trained).to_disk(tmp_path / "pipe")
         path = tmp_path / "pipe" / part / "meta.json" if part == "kb" else tmp_path / "pipe" / part
         path.unlink()
         path.write_bytes(b"\x00 damaged")
         with pytest.raises(ValueError):
             pipe.from_disk(tmp_path / "pipe")
     else:
-        content = srsly.msgpack_loads(pipe_of(trained).to_bytes())
+        content = srsly.msgpack_loads(linker(trained).to_bytes())
         content[part] = b"\x00 damaged"
         with pytest.raises(ValueError, match=part):
             pipe.from_bytes(srsly.msgpack_dumps(content))
@@ -175,19 +159,12 @@ def test_a_pipe_that_cannot_be_loaded_leaves_the_other_as_it_was(
     assert_same(list(nlp.pipe(captions(nlp))), expected)
 
 
-def test_training_goes_on_after_loading(saved: Path) -> None:
-    nlp = spacy.load(saved)
-    before = pipe_of(nlp).model.get_param("W").copy()
-    assert train(nlp, 1)[0] > 0
-    assert not np.array_equal(pipe_of(nlp).model.get_param("W"), before)
-
-
 @pytest.mark.parametrize("form", ["disk", "bytes"])
 def test_the_garbage_collector_stays_on(trained: Language, models: Path, tmp_path: Path, form: str) -> None:
     """srsly switches it off while it reads, and on only where that ends well."""
     nlp = blank(models)
-    pipe_of(trained).to_disk(tmp_path / "pipe")
-    content = srsly.msgpack_loads(pipe_of(trained).to_bytes())
+    linker(trained).to_disk(tmp_path / "pipe")
+    content = srsly.msgpack_loads(linker(trained).to_bytes())
     was_on = gc.isenabled()
     try:
         for part in ("demonstrations", "added", "model", None):
@@ -196,15 +173,15 @@ def test_the_garbage_collector_stays_on(trained: Language, models: Path, tmp_pat
                 shutil.copytree(tmp_path / "pipe", tmp_path / str(part))
                 if part is not None:
                     (tmp_path / part / part).write_bytes(b"\xc1 no msgpack")
-                load = partial(pipe_of(nlp).from_disk, tmp_path / str(part))
+                load = partial(linker(nlp).from_disk, tmp_path / str(part))
             else:
                 packed = content if part is None else {**content, part: b"\xc1 no msgpack"}
-                load = partial(pipe_of(nlp).from_bytes, srsly.msgpack_dumps(packed))
+                load = partial(linker(nlp).from_bytes, srsly.msgpack_dumps(packed))
             with nullcontext() if part is None else pytest.raises(ValueError, match=part):
                 load()
             assert gc.isenabled()
         with pytest.raises(ValueError):
-            pipe_of(nlp).from_bytes(b"\xc1 no msgpack")
+            linker(nlp).from_bytes(b"\xc1 no msgpack")
         assert gc.isenabled()
     finally:
         (gc.enable if was_on else gc.disable)()
@@ -257,10 +234,10 @@ def test_an_override_that_the_mapper_does_not_fit_is_refused_when_it_is_loaded(
         pytest.skip("the demonstrations have no prefix")
     nlp = blank(models, **changes)
     with pytest.raises(ValueError, match=message):
-        pipe_of(nlp).from_bytes(pipe_of(trained).to_bytes(), exclude=exclude)
+        linker(nlp).from_bytes(linker(trained).to_bytes(), exclude=exclude)
     with pytest.raises(ValueError, match="not ready"):
-        pipe_of(nlp).kb  # noqa: B018
-    assert pipe_of(nlp).model.has_dim("nO") is None
+        linker(nlp).kb  # noqa: B018
+    assert linker(nlp).model.has_dim("nO") is None
 
 
 def test_for_text_alone_the_vision_encoder_may_be_another(saved: Path, models: Path) -> None:

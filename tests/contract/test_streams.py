@@ -23,7 +23,7 @@ def expected(trained: Language) -> list[Doc]:
     return [trained(doc) for doc in captions(trained, 7)]
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 7, 1000, None])
+@pytest.mark.parametrize("batch_size", [1, 3, None])
 def test_any_batch_size(trained: Language, expected: list[Doc], batch_size: int | None) -> None:
     assert_same(list(trained.pipe(captions(trained, 7), batch_size=batch_size)), expected)
 
@@ -54,12 +54,6 @@ def test_nothing_in_nothing_out(trained: Language) -> None:
     assert list(trained.pipe(iter(()), as_tuples=True)) == []
     pipe: Any = trained.get_pipe(LINKER)
     assert list(pipe.pipe(iter(()), batch_size=1)) == []
-
-
-def test_texts_are_docs_without_mentions(trained: Language) -> None:
-    docs = list(trained.pipe(["Mercury is far.", "", "   "]))
-    assert [doc.text for doc in docs] == ["Mercury is far.", "", "   "]
-    assert not any(doc.ents or "gemel_candidates" in doc.user_data for doc in docs)
 
 
 def test_two_processes(trained: Language, expected: list[Doc]) -> None:
@@ -114,20 +108,12 @@ def test_disabled_it_leaves_docs_as_they_are(trained: Language) -> None:
         assert is_linked(trained(captions(trained)[0]))
 
 
-def test_linked_again_the_old_answers_go(trained: Language) -> None:
-    doc = trained(captions(trained)[0])
-    first = doc.user_data["gemel_candidates"]
-    assert trained(doc).user_data["gemel_candidates"] == first
-    doc.ents = []
-    assert "gemel_candidates" not in trained(doc).user_data
-
-
 WORDS = st.sampled_from(
     ["Mercury", "Java", "北京市", "é", " ", "\n", "\t", "😀", "New York", "[Text]", "\u200b", "x" * 60]
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_entities_of_any_text_get_an_answer(trained: Language, data: st.DataObject) -> None:
     """Blank entities, unknown scripts, the template's own words, entities next to each other: all are answered."""

@@ -132,12 +132,6 @@ def test_ties_do_not_depend_on_chance_or_company(twins: Language) -> None:
     assert len(answers) == 1
 
 
-def test_two_processes_decide_ties_alike(twins: Language) -> None:
-    expected = [[one.kb_id for one in candidates(twins(photo(twins, seed=seed)))[0]] for seed in range(4)]
-    docs = twins.pipe([photo(twins, seed=seed) for seed in range(4)], n_process=2, batch_size=1)
-    assert [[one.kb_id for one in candidates(doc)[0]] for doc in docs] == expected
-
-
 def zero_model(models: Path, folder: Path) -> str:
     """A language model to which all tokens are equally likely: names of one length have one score."""
     from transformers import AutoModelForCausalLM

@@ -19,7 +19,6 @@ from tests.entity_linker.world import (
     add_linker,
     candidates,
     ids,
-    make_nlp,
     make_world_kb,
     photo,
     rounded,
@@ -151,30 +150,6 @@ def test_entities_given_as_tuples(trained: Language, pipe: Any) -> None:
 # What stays of it
 
 
-def test_links_are_kept_by_as_doc(trained: Language) -> None:
-    doc = trained(doc_of(trained, LONG, ("Mercury", "ENT", ""), ("New York City", "ENT", "")))
-    for ent in doc.ents:
-        alone = doc[max(ent.start - 1, 0) : ent.end + 1].as_doc()
-        assert [(kept.text, kept.kb_id_) for kept in alone.ents] == [(ent.text, ent.kb_id_)]
-
-
-def test_links_and_candidates_are_kept_by_bytes_disk_and_docbin(trained: Language, tmp_path: Path) -> None:
-    doc = trained(doc_of(trained, LONG, ("Mercury", "ENT", ""), ("New York City", "ENT", ""), image=picture("Mercury")))
-    doc.to_disk(tmp_path / "doc")
-    packed = DocBin(store_user_data=True, docs=[doc]).to_bytes()
-    elsewhere = spacy.blank("en").vocab
-    for copy in (
-        Doc(elsewhere).from_bytes(doc.to_bytes()),
-        Doc(elsewhere).from_disk(tmp_path / "doc"),
-        next(iter(DocBin().from_bytes(packed).get_docs(elsewhere))),
-        doc.copy(),
-    ):
-        assert ids(copy) == ids(doc)
-        assert candidates(copy) == candidates(doc)
-    bare = next(iter(DocBin(docs=[doc]).get_docs(elsewhere)))  # without user_data: the ids, not the candidates
-    assert (ids(bare), candidates(bare)) == (ids(doc), [[], []])
-
-
 def test_candidates_stay_where_tokens_are_merged(trained: Language) -> None:
     doc = trained(doc_of(trained, LONG, ("New York City", "ENT", "")))
     expected = candidates(doc)
@@ -272,9 +247,3 @@ def test_two_linkers_in_one_pipeline(models: Path, kb: Path, tmp_path: Path) -> 
     nlp.to_disk(tmp_path / "saved")
     again = spacy.load(tmp_path / "saved")
     assert [len(linker(again, name).kb) for name in ("gemel_linker", "second")] == [3, 2]
-
-
-def test_a_pipeline_of_its_own_has_its_own_settings(models: Path, kb: Path, trained: Language) -> None:
-    other = make_nlp(models, kb, labels_discard=["GOD"])
-    assert ids(other(doc_of(other, LONG, ("Hermes", "GOD", "")))) == ["NIL"]
-    assert ids(trained(doc_of(trained, LONG, ("Hermes", "GOD", "")))) != ["NIL"]

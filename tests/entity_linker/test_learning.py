@@ -51,14 +51,6 @@ def test_an_entity_of_no_knowledge_base_is_not_learned(nlp: Language) -> None:
         assert loss_of(nlp, both(nlp, PLANET, "Nobody")) == loss == pytest.approx(loss_of(nlp, both(nlp, PLANET, "")))
 
 
-def test_nothing_to_learn_is_no_error(nlp: Language) -> None:
-    before = linker(nlp).model.get_param("W").copy()
-    blanks = [nlp.make_doc("The sky is blue."), nlp.make_doc(""), nlp.make_doc("  "), both(nlp, "", "NIL")]
-    assert train(nlp, 1, [example_of(nlp, doc) for doc in blanks]) == [0]
-    assert linker(nlp).update([]) == {"gemel_linker": 0}
-    assert (linker(nlp).model.get_param("W") == before).all()
-
-
 def test_a_blank_doc_among_others_changes_nothing(models: Path, kb: Path) -> None:
     mappers = []
     for extra in (False, True):
@@ -103,13 +95,6 @@ def test_other_tokens_in_gold_and_prediction_are_learned_alike(nlp: Language) ->
     ):
         losses.append(nlp.get_pipe("gemel_linker").update([Example(predicted, reference)])["gemel_linker"])  # type: ignore[attr-defined]
     assert losses[0] == pytest.approx(losses[1]) == pytest.approx(losses[2])
-
-
-def test_golds_by_another_name_are_the_same_golds(nlp: Language) -> None:
-    expected = loss_of(nlp, photo(nlp, PLANET))
-    for gold in ("Mercury (planet)", "https://en.wikipedia.org/wiki/Mercury_(planet)", "Mercury (planet), also"):
-        named = photo(nlp, gold, like=PLANET)
-        assert loss_of(nlp, named) == pytest.approx(expected), gold
 
 
 @pytest.mark.parametrize("in_the_first", [True, False])

@@ -1,14 +1,12 @@
 """spaCy's own first test of a trainable pipe: what it was shown, it knows, also after it was saved."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import spacy
-from spacy.attrs import ENT_KB_ID
 from spacy.language import Language
 
-from tests.entity_linker.world import GOLDS, add_linker, example_of, ids, make_nlp, photo, rounded, training_data
+from tests.entity_linker.world import GOLDS, add_linker, example_of, ids, make_nlp, photo, training_data
 from tests.mini_pipeline import linker, train
 
 
@@ -20,27 +18,6 @@ def test_what_it_has_learned_it_knows(trained: Language) -> None:
     assert len({trained(photo(trained, like=kb_id)).text for kb_id in GOLDS}) == 1
 
 
-def from_disk(nlp: Language, folder: Path) -> Language:
-    nlp.to_disk(folder)
-    return spacy.load(folder)
-
-
-def from_bytes(nlp: Language, folder: Path) -> Language:
-    return spacy.blank("en", config=nlp.config).from_bytes(nlp.to_bytes())
-
-
-@pytest.mark.parametrize("reload", [from_disk, from_bytes])
-def test_it_knows_the_same_after_it_was_saved(
-    trained: Language, tmp_path: Path, reload: Callable[[Language, Path], Language]
-) -> None:
-    again = reload(trained, tmp_path / "saved")
-    assert again.pipe_names == trained.pipe_names
-    for kb_id in GOLDS:
-        doc = again(photo(again, like=kb_id))
-        assert rounded(doc) == rounded(trained(photo(trained, like=kb_id)))
-        assert doc[3].ent_kb_id == again.vocab.strings[kb_id]  # a vocab of its own knows the id
-
-
 def test_bytes_bring_the_knowledge_base_to_a_pipeline_that_has_none(trained: Language, models: Path) -> None:
     other = spacy.blank("en")
     add_linker(other, models, None)
@@ -48,16 +25,6 @@ def test_bytes_bring_the_knowledge_base_to_a_pipeline_that_has_none(trained: Lan
         linker(other).kb  # noqa: B018
     other.from_bytes(trained.to_bytes())
     assert [kb_id in linker(other).kb for kb_id in GOLDS] == [True] * len(GOLDS)
-
-
-def test_calls_and_streams_agree_each_time(trained: Language) -> None:
-    def arrays(stream: bool) -> list[list[int]]:
-        docs = [photo(trained, like=kb_id, seed=seed) for kb_id in GOLDS for seed in range(3)]
-        docs = list(trained.pipe(docs)) if stream else [trained(doc) for doc in docs]
-        return [doc.to_array([ENT_KB_ID]).tolist() for doc in docs]
-
-    once, twice, alone = arrays(stream=True), arrays(stream=True), arrays(stream=False)
-    assert once == twice == alone
 
 
 def test_it_scores_what_it_has_learned(trained: Language) -> None:

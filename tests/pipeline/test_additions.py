@@ -16,27 +16,16 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import resolve_gold
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from tests.calls import Calls
-from tests.mini_pipeline import examples, make_doc, make_kb, make_pipeline, picture
+from tests.mini_pipeline import examples, linker, make_doc, make_kb, make_pipeline, picture
 from tests.sending import Sent
 
 NEW = "Mercury (god)"
 
 
 @pytest.fixture
-def kb(models: Path, tmp_path: Path) -> Path:
-    return make_kb(tmp_path, models)
-
-
-@pytest.fixture
 def nlp(models: Path, kb: Path) -> Language:
     # more beams than names, so that each name is a candidate
     return make_pipeline(models, kb, beam_size=40, n_candidates=40)
-
-
-def linker(nlp: Language) -> GemelLinker:
-    pipe = nlp.get_pipe("gemel_linker")
-    assert isinstance(pipe, GemelLinker)
-    return pipe
 
 
 def candidates(nlp: Language, text: str = "A photo of Mercury.") -> dict[str, tuple[str, float]]:

@@ -18,7 +18,16 @@ from spacy.training import Example
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from tests import tiny
-from tests.mini_pipeline import example, examples, make_config, make_doc, make_kb, make_pipeline, picture
+from tests.mini_pipeline import (
+    add_linker,
+    example,
+    examples,
+    linker,
+    make_doc,
+    make_kb,
+    make_pipeline,
+    picture,
+)
 from tests.sending import Sent
 
 
@@ -27,14 +36,8 @@ def nlp(models: Path, kb: Path) -> Language:
     return make_pipeline(models, kb)
 
 
-def pipe_of(nlp: Language) -> Any:
-    return nlp.get_pipe("gemel_linker")
-
-
 def blank(models: Path, **changes: Any) -> Language:
-    nlp = spacy.blank("en")
-    nlp.add_pipe("gemel_linker", config=make_config(models, **changes))
-    return nlp
+    return add_linker(spacy.blank("en"), models, **changes)
 
 
 def answers(nlp: Language) -> list[Any]:
@@ -49,7 +52,7 @@ def answers(nlp: Language) -> list[Any]:
 
 
 def shown(nlp: Language, doc: Any) -> list[str]:
-    return [demonstration.text for demonstration in pipe_of(nlp).demonstrations_for(doc, doc.ents[0])]
+    return [demonstration.text for demonstration in linker(nlp).demonstrations_for(doc, doc.ents[0])]
 
 
 # Initialized again
@@ -85,7 +88,7 @@ def failing_encoder(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("the device is gone")
 
-    monkeypatch.setattr(pipe_of(nlp).retriever._embed.model, "encode", fail)
+    monkeypatch.setattr(linker(nlp).retriever._embed.model, "encode", fail)
     return [example(nlp, "A photo of Atlantis.", "Atlantis", "Atlantis", picture("Atlantis")), *examples(nlp)], None
 
 
@@ -93,7 +96,7 @@ def failing_encoder(
 def test_a_trained_pipe_survives_an_initialize_that_fails(
     nlp: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Fail
 ) -> None:
-    expected, state = answers(nlp), pipe_of(nlp).to_bytes(exclude=["vocab"])
+    expected, state = answers(nlp), linker(nlp).to_bytes(exclude=["vocab"])
     with monkeypatch.context() as patch:
         data, other = fail(nlp, tmp_path, patch)
         if other is not None:
@@ -102,13 +105,13 @@ def test_a_trained_pipe_survives_an_initialize_that_fails(
         with pytest.raises((ValueError, RuntimeError)):
             nlp.initialize(lambda: examples(nlp) if data is None else data)
     assert answers(nlp) == expected
-    assert pipe_of(nlp).to_bytes(exclude=["vocab"]) == state
+    assert linker(nlp).to_bytes(exclude=["vocab"]) == state
 
 
 def test_initialized_again_it_is_new(nlp: Language) -> None:
     data = [example(nlp, "A photo of Atlantis.", "Atlantis", "Atlantis", picture("Atlantis"))]
     nlp.initialize(lambda: data)
-    assert [shown.mention for shown in pipe_of(nlp).store] == ["Atlantis"]
+    assert [shown.mention for shown in linker(nlp).store] == ["Atlantis"]
     assert answers(nlp)[0][2] == ["A photo of Atlantis."]
 
 
@@ -130,9 +133,9 @@ def test_learning_changes_no_gold_doc(nlp: Language) -> None:
     for one in mine:
         assert set(one.reference.user_data) == set()
         assert set(one.predicted.user_data) == {"image"}
-    assert all(demonstration.image != -1 for demonstration in pipe_of(nlp).store)  # and the images are learned
+    assert all(demonstration.image != -1 for demonstration in linker(nlp).store)  # and the images are learned
     assert losses["gemel_linker"] > 0
-    gradient = pipe_of(nlp)
+    gradient = linker(nlp)
     nlp.update(mine, sgd=False)
     assert np.abs(gradient.model.get_grad("W")).max() > 0
 
@@ -141,8 +144,8 @@ def test_a_gold_docs_own_image_comes_first(nlp: Language) -> None:
     one = example(nlp, "A photo of Atlantis.", "Atlantis", "Atlantis", picture("Atlantis"))
     one.predicted.user_data["image"] = picture("Mercury")
     nlp.initialize(lambda: [one])
-    [found] = pipe_of(nlp).store.features
-    np.testing.assert_allclose(found, pipe_of(nlp)._reader.read([picture("Atlantis")])[0], atol=1e-5)
+    [found] = linker(nlp).store.features
+    np.testing.assert_allclose(found, linker(nlp)._reader.read([picture("Atlantis")])[0], atol=1e-5)
 
 
 # Golds that are not known
@@ -185,7 +188,7 @@ def test_golds_that_initialize_has_told_of_are_not_said_again(nlp: Language) -> 
 def test_a_fresh_pipe_without_the_knowledge_base(
     nlp: Language, models: Path, kb: Path, tmp_path: Path, form: str
 ) -> None:
-    source = pipe_of(nlp)
+    source = linker(nlp)
     source.to_disk(tmp_path / "pipe")
 
     def load(pipe: Any) -> None:
@@ -196,9 +199,9 @@ def test_a_fresh_pipe_without_the_knowledge_base(
 
     fresh = blank(models)
     with pytest.raises(ValueError, match=r"gemel_linker: loaded without a knowledge base: 'kb' was excluded .*set_kb"):
-        load(pipe_of(fresh))
-    pipe_of(fresh).set_kb(lambda vocab: KnowledgeBase.open(kb))  # as the message has it
-    load(pipe_of(fresh))
+        load(linker(fresh))
+    linker(fresh).set_kb(lambda vocab: KnowledgeBase.open(kb))  # as the message has it
+    load(linker(fresh))
     assert answers(fresh) == answers(nlp)
 
 
@@ -221,20 +224,20 @@ def left(folder: Path) -> list[Path]:
 def test_what_was_unpacked_goes_with_the_pipe(models: Path, kb: Path, tmp_path: Path, temporary: Path) -> None:
     copy = shutil.copytree(models, tmp_path / "models")
     source = make_pipeline(copy, kb, bundle_models=True)
-    expected, data = answers(source), pipe_of(source).to_bytes()
+    expected, data = answers(source), linker(source).to_bytes()
     shutil.rmtree(copy)
     assert left(temporary) == []
     nlp = blank(copy, bundle_models=True)
-    pipe_of(nlp).from_bytes(data)
+    linker(nlp).from_bytes(data)
     assert len(left(temporary)) == 1
-    pipe_of(nlp).add_entity("x", "Mercury (boat)")
-    pipe_of(nlp).set_kb(lambda vocab: KnowledgeBase.open(kb))
-    pipe_of(nlp).to_bytes()  # the models are still needed
+    linker(nlp).add_entity("x", "Mercury (boat)")
+    linker(nlp).set_kb(lambda vocab: KnowledgeBase.open(kb))
+    linker(nlp).to_bytes()  # the models are still needed
     again = blank(copy, bundle_models=True)
-    pipe_of(again).from_bytes(data)
+    linker(again).from_bytes(data)
     assert answers(again) == expected
     assert len(left(temporary)) == 2
-    pipe_of(again).from_bytes(data)  # what it had before is not needed any more
+    linker(again).from_bytes(data)  # what it had before is not needed any more
     assert len(left(temporary)) == 2
     del nlp, again
     assert left(temporary) == []
@@ -242,11 +245,11 @@ def test_what_was_unpacked_goes_with_the_pipe(models: Path, kb: Path, tmp_path: 
 
 def test_what_was_unpacked_stays_for_the_knowledge_base(nlp: Language, models: Path, temporary: Path) -> None:
     other = blank(models)
-    pipe_of(other).from_bytes(pipe_of(nlp).to_bytes())
-    pipe_of(other).add_entity("x", "Mercury (boat)")
-    own = pipe_of(other).kb
+    linker(other).from_bytes(linker(nlp).to_bytes())
+    linker(other).add_entity("x", "Mercury (boat)")
+    own = linker(other).kb
     again = Sent(own).receive()  # another knowledge base of the same folder
-    pipe_of(other).set_kb(lambda vocab: KnowledgeBase.open(pipe_of(nlp).kb.path))
+    linker(other).set_kb(lambda vocab: KnowledgeBase.open(linker(nlp).kb.path))
     del own
     assert len(left(temporary)) == 1
     again.check_in_place()
@@ -257,11 +260,11 @@ def test_what_was_unpacked_stays_for_the_knowledge_base(nlp: Language, models: P
 
 def test_two_processes_do_not_take_it_away(nlp: Language, models: Path, temporary: Path) -> None:
     other = blank(models)
-    pipe_of(other).from_bytes(pipe_of(nlp).to_bytes())
+    linker(other).from_bytes(linker(nlp).to_bytes())
     docs = [make_doc(other, f"A photo of Mercury {index}.", "Mercury") for index in range(4)]
     assert all(doc.ents[0].kb_id_ for doc in other.pipe(docs, n_process=2, batch_size=2))
     assert len(left(temporary)) == 1
-    pipe_of(other).to_bytes()
+    linker(other).to_bytes()
 
 
 @pytest.mark.parametrize(
@@ -281,16 +284,16 @@ def test_bytes_that_are_no_pipe(
     nlp: Language, models: Path, temporary: Path, spoil: Callable[[bytes], bytes], message: str
 ) -> None:
     expected = answers(nlp)
-    data = spoil(pipe_of(nlp).to_bytes())
+    data = spoil(linker(nlp).to_bytes())
     with pytest.raises(ValueError, match=f"gemel_linker: .*{message}"):
-        pipe_of(nlp).from_bytes(data)
+        linker(nlp).from_bytes(data)
     assert list(temporary.iterdir()) == []  # at once, while the error is still looked at
     assert answers(nlp) == expected
 
 
 def test_nothing_stays_where_loading_fails_late(nlp: Language, models: Path, tmp_path: Path, temporary: Path) -> None:
     other = kb_of_another_tokenizer(nlp, tmp_path, None)[1]  # type: ignore[arg-type]
-    pipe, source = pipe_of(blank(models)), pipe_of(nlp)
+    pipe, source = linker(blank(models)), linker(nlp)
     source._kb = KnowledgeBase.open(other)  # as if it had been trained with another language model
     data = source.to_bytes()
     with pytest.raises(KBError, match="built for another tokenizer"):
@@ -299,6 +302,6 @@ def test_nothing_stays_where_loading_fails_late(nlp: Language, models: Path, tmp
 
 
 def test_the_state_is_written_as_plain_json(nlp: Language, tmp_path: Path) -> None:
-    pipe_of(nlp).configure(temperature=1 / 3)
-    pipe_of(nlp).to_disk(tmp_path)
+    linker(nlp).configure(temperature=1 / 3)
+    linker(nlp).to_disk(tmp_path)
     assert json.loads((tmp_path / "cfg").read_text())["temperature"] == 1 / 3

@@ -22,9 +22,7 @@ from spacy_gemel.images.feature_store import FeatureStore, content_key
 from spacy_gemel.models import frozen
 from spacy_gemel.models.vision_encoder import VisionEncoder
 from tests.image_corpus import make_image_corpus
-from tests.mini_pipeline import COLOURS, entity_id, make_config, make_doc, make_pipeline, picture
-
-ROOT = Path(__file__).parents[2]
+from tests.mini_pipeline import COLOURS, add_linker, entity_id, make_doc, make_pipeline, picture
 
 
 def call(*arguments: object) -> Any:
@@ -72,11 +70,7 @@ def pipeline_on(world: Path, models: Path, **changes: Any) -> Language:
     """Trained on the world's corpus, whose images are files."""
     from spacy_gemel.data.reader import MultimodalCorpus
 
-    nlp = spacy.blank("en")
-    nlp.add_pipe("gemel_linker", config=make_config(models, **changes))
-    nlp.config["initialize"]["components"]["gemel_linker"] = {
-        "kb_loader": {"@misc": "spacy_gemel.KBFromDisk.v1", "path": str(world / "kb")}
-    }
+    nlp = add_linker(spacy.blank("en"), models, world / "kb", **changes)
     corpus = MultimodalCorpus(world / "corpus.spacy", gold_ents=True)
     nlp.initialize(lambda: corpus(nlp))
     return nlp

@@ -16,7 +16,7 @@ from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.models.frozen import FrozenModel
 from spacy_gemel.utils.files import files_in, link_folder
-from tests.mini_pipeline import make_kb, make_pipeline
+from tests.mini_pipeline import linker, make_kb, make_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,6 @@ def nlp(models: Path, kb: Path) -> Language:
 def saved(nlp: Language, tmp_path: Path) -> Path:
     nlp.to_disk(tmp_path / "saved")
     return tmp_path / "saved"
-
-
-def pipe_of(nlp: Language) -> Any:
-    return nlp.get_pipe("gemel_linker")
 
 
 WAYS: dict[str, Callable[[Language, Path], object]] = {
@@ -67,8 +63,8 @@ def test_another_knowledge_base_took_its_place(saved: Path, models: Path, tmp_pa
     link_folder(few, saved / "gemel_linker" / "kb", files_in(few))  # as another pipe does that is saved there
     with pytest.raises(KBError, match="cannot be saved: another one has taken its place since it was opened"):
         WAYS[way](loaded, saved)
-    pipe_of(loaded).to_bytes(exclude=["kb"])  # all else can be
-    pipe_of(loaded).set_kb(lambda vocab: KnowledgeBase.open(few))
+    linker(loaded).to_bytes(exclude=["kb"])  # all else can be
+    linker(loaded).set_kb(lambda vocab: KnowledgeBase.open(few))
     WAYS[way](loaded, saved)
 
 
@@ -91,8 +87,10 @@ def weights_in(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("model", ["language_model", "vision_encoder", "sentence_encoder"])
+@pytest.mark.parametrize(
+    ("model", "way"),
+    [*(("language_model", way) for way in WAYS), ("vision_encoder", "bytes"), ("sentence_encoder", "another folder")],
+)
 def test_weights_that_were_not_loaded_are_never_bundled(
     models: Path, kb: Path, tmp_path: Path, model: str, way: str
 ) -> None:
@@ -107,8 +105,8 @@ def test_weights_that_were_not_loaded_are_never_bundled(
         WAYS[way](nlp, tmp_path / "saved")
     for folder in ("saved", "other"):  # spaCy's own part may be there, nothing of the linker's
         assert files_in(tmp_path / folder / "gemel_linker") == []
-    pipe_of(nlp).to_bytes(exclude=["models"])
-    pipe_of(nlp).bundle_models = False
+    linker(nlp).to_bytes(exclude=["models"])
+    linker(nlp).bundle_models = False
     WAYS[way](nlp, tmp_path / "saved")
 
 
@@ -153,7 +151,7 @@ def test_a_bundle_saved_over_without_hard_links_is_the_same_to_whom_has_loaded_i
     nlp.to_disk(tmp_path / "saved")
     loaded.to_disk(tmp_path / "other")
     again = spacy.load(tmp_path / "saved")
-    assert pipe_of(again).linking_model.language_model is pipe_of(loaded).linking_model.language_model
+    assert linker(again).linking_model.language_model is linker(loaded).linking_model.language_model
 
 
 def test_a_model_that_would_be_taken_from_elsewhere_is_not_bundled(models: Path, kb: Path, tmp_path: Path) -> None:
