@@ -79,8 +79,9 @@ def test_every_form_of_an_image_goes_to_two_processes(trained: Language, tmp_pat
     assert_same(found, alone)
     assert_same(found, alone[:1] * 5)
     for one, other in zip(alone, found, strict=True):
-        assert type(one.user_data["image"]) is type(other.user_data["image"])
-        assert isinstance(one.user_data["image"], str | bytes | np.ndarray)
+        read = Doc(trained.vocab).from_bytes(one.to_bytes())
+        assert type(read.user_data["image"]) is type(other.user_data["image"])
+        assert isinstance(other.user_data["image"], str | bytes | np.ndarray)
     [stored] = DocBin(store_user_data=True, docs=docs()[3:4]).get_docs(trained.vocab)
     assert_same([trained(stored)], alone[:1])
 
