@@ -303,3 +303,21 @@ def test_random_tries_against_generate(
     model: CausalLM, names: list[Name], seed: int, mentions: int, beams: int, penalty: float, limit: int
 ) -> None:
     assert_as_generate(model, random_prompts(model, seed, mentions), sorted(set(names)), beams, penalty, limit)
+
+
+def many_names(seed: int, count: int = 10_000) -> list[Name]:
+    """Distinct names of 1 to 6 tokens, some of them prefixes of others."""
+    generator = np.random.default_rng(seed)
+    names: set[Name] = set()
+    while len(names) < count:
+        names.add(tuple(generator.integers(2, 60, size=int(generator.integers(1, 7))).tolist()))
+    return sorted(names)
+
+
+@pytest.mark.slow
+@given(seed=st.integers(0, 10_000), beams=st.integers(2, 6), penalty=penalties, limit=st.integers(3, 12))
+@settings(max_examples=5, deadline=None)
+def test_ten_thousand_names_against_generate(
+    model: CausalLM, seed: int, beams: int, penalty: float, limit: int
+) -> None:
+    assert_as_generate(model, random_prompts(model, seed, 3), many_names(seed), beams, penalty, limit)
