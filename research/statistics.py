@@ -26,7 +26,7 @@ class Outcomes:
     unreadable_image: BoolArray
 
     def part(self, name: str) -> BoolArray:
-        """(mentions,): which mentions belong to one of PARTS."""
+        """(mentions,): which mentions belong to one of SUBSETS."""
         if name == "unseen":
             return ~self.seen
         if name == "without_image":

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from research.paper import DATA_SETS, REPORTED
 from research.runner import BASELINES
-from spacy_gemel.evaluation.metrics import PARTS
+from spacy_gemel.evaluation.metrics import SUBSETS
 
 PATHS = ("config", "train", "dev", "test", "kb", "entities")
 MODELS = {"language_models": "language_model", "vision_encoders": "vision_encoder", "retrievers": "retriever"}
@@ -274,8 +274,8 @@ def _check_block(block: Mapping[str, Any], where: str) -> None:
 
 
 def _read_table(name: str, table: _Table, models: Mapping[str, Mapping[str, Any]], where: str) -> Table:
-    if not all(part in PARTS for part in table.kinds):
-        raise ValueError(f"{where}: parts must be some of {', '.join(PARTS)}")
+    if not all(part in SUBSETS for part in table.kinds):
+        raise ValueError(f"{where}: parts must be some of {', '.join(SUBSETS)}")
     contents = [(content, f"{where}, row {number}") for number, content in enumerate(table.rows, start=1)]
     for axis, values in table.axes.items():
         if axis not in AXES or not values:

@@ -8,11 +8,11 @@ from typing import Any
 
 from research.grid.tables import DEV_IS_TEST, FAILED, NOT_RUN
 from research.paper import DATA_SETS
-from spacy_gemel.evaluation.metrics import PARTS
+from spacy_gemel.evaluation.metrics import SUBSETS
 from spacy_gemel.utils.files import write_json, write_whole
 
 NAME = "experiments"
-COLUMNS = ("n", "accuracy (95 %)", "difference to the first (95 %)", *(part.replace("_", " ") for part in PARTS))
+COLUMNS = ("n", "accuracy (95 %)", "difference to the first (95 %)", *(part.replace("_", " ") for part in SUBSETS))
 _TAIL_PARTS = ("common", "tail")
 _REASONS = {NOT_RUN: "was not run", FAILED: "failed"}
 
@@ -115,7 +115,7 @@ def cells(row: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
         figures = ["0", "the knowledge base has no counts" if no_counts else "no such mention", *empty]
     else:
         figures = [str(row["n"]), _interval(row), _difference(row.get("difference"))]
-        by_kind = (row["parts"][name] for name in PARTS)
+        by_kind = (row["parts"][name] for name in SUBSETS)
         figures += [f"{_interval(part)}, {part['n']}" if part["n"] else "–" for part in by_kind]
     return figures + _paper(row, results["dataset"])
 

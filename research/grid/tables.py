@@ -13,7 +13,7 @@ from research.grid.plan import Plan, make_plan
 from research.paper import DATA_SETS, REPORTED
 from research.runner import Runner
 from research.statistics import BoolArray, Outcomes, Term, outcomes, seeds_and_mentions_interval
-from spacy_gemel.evaluation.metrics import PARTS
+from spacy_gemel.evaluation.metrics import SUBSETS
 from spacy_gemel.evaluation.results import mentions_path, read_mentions
 
 RUN, NOT_RUN, FAILED = "run", "not run", "failed"
@@ -146,7 +146,7 @@ class Experiments:
         """The table with its rows, and `reference`: the first row that was run, which the others are compared with.
 
         Each row has name, part, status, reason, trials, setting and paper; one that was run also n, accuracy, low,
-        high (from 0 to 1), the same for each of PARTS, and `difference` to the reference, [difference, low, high], on
+        high (from 0 to 1), the same for each of SUBSETS, and `difference` to the reference, [difference, low, high], on
         the same mentions.
         """
         rows: list[dict[str, Any]] = []
@@ -181,7 +181,7 @@ class Experiments:
         correct = np.stack([run.correct for run in runs])  # (seeds, mentions)
         keep = runs[0].part(part) if part else np.ones(correct.shape[1], dtype=bool)
         line |= _figure(correct, keep)
-        line["parts"] = {name: _figure(correct, keep & runs[0].part(name)) for name in PARTS}
+        line["parts"] = {name: _figure(correct, keep & runs[0].part(name)) for name in SUBSETS}
         if first is not None and first[0].mentions == runs[0].mentions:
             other = np.stack([run.correct for run in first])
             paired = {len(correct), len(other)} <= {1, max(len(correct), len(other))}

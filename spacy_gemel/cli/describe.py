@@ -38,11 +38,11 @@ def describe(
 
         if not pipeline.is_dir():
             raise ValueError(f"{pipeline}: no such folder; give a trained pipeline's, as training/model-best")
-        measured = None if metrics is None else read_metrics(metrics)
+        results = None if metrics is None else read_metrics(metrics)
         nlp = load_pipeline(str(pipeline))
         info = PackageInfo(name, version, description, author, email, url, licence, source or ())
         try:
-            meta = make_meta(nlp, info, measured)
+            meta = make_meta(nlp, info, results)
         except ValueError as error:
             raise ValueError(f"{metrics or pipeline}: {error}") from None
         for model in missing_models(nlp):

@@ -106,12 +106,12 @@ def evaluate(
         typer.echo("wrote " + ", ".join(str(path) for path in output))
 
 
-def _check_options(baseline: str | None, **given: bool) -> None:
+def _check_options(baseline: str | None, **has_option: bool) -> None:
     """Raises ValueError for options that have no effect with, or without, a baseline."""
     needs_baseline = {"kb", "ignore_case"}
-    for name, is_given in given.items():
+    for name, is_given in has_option.items():
         if is_given and (name in needs_baseline) != (baseline is not None):
             option = "--" + name.replace("_", "-")
             raise ValueError(f"{option} has no effect {'without' if baseline is None else 'with'} --baseline")
-    if baseline is not None and not given["kb"]:
+    if baseline is not None and not has_option["kb"]:
         raise ValueError("--baseline needs the knowledge base: give --kb KB_DIR")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from spacy_gemel.evaluation.metrics import SUBSETS
 from spacy_gemel.linking.settings import CONTEXT_OF
 from spacy_gemel.pipeline.serialization import entity_pipes, linker_of, measured_settings
 from spacy_gemel.utils.files import files_in
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from spacy_gemel.models.frozen import FrozenModel
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
-_PARTS = ("common", "tail", "seen", "unseen", "with_image", "without_image")
 # Settings that may differ from the measured ones: no answer depends on them, or they name models by another path.
 _NOT_COMPARED = {"n_training_demonstrations", "use_gold_ents", "batch_tokens", "language_model", "vision_encoder"}
 
@@ -43,7 +43,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
         metrics = json.loads(path.read_text(encoding="utf8"))
     except ValueError:
         metrics = None
-    if not isinstance(metrics, dict) or not {"settings", "n", "accuracy", *_PARTS} <= set(metrics):
+    if not isinstance(metrics, dict) or not {"settings", "n", "accuracy", *SUBSETS} <= set(metrics):
         raise ValueError(f"{path}: no metrics; give a file that `python -m spacy_gemel evaluate` wrote")
     return metrics
 
@@ -75,9 +75,9 @@ def make_meta(nlp: "Language", info: PackageInfo, metrics: dict[str, Any] | None
     if metrics is not None:
         _check_settings(nlp, metrics["settings"])
         values = {"test_accuracy": metrics["accuracy"]}
-        values |= {f"test_accuracy_{part}": metrics[part]["accuracy"] for part in _PARTS}
+        values |= {f"test_accuracy_{subset}": metrics[subset]["accuracy"] for subset in SUBSETS}
         scores |= {key: value for key, value in values.items() if value is not None}
-        notes.append(_measured(metrics))
+        notes.append(_accuracies(metrics))
     meta["performance"] = scores
     meta["notes"] = "\n\n".join(notes)
     return meta
@@ -154,22 +154,22 @@ def _source(text: str) -> dict[str, str]:
     return {"name": match[1] or match[2], "url": match[2]} if match else {"name": text.strip()}
 
 
-def _check_settings(nlp: "Language", measured: dict[str, Any]) -> None:
+def _check_settings(nlp: "Language", recorded: dict[str, Any]) -> None:
     """Raise ValueError if the recorded settings are not the pipeline's; earlier versions recorded fewer."""
-    if "peer" in measured:
-        raise ValueError(f"these metrics are those of a baseline, {measured['peer']}: evaluate the pipeline itself")
-    own = measured_settings(nlp)
-    unheeded = {
+    if "peer" in recorded:
+        raise ValueError(f"these metrics are those of a baseline, {recorded['peer']}: evaluate the pipeline itself")
+    settings = measured_settings(nlp)
+    ignored = {
         *_NOT_COMPARED,
-        *(name for name, context in CONTEXT_OF.items() if own["context"] != context),
+        *(name for name, context in CONTEXT_OF.items() if settings["context"] != context),
         # without a threshold it changes probabilities, but no answer
-        *(["temperature"] if own["threshold"] is None else []),
-        *([] if own["n_demonstrations"] else ["retriever"]),
+        *(["temperature"] if settings["threshold"] is None else []),
+        *([] if settings["n_demonstrations"] else ["retriever"]),
     }
-    for key, value in own.items():
-        if key not in unheeded and measured.get(key, value) != value:
+    for key, value in settings.items():
+        if key not in ignored and recorded.get(key, value) != value:
             raise ValueError(
-                f"these metrics were measured with {key} = {json.dumps(measured[key])}, the pipeline has "
+                f"these metrics were measured with {key} = {json.dumps(recorded[key])}, the pipeline has "
                 f"{json.dumps(value)}: evaluate it as it is"
             )
 
@@ -207,10 +207,10 @@ def _models(rows: Sequence[tuple[str, str, str, str]]) -> str:
     return "\n".join(["### Frozen models", "", *_table(("Part", "Model", "Weights", "In the package"), rows)])
 
 
-def _measured(metrics: dict[str, Any]) -> str:
+def _accuracies(metrics: dict[str, Any]) -> str:
     data = Path(str(metrics["settings"].get("data", ""))).name or "the test data"
     rows = []
-    for part in ("", *_PARTS, "unreadable_image"):
+    for part in ("", *SUBSETS, "unreadable_image"):
         row = metrics.get(part) if part else metrics  # earlier versions wrote no unreadable_image
         if row and row["n"]:
             interval = "" if row.get("low") is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"

@@ -238,11 +238,13 @@ def estimate(
     reading = (filled - rows * beam_tokens) * item * (vectors + model.inner + 5 * model.width)
     encoding = 32 * image_item * tokens * 13 * features  # a batch of images
     linking = max(cache + reading, encoding)
-    # what a layer keeps of a token for the way back through the frozen model; norms are in fp32 if gated
-    kept = item * (2 * model.queries + 2 * model.keys + vectors) + (8 if model.gated else 2 * item) * model.width
-    kept += item * (2 * model.width + model.inner) if quantization == "8bit" else 0
+    # bytes that a layer stores of a token for the way back through the frozen model; norms are in fp32 if gated
+    bytes_per_token = (
+        item * (2 * model.queries + 2 * model.keys + vectors) + (8 if model.gated else 2 * item) * model.width
+    )
+    bytes_per_token += item * (2 * model.width + model.inner) if quantization == "8bit" else 0
     temporary = item * 2 * model.inner + (15 if model.gated else 2 * item) * model.width
-    activations = training_tokens * (model.layers * kept + temporary)
+    activations = training_tokens * (model.layers * bytes_per_token + temporary)
 
     rate = 1e12 * (gpu.tflops if item == 2 else gpu.tflops_fp32)
     image_operations = 2.0 * vision * tokens

@@ -126,8 +126,8 @@ def _compare(model: CausalLM, limits: PrefixLimits, lengths: Sequence[int], *, b
         branches = [[*ids, first[parent], token] for parent, token in zip(_PARENTS, second, strict=True)]
         keep = torch.arange(len(ids) - 1, len(ids) + _DEPTH, device=model.device)
         with torch.no_grad():
-            plain = [model.forward(model.embed(branch)[None], keep, use_cache=False)[0] for branch in branches]
-        expected = torch.stack(plain).float()  # (beams, 3, vocab)
+            reference = [model.forward(model.embed(branch)[None], keep, use_cache=False)[0] for branch in branches]
+        expected = torch.stack(reference).float()  # (beams, 3, vocab)
         exact = model.dtype == torch.float32 and not model.quantized
         tolerance = (_TOLERANCE if exact else _HALF_PRECISION_TOLERANCE) * max(float(expected.abs().max()), 1.0)
         for depth, logits in enumerate(logits_by_depth):

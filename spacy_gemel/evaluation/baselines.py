@@ -38,7 +38,7 @@ class TrainingMentions:
     """The gold mentions of a training set: {mention as written: {row of the knowledge base: how often}}."""
 
     rows: dict[str, Counter[int]]
-    golds: frozenset[str]  # ids of the entities that a linker can answer: a mention of one counts as seen
+    gold_ids: frozenset[str]  # ids of the entities that a linker can answer: a mention of one counts as seen
     used: int
     nil: int
     unannotated: int
@@ -48,7 +48,7 @@ class TrainingMentions:
 def training_mentions(docs: Iterable[Doc], kb: KnowledgeBase) -> TrainingMentions:
     """Count the gold mentions of some docs; golds may be ids, URLs, titles or aliases."""
     rows: dict[str, Counter[int]] = {}
-    golds: set[str] = set()
+    gold_ids: set[str] = set()
     counts: Counter[str] = Counter()
     resolved: dict[str, int | None] = {}
     for doc in docs:
@@ -63,9 +63,9 @@ def training_mentions(docs: Iterable[Doc], kb: KnowledgeBase) -> TrainingMention
             counts["used"] += 1
             rows.setdefault(ent.text, Counter())[row] += 1
             if kb.is_in_trie(row):
-                golds.add(kb.entity(row).kb_id)
+                gold_ids.add(kb.entity(row).kb_id)
     return TrainingMentions(
-        rows, frozenset(golds), counts["used"], counts["nil"], counts["unannotated"], counts["not_in_kb"]
+        rows, frozenset(gold_ids), counts["used"], counts["nil"], counts["unannotated"], counts["not_in_kb"]
     )
 
 
@@ -280,7 +280,7 @@ def evaluate_baseline(
     for example, doc in zip(examples, bar, strict=True):
         example.predicted = doc
     seconds = time.perf_counter() - ready
-    scorer = partial(score_mentions, kb=kb, tail=tail, training_gold_ids=training.golds)
+    scorer = partial(score_mentions, kb=kb, tail=tail, training_gold_ids=training.gold_ids)
     results = scorer(examples)
     settings = {
         "peer": name,

@@ -112,7 +112,7 @@ def calibrate(results: Sequence[MentionResult], current: Decision, *, missing_as
 
 def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) -> tuple[Cases, dict[str, int]]:
     """Evaluated mentions as calibration needs them, and how many are used and are not; see `calibrate`."""
-    used, golds = [], []
+    used, gold_ids = [], []
     counts = {"entity": 0, "nil": 0, "not_in_kb": 0, "unannotated": 0, "not_found": 0}
     for result in results:
         outside = not result.in_kb and result.gold != NIL
@@ -124,13 +124,13 @@ def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) 
             counts["not_in_kb"] += 1
         else:
             used.append(result)
-            golds.append(NIL if outside else result.gold)
-            counts["nil" if golds[-1] == NIL else "entity"] += 1
+            gold_ids.append(NIL if outside else result.gold)
+            counts["nil" if gold_ids[-1] == NIL else "entity"] += 1
     names = [_names(result.candidates) for result in used]
     scores = np.full((len(used), max(map(len, names), default=1) or 1), -np.inf)
     share = np.ones(len(used))
     linked, right = np.zeros(len(used), dtype=bool), np.zeros(len(used), dtype=bool)
-    for index, (result, scored_names, gold) in enumerate(zip(used, names, golds, strict=True)):
+    for index, (result, scored_names, gold) in enumerate(zip(used, names, gold_ids, strict=True)):
         if scored_names:
             scores[index, : len(scored_names)] = [score for score, _ in scored_names]
             best, probabilities = result.candidates[0], scored_names[0][1]
@@ -138,7 +138,7 @@ def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) 
             share[index] = best["probability"] / total if total else 1 / len(probabilities)
             linked[index] = best["kb_id"] != NIL
             right[index] = best["kb_id"] == gold != NIL
-    nil, docs = np.array([gold == NIL for gold in golds], dtype=bool), np.array([result.doc for result in used])
+    nil, docs = np.array([gold == NIL for gold in gold_ids], dtype=bool), np.array([result.doc for result in used])
     return Cases(scores, share, linked, right, nil, docs), counts
 
 

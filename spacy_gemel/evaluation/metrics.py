@@ -8,7 +8,7 @@ from spacy_gemel.evaluation.results import MentionResult, TailSplit, scored
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.pipeline.scorer import precision_recall_f
 
-PARTS = ("common", "tail", "seen", "unseen", "with_image", "without_image")
+SUBSETS = ("common", "tail", "seen", "unseen", "with_image", "without_image")
 
 
 def summarise(
@@ -36,28 +36,28 @@ def summarise(
     predicted_nil = sum(r.predicted == NIL for r in counted)
     nil_right = sum(r.correct for r in nil)
 
-    def part(condition: Callable[[MentionResult], bool]) -> dict[str, Any]:
+    def subset(condition: Callable[[MentionResult], bool]) -> dict[str, Any]:
         return accuracy(r for r in counted if condition(r))
 
     return {
         "settings": settings,
         **accuracy(counted),
-        "common": part(lambda r: r.tail is False),
+        "common": subset(lambda r: r.tail is False),
         "tail": {
-            **part(lambda r: r.tail is True),
+            **subset(lambda r: r.tail is True),
             "share": tail.share,
             "share_held": tail.actual_share,
             "threshold": tail.threshold,
             "entities": tail.entities,
             "counted": tail.counted,
         },
-        "uncounted": part(lambda r: r.tail is None),
-        "seen": part(lambda r: r.seen),
-        "unseen": part(lambda r: not r.seen),
-        "with_image": part(lambda r: r.image),
-        "without_image": part(lambda r: not r.image and not r.unreadable_image),
+        "uncounted": subset(lambda r: r.tail is None),
+        "seen": subset(lambda r: r.seen),
+        "unseen": subset(lambda r: not r.seen),
+        "with_image": subset(lambda r: r.image),
+        "without_image": subset(lambda r: not r.image and not r.unreadable_image),
         "unreadable_image": {
-            **part(lambda r: r.unreadable_image),
+            **subset(lambda r: r.unreadable_image),
             "mentions": sum(r.unreadable_image for r in results),
         },
         "nil": {**accuracy(nil), **precision_recall_f(nil_right, predicted_nil, len(nil) - nil_right)},
@@ -73,11 +73,11 @@ def end_to_end_metrics(results: Sequence[MentionResult], *, predicted_mentions: 
 
     Mentions without a gold entity count for recall and precision, as they are mentions all the same.
     """
-    found = sum(r.predicted is not None for r in results)
+    recognised = sum(r.predicted is not None for r in results)
     in_kb = [r for r in results if r.in_kb and r.gold and r.gold != NIL]
     return {
-        "mention_recall": found / len(results) if results else None,
-        "mention_precision": found / predicted_mentions if predicted_mentions else None,
+        "mention_recall": recognised / len(results) if results else None,
+        "mention_precision": recognised / predicted_mentions if predicted_mentions else None,
         "end_to_end": accuracy(in_kb),
     }
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 REFERENCE = "full"
-PARTS = ("common", "tail", "seen", "unseen")
-_REQUIRED = {"settings", "n", "accuracy", "low", "high", "nil", "mentions_per_second", *PARTS}
+SUBSETS = ("common", "tail", "seen", "unseen")
+_REQUIRED = {"settings", "n", "accuracy", "low", "high", "nil", "mentions_per_second", *SUBSETS}
 
 # A setting's title, and the paper's top-1 on WikiDiverse and WikiMEL (arXiv 2306.12725, tables 2, 4 and 5), by the
 # stem of METRICS.json, in the table's order.
@@ -162,7 +162,7 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
         page,
         "report.html",
         rows=[_row(run, reference) for run in runs],
-        parts=PARTS,
+        subsets=SUBSETS,
         reference=reference,
         metrics=reference.metrics,
         settings=reference.metrics["settings"],
@@ -203,12 +203,12 @@ def choose_examples(mentions: Sequence[MentionResult]) -> list[MentionResult]:
 def _spaced(pool: Sequence[MentionResult], n: int, used: set[str]) -> list[MentionResult]:
     """About n mentions at even distances; a mention whose gold entity was used is skipped for the next."""
     chosen: list[MentionResult] = []
-    golds = set(used)
+    gold_ids = set(used)
     for number in range(min(n, len(pool))):
         start = number * len(pool) // n
-        candidate = next((m for m in [*pool[start:], *pool[:start]] if m.gold not in golds), None)
+        candidate = next((m for m in [*pool[start:], *pool[:start]] if m.gold not in gold_ids), None)
         if candidate is not None:
-            golds.add(candidate.gold)
+            gold_ids.add(candidate.gold)
             chosen.append(candidate)
     return chosen
 

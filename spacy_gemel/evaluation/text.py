@@ -29,8 +29,8 @@ def metrics_text(metrics: dict[str, Any]) -> str:
             f"WARNING: the image of {unreadable['mentions']} mentions could not be read. They were linked from the "
             "text alone: they count in all figures but with_image and without_image"
         )
-    parts = ("common", "tail", "seen", "unseen", "with_image", "without_image", "nil")
-    lines += [_accuracy("accuracy", metrics), *(_accuracy(name.replace("_", " "), metrics[name]) for name in parts)]
+    subsets = ("common", "tail", "seen", "unseen", "with_image", "without_image", "nil")
+    lines += [_accuracy("accuracy", metrics), *(_accuracy(name.replace("_", " "), metrics[name]) for name in subsets)]
     if unreadable["n"]:
         lines.append(_accuracy("unreadable", unreadable))
     if nil["f"] is not None:

@@ -37,11 +37,11 @@ def _optional(check: Check) -> Check:
 
 
 def _choice(literal: Any) -> Check:
-    *others, last = (f'"{choice}"' for choice in get_args(literal))
+    *choices, last = (f'"{choice}"' for choice in get_args(literal))
 
     def check(value: Any) -> str:
         if not isinstance(value, str) or value not in get_args(literal):
-            raise ValueError(f"must be {', '.join(others)} or {last}, not {value!r}")
+            raise ValueError(f"must be {', '.join(choices)} or {last}, not {value!r}")
         return value
 
     return check

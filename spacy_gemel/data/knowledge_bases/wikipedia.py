@@ -103,7 +103,7 @@ def _files_by_table(sources: Sequence[Path]) -> tuple[Files, bool]:
     return files, have_titles
 
 
-def _blocks(files: Files, table: str, work: Work, columns: Columns | None = None) -> Iterator[Block]:
+def _table_blocks(files: Files, table: str, work: Work, columns: Columns | None = None) -> Iterator[Block]:
     """Yield the blocks of rows of a table."""
     for path in files.get(table, []):
         with work.read(path) as archive:
@@ -112,7 +112,7 @@ def _blocks(files: Files, table: str, work: Work, columns: Columns | None = None
 
 def _rows(files: Files, table: str, work: Work, columns: Columns | None = None) -> Iterator[tuple[Where, list[Any]]]:
     """Yield the rows of a table, each with what says where it stands."""
-    for block in _blocks(files, table, work, columns):
+    for block in _table_blocks(files, table, work, columns):
         for row, values in block.rows(work.report):
             yield partial(block.where, row), values
 
@@ -212,7 +212,7 @@ def _count(files: Files, links_have_titles: bool, redirects: PageSet, options: I
         titles.flush()
     elif "pagelinks" in files:
         targets = TargetCounts(work)
-        for block in _blocks(files, "pagelinks", work):
+        for block in _table_blocks(files, "pagelinks", work):
             links, indices = block.integers, block.table.indices
             if links is None:  # spaces or quotes between the numbers
                 rows = [

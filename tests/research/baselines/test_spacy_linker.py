@@ -110,7 +110,7 @@ def test_golds_may_be_urls_and_titles(tmp_path: Path) -> None:
     kb = open_kb(tmp_path)
     counted = training_mentions(read_docs(make_corpus(tmp_path / "t.spacy", docs), spacy.blank("en").vocab), kb)
     assert {kb.entity(row).kb_id: times for row, times in counted.rows["Mercury"].items()} == {PLANET: 3, ELEMENT: 1}
-    assert counted.golds == {PLANET, ELEMENT}
+    assert counted.gold_ids == {PLANET, ELEMENT}
 
 
 @settings(max_examples=60, deadline=None)
