@@ -40,7 +40,7 @@ from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.models.tokenizer import load_tokenizer
-from spacy_gemel.pipeline.serialization import load_pipeline, save_changed
+from spacy_gemel.pipeline.loaded_pipeline import load_pipeline, save_changed
 from spacy_gemel.utils.files import write_json
 
 DRAWS = 3

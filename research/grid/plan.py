@@ -13,7 +13,7 @@ from research.configs import TOTAL_STEPS, change, is_path, read_config, value_at
 from research.grid.grid import AXES, MODELS, PREDICTION, Grid, Row, Table
 from research.grid.setting import check_claims, demonstrations_follow_the_seed, describe
 from research.runner import BASELINES, Training, Trial
-from spacy_gemel.pipeline.serialization import FACTORY
+from spacy_gemel.pipeline.loaded_pipeline import FACTORY
 
 _SWITCHES = (("image", "use_image", "no-image"), ("constrained", "constrained", "unconstrained"))
 """Axis, option of EvaluateOptions, word for a row without it."""

@@ -18,7 +18,7 @@ from spacy_gemel.data.jsonl import read_jsonl
 from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.data.records import Problem, split_overlaps
 from spacy_gemel.kb.resolve import NIL
-from spacy_gemel.pipeline.serialization import entity_pipes, linker_of
+from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_of
 from spacy_gemel.pipeline.user_data import candidate_rows, has_unreadable_image, probability_of
 from spacy_gemel.utils.files import write_whole
 

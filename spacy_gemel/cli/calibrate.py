@@ -46,7 +46,7 @@ def calibrate(
         from spacy_gemel.evaluation import calibration, runner
         from spacy_gemel.evaluation.report import write_calibration
         from spacy_gemel.evaluation.text import calibration_text
-        from spacy_gemel.pipeline.serialization import check_target, linker_of, load_pipeline, save_changed
+        from spacy_gemel.pipeline.loaded_pipeline import check_target, linker_of, load_pipeline, save_changed
 
         check_data(data)
         if output is not None:

@@ -64,7 +64,7 @@ def read_config(config: Path, component: str | None = None) -> tuple[str, dict[s
     from thinc.api import Config
 
     from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG
-    from spacy_gemel.pipeline.serialization import FACTORY
+    from spacy_gemel.pipeline.loaded_pipeline import FACTORY
 
     file = config / "config.cfg" if config.is_dir() else config
     if not file.is_file():

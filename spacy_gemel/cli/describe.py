@@ -33,7 +33,7 @@ def describe(
         import srsly
 
         from spacy_gemel.cli.model_card import PackageInfo, machine_paths, make_meta, missing_models, read_metrics
-        from spacy_gemel.pipeline.serialization import load_pipeline
+        from spacy_gemel.pipeline.loaded_pipeline import load_pipeline
         from spacy_gemel.utils.files import write_whole
 
         if not pipeline.is_dir():

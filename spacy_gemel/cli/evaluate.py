@@ -86,7 +86,7 @@ def evaluate(
             )
         else:
             from spacy_gemel.evaluation import runner
-            from spacy_gemel.pipeline.serialization import load_pipeline
+            from spacy_gemel.pipeline.loaded_pipeline import load_pipeline
 
             options = runner.EvaluateOptions(
                 use_image=False if no_image else None,

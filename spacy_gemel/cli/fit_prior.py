@@ -36,7 +36,7 @@ def fit_prior(
     with one_line_errors():
         from spacy_gemel.evaluation import prior_weight
         from spacy_gemel.evaluation.text import prior_text
-        from spacy_gemel.pipeline.serialization import check_new_folder, linker_of, load_pipeline, save_changed
+        from spacy_gemel.pipeline.loaded_pipeline import check_new_folder, linker_of, load_pipeline, save_changed
         from spacy_gemel.utils.files import write_json
 
         report = report or output.with_name(output.name + ".json")

@@ -21,7 +21,7 @@ def link(
     """Link documents: the mentions that they come with, else those that the pipeline's NER finds."""
     with one_line_errors():
         from spacy_gemel.bulk.link import link_file
-        from spacy_gemel.pipeline.serialization import load_pipeline
+        from spacy_gemel.pipeline.loaded_pipeline import load_pipeline
 
         if not source.exists():  # before the pipeline is loaded, which takes long
             raise ValueError(f"{source}: no such file or folder")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.evaluation.metrics import SUBSETS
 from spacy_gemel.linking.settings import CONTEXT_OF
-from spacy_gemel.pipeline.serialization import entity_pipes, linker_of, measured_settings
+from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_of, measured_settings
 from spacy_gemel.utils.files import files_in
 
 if TYPE_CHECKING:

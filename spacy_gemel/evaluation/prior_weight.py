@@ -15,8 +15,8 @@ from spacy_gemel.evaluation.bootstrap import SEED, accuracy_interval, folds_by_d
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.prior import ALIAS, FLOOR, MAX_KNOWN, SURFACE, UNKNOWN, combine
 from spacy_gemel.models.frozen import model_lock
+from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_name
 from spacy_gemel.pipeline.scorer import check_images_read
-from spacy_gemel.pipeline.serialization import entity_pipes, linker_name
 from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image, has_unreadable_image
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
 from spacy_gemel.evaluation.metrics import end_to_end_metrics, summarise
 from spacy_gemel.evaluation.results import MentionResult, score_mentions, split_tail
+from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_name, linker_of, measured_settings, overridden
 from spacy_gemel.pipeline.scorer import check_images_read
-from spacy_gemel.pipeline.serialization import entity_pipes, linker_name, linker_of, measured_settings, overridden
 
 
 @dataclass(frozen=True, slots=True)

@@ -700,6 +700,6 @@ def make_gemel_linker(
     models and retrievers. With `bundle_models` the pipe works without the frozen models' own folders. `image_features`
     is a folder that `encode-images` wrote; it only saves time.
     """
-    parts: dict[str, Any] = {"language_model": language_model, "vision_encoder": vision_encoder, "retriever": retriever}
-    parts |= {"bundle_models": bundle_models, "image_features": image_features, "scorer": scorer}
-    return GemelLinker(nlp.vocab, model, name, settings=LinkerSettings(**settings), **parts)
+    models = {"language_model": language_model, "vision_encoder": vision_encoder, "retriever": retriever}
+    options: dict[str, Any] = {"bundle_models": bundle_models, "image_features": image_features, "scorer": scorer}
+    return GemelLinker(nlp.vocab, model, name, settings=LinkerSettings(**settings), **models, **options)

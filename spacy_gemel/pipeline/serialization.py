@@ -1,22 +1,19 @@
-"""Saving and loading: a linker's state in a folder or in bytes, never as a pickle, and whole pipelines."""
+"""Saving and loading a linker's state, in a folder or in bytes, never as a pickle."""
 
 import gc
 import json
 import math
-import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import spacy
 import srsly
-from spacy.language import Language
 from spacy.vocab import Vocab
-from thinc.api import Config, Model, require_gpu
+from thinc.api import Model
 
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.linking.demonstrations import DemonstrationStore
@@ -28,9 +25,7 @@ if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
     from spacy_gemel.models.causal_lm import CausalLM
     from spacy_gemel.models.vision_encoder import VisionEncoder
-    from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
-FACTORY = "gemel_linker"
 FORMAT = 1
 PART_NAMES = ("vocab", "cfg", "model", "demonstrations", "kb", "added", "models")
 PartT = TypeVar("PartT")
@@ -97,7 +92,7 @@ class LinkerState:
         folder.mkdir(exist_ok=True)
         if "vocab" not in exclude:
             vocab.to_disk(folder / "vocab", exclude=exclude)
-        for name, content in self._parts().items():
+        for name, content in self._contents().items():
             with files.write_whole(folder / name) as new:
                 new.write_bytes(content)
         if self.kb is not None:
@@ -106,29 +101,29 @@ class LinkerState:
 
     def to_bytes(self, vocab: Vocab, exclude: Collection[str]) -> bytes:
         """The same as bytes."""
-        parts = self._parts()
+        contents = self._contents()
         if "vocab" not in exclude:
-            parts["vocab"] = vocab.to_bytes(exclude=exclude)
+            contents["vocab"] = vocab.to_bytes(exclude=exclude)
         if self.kb is not None:
-            parts["kb"] = srsly.msgpack_dumps(files.pack_folder(self.kb.path, self.kb.files()))
+            contents["kb"] = srsly.msgpack_dumps(files.pack_folder(self.kb.path, self.kb.files()))
         if self.models is not None:
             with tempfile.TemporaryDirectory() as name:
                 self._bundle(Path(name))
-                parts["models"] = srsly.msgpack_dumps(files.pack_folder(Path(name), files.files_in(Path(name))))
-        return bytes(srsly.msgpack_dumps({name: parts[name] for name in PART_NAMES if name in parts}))
+                contents["models"] = srsly.msgpack_dumps(files.pack_folder(Path(name), files.files_in(Path(name))))
+        return bytes(srsly.msgpack_dumps({name: contents[name] for name in PART_NAMES if name in contents}))
 
-    def _parts(self) -> dict[str, bytes]:
+    def _contents(self) -> dict[str, bytes]:
         """The parts that are one file each."""
-        parts: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         if self.cfg is not None:  # not by srsly, whose JSON does not give back every number as it was
-            parts["cfg"] = json.dumps(self.cfg, indent=2, ensure_ascii=False).encode("utf8")
+            contents["cfg"] = json.dumps(self.cfg, indent=2, ensure_ascii=False).encode("utf8")
         if self.mapper is not None:
-            parts["model"] = self.mapper
+            contents["model"] = self.mapper
         if self.store is not None:
-            parts["demonstrations"] = srsly.msgpack_dumps(self.store.to_dict())
+            contents["demonstrations"] = srsly.msgpack_dumps(self.store.to_dict())
         if self.added is not None:
-            parts["added"] = srsly.msgpack_dumps([[*astuple(entity)] for entity in self.added])
-        return parts
+            contents["added"] = srsly.msgpack_dumps([[*astuple(entity)] for entity in self.added])
+        return contents
 
     def _bundle(self, folder: Path) -> None:
         for part, (frozen, source) in (self.models or {}).items():
@@ -138,11 +133,12 @@ class LinkerState:
 def read_folder(path: str | Path, vocab: Vocab, exclude: Collection[str], name: str) -> LinkerState:
     """Read what `to_disk` wrote. Raises ValueError and OSError, and has then read the vocab at most."""
     folder = Path(path)
-    parts = {part: (folder / part).read_bytes() for part in ("cfg", "model", "demonstrations") if part not in exclude}
+    always = [part for part in ("cfg", "model", "demonstrations") if part not in exclude]
+    contents = {part: (folder / part).read_bytes() for part in always}
     if "added" not in exclude:  # versions before entities could be added wrote none
-        parts["added"] = (folder / "added").read_bytes() if (folder / "added").is_file() else b"\x90"
+        contents["added"] = (folder / "added").read_bytes() if (folder / "added").is_file() else b"\x90"
     folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
-    state = _state_from(parts, folders, name)
+    state = _state_from(contents, folders, name)
     if "vocab" not in exclude:
         parse(name, "vocab", lambda: vocab.from_disk(folder / "vocab", exclude=exclude))
     return state
@@ -157,47 +153,48 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
     """
     message = f"{name}: these bytes are not what to_bytes of a linker gave, or are damaged"
     try:
-        parts = parse(name, "bytes", lambda: srsly.msgpack_loads(data))
+        contents = parse(name, "bytes", lambda: srsly.msgpack_loads(data))
     except ValueError as error:
         raise ValueError(f"{message} ({error.__cause__}).") from error
     known = [part for part in sorted(PART_NAMES) if part != "vocab"]
-    if not isinstance(parts, dict) or not {*known} & {*parts}:
-        content = f"has {', '.join(map(str, parts))}" if isinstance(parts, dict) else f"is {type(parts).__name__}"
+    if not isinstance(contents, dict) or not {*known} & {*contents}:
+        is_dict = isinstance(contents, dict)
+        content = f"has {', '.join(map(str, contents))}" if is_dict else f"is {type(contents).__name__}"
         raise ValueError(f"{message}: what is packed in them {content}, and none of {', '.join(known)}.")
-    parts = {part: content for part, content in parts.items() if part not in exclude}
+    contents = {part: content for part, content in contents.items() if part not in exclude}
     temporary = files.TemporaryFolder()
     try:
-        folders = {part: temporary.path / part for part in ("kb", "models") if part in parts}
+        folders = {part: temporary.path / part for part in ("kb", "models") if part in contents}
         for part, folder in folders.items():
-            content = parse(name, part, partial(srsly.msgpack_loads, parts[part]))
+            content = parse(name, part, partial(srsly.msgpack_loads, contents[part]))
             parse(name, part, partial(files.unpack_folder, content, folder))
-        state = _state_from(parts, folders, name)
-        if "vocab" in parts:
-            parse(name, "vocab", lambda: vocab.from_bytes(parts["vocab"], exclude=exclude))
+        state = _state_from(contents, folders, name)
+        if "vocab" in contents:
+            parse(name, "vocab", lambda: vocab.from_bytes(contents["vocab"], exclude=exclude))
         yield state
     except BaseException:
         temporary.remove()
         raise
 
 
-def _state_from(parts: Mapping[str, bytes], folders: Mapping[str, Path], name: str) -> LinkerState:
+def _state_from(contents: Mapping[str, bytes], folders: Mapping[str, Path], name: str) -> LinkerState:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase  # not earlier: pyarrow
 
     def read_entities() -> list[Entity]:
-        rows = srsly.msgpack_loads(parts["added"])
+        rows = srsly.msgpack_loads(contents["added"])
         return [Entity(kb_id, entity, count, tuple(aliases), text) for kb_id, entity, count, aliases, text in rows]
 
     def read_store() -> DemonstrationStore:
-        return DemonstrationStore.from_dict(srsly.msgpack_loads(parts["demonstrations"]))
+        return DemonstrationStore.from_dict(srsly.msgpack_loads(contents["demonstrations"]))
 
-    state = LinkerState(mapper=parts.get("model"), models_folder=folders.get("models"))
-    if "cfg" in parts:
-        state.cfg = cfg = parse(name, "cfg", lambda: dict(json.loads(parts["cfg"])))
+    state = LinkerState(mapper=contents.get("model"), models_folder=folders.get("models"))
+    if "cfg" in contents:
+        state.cfg = cfg = parse(name, "cfg", lambda: dict(json.loads(contents["cfg"])))
         if cfg.get("format") != FORMAT:
             raise ValueError(f"{name}: saved in format {cfg.get('format')!r}, this version reads {FORMAT}.")
-    if "demonstrations" in parts:
+    if "demonstrations" in contents:
         state.store = parse(name, "demonstrations", read_store)
-    if "added" in parts:
+    if "added" in contents:
         state.added = parse(name, "added", read_entities)
     if "kb" in folders:
         state.kb = KnowledgeBase.open(folders["kb"])
@@ -248,114 +245,3 @@ def check_fit(
     if mapper.has_dim("nO") and mapper.get_dim("nO") != prefix_length * language_model.width:
         sizes = f"{mapper.get_dim('nO') / prefix_length:g} numbers, and the one named has {language_model.width}"
         raise error("language_model", f"embeddings of {sizes}")
-
-
-# Whole pipelines
-
-
-def load_pipeline(path: str, *, gpu_id: int = -1) -> Language:
-    """`spacy.load` on a GPU, or with -1 on the CPU. Raises OSError or ValueError if there is no pipeline."""
-    if gpu_id >= 0:
-        require_gpu(gpu_id)
-    if Path(path).is_dir() and not (Path(path) / "config.cfg").is_file():
-        raise ValueError(f"{path}: no spaCy pipeline in this folder (no config.cfg); try its model-best")
-    return spacy.load(path)
-
-
-def linker_name(nlp: Language) -> str:
-    """The name of the pipeline's linker. Raises ValueError if it has none."""
-    for name in nlp.pipe_names:
-        if nlp.get_pipe_meta(name).factory == FACTORY:
-            return name
-    raise ValueError(f"the pipeline has no {FACTORY} among its pipes ({', '.join(nlp.pipe_names) or 'none'})")
-
-
-def linker_of(nlp: Language) -> "GemelLinker":
-    """The pipeline's linker. Raises ValueError if it has none."""
-    return cast("GemelLinker", nlp.get_pipe(linker_name(nlp)))
-
-
-def entity_pipes(nlp: Language) -> list[str]:
-    """The pipes that set doc.ents by their own account: a NER, an entity ruler and the like."""
-    attributes = {"doc.ents", "token.ent_iob", "token.ent_type"}
-    return [name for name in nlp.pipe_names if attributes & set(nlp.get_pipe_meta(name).assigns)]
-
-
-def measured_settings(nlp: Language) -> dict[str, Any]:
-    """The linker's settings in force and what it is made of, as JSON: what its figures belong to.
-
-    A part that the pipeline's config does not name is None. Raises ValueError if the pipeline has no linker.
-    """
-    settings = asdict(linker_of(nlp).settings)
-    settings["labels_discard"] = list(settings["labels_discard"])
-    config: dict[str, Any] = nlp.config["components"].get(linker_name(nlp), {})
-    for part, key in (("retriever", "@misc"), ("language_model", "name"), ("vision_encoder", "name")):
-        settings[part] = (config.get(part) or {}).get(key)
-    return settings | {"prefix_length": (config.get("model") or {}).get("prefix_length")}
-
-
-@contextmanager
-def overridden(linker: "GemelLinker", **changes: Any) -> Iterator["GemelLinker"]:
-    """Change settings of the linker for the length of a with block. Raises ValueError as `configure` does."""
-    previous = {name: getattr(linker.settings, name, None) for name in changes}
-    linker.configure(**changes)
-    try:
-        yield linker
-    finally:
-        linker.configure(**previous)
-
-
-def save_changed(nlp: Language, changes: dict[str, Any], target: Path) -> None:
-    """Change settings of the pipeline's linker, also in its config, and write its folder with them to `target`.
-
-    The rest of the folder stays the same, byte for byte. A new folder appears when it is complete; in place, the two
-    changed files are each replaced as a whole. The knowledge base and bundled models are hard-linked. Raises OSError
-    if the folder cannot be read or written, and ValueError if a setting is unknown or a value makes no sense.
-    """
-    name, linker = linker_name(nlp), linker_of(nlp)
-    linker.configure(**changes)
-    in_config = {setting: value for setting, value in changes.items() if setting in config_names()}
-    linker.config_settings = linker.config_settings.replace(**in_config)
-    nlp.get_pipe_config(name).update(in_config)
-    source = cast(Path, nlp.path)
-    config = Config().from_disk(source / "config.cfg", interpolate=False)
-    config["components"][name].update(in_config)
-    changed = ("config.cfg", f"{name}/cfg")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
-        copy = Path(work) / "copy"
-        copy.mkdir()
-        config.to_disk(copy / "config.cfg", interpolate=False)
-        linker.to_disk(copy / name, exclude=[part for part in PART_NAMES if part != "cfg"])
-        if target.resolve() == source.resolve():
-            for relative in changed:
-                with files.write_whole(target / relative) as new:
-                    shutil.copyfile(copy / relative, new)
-            return
-        for relative in files.files_in(source):
-            (copy / relative).parent.mkdir(parents=True, exist_ok=True)
-            if relative.startswith((f"{name}/kb/", f"{name}/models/")):
-                files.link_file(source / relative, copy / relative)
-            elif relative not in changed:
-                shutil.copyfile(source / relative, copy / relative)
-        if target.is_dir():
-            target.rmdir()  # it is empty; not every system moves a folder onto an empty one
-        copy.replace(target)
-
-
-def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
-    """Raise ValueError if the pipeline could not be saved so; called before the long work."""
-    if save is not None and in_place:
-        raise ValueError("--save and --in-place: give one of them")
-    if save is not None:
-        check_new_folder(pipeline, save, f", or give --in-place for {pipeline}")
-    if in_place and not Path(pipeline).is_dir():
-        raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
-
-
-def check_new_folder(pipeline: str, folder: Path, alternative: str = "") -> None:
-    """Raise ValueError if the pipeline cannot be saved to a folder as a new one; `alternative` ends the message."""
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder}: there is something already; name a new folder{alternative}")
-    if folder.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
-        raise ValueError(f"{folder}: lies in the pipeline's own folder; name another one{alternative}")

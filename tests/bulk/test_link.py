@@ -9,7 +9,7 @@ import spacy
 from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
-from spacy_gemel.pipeline import serialization as pipelines
+from spacy_gemel.pipeline import loaded_pipeline as pipelines
 from tests.evaluation.doubles import TableLinker, pipeline
 
 ANSWERS = {"Mercury": ["Mercury (planet)", "Mercury (element)"], "Jaguar": ["Jaguar"]}

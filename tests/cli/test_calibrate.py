@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
 from spacy_gemel.data.reader import read_docs
-from spacy_gemel.pipeline import serialization as pipelines
+from spacy_gemel.pipeline import loaded_pipeline as pipelines
 from spacy_gemel.utils.files import files_in
 from tests.mini_pipeline import COLOURS, make_doc, make_kb, make_pipeline, picture
 
@@ -198,7 +198,7 @@ def test_what_is_wrong_is_said_before_the_work(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("loaded a pipeline")
 
-    monkeypatch.setattr("spacy_gemel.pipeline.serialization.load_pipeline", never)
+    monkeypatch.setattr("spacy_gemel.pipeline.loaded_pipeline.load_pipeline", never)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     failed(call("calibrate", trained, dev, "--save", tmp_path / "full"), "there is something already")

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.pipeline import serialization as pipelines
+from spacy_gemel.pipeline import loaded_pipeline as pipelines
 from tests.evaluation.doubles import TableLinker, pipeline
 from tests.kb.conftest import CharacterTokenizer
 

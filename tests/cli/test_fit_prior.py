@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from spacy_gemel.__main__ import app
 from spacy_gemel.evaluation import prior_weight
 from spacy_gemel.evaluation.prior_weight import GRID, WAYS
-from spacy_gemel.pipeline.serialization import save_changed
+from spacy_gemel.pipeline.loaded_pipeline import save_changed
 from spacy_gemel.utils.files import files_in
 from tests.mini_pipeline import make_doc, make_kb, make_pipeline, picture
 from tests.tiny import NAMES
@@ -176,7 +176,7 @@ def test_what_is_wrong_is_said(trained: Path, dev: Path, tmp_path: Path, monkeyp
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("loaded a pipeline")
 
-    monkeypatch.setattr("spacy_gemel.pipeline.serialization.load_pipeline", never)
+    monkeypatch.setattr("spacy_gemel.pipeline.loaded_pipeline.load_pipeline", never)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     failed(call("fit-prior", trained, dev, tmp_path / "full"), "there is something already")

@@ -11,7 +11,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Corpus, Example
 
 from spacy_gemel.data.reader import multimodal_corpus
-from spacy_gemel.pipeline.serialization import overridden
+from spacy_gemel.pipeline.loaded_pipeline import overridden
 from tests.calls import Calls
 from tests.mini_pipeline import LINKER, linker, make_config, make_doc
 

@@ -18,7 +18,7 @@ from spacy_gemel.__main__ import app
 from spacy_gemel.data.reader import multimodal_corpus
 from spacy_gemel.evaluation.prior_weight import collect_cases
 from spacy_gemel.evaluation.results import read_mentions
-from spacy_gemel.pipeline.serialization import overridden
+from spacy_gemel.pipeline.loaded_pipeline import overridden
 from tests.mini_pipeline import linker, make_doc, picture
 
 MARK = "gemel_unreadable_image"

@@ -16,7 +16,7 @@ from spacy.language import Language
 from spacy.pipeline import EntityLinker
 
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
-from spacy_gemel.pipeline.serialization import overridden
+from spacy_gemel.pipeline.loaded_pipeline import overridden
 from tests.entity_linker.world import (
     GOLDS,
     PLANET,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 
-from spacy_gemel.pipeline.serialization import overridden
+from spacy_gemel.pipeline.loaded_pipeline import overridden
 from tests.entity_linker.world import (
     GOLDS,
     PLANET,

@@ -11,7 +11,7 @@ from spacy.tokens import DocBin, Span
 from spacy_gemel.evaluation.results import mentions_path, read_mentions, write_evaluation
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.evaluation.text import metrics_text
-from spacy_gemel.pipeline.serialization import linker_of, overridden
+from spacy_gemel.pipeline.loaded_pipeline import linker_of, overridden
 from tests.evaluation.doubles import TableLinker, pipeline
 
 PLANET, ELEMENT, CARS, CAT, JAVA = "Mercury (planet)", "Mercury (element)", "Jaguar Cars", "Jaguar", "Java"

@@ -18,8 +18,8 @@ from spacy_gemel.linking import model as model_module
 from spacy_gemel.linking.candidates import Candidate
 from spacy_gemel.linking.prior import FLOOR, MAX_KNOWN
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from spacy_gemel.pipeline.loaded_pipeline import overridden
 from spacy_gemel.pipeline.mentions import gather_mentions
-from spacy_gemel.pipeline.serialization import overridden
 from tests.calls import Calls
 from tests.mini_pipeline import entity_id, make_doc, make_kb, make_pipeline, picture
 from tests.tiny import NAMES

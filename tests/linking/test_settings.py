@@ -15,7 +15,7 @@ from thinc.api import Config
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.settings import LinkerSettings, settings_table
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
-from spacy_gemel.pipeline.serialization import overridden, save_changed
+from spacy_gemel.pipeline.loaded_pipeline import overridden, save_changed
 from spacy_gemel.utils.messages import UnusedSettingWarning
 from tests.mini_pipeline import CHANGED, examples, make_config, make_doc, make_pipeline
 
