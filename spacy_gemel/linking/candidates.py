@@ -2,10 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL
+
+if TYPE_CHECKING:
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase  # imports pyarrow
 
 
 class Candidate(NamedTuple):
@@ -32,7 +34,7 @@ class ScoredName(NamedTuple):
     searched: bool = True
 
 
-def score_name(kb: KnowledgeBase, rows: Sequence[int], score: float, *, searched: bool = True) -> ScoredName:
+def score_name(kb: "KnowledgeBase", rows: Sequence[int], score: float, *, searched: bool = True) -> ScoredName:
     """The name that the entities in `rows` (at least one, in the knowledge base's order) share, with its score."""
     # The knowledge base gives the best first already; sorting puts added entities among them.
     entities = sorted((kb.entity(row) for row in rows), key=lambda entity: -entity.count)
