@@ -171,6 +171,11 @@ class DenseRetriever(SimilarityRetriever):
         if self._embed is None:
             self._embed = self._next_embed
 
+    @property
+    def loaded(self) -> Embed | None:
+        """The sentence encoder that made the vectors; the linker checks its files before it bundles them."""
+        return self._embed
+
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
         """See Retriever. Embeds only the mentions that it has not embedded before."""
         assert self._next_embed is not None

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
 from spacy_gemel.data.reader import read_docs
-from spacy_gemel.pipeline import loaded_pipeline as pipelines
 from spacy_gemel.utils.files import files_in
 from tests.mini_pipeline import COLOURS, make_doc, make_kb, make_pipeline, picture
 
@@ -215,7 +214,7 @@ def test_a_copy_that_fails_leaves_nothing(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pipelines, "link_file", full)
+    monkeypatch.setattr("spacy_gemel.utils.files.link_file", full)
     failed(call("calibrate", trained, dev, "--save", tmp_path / "saved", "-q"), "No space left")
     assert list(tmp_path.iterdir()) == []
 
