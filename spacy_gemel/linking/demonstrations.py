@@ -22,16 +22,10 @@ class Demonstration:
 
 
 class DemonstrationStore:
-    """Demonstrations in the order they were given, and the features that they share.
+    """Demonstrations in the order they were given, and the features that they share, (images, d_v) in fp32.
 
-    Args:
-        demonstrations: the demonstrations.
-        features: (images, d_v) in fp32.
-        vectors: the vectors that the pipeline's transformer gave the mentions, (demonstrations, width) in fp32, with a
-            row of NaN for a mention that has none; None if the retriever does not use them.
-
-    Raises:
-        ValueError: if there are more or fewer vectors than demonstrations.
+    `vectors` are those that the pipeline's transformer gave the mentions, (demonstrations, width) in fp32, with a row
+    of NaN for a mention that has none; None if the retriever does not use them. Raises ValueError for another number.
     """
 
     def __init__(
@@ -63,11 +57,8 @@ class DemonstrationStore:
         """Plain data for msgpack: columns of strings and numbers, bytes and shapes of the arrays."""
         names = [field.name for field in fields(Demonstration)]
         columns = {name: [getattr(demonstration, name) for demonstration in self] for name in names}
-        data = {
-            "columns": columns,
-            "shape": list(self.features.shape),
-            "features": self.features.astype("<f4").tobytes(),
-        }
+        features = self.features.astype("<f4").tobytes()
+        data = {"columns": columns, "shape": list(self.features.shape), "features": features}
         if self.vectors is not None:
             data |= {"vectors_shape": list(self.vectors.shape), "vectors": self.vectors.astype("<f4").tobytes()}
         return data
@@ -95,15 +86,8 @@ def extend_store(
     """A store with the new demonstrations of another, behind its own, and how many these are.
 
     A demonstration is known if its mention, text, entity and picture are, or if it has no picture and one that is
-    otherwise equal has any. One with a picture takes the place of an equal one without.
-
-    Args:
-        store: the store, which does not change.
-        new: the store to take from.
-        wants_vectors: demonstrations of `store` without a vector are useless, and do not count as known.
-
-    Raises:
-        ValueError: if the vectors are of different widths.
+    otherwise equal has any. One with a picture takes the place of an equal one without. With `wants_vectors` those of
+    `store` without a vector do not count as known. Raises ValueError if the vectors are of different widths.
     """
     useless = np.zeros(len(store), dtype=bool)
     if wants_vectors:

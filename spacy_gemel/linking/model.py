@@ -142,10 +142,9 @@ class LinkingModel:
         return [index for index in ranked if index not in same][:count]
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
-        """Embed prompts; `train` keeps what the mapper's gradient needs.
+        """The embedded prompts, (tokens, width) each, and a function that brings their gradient back to the mapper.
 
-        Returns:
-            The embedded prompts, (tokens, width) each, and a function that brings their gradient back to the mapper.
+        `train` keeps what the gradient needs.
         """
         model, prefix_length = self.language_model, self.prompt_builder.prefix_length
         features, rows = collect_features(prompts, self.store)  # (images, d_v)
@@ -254,10 +253,8 @@ class LinkingModel:
             decoded = "" if rows else tokenizer.decode(hypothesis.tokens)
             if decoded:
                 rows = self.kb.rows_of(tokenizer.encode([decoded])[0])
-            if rows:
-                name = score_name(self.kb, rows, hypothesis.score)
-            else:
-                name = ScoredName(decoded, hypothesis.score, [(NIL, 0)])
+            nil = ScoredName(decoded, hypothesis.score, [(NIL, 0)])
+            name = score_name(self.kb, rows, hypothesis.score) if rows else nil
             # A free search can find a name in several tokenisations: the best counts.
             names.setdefault(name.name, name)
         return list(names.values())
@@ -286,15 +283,10 @@ class LinkingModel:
     # Learning
 
     def learn(self, mentions: Sequence[Mention], rows: Sequence[int], settings: LinkerSettings) -> NDArray[np.float32]:
-        """Add the gradient of the mentions' mean loss (paper eq. 4) to the mapper's.
+        """Add the gradient of the mentions' mean loss (paper eq. 4) to the mapper's; `rows` are of the gold entities.
 
         Returns the losses, at most (mentions,), in the mentions' order. A text that is too long is left out. A mention
         that memory runs out on has neither loss nor gradient, but counts in the mean.
-
-        Args:
-            mentions: the mentions.
-            rows: of their gold entities in the knowledge base.
-            settings: the settings.
         """
         prompts = self.prompts(mentions, settings, training=True)
         lengths = _lengths(prompts)

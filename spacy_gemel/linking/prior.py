@@ -60,17 +60,9 @@ class MentionPrior:
         self._cache: BoundedCache[str, dict[str, float]] = BoundedCache(_CACHE_SIZE)
 
     def of(self, mention: str) -> dict[str, float]:
-        """P(e | mention) of each entity with evidence, best first; ties by count, then by row.
-
-        Raises:
-            KBError: if the knowledge base is damaged.
-        """
+        """P(e | mention) of each entity with evidence, best first; ties by count, then by row. May raise KBError."""
         cached = self._cache.get(mention)
         return dict(self._cache.put(mention, self._compute(mention)) if cached is None else cached)
-
-    def best(self, mention: str) -> str | None:
-        """The most probable entity, None without evidence."""
-        return next(iter(self.of(mention)), None)
 
     def known_names(self, mention: str) -> list[str]:
         """The names of the mention's MAX_KNOWN most probable entities, each once."""
@@ -79,8 +71,7 @@ class MentionPrior:
 
     def _compute(self, mention: str) -> dict[str, float]:
         key, folded = surface_key(mention), fold(mention)
-        exact = self._probabilities(self._exact.get(key), [mention]) if key else {}
-        if exact:
+        if key and (exact := self._probabilities(self._exact.get(key), [mention])):
             return exact
         return self._probabilities(self._folded.get(folded), spellings(mention)) if folded else {}
 
@@ -114,15 +105,10 @@ def combine(score: float, probability: float, weight: float) -> float:
 
 
 def rerank(names: Sequence[ScoredName], prior: Mapping[str, float], weight: float, limit: int) -> list[ScoredName]:
-    """At most `limit` names by the combined score of their entities, best first.
+    """At most `limit` of a mention's names by the combined score of their entities, best first.
 
+    `prior` is P(entity | mention) of the entities with evidence; without any, the names are returned as they are.
     Entities of one name that the prior tells apart become entries of their own, each with its score.
-
-    Args:
-        names: the names of one mention.
-        prior: P(entity | mention) of the entities with evidence; if there is none, the names are returned as they are.
-        weight: `prior_weight`.
-        limit: the number of names to keep.
     """
     if not prior:
         return [*names]

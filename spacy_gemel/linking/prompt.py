@@ -57,11 +57,7 @@ class PromptTooLong(ValueError):
 class PromptBuilder:
     """Builds prompts (paper section 3.2) and tokenises each demonstration once.
 
-    Args:
-        tokenizer: the language model's.
-        store: the demonstrations; may be replaced later.
-        prefix_length: soft tokens of a visual prefix.
-        bos: start each prompt with BOS.
+    The store may be replaced. A visual prefix has `prefix_length` soft tokens; with `bos` each prompt starts with BOS.
     """
 
     def __init__(self, tokenizer: NameTokenizer, store: DemonstrationStore, *, prefix_length: int, bos: bool) -> None:
@@ -72,16 +68,10 @@ class PromptBuilder:
         self._ids: BoundedCache[Demonstration, tuple[int, ...]] = BoundedCache(_CACHED_DEMONSTRATIONS)
 
     def build(self, mention: Mention, ranked: Sequence[int], *, max_tokens: int, use_image: bool = True) -> Prompt:
-        """The prompt of a mention in its text.
+        """The prompt of a mention in its text, of at most `max_tokens`; without `use_image` without visual prefixes.
 
-        Args:
-            mention: the mention.
-            ranked: indices of the demonstrations, most similar first; if they do not all fit, the last are dropped.
-            max_tokens: tokens that the prompt may have.
-            use_image: False to leave out all visual prefixes.
-
-        Raises:
-            PromptTooLong: if the query alone does not fit.
+        `ranked` has the indices of the demonstrations, most similar first; if they do not all fit, the last are
+        dropped. Raises PromptTooLong if the query alone does not fit.
         """
         has_image = use_image and mention.features is not None
         query_ids = tuple(self.tokenizer.encode([query_text(mention.text, mention.mention)])[0])
@@ -151,12 +141,10 @@ class PromptEmbedder:
         return PromptEmbedder, (self.model,)
 
     def embed(self, segments: Sequence[tuple[int, ...]], images: Sequence[int], prefixes: Tensor) -> Tensor:
-        """One prompt, (tokens, width).
+        """One prompt, (tokens, width), of the token ids of each segment, the query's last.
 
-        Args:
-            segments: token ids of each segment, the query's last.
-            images: row of each segment's visual prefix, NO_IMAGE for none.
-            prefixes: (images, prefix length, width); may require a gradient.
+        `images` has the row of each segment's visual prefix, or NO_IMAGE, in `prefixes`, (images, prefix length,
+        width), which may require a gradient.
         """
         embeddings: list[Tensor] = []
         for index, (ids, image) in enumerate(zip(segments, images, strict=True)):

@@ -45,10 +45,7 @@ class Retriever(Protocol):
         return
 
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
-        """Index the mentions of all demonstrations, in their order; called again when they change.
-
-        vectors: (mentions, width), with a row of NaN for a mention that has none; None if no mention has one.
-        """
+        """Index the mentions of all demonstrations, in order; again if they change. vectors: a DemonstrationStore's."""
         return
 
     def prepare(self, queries: Sequence[Query], n: int) -> None:

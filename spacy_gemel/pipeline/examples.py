@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("spacy_gemel")
 
-MentionKey = tuple[int, int]
-"""A gold mention: index of the doc, first token."""
+MentionKey = tuple[int, int]  # a gold mention: index of the doc, first token
 
 _BATCH_SIZE = 64
 _TRF_DATA = f"doc._.{ATTRIBUTE}"
@@ -97,9 +96,8 @@ def usable_entities(
     for example, usable in zip(examples, entities, strict=True):
         predicted = {(ent.start_char, ent.end_char) for ent in example.predicted.ents}
         for ent in example.reference.ents:
-            if ent.kb_id_ in ("", NIL) or ent.label_ in settings.labels_discard:
-                continue
-            if not settings.use_gold_ents and (ent.start_char, ent.end_char) not in predicted:
+            is_missing = not settings.use_gold_ents and (ent.start_char, ent.end_char) not in predicted
+            if is_missing or ent.kb_id_ in ("", NIL) or ent.label_ in settings.labels_discard:
                 continue
             row = linkable_row(kb, ent.kb_id_)
             if row is None:
@@ -132,16 +130,14 @@ def collect_demonstrations(
         batch_features = read_features(docs[batch], reader, fallback_docs[batch] if fallback_docs else None)
         for index, (doc, doc_features) in enumerate(zip(docs[batch], batch_features, strict=True), start):
             ents = [ent for ent in doc.ents if (index, ent.start) in rows]
-            image = NO_IMAGE
+            image = NO_IMAGE if doc_features is None else len(features)
             if ents and doc_features is not None:
-                image = len(features)
                 features.append(doc_features)
             for ent in ents:
-                key = (index, ent.start)
-                entity = kb.entity(rows[key])
+                entity = kb.entity(rows[index, ent.start])
                 context = context_of(ent, settings)
                 demonstrations.append(Demonstration(context, ent.text, entity.name, entity.kb_id, image))
-                keys.append(key)
+                keys.append((index, ent.start))
     logger.info("Kept %d demonstrations with %d images", len(demonstrations), len(features))
     matrix = np.stack(features) if features else np.zeros((0, reader.encoder.width), dtype=np.float32)
     if vectors is None:
@@ -191,10 +187,7 @@ def new_demonstrations(
 def _vectors_of(
     docs: Iterable[Iterable[tuple[Span, Span | None]]], rows: Mapping[MentionKey, int]
 ) -> tuple[dict[MentionKey, Vector], list[str]]:
-    """The vectors of the mentions in `rows`, and messages about those that have none.
-
-    `docs` has each entity with the span, of its doc or of a copy, that the transformer has read.
-    """
+    """The vectors of the mentions in `rows`, by the span that each doc has with an entity; messages about the rest."""
     vectors: dict[MentionKey, Vector] = {}
     missing: list[str] = []
     for index, pairs in enumerate(docs):
@@ -271,12 +264,10 @@ def _upstream_pipes(nlp: Language | None, name: str, attribute: str) -> list[str
     if nlp is None or name not in nlp.component_names:
         return []
 
-    def assigns(pipe: str, attribute: str) -> bool:
-        return attribute in nlp.get_pipe_meta(pipe).assigns
-
     frozen = nlp.config.get("training", {}).get("frozen_components") or []
     upstream = nlp.component_names[: nlp.component_names.index(name)]
+    assigns = {pipe: nlp.get_pipe_meta(pipe).assigns for pipe in upstream}
     # a transformer that training resumes is disabled as well, and is in no list
-    upstream = [pipe for pipe in upstream if pipe in (*nlp.pipe_names, *frozen) or assigns(pipe, _TRF_DATA)]
-    setters = [pipe for pipe in upstream if assigns(pipe, attribute)]
+    upstream = [pipe for pipe in upstream if pipe in (*nlp.pipe_names, *frozen) or _TRF_DATA in assigns[pipe]]
+    setters = [pipe for pipe in upstream if attribute in assigns[pipe]]
     return upstream[: upstream.index(setters[-1]) + 1] if setters else []

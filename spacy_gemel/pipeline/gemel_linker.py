@@ -105,15 +105,14 @@ class GemelLinker(TrainablePipe):
         scorer: Callable[..., Any] | None = None,
     ) -> None:
         check_mapper(name, model)
-        _check_part(name, "language_model", language_model)
-        _check_part(name, "vision_encoder", vision_encoder)
-        _check_part(name, "retriever", retriever)
         self.vocab = vocab
         self.model = model
         self.name = name
         self.language_model = language_model
         self.vision_encoder = vision_encoder
         self.retriever = retriever
+        for part in _EXPECTED:
+            _check_part(name, part, getattr(self, part))
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.scorer = scorer
@@ -176,9 +175,7 @@ class GemelLinker(TrainablePipe):
     def frozen_models(self) -> dict[str, FrozenModel[Any]]:
         """The frozen models by their part in the pipe."""
         models = {"language_model": self.language_model, "vision_encoder": self.vision_encoder}
-        if self.retriever.frozen is not None:
-            models["retriever"] = self.retriever.frozen
-        return models
+        return models if self.retriever.frozen is None else {**models, "retriever": self.retriever.frozen}
 
     @property
     def training_gold_ids(self) -> frozenset[str]:
@@ -357,11 +354,7 @@ class GemelLinker(TrainablePipe):
         return language_model, FeatureReader(encoder, store=features)
 
     def _assemble(
-        self,
-        kb: "KnowledgeBase",
-        language_model: "CausalLM",
-        reader: FeatureReader,
-        store: DemonstrationStore,
+        self, kb: "KnowledgeBase", language_model: "CausalLM", reader: FeatureReader, store: DemonstrationStore
     ) -> None:
         from spacy_gemel.linking.model import LinkingModel  # not earlier: pyarrow
 
@@ -399,11 +392,10 @@ class GemelLinker(TrainablePipe):
             entities, rows, missing = usable_entities(examples, self.kb, self.settings)
             if not self._known_missing.issuperset(missing):
                 message = (
-                    f"{self.name}: {len(missing)} of {len(missing) + len(rows)} gold entities of these examples are "
-                    "not learned: the knowledge base has no such id, or no usable name for it "
-                    f"({listed(missing)}). Said once."
+                    f"{len(missing)} of {len(missing) + len(rows)} gold entities of these examples are not learned: "
+                    f"the knowledge base has no such id, or no usable name for it ({listed(missing)}). Said once."
                 )
-                warn_once(self, message, UnknownEntityWarning, "update")
+                warn_once(self, f"{self.name}: {message}", UnknownEntityWarning, "update")
             if not rows:
                 return losses
             values = self.linking_model.learn(self._mentions(entities, examples), rows, self.settings)
@@ -589,12 +581,11 @@ class GemelLinker(TrainablePipe):
             if kb is None:
                 raise ValueError(
                     f"{self.name}: loaded without a knowledge base: 'kb' was excluded or is not in what was saved, and "
-                    "the pipe has none of its own. Give it one before it is loaded, such as "
-                    "set_kb(lambda vocab: KnowledgeBase.open(folder)), or load it with the saved one."
+                    "the pipe has none of its own. Give it one before it is loaded, such as set_kb(lambda vocab: "
+                    "KnowledgeBase.open(folder)), or load it with the saved one."
                 )
-            added = state.added
-            if added is None:
-                added = () if self._kb is None else self._kb.added.entities
+            current = () if self._kb is None else self._kb.added.entities
+            added = current if state.added is None else state.added
             settings, folders, mapper = self._settings, dict(self.folders), self.model
             store = self.store if state.store is None else state.store
             if (cfg := state.cfg) is not None:

@@ -105,8 +105,7 @@ def check_scorable(examples: Sequence[Example], name: str, settings: LinkerSetti
                 f"linker was not given (the first: {_start(dropped[0].reference)}). {_REMEDY} To measure the text "
                 "alone on purpose: `--no-image` there, or use_image = false."
             )
-        docs = [example.predicted for example in with_gold]
-        check_images_read(docs, name=name, labels_discard=settings.labels_discard)
+        check_images_read([eg.predicted for eg in with_gold], name=name, labels_discard=settings.labels_discard)
     # not even a pipe that looked for entities and found none
     if with_gold and not any(example.predicted.has_annotation("ENT_IOB") for example in with_gold):
         raise ValueError(

@@ -72,19 +72,15 @@ def _is_same(value: Any, other: Any) -> bool:
 
 @dataclass
 class LinkerState:
-    """What is saved of a linker. A part that was left out is None.
-
-    `models` are the frozen models to bundle, each with the folder that it was loaded from; when loading, the bundled
-    models are in `models_folder`.
-    """
+    """What is saved of a linker. A part that was left out is None."""
 
     cfg: Mapping[str, Any] | None = None  # see settings_to_json
     mapper: bytes | None = None  # the weights, as Thinc writes them
     store: DemonstrationStore | None = None
     kb: "KnowledgeBase | None" = None
     added: Sequence[Entity] | None = None
-    models: Mapping[str, tuple[FrozenModel[Any], Path | None]] | None = None
-    models_folder: Path | None = None
+    models: Mapping[str, tuple[FrozenModel[Any], Path | None]] | None = None  # to bundle, and where each is from
+    models_folder: Path | None = None  # when loading: where the bundled models are
 
     def to_disk(self, path: str | Path, vocab: Vocab, exclude: Collection[str]) -> None:
         """Write a folder, in which files of the knowledge base and of models are hard-linked if possible."""

@@ -27,17 +27,11 @@ class NoVector(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TokenRows:
-    """The last layer of the transformer for one doc, and which of its rows belong to which token.
+    """The last layer of the transformer for one doc, and which of its rows belong to which token."""
 
-    Attributes:
-        rows: (wordpieces of all the transformer's spans, width) in fp32.
-        indices: rows of all tokens, token after token; a wordpiece in two overlapping spans has a row in each.
-        bounds: token i has indices[bounds[i] : bounds[i + 1]], (tokens + 1,).
-    """
-
-    rows: Vector
-    indices: NDArray[np.int64]
-    bounds: NDArray[np.int64]
+    rows: Vector  # (wordpieces of all the transformer's spans, width) in fp32
+    indices: NDArray[np.int64]  # rows, token after token; a wordpiece in two overlapping spans has a row in each
+    bounds: NDArray[np.int64]  # token i has indices[bounds[i] : bounds[i + 1]], (tokens + 1,)
 
     @classmethod
     def of(cls, doc: Doc) -> "TokenRows":
