@@ -152,7 +152,7 @@ def check_prefixes(names: MadeNames, trie: NameTrie, n: int = PREFIXES, seed: in
         tokens = np.frombuffer(prefix, dtype=">u2").tolist()
         following, n_rows = of_list(ordered, prefix)
         node = trie.walk(tokens)
-        next_tokens = [] if node is None else trie.children(node)[0].tolist()
+        next_tokens = [] if node is None else trie.tokens[trie.offsets[node] : trie.offsets[node + 1]].tolist()
         rows = trie.rows_of(tokens).tolist()
         best_first = sorted(rows, key=lambda row: (-names.counts[row], row))
         same = next_tokens == following + [trie.end] * bool(n_rows) and len(set(rows)) == len(rows) == n_rows

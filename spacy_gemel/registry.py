@@ -54,19 +54,11 @@ def open_clip_encoder(
     device: str | None = None,
     dtype: str | None = None,
 ) -> "FrozenModel[VisionEncoder]":
-    """spacy_gemel.OpenCLIP.v1: a CLIP of open_clip.
+    """spacy_gemel.OpenCLIP.v1: a CLIP of open_clip by its name and the tag of its weights, or by its folder.
 
-    Args:
-        name: its model name in open_clip, or a folder.
-        pretrained: the tag of its weights.
-        projection: false for the pooled hidden state before CLIP's projection (the paper's), true for the projection.
-            A SigLIP has no projection: both are the same. A tower without such a state is refused when it is loaded.
-        revision: must be null, as open_clip names weights by their tag.
-        device: where it runs; null for spaCy's default.
-        dtype: "float32" (also null), "bfloat16" or "float16".
-
-    Raises:
-        ValueError: if revision is set.
+    With `projection` false the features are the pooled hidden state before CLIP's projection (the paper's), with true
+    the projection. A SigLIP has no projection: both are the same. A tower without such a state is refused when it is
+    loaded. `revision` must be null, as open_clip names weights by their tag; device and dtype are as in `causal_lm`.
     """
     if revision is not None:
         raise ValueError("vision_encoder: open_clip has no revisions: name the weights by `pretrained`.")
@@ -114,12 +106,8 @@ def sentence_transformer_retriever(
 ) -> "retrievers.DenseRetriever":
     """spacy_gemel.SentenceTransformerRetriever.v1: demonstrations by the cosine of embedded mention strings.
 
-    Args:
-        name: the sentence encoder's name on the hub, or a folder.
-        revision: its revision on the hub.
-        device: where it runs; null for spaCy's default.
-        pooling: "pooler", "cls" or "mean"; null for the model's own pooling, or BERT's pooler output (as SimCSE's) if
-            it has none. A model without pooler output, or without weights for it, needs "cls" or "mean".
+    `pooling` is "pooler", "cls" or "mean"; null for the model's own pooling, or BERT's pooler output (as SimCSE's) if
+    it has none. A model without pooler output, or without weights for it, needs "cls" or "mean".
     """
     from spacy_gemel.linking.retrievers import DenseRetriever
 
@@ -157,13 +145,10 @@ def kb_from_lookup_kb(
 ) -> "Callable[[Vocab], KnowledgeBase]":
     """spacy_gemel.KBFromLookupKB.v1: our knowledge base, built from spaCy's InMemoryLookupKB when it is loaded.
 
-    Args:
-        path: what InMemoryLookupKB.to_disk wrote, or the folder of an entity_linker in a saved pipeline.
-        folder: where it is built; it is used again until its source changes.
-        tokenizer: the language model's name or folder.
-        names: "alias" for each entity's most probable alias, "id", or a file (CSV, JSON lines) with id and name.
-        revision: the language model's revision.
-        max_name_tokens: entities with a longer name are never predicted.
+    `path` is what InMemoryLookupKB.to_disk wrote, or the folder of an entity_linker in a saved pipeline; `folder` is
+    where ours is built and used again until its source changes. `tokenizer` and `revision` are the language model's
+    name (or folder) and revision. `names` is "alias" for each entity's most probable alias, "id", or a file (CSV, JSON
+    lines) with id and name; entities with a name of more than `max_name_tokens` are never predicted.
     """
 
     def load(vocab: "Vocab") -> "KnowledgeBase":

@@ -146,9 +146,6 @@ class FeatureStore:
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def __contains__(self, key: bytes) -> bool:
-        return self.find(key) is not None
-
     def find(self, key: bytes) -> Features | None:
         """A copy of the features (d_v,) of the image with this key, or None."""
         first, second = np.frombuffer(key, "<u8")
@@ -161,12 +158,10 @@ class FeatureStore:
 
     def check_encoder(self, encoder: EncoderFingerprint) -> None:
         """Raise FeatureStoreError if these are another encoder's features."""
-        difference = self.encoder.difference(encoder)
-        if difference is not None:
-            raise FeatureStoreError(
-                f"{self.path} holds the features of another vision encoder, {self.encoder}; this one is {encoder}: "
-                f"{difference}. Encode the images into another folder with python -m spacy_gemel encode-images"
-            )
+        if (difference := self.encoder.difference(encoder)) is not None:
+            encoders = f"another vision encoder, {self.encoder}; this one is {encoder}: {difference}"
+            advice = "Encode the images into another folder with python -m spacy_gemel encode-images"
+            raise FeatureStoreError(f"{self.path} holds the features of {encoders}. {advice}")
 
 
 def open_features(
@@ -218,7 +213,6 @@ class FeatureWriter:
         self._flushed = time.monotonic()
 
     def __enter__(self) -> "FeatureWriter":
-        self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -226,7 +220,7 @@ class FeatureWriter:
             self.flush()
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._new or (self._store is not None and key in self._store)
+        return key in self._new or (self._store is not None and self._store.find(key) is not None)
 
     def add(self, key: bytes, row: Features) -> None:
         """Add the features (d_v,) of an image that is not in the folder yet; they are flushed every minute."""
@@ -240,8 +234,14 @@ class FeatureWriter:
         self._flushed = time.monotonic()
         if self._pending:
             keys, rows = zip(*self._pending, strict=True)
-            keys_bytes, keys_sum = self._write("keys", np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES))
-            rows_bytes, rows_sum = self._write("rows", np.stack(rows).astype(np.float32))
+            key_array = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, _KEY_BYTES)
+            files: list[tuple[int, str]] = []
+            for what, array in (("keys", key_array), ("rows", np.stack(rows).astype(np.float32))):
+                with write_whole(self.folder / f"{len(self._shards):05}.{what}.npy") as partial:
+                    with partial.open("wb") as file:
+                        np.save(file, array, allow_pickle=False)
+                    files.append((partial.stat().st_size, _file_digest(partial)))
+            (keys_bytes, keys_sum), (rows_bytes, rows_sum) = files
             self._shards.append(_Shard(len(keys), keys_bytes, rows_bytes, keys_sum, rows_sum))
             self._pending = []
         shards = [asdict(shard) for shard in self._shards]
@@ -249,17 +249,6 @@ class FeatureWriter:
         with write_whole(self.folder / _META) as partial:
             text = json.dumps({**content, "checksum": _checksum(content)}, indent=1)
             partial.write_text(text + "\n", encoding="ascii")
-
-    def _write(self, what: str, array: NDArray[Any]) -> tuple[int, str]:
-        """Write one file of the next shard; returns its size and checksum."""
-        with write_whole(self.folder / _file_name(len(self._shards), what)) as partial:
-            with partial.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-            return partial.stat().st_size, _file_digest(partial)
-
-
-def _file_name(number: int, what: str) -> str:
-    return f"{number:05}.{what}.npy"
 
 
 def _file_digest(path: Path) -> str:
@@ -273,20 +262,18 @@ def _checksum(content: dict[str, Any]) -> str:
 
 
 def _read_array(folder: Path, number: int, what: str, shard: _Shard, width: int, *, verify: bool) -> NDArray[Any]:
-    path = folder / _file_name(number, what)
+    path = folder / f"{number:05}.{what}.npy"
     size, digest = (shard.keys_bytes, shard.keys_sum) if what == "keys" else (shard.rows_bytes, shard.rows_sum)
     try:
         if path.stat().st_size != size:
-            raise _damaged(folder, f"{path.name} has the wrong size")
+            raise ValueError("it has the wrong size")
         if verify and _file_digest(path) != digest:
-            raise _damaged(folder, f"{path.name} does not match its checksum")
+            raise ValueError("it does not match its checksum")
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FeatureStoreError:
-        raise
+        if array.shape != (shard.rows, width) or array.dtype != (np.uint8 if what == "keys" else np.float32):
+            raise ValueError("it has the wrong shape")
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(folder, f"{path.name} cannot be read: {error}") from error
-    if array.shape != (shard.rows, width) or array.dtype != (np.uint8 if what == "keys" else np.float32):
-        raise _damaged(folder, f"{path.name} has the wrong shape")
     return array
 
 
@@ -302,11 +289,9 @@ def _read_meta(folder: Path) -> tuple[EncoderFingerprint, list[_Shard]]:
         raise _damaged(folder, f"{_META} is not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise FeatureStoreError(f"{folder} holds no image features: its {_META} is of something else; {command}")
-    version = content.get("version")
-    if version != _VERSION:
-        raise FeatureStoreError(
-            f"{folder} has format version {version}, this spacy-gemel reads {_VERSION}: delete it and {command}"
-        )
+    if (version := content.get("version")) != _VERSION:
+        versions = f"format version {version}, this spacy-gemel reads {_VERSION}"
+        raise FeatureStoreError(f"{folder} has {versions}: delete it and {command}")
     if content.pop("checksum", None) != _checksum(content):
         raise _damaged(folder, f"{_META} does not match its own checksum")
     return EncoderFingerprint(**content["encoder"]), [_Shard(**shard) for shard in content["shards"]]

@@ -1,6 +1,5 @@
 """The features of images as documents hold them; one bad image never takes down the others."""
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ class FeatureReader:
     ) -> None:
         self.encoder = encoder
         self.store = store
-        self._cache: BoundedCache[str, NDArray[np.float32]] = BoundedCache(cache_bytes, _bytes_of)
+        self._cache: BoundedCache[str | bytes, NDArray[np.float32]] = BoundedCache(cache_bytes, lambda row: row.nbytes)
 
     def __reduce__(self) -> tuple[object, tuple[VisionEncoder, int, FeatureStore | None]]:
         return FeatureReader, (self.encoder, self._cache.limit, self.store)
@@ -42,9 +41,9 @@ class FeatureReader:
     def _read_chunk(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """`read` for sources that may be decoded all at once."""
         results: list[NDArray[np.float32] | ImageError | None] = [None] * len(sources)
-        keys: dict[int, str] = {}
-        images: dict[str, Any] = {}
-        rows: dict[str, NDArray[np.float32]] = {}
+        keys: dict[int, str | bytes] = {}
+        images: dict[str | bytes, Any] = {}
+        rows: dict[str | bytes, NDArray[np.float32]] = {}
         for index, source in enumerate(sources):
             if source is None:
                 continue
@@ -52,8 +51,12 @@ class FeatureReader:
                 key, image = _cache_key(source), None
                 if key is None:  # a PIL image, known by its pixels
                     image = read_image(source)
-                    key = _cache_key(np.asarray(image)) or ""
-                row = self._find(key, source)
+                    key = content_key(np.asarray(image)) or b""
+                row = self._cache.get(key)
+                if row is None and self.store is not None and (content := content_key(source)) is not None:
+                    row = self.store.find(content)
+                    if row is not None:
+                        self._cache.put(key, row)
                 if row is not None:
                     rows[key] = row
                 elif key not in images:
@@ -67,15 +70,6 @@ class FeatureReader:
             rows[key] = self._cache.put(key, row.copy())
         return [rows[keys[index]] if index in keys else result for index, result in enumerate(results)]
 
-    def _find(self, key: str, source: Any) -> NDArray[np.float32] | None:
-        """The features in the cache or the store, or None."""
-        row = self._cache.get(key)
-        if row is None and self.store is not None and (content := content_key(source)) is not None:
-            row = self.store.find(content)
-            if row is not None:
-                self._cache.put(key, row)
-        return row
-
 
 def check_features(features: Any, width: int) -> NDArray[np.float32]:
     """Features that a doc holds instead of an image, as (width,) in fp32. Raises ImageError if they do not fit."""
@@ -88,11 +82,7 @@ def check_features(features: Any, width: int) -> NDArray[np.float32]:
     return array.astype(np.float32)
 
 
-def _bytes_of(row: NDArray[np.float32]) -> int:
-    return row.nbytes
-
-
-def _cache_key(source: Any) -> str | None:
+def _cache_key(source: Any) -> str | bytes | None:
     """A key by which images differ; None for one that must be decoded first."""
     if isinstance(source, (str, os.PathLike)):
         try:
@@ -100,9 +90,4 @@ def _cache_key(source: Any) -> str | None:
         except (OSError, ValueError):
             return None
         return f"path {os.fspath(source)} {status.st_mtime_ns} {status.st_size}"
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return "bytes " + hashlib.blake2b(source).hexdigest()
-    if isinstance(source, np.ndarray) and source.dtype != object:
-        shape = f"{source.dtype} {source.shape}"
-        return f"array {shape} " + hashlib.blake2b(np.ascontiguousarray(source).tobytes()).hexdigest()
-    return None
+    return content_key(source)

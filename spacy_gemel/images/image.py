@@ -43,25 +43,17 @@ def read_image(source: Any) -> "Image":
         forms = "a path, encoded bytes, a uint8 array (height, width, 3) or a PIL image"
         raise ImageError(f"an image is {forms}, not {type(source).__name__}")
     try:
-        image = _to_eight_bits(ImageOps.exif_transpose(image))
+        image = ImageOps.exif_transpose(image)
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            levels = np.asarray(image)
+            if levels.max(initial=0) > 255:  # not 8 bits as 16; Pillow's conversion clips at 255, which leaves it white
+                image = Image.fromarray((np.clip(levels, 0, 65535) >> 8).astype(np.uint8))
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
         return image.convert("RGB")
     except Exception as error:  # each of Pillow's plugins has its own for a broken file
         raise ImageError(f"the image is broken: {error}") from error
-
-
-def _to_eight_bits(image: "Image") -> "Image":
-    """A 16-bit greyscale image with 8 bits; Pillow's own conversion clips at 255, which leaves it white."""
-    from PIL import Image
-
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return image
-    levels = np.asarray(image)
-    if levels.max(initial=0) <= 255:
-        return image  # as some tools write 8 bits
-    return Image.fromarray((np.clip(levels, 0, 65535) >> 8).astype(np.uint8))
 
 
 def _open(source: Any, name: str) -> "Image":
@@ -72,14 +64,10 @@ def _open(source: Any, name: str) -> "Image":
         with Image.open(source) as image:
             image.load()
             return image
-    except FileNotFoundError:
-        raise ImageError(f"{name} does not exist") from None
-    except IsADirectoryError:
-        raise ImageError(f"{name} is a folder") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image that Pillow can read") from None
     except Exception as error:  # each of Pillow's plugins has its own for a broken file
-        raise ImageError(f"{name} cannot be decoded: {error}") from error
+        problems: dict[type, str] = {FileNotFoundError: "does not exist", IsADirectoryError: "is a folder"}
+        problems[UnidentifiedImageError] = "is not an image that Pillow can read"
+        raise ImageError(f"{name} {problems.get(type(error), f'cannot be decoded: {error}')}") from error
 
 
 def encode_png(image: "Image") -> bytes:

@@ -18,7 +18,7 @@ from spacy_gemel.kb.index import HashIndex, save_array, surface_hashes
 from spacy_gemel.kb.jsonl import REASONS, Scan, SkippedRows, read_batches, scan_entities
 from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES, ENTITIES_FILE, IDS, SCHEMA, SURFACES, record_batch
 from spacy_gemel.kb.meta import META_FILE, FileRecord, KBMeta, sha256_of, write_meta
-from spacy_gemel.kb.name_tokens import TokenisedNames, TokenizerLike, TokenStore, tokenise_names
+from spacy_gemel.kb.name_tokens import TokenizerLike, TokenStore, tokenise_names
 from spacy_gemel.kb.trie_builder import MAX_TOKENS, build_trie
 
 BATCH_ROWS = 4096
@@ -29,21 +29,13 @@ _FORMAT_1_FILES = ("trie_leaf_edges.npy", "trie_leaf_offsets.npy")
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What was built.
-
-    Attributes:
-        path: the folder.
-        meta: its meta.json; ``meta.skipped`` counts what was left out.
-        seconds: of the whole build.
-        trie_seconds: of the part after tokenising.
-        resumed: number of entities whose names an interrupted build had already tokenised.
-    """
+    """What was built."""
 
     path: Path
-    meta: KBMeta
-    seconds: float
-    trie_seconds: float
-    resumed: int
+    meta: KBMeta  # `meta.skipped` counts what was left out
+    seconds: float  # of the whole build
+    trie_seconds: float  # of the part after tokenising
+    resumed: int  # entities whose names an interrupted build had already tokenised
 
     def lines(self) -> list[str]:
         """The report as text, line by line."""
@@ -158,7 +150,13 @@ class _Build:
             for index, batch in enumerate(batches):
                 lines, ids, entities = zip(*batch, strict=True)
                 writer.write_batch(record_batch(entities))
-                names = self._tokenise(index, [entity.name for entity in entities])
+                texts = [entity.name for entity in entities]
+                names = self.store.read(index, texts)
+                if names is not None:  # from an interrupted build
+                    self.resumed += len(texts)
+                else:
+                    names = tokenise_names(texts, self.tokenizer, self.max_name_tokens)
+                    self.store.write(index, texts, names)
                 for number, problem in names.problems:
                     self.skipped.add(lines[number], problem)
                 counts = np.array([entity.count for entity in entities], dtype=np.int64)
@@ -169,16 +167,6 @@ class _Build:
                 tokens = names.tokens, names.lengths, rows[names.indices]
                 self.batches.append((counts, np.array(ids, dtype=np.uint64), *tokens, surfaces, surface_rows))
             writer.close()  # not after an error: a full disk would only raise again
-
-    def _tokenise(self, index: int, names: list[str]) -> TokenisedNames:
-        """The tokens of a batch of names, from an interrupted build if it has them."""
-        tokenised = self.store.read(index, names)
-        if tokenised is not None:
-            self.resumed += len(names)
-            return tokenised
-        tokenised = tokenise_names(names, self.tokenizer, self.max_name_tokens)
-        self.store.write(index, names, tokenised)
-        return tokenised
 
     def write_arrays(self, folder: Path) -> KBMeta:
         """Build the trie and the indexes, and write all arrays and meta.json. Raises KBError, OSError."""

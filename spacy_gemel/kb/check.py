@@ -62,13 +62,7 @@ def _check_entities(kb: KnowledgeBase) -> list[str]:
 
 
 def check_trie(arrays: TrieArrays, counts: NDArray[np.int64], vocab_size: int) -> list[str]:
-    """List what is wrong with a trie; reads all of its arrays, whose lengths ``NameTrie`` has checked.
-
-    Args:
-        arrays: of the trie.
-        counts: of the entities, (entities,).
-        vocab_size: greater than every token id.
-    """
+    """List what is wrong with a trie; `counts` (entities,) are the entities'. ``NameTrie`` has checked the lengths."""
     problems: list[str] = []
     if arrays.tokens.dtype != token_dtype(vocab_size):
         problems.append(f"trie_tokens.npy is {arrays.tokens.dtype}, which does not fit {vocab_size} tokens")

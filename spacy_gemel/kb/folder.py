@@ -26,10 +26,7 @@ def work_folder(target: Path) -> Iterator[Path]:
 
     It is removed, with the old folder that ``Replacement`` moved there, when the block ends well or with a KBError: the
     same input would only raise it again. After any other error its content stays for the next build.
-
-    Raises:
-        KBError: if another build has locked it.
-        OSError: if it cannot be written.
+    Raises KBError if another build has locked it, and OSError.
     """
     work = work_path(target)
     with _locked(work, target):
@@ -75,17 +72,9 @@ def _locked(work: Path, target: Path) -> Iterator[None]:
 
 
 class Replacement:
-    """Replaces the folder `target` by a new one, whole or not at all.
+    """Replaces the folder `target` (no symbolic link) by a new one, whole or not at all; `done` once it is in place.
 
-    Args:
-        target: the folder, with symbolic links resolved.
-        files: names of the files that a replaced folder may hold.
-
-    Attributes:
-        done: whether the new folder is in place.
-
-    Raises:
-        KBError: if the target holds anything else, is a file, or is a mount point, which cannot be renamed.
+    Raises KBError if the target holds anything but `files`, is a file, or is a mount point, which cannot be renamed.
     """
 
     def __init__(self, target: Path, files: set[str]) -> None:
@@ -107,9 +96,7 @@ class Replacement:
 
         The old folder is moved to ``work / "old"``. On any error, an interrupt included, the new folder is removed and
         the target stays as it was. Processes that have files of the old folder mapped keep them.
-
-        Raises:
-            OSError: if the disk fails, or if the target now holds something that would be lost.
+        Raises OSError if the disk fails, or if the target now holds something that would be lost.
         """
         new, old, target = work / "new", work / _OLD, self.target
         for path in (new, old):

@@ -27,15 +27,9 @@ REASONS = {
 }
 """Why a row or name was left out: the key in meta.json, and the words for a report."""
 
-MAX_LINE = 2**24
-"""Bytes of the longest line that is read: a file without line breaks must not fill the memory."""
-
-MAX_TEXT = 2**16
-"""Bytes of an entity's texts, plus 16 per alias, so that a batch fits the memory and Arrow's limit of 2 GiB."""
-
-MAX_COUNT = 2**63 - 1
-"""The largest count, which is an int64 on disk."""
-
+MAX_LINE = 2**24  # bytes of the longest line that is read: a file without line breaks must not fill the memory
+MAX_TEXT = 2**16  # bytes of an entity's texts, plus 16 per alias: a batch must fit the memory and Arrow's 2 GiB
+MAX_COUNT = 2**63 - 1  # an int64 on disk
 _CHUNK = 2**20
 _MAX_EXAMPLES = 5
 
@@ -58,8 +52,7 @@ def parse_row(raw: bytes) -> Entity | RowProblem:
         return RowProblem("bad_json", str(error))
     if not isinstance(row, dict):
         return RowProblem("bad_json", f"a JSON object is expected, not {type(row).__name__}")
-    problem = _field_problem(row)
-    if problem is not None:
+    if (problem := _field_problem(row)) is not None:
         return RowProblem("bad_field", problem)
     aliases, description = tuple(row.get("aliases") or ()), row.get("description")
     entity = Entity(row["id"], row["name"].strip(), row.get("count") or 0, aliases, description)
@@ -144,12 +137,7 @@ def read_batches(
 ) -> Iterator[list[tuple[int, int, Entity]]]:
     """The entities in batches of `rows` (the last may be smaller), each id once; the rest goes to `skipped`.
 
-    Yields:
-        The line, the hash of the id, and the entity, of each.
-
-    Raises:
-        KBError: if the file has changed since the scan.
-        OSError: if it cannot be read.
+    Each comes with its line and the hash of its id. Raises OSError, and KBError if the file has changed since the scan.
     """
     seen: set[str] = set()
     batch: list[tuple[int, int, Entity]] = []

@@ -39,11 +39,7 @@ def record_batch(entities: Sequence[Entity]) -> pa.RecordBatch:
 
 
 class EntityTable:
-    """Entities by row, read from the mapped file on demand.
-
-    Raises:
-        KBError: if the file is missing or damaged, or does not have `rows` rows in batches of `batch_rows`.
-    """
+    """Entities by row, read from the mapped file on demand; `rows` of them in batches of `batch_rows`, or KBError."""
 
     def __init__(self, folder: Path, rows: int, batch_rows: int) -> None:
         self._path = folder / ENTITIES_FILE
@@ -83,15 +79,11 @@ class EntityTable:
 class Additions:
     """Entities that were added after the knowledge base was built: in memory, their rows follow those of the folder.
 
-    Attributes:
-        entities: the entities.
-        trie: of their names; None if there are none.
-        tokens: of their names in a row, see ``TokenisedNames``.
-        lengths: tokens of each name, (entities,).
+    `tokens` and `lengths` are those of their names, see ``TokenisedNames``.
     """
 
     entities: tuple[Entity, ...] = ()
-    trie: NameTrie | None = None
+    trie: NameTrie | None = None  # of their names
     tokens: TokenArray = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False, repr=False)
     lengths: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8), compare=False, repr=False)
 
@@ -127,12 +119,8 @@ class KnowledgeBase:
     def open(cls, path: str | Path, *, verify: bool = False) -> "KnowledgeBase":
         """Open a folder that ``build-kb`` wrote; checks meta.json, the sizes of files and the headers of arrays.
 
-        Args:
-            path: the folder.
-            verify: read everything and compare the checksums of all files as well.
-
-        Raises:
-            KBError: if the folder is not a knowledge base, has another version of the format, or is damaged.
+        `verify` reads everything and compares the checksums too. Raises KBError if the folder is not a knowledge base,
+        has another version of the format, or is damaged.
         """
         folder = Path(path)
         meta = read_meta(folder)
@@ -157,13 +145,8 @@ class KnowledgeBase:
     ) -> "KnowledgeBase":
         """A knowledge base with further entities, which are held in memory; neither this one nor its files change.
 
-        Args:
-            entities: the new entities; only their names are tokenised.
-            tokenizer: the one that the knowledge base was built for.
-            max_tokens: the longest name in tokens, if less than the knowledge base allows.
-
-        Raises:
-            KBError: for an id that already exists, and for a name that cannot enter the trie.
+        `tokenizer` is the one that it was built for, `max_tokens` the longest name if less than it allows. Raises
+        KBError for an id that already exists, and for a name that cannot enter the trie.
         """
         entities = list(entities)
         seen: set[str] = set()
@@ -229,25 +212,17 @@ class KnowledgeBase:
         return {entity.kb_id: row for row, entity in enumerate(self.added.entities, self.meta.entities)}
 
     def rows_by_surface(self, text: str) -> tuple[list[int], list[int]]:
-        """Look up a name or alias; underscores count as spaces, and the first letter's case does not count.
+        """The rows of entities with this name, and of those with only an alias like this, each ascending.
 
-        Returns:
-            The rows of the entities with this name, and the rows of those with only an alias like this, each ascending.
-
-        Raises:
-            KBError: if the index or the table is damaged there.
+        Underscores count as spaces; the first letter's case does not count. Raises KBError if it is damaged there.
         """
         key = surface_key(text)
         if not key:
             return [], []
         named: list[int] = []
         aliased: list[int] = []
-        for row in self.surfaces.candidates(key):
-            if surface_key(self.table.value(row, "name")) == key:
-                named.append(row)
-            elif key in map(surface_key, self.table.value(row, "aliases")):
-                aliased.append(row)
-        for row, entity in enumerate(self.added.entities, self.meta.entities):
+        for row in (*self.surfaces.candidates(key), *range(self.meta.entities, len(self))):
+            entity = self.entity(row)
             if surface_key(entity.name) == key:
                 named.append(row)
             elif key in map(surface_key, entity.aliases):

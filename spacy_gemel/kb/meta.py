@@ -31,34 +31,18 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class KBMeta:
-    """The content of meta.json.
-
-    Attributes:
-        entities: number of entities.
-        names: number of entities whose name is in the trie.
-        distinct_names: number of names in the trie.
-        edges: number of edges of the trie.
-        batch_rows: entities per batch of entities.arrow; the last batch may have fewer.
-        tokenizer_fingerprint: of the tokenizer that the trie was built for.
-        leading_space: whether that tokenizer puts a space before each name.
-        vocab_size: greater than every token id.
-        max_name_tokens: longer names are not in the trie.
-        skipped: rows and names that were left out, by reason (``spacy_gemel.kb.jsonl.REASONS``).
-        files: size and checksum of every file.
-        format: what the folder is.
-        version: of the format.
-    """
+    """The content of meta.json."""
 
     entities: int
-    names: int
-    distinct_names: int
-    edges: int
-    batch_rows: int
-    tokenizer_fingerprint: str
-    leading_space: bool
-    vocab_size: int
-    max_name_tokens: int
-    skipped: dict[str, Skipped] = field(default_factory=dict)
+    names: int  # entities whose name is in the trie
+    distinct_names: int  # names in the trie
+    edges: int  # of the trie
+    batch_rows: int  # entities per batch of entities.arrow; the last batch may have fewer
+    tokenizer_fingerprint: str  # of the tokenizer that the trie was built for
+    leading_space: bool  # whether that tokenizer puts a space before each name
+    vocab_size: int  # greater than every token id
+    max_name_tokens: int  # longer names are not in the trie
+    skipped: dict[str, Skipped] = field(default_factory=dict)  # by reason, see kb.jsonl.REASONS
     files: dict[str, FileRecord] = field(default_factory=dict)
     format: str = FORMAT
     version: int = VERSION

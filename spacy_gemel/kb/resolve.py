@@ -35,9 +35,7 @@ def title_of_url(url: str) -> str | None:
 def gold_of(gold: str | None, *, missing: str = NIL) -> str:
     """A gold id from a data set: the title of a wiki URL, "NIL" in any spelling as "NIL", anything else unchanged.
 
-    Args:
-        gold: as the data set has it.
-        missing: the result for an empty gold: "NIL", or "" if the data set only means that nobody looked.
+    `missing` is the result for an empty gold: "NIL", or "" if the data set only means that nobody looked.
     """
     text = (gold or "").strip()
     if not text:

@@ -92,15 +92,8 @@ class NameTrie:
     """A read-only trie of token sequences. Nodes and edges share their numbers; ``ROOT`` is 0.
 
     A name that is the prefix of another one ends with an END edge of its own. Nothing is ever read outside the arrays:
-    a node that does not exist raises IndexError, impossible offsets raise KBError.
-
-    Args:
-        arrays: of the trie.
-        vocab_size: if given, larger token ids raise KBError. A GPU that looks one up cannot be used again.
-        n_entities: if given, larger rows raise KBError.
-
-    Raises:
-        KBError: if the arrays do not fit together, or not the vocabulary.
+    a node that does not exist raises IndexError, impossible offsets raise KBError; so do token ids from `vocab_size` on
+    (a GPU that looks one up cannot be used again), rows from `n_entities` on, and arrays that do not fit together.
     """
 
     def __init__(self, arrays: TrieArrays, vocab_size: int | None = None, n_entities: int | None = None) -> None:
@@ -132,19 +125,11 @@ class NameTrie:
         """Steps of the longest name, its END included."""
         return int(self.height[ROOT])
 
-    def children(self, node: int) -> tuple[TokenArray, NDArray[np.int64]]:
-        """The tokens (k,) and edges (k,) that leave a node, sorted by token; empty below an END edge.
-
-        Raises:
-            IndexError: if the node does not exist.
-            KBError: if the trie is corrupt there.
-        """
-        start, stop = self._span(node)
-        self._check_tokens(self.tokens[start:stop])
-        return self.tokens[start:stop], np.arange(start, stop, dtype=np.int64)
-
     def children_of(self, nodes: NDArray[np.integer[Any]]) -> Children:
-        """The children of many nodes (n,) at once, padded to the widest of them. Raises as ``children`` does."""
+        """The children of many nodes (n,) at once, sorted by token; none below an END edge.
+
+        Raises IndexError if a node does not exist, KBError if the trie is corrupt there.
+        """
         nodes = np.asarray(nodes)
         if nodes.ndim != 1:
             raise ValueError(f"children_of takes an array of shape (n,), not {nodes.shape}")
@@ -164,7 +149,8 @@ class NameTrie:
         edges[~valid] = 0
         tokens = self.tokens[edges]
         tokens[~valid] = 0
-        self._check_tokens(tokens)
+        if ((tokens >= self._first_invalid) & (tokens != self._end)).any():
+            raise _corrupt("tokens")
         return Children(tokens.astype(np.int64), edges, valid)
 
     def is_end(self, edge: int) -> bool:
@@ -173,7 +159,7 @@ class NameTrie:
         return int(self.tokens[edge]) == self.end
 
     def end_edge(self, node: int) -> int | None:
-        """The END edge that leaves a node, or None if no name ends there. Raises as ``children`` does."""
+        """The END edge that leaves a node, or None if no name ends there. Raises as `children_of`."""
         start, stop = self._span(node)
         return stop - 1 if stop > start and int(self.tokens[stop - 1]) == self.end else None
 
@@ -192,7 +178,7 @@ class NameTrie:
         return node
 
     def rows_at(self, edge: int) -> NDArray[np.int32]:
-        """Rows (n,) of the name that ends here, best first; empty if it is no END edge. Raises as `children`."""
+        """Rows (n,) of the name that ends here, best first; empty if it is no END edge. Raises as `children_of`."""
         if not self.is_end(edge):
             return self.leaf_rows[:0]
         block, offset = divmod(edge, LEAF_BLOCK)
@@ -235,10 +221,6 @@ class NameTrie:
         if not node < start <= stop <= self.n_edges or stop - start > self._max_fanout:
             raise _corrupt("offsets")
         return start, stop
-
-    def _check_tokens(self, tokens: TokenArray) -> None:
-        if ((tokens >= self._first_invalid) & (tokens != self._end)).any():
-            raise _corrupt("tokens")
 
 
 def _corrupt(array: str) -> KBError:

@@ -80,14 +80,10 @@ class CausalLM(LoadedModel):
         return self.model(inputs_embeds=embeddings, **options).logits[:, keep]
 
     def name_loss(self, prompts: Sequence[Tensor], names: Sequence[Sequence[int]]) -> Tensor:
-        """Teacher forcing: the mean cross-entropy over each name's tokens and its end (paper eq. 4).
+        """Teacher forcing: the mean cross-entropy over each name's tokens and its end (paper eq. 4), (mentions,).
 
-        Args:
-            prompts: embedded prompts, (tokens, width) each, that may require a gradient.
-            names: token ids of each name, the end included. Nothing else carries a label.
-
-        Returns:
-            The losses, (mentions,).
+        `prompts` are embedded, (tokens, width) each, and may require a gradient. Only `names` carry labels: their token
+        ids, the end included.
         """
         pairs = [*zip(prompts, names, strict=True)]
         sequences = [torch.cat([prompt.to(self.dtype), self.embed(name[:-1])]) for prompt, name in pairs]
@@ -113,34 +109,17 @@ def load_causal_lm(
     bos: bool = False,
     quantization: str | None = None,
 ) -> CausalLM:
-    """A frozen causal language model of the Hugging Face hub or of a local folder, from safetensors only.
+    """A frozen causal language model of the Hugging Face hub or a folder, from safetensors only; see the registry.
 
-    Args:
-        name: the hub's name, or a folder.
-        revision: of the hub.
-        device: where it runs.
-        dtype: "float32" (if None), "bfloat16" or "float16"; if quantized, None is float16 for 8 bits, bfloat16 for 4.
-        bos: whether prompts start with BOS.
-        quantization: "8bit", "4bit" or None; see `quantization.quantization_options`.
-
-    Raises:
-        ValueError: if the model cannot be loaded or quantized here, lacks some of its weights, or has no BOS token
-            although `bos` is set.
+    If quantized, dtype None means float16 for 8 bits, bfloat16 for 4. Raises ValueError if the model cannot be loaded
+    or quantized here, lacks some of its weights, or has no BOS token although `bos` is set.
     """
+    import transformers
+
     check_quantization(quantization, name)
     tokenizer = load_tokenizer(name, revision)
     if bos and tokenizer.tokenizer.bos_token_id is None:
         raise ValueError(f"bos = true, but the tokenizer of {name!r} has no BOS token: set bos = false.")
-    model = _load_model(name, revision, device, dtype, quantization)
-    loaded = CausalLM(model, tokenizer, bos=bos, name=name)
-    if loaded.quantized:
-        make_differentiable(model)
-    return loaded
-
-
-def _load_model(name: str, revision: str | None, device: str, dtype: str | None, quantization: str | None) -> Any:
-    import transformers
-
     parameters = torch_dtype(dtype) if quantization is None or dtype is not None else DTYPES[quantization]
     options: dict[str, Any] = {dtype_argument(transformers.__version__): parameters}
     if quantization is not None:
@@ -152,9 +131,7 @@ def _load_model(name: str, revision: str | None, device: str, dtype: str | None,
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("language model", name, error)) from error
     except (ImportError, RuntimeError) as error:  # bitsandbytes and accelerate raise them for an unfit machine
-        if is_out_of_memory(error):
-            raise
-        if quantization is None and isinstance(error, RuntimeError):
+        if is_out_of_memory(error) or (quantization is None and isinstance(error, RuntimeError)):
             raise
         if quantization is None:
             raise ValueError(missing_model_message("language model", name, error)) from error
@@ -165,5 +142,9 @@ def _load_model(name: str, revision: str | None, device: str, dtype: str | None,
         ) from error
     remedy = "give a folder or a name that holds a whole causal language model."
     check_weights(sorted(info["missing_keys"]), "language model", name, remedy)
-    # A quantized model cannot be moved from the device that it was loaded to.
-    return model if getattr(model, "is_quantized", False) else model.to(device)
+    loaded = CausalLM(model, tokenizer, bos=bos, name=name)
+    if loaded.quantized:
+        make_differentiable(model)
+    else:  # A quantized model cannot be moved from the device that it was loaded to.
+        model.to(device)
+    return loaded

@@ -1,15 +1,15 @@
 """Frozen models are named in a config, not held: loaded when needed, once per process, and bundled on request."""
 
-import importlib
 import json
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -32,23 +32,14 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".o
 
 @dataclass(frozen=True)
 class FrozenModel(Generic[ModelT]):
-    """A pretrained model by name.
+    """A pretrained model by name."""
 
-    Attributes:
-        what: what messages call it, such as "language model".
-        loader: "module:function", imported and called as `loader(name, device=..., **settings)`.
-        bundler: "module:function" for a model without a local folder, called as `bundler(name, folder, **settings)`.
-        name: a local folder (a relative one: see `utils.files.resolve`), or a name on the library's hub.
-        device: where it runs; None for spaCy's default.
-        settings: the loader's other arguments.
-    """
-
-    what: str
-    loader: str
-    bundler: str
-    name: str
-    device: str | None
-    settings: Options
+    what: str  # what messages call it, such as "language model"
+    loader: str  # "module:function", called as `loader(name, device=..., **settings)`
+    bundler: str  # the same for a model without a local folder, called as `bundler(name, folder, **settings)`
+    name: str  # a local folder (a relative one: see `utils.files.resolve`), or a name on the library's hub
+    device: str | None  # where it runs; None for spaCy's default
+    settings: Options  # the loader's other arguments
 
     def source(self, folder: Path | None = None) -> str:
         """The name to load: `folder` if it exists (a bundle), else a local folder, else the name on the hub.
@@ -96,25 +87,16 @@ class FrozenModel(Generic[ModelT]):
         elif origin is None or origin.is_in(source):
             return
         elif source == origin.source:
-            problem = (
-                f"{source} no longer holds the model that was loaded: weights, config or tokenizer have changed or are "
-                "missing. Restore the files, or train again"
-            )
+            changed = "weights, config or tokenizer have changed or are missing. Restore the files, or train again"
+            problem = f"{source} no longer holds the model that was loaded: {changed}"
         else:
-            problem = (
-                f"{origin.source}, from which it was loaded, is gone, and {source} may hold another model. Restore the "
-                "folder, or load the pipeline again"
-            )
-        raise ValueError(
-            f"The {self.what} {self.name!r} cannot be saved: {problem}. To save the pipe without its models, set its "
-            "bundle_models = False."
-        )
+            gone = f"{origin.source}, from which it was loaded, is gone, and {source} may hold another model"
+            problem = f"{gone}. Restore the folder, or load the pipeline again"
+        advice = "To save the pipe without its models, set its bundle_models = False."
+        raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {problem}. {advice}")
 
     def bundle(self, target: Path, folder: Path | None = None) -> None:
-        """Write the model's files to `target`, hard-linked if possible; call `check_in_place` first.
-
-        Other files are removed from the target. Raises ValueError if this machine has no copy of the model.
-        """
+        """Make `target` hold the model's files; call `check_in_place` first. Raises ValueError if there is no copy."""
         source = Path(self.source(folder))
         if source.is_dir():  # even if it is bundled: another pipe may have been saved there since
             link_folder(source, target, _model_files(source), keep=(_BUNDLE,))
@@ -123,14 +105,12 @@ class FrozenModel(Generic[ModelT]):
         else:
             target.mkdir(parents=True, exist_ok=True)
             try:
-                _import(self.bundler)(self.name, target, **dict(self.settings))
+                resolve_name(self.bundler)(self.name, target, **dict(self.settings))
             except OSError as error:
                 if folder is None:
                     raise
-                raise ValueError(
-                    f"The {self.what} {self.name!r} cannot be saved: {folder}, from which it was loaded, is gone, and "
-                    f"this machine has no other copy ({error})."
-                ) from error
+                gone = f"{folder}, from which it was loaded, is gone, and this machine has no other copy ({error})"
+                raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {gone}.") from error
         write_json(target / _BUNDLE, self._marker)
 
 
@@ -170,11 +150,6 @@ class LoadedModel:
         return _load_in_process, (origin.loader, origin.source, origin.device, origin.settings)
 
 
-def _import(path: str) -> Callable[..., Any]:
-    module, _, function = path.partition(":")
-    return cast(Callable[..., Any], getattr(importlib.import_module(module), function))
-
-
 def _load(loader: str, source: str, device: str, settings: Options) -> Any:
     key = (loader, source, settings, device)
     with _LOCK:
@@ -182,7 +157,7 @@ def _load(loader: str, source: str, device: str, settings: Options) -> Any:
         origin = model.origin if isinstance(model, LoadedModel) else None
         if model is None or (origin is not None and not origin.is_in(source)):
             files = _identifying_files(source)  # before loading, so that a change meanwhile is noticed
-            model = _import(loader)(source, device=device, **dict(settings))
+            model = resolve_name(loader)(source, device=device, **dict(settings))
             if isinstance(model, LoadedModel):
                 model.origin = _Origin(loader, source, device, settings, files)
             _LOADED[key] = model
@@ -251,11 +226,9 @@ def missing_model_message(what: str, name: str, error: Exception) -> str:
 def check_weights(missing: Sequence[str], what: str, name: str, remedy: str | None = None) -> None:
     """Raise ValueError if a model's files lack weights, which transformers would initialise at random."""
     if missing:
+        problem = f"lacks {len(missing)} of its weights ({missing[0]} first), which would be random"
         remedy = remedy or "give a folder or a name that holds all of them."
-        raise ValueError(
-            f"The {what} {name!r} lacks {len(missing)} of its weights ({missing[0]} first), which would be random: "
-            f"{remedy}"
-        )
+        raise ValueError(f"The {what} {name!r} {problem}: {remedy}")
 
 
 def torch_dtype(name: str | None) -> "torch.dtype":

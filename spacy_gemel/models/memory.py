@@ -19,15 +19,10 @@ class TokenBudget:
     def run(
         self, lengths: Mapping[int, int], allowed: int, work: Callable[[Sequence[int]], None]
     ) -> list[tuple[int, str]]:
-        """Process all prompts, batched by length.
+        """Process all prompts, batched by length; returns those that do not fit even alone: (index, reason).
 
-        Args:
-            lengths: the tokens of each prompt, by its index.
-            allowed: tokens per batch, with padding; a longer prompt gets a batch of its own.
-            work: called with the indices of a batch; after memory ran out, again with some of them.
-
-        Returns:
-            The prompts that do not fit even alone: (index, reason).
+        `lengths` are their tokens by index, `allowed` the tokens per batch with padding (a longer prompt gets a batch
+        of its own). `work` is called with the indices of a batch; after memory ran out, again with some of them.
         """
         remaining = sorted(lengths, key=lambda index: (-lengths[index], index))
         too_large: list[tuple[int, str]] = []

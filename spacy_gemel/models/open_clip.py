@@ -80,10 +80,7 @@ def _load_image_tower(folder: Path, config: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, projection: bool, dtype: str | None) -> None:
-    """Write a model of open_clip, by its name, as a folder that `load_open_clip` reads.
-
-    If its text tower comes from transformers, only the image tower is written.
-    """
+    """Write a model of open_clip as a folder; without its text tower if that comes from transformers."""
     import open_clip
     from safetensors.torch import save_model
 
@@ -111,9 +108,9 @@ def _check_activation(name: str, pretrained: str | None) -> None:
     quick_gelu = weights.get("quick_gelu", False)
     if quick_gelu != config.get("quick_gelu", False):
         fitting = name.removesuffix("-quickgelu") + ("-quickgelu" if quick_gelu else "")
+        trained = f"{pretrained!r} of {name!r} were trained with {'QuickGELU' if quick_gelu else 'plain GELU'}"
         raise ValueError(
-            f"vision_encoder: the weights {pretrained!r} of {name!r} were trained with "
-            f"{'QuickGELU' if quick_gelu else 'plain GELU'}, which this model does not use: set name = {fitting!r}."
+            f"vision_encoder: the weights {trained}, which this model does not use: set name = {fitting!r}."
         )
 
 
@@ -140,10 +137,8 @@ def tower_forward(visual: Any, name: str, *, projection: bool) -> Callable[[Tens
     elif isinstance(visual, VisionTransformer) and not projection:
         visual.proj = None
     elif not projection:
-        raise ValueError(
-            f"vision_encoder: the hidden state before the projection is unknown for {name!r}, whose image tower is a "
-            f"{type(visual).__name__} (it is known for {_KINDS}): set projection = true."
-        )
+        tower = f"unknown for {name!r}, whose image tower is a {type(visual).__name__} (it is known for {_KINDS})"
+        raise ValueError(f"vision_encoder: the hidden state before the projection is {tower}: set projection = true.")
     return _one_vector(visual, name)
 
 
@@ -154,10 +149,8 @@ def _without_timm_projection(visual: Any, name: str) -> Callable[[Tensor], Any]:
         # The trunk's own classifier is the projection, or there is none (SigLIP): pre_logits is the state before it.
         return lambda pixels: trunk.forward_head(trunk.forward_features(pixels), pre_logits=True)
     if "proj" not in layers and "mlp" not in layers:
-        raise ValueError(
-            f"vision_encoder: the attention pooling of {name!r} is its projection as well, so there is no hidden state "
-            "before it: set projection = true."
-        )
+        pooling = f"the attention pooling of {name!r} is its projection as well, so there is no hidden state before it"
+        raise ValueError(f"vision_encoder: {pooling}: set projection = true.")
     return nn.Sequential(trunk, layers["pool"]) if "pool" in layers else trunk
 
 
@@ -170,10 +163,8 @@ def _one_vector(forward: Callable[[Tensor], Any], name: str) -> Callable[[Tensor
         if features.ndim == 3 and features.shape[1] == 1:
             features = features[:, 0]  # an attention pooling with one query
         if features.ndim != 2:
-            raise ValueError(
-                f"vision_encoder: {name!r} returns features of shape {tuple(features.shape[1:])} for an image, not one "
-                "vector: its pooling is switched off. Use another model."
-            )
+            shape = f"shape {tuple(features.shape[1:])} for an image, not one vector: its pooling is switched off"
+            raise ValueError(f"vision_encoder: {name!r} returns features of {shape}. Use another model.")
         return features
 
     return vectors

@@ -55,9 +55,7 @@ def load_sentence_encoder(
 ) -> SentenceEncoder | PoolerEncoder:
     """A sentence encoder by hub name or folder, from safetensors only; for `pooling` see the registered retriever.
 
-    Raises:
-        ValueError: if it cannot be loaded, if weights that its vectors depend on are missing, or if pooler output is
-            requested and it has none.
+    Raises ValueError if it cannot be loaded, lacks weights that its vectors depend on, or lacks the pooler requested.
     """
     from sentence_transformers.util import is_sentence_transformer_model
 
@@ -81,10 +79,8 @@ def load_sentence_encoder(
         try:
             encoder([_PLACEHOLDER])
         except (AttributeError, TypeError, ValueError) as error:  # no pooler, or no output for text alone
-            kind = type(encoder.model).__name__
-            raise ValueError(
-                f"The sentence encoder {name!r} is a {kind}, which has no pooler output ({error}): {_REMEDY}"
-            ) from error
+            problem = f"is a {type(encoder.model).__name__}, which has no pooler output ({error})"
+            raise ValueError(f"The sentence encoder {name!r} {problem}: {_REMEDY}") from error
     return encoder
 
 

@@ -14,14 +14,9 @@ _PROBES = ("Mercury (planet)", "São Tomé", "北京市", "A  b\n\tc", "'s-Herto
 
 
 class NameTokenizer:
-    """Turns texts and names into token ids.
+    """Turns texts and names into token ids with a Hugging Face tokenizer."""
 
-    Attributes:
-        tokenizer: a Hugging Face tokenizer.
-        leading_space: for the knowledge base, whether `encode` puts a space before a text.
-    """
-
-    leading_space = False
+    leading_space = False  # for the knowledge base: `encode` puts no space before a text
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -43,26 +38,19 @@ class NameTokenizer:
         return text.removeprefix(" ")
 
     def end_id(self, name_end: NameEnd) -> int:
-        """The token that ends a name: EOS (as in the paper), or the newline that ends a demonstration.
-
-        Raises:
-            ValueError: if the tokenizer has no such single token.
-        """
+        """EOS (the paper's), or the newline that ends a demonstration. Raises ValueError if it is no single token."""
         if name_end == "eos":
             if self.tokenizer.eos_token_id is None:
-                raise ValueError(
-                    'The language model\'s tokenizer has no EOS token: set name_end = "newline" in the config.'
-                )
+                message = 'tokenizer has no EOS token: set name_end = "newline" in the config.'
+                raise ValueError(f"The language model's {message}")
             return int(self.tokenizer.eos_token_id)
         # After a name, because SentencePiece puts a "▁" before a lone newline.
         names = ("x", "x (y)", "x.", 'x"', "x 1")
         pairs = [self.encode([name + "\n", name]) for name in names]
         ends = {with_end[-1] for with_end, _ in pairs}
         if len(ends) > 1 or any(with_end[:-1] != without for with_end, without in pairs):
-            raise ValueError(
-                "The language model's tokenizer merges the newline after a name with the character before it: "
-                'set name_end = "eos" in the config.'
-            )
+            merged = "tokenizer merges the newline after a name with the character before it"
+            raise ValueError(f'The language model\'s {merged}: set name_end = "eos" in the config.')
         return ends.pop()
 
     @property

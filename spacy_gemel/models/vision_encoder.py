@@ -8,13 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spacy_gemel.models.frozen import (
-    LoadedModel,
-    check_weights,
-    dtype_argument,
-    missing_model_message,
-    torch_dtype,
-)
+from spacy_gemel.models.frozen import LoadedModel, check_weights, dtype_argument, missing_model_message, torch_dtype
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,8 +47,7 @@ class VisionEncoder(LoadedModel):
         parameter = next(self.model.parameters())
         with torch.no_grad():
             features = self.forward(torch.stack(list(pixels)).to(parameter.device, parameter.dtype))
-        rows: NDArray[np.float32] = features.float().cpu().numpy()
-        return rows
+        return cast(NDArray[np.float32], features.float().cpu().numpy())
 
 
 def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dtype: str | None) -> VisionEncoder:
@@ -76,11 +69,11 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
     model = _image_tower(model, name, info["missing_keys"]).to(device)
-
-    def preprocess(image: Image.Image) -> Tensor:
-        return cast(Tensor, processor(images=image, return_tensors="pt")["pixel_values"][0])
-
-    encoder = VisionEncoder(model, preprocess, lambda pixels: image_vectors(model, pixels, name))
+    encoder = VisionEncoder(
+        model,
+        lambda image: cast(Tensor, processor(images=image, return_tensors="pt")["pixel_values"][0]),
+        lambda pixels: image_vectors(model, pixels, name),
+    )
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     first, second = (encoder.encode([Image.fromarray(noise)])[0] for _ in range(2))
     if np.linalg.norm(first - second) > _TOLERANCE * np.linalg.norm(first):
@@ -117,29 +110,21 @@ def image_vectors(model: Any, pixels: Tensor, name: str) -> Tensor:
     try:
         output = model(pixel_values=pixels)
     except TypeError as error:
-        raise ValueError(
-            f"vision_encoder: {name!r} is a {type(model).__name__}, which does not make features from pixels alone "
-            f"({error}). Use another model."
-        ) from error
+        kind = f"{name!r} is a {type(model).__name__}, which does not make features from pixels alone"
+        raise ValueError(f"vision_encoder: {kind} ({error}). Use another model.") from error
     pooled = getattr(output, "pooler_output", None)
     if pooled is not None:
         return cast(Tensor, pooled.flatten(1))  # ResNet pools to (images, d_v, 1, 1)
     states: Tensor | None = getattr(output, "last_hidden_state", None)
     if states is not None and states.ndim == 3:
-        if _has_cls_token(model):
+        paths = (path.split(".") for path, _ in model.named_parameters())
+        # Some only pool with a CLS token (AIMv2's head), and put none before the patches.
+        if any(name in _CLS_NAMES and "embed" in ".".join(modules) for *modules, name in paths):
             return states[:, 0]
         if states.shape[1] == _count_patches(model, pixels):
             return states.mean(dim=1)
-    raise ValueError(
-        f"vision_encoder: {name!r} has no pooled output, no CLS token and no hidden state per patch, so there is no "
-        "single vector for an image. Use a model with a pooling layer or a CLS token."
-    )
-
-
-def _has_cls_token(model: nn.Module) -> bool:
-    """Whether the model puts a CLS token before the patches; some only pool with one (AIMv2's head)."""
-    paths = (path.split(".") for path, _ in model.named_parameters())
-    return any(name in _CLS_NAMES and "embed" in ".".join(modules) for *modules, name in paths)
+    missing = "no pooled output, no CLS token and no hidden state per patch, so there is no single vector for an image"
+    raise ValueError(f"vision_encoder: {name!r} has {missing}. Use a model with a pooling layer or a CLS token.")
 
 
 def _count_patches(model: Any, pixels: Tensor) -> int | None:

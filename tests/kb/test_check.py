@@ -28,7 +28,6 @@ def read_everything(kb: KnowledgeBase) -> None:
     trie = kb.trie
     for node in range(trie.n_edges):
         try:
-            trie.children(node)
             trie.children_of(np.array([node]))
             for row in trie.rows_at(node).tolist():
                 kb.entity(row)
