@@ -28,7 +28,7 @@ class FeatureReader:
     ) -> None:
         self.encoder = encoder
         self.store = store
-        self._cache: BoundedCache[str | bytes, NDArray[np.float32]] = BoundedCache(cache_bytes, lambda row: row.nbytes)
+        self._cache = BoundedCache[str | bytes, NDArray[np.float32]](cache_bytes, lambda row: row.nbytes)
 
     def __reduce__(self) -> tuple[object, tuple[VisionEncoder, int, FeatureStore | None]]:
         return FeatureReader, (self.encoder, self._cache.limit, self.store)
