@@ -152,8 +152,8 @@ def kb_from_lookup_kb(
     """
 
     def load(vocab: "Vocab") -> "KnowledgeBase":
-        from spacy_gemel.data.knowledge_bases.lookup_kb import LookupSource, open_lookup_kb
+        from spacy_gemel.data.knowledge_bases.lookup_kb import open_lookup_kb
 
-        return open_lookup_kb(LookupSource(path, tokenizer, names, revision, max_name_tokens), folder)
+        return open_lookup_kb(path, folder, tokenizer, names, revision, max_name_tokens)
 
     return load

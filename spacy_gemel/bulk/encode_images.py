@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from tqdm import tqdm
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 FAILED = "failed.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class CorpusImage:
+class CorpusImage(NamedTuple):
     """The image of a doc, with the doc's and the image's names for messages."""
 
     doc: str
@@ -31,13 +30,16 @@ class CorpusImage:
     source: Any
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeFailure:
+class EncodeFailure(NamedTuple):
     """An image that cannot be used, a line of failed.jsonl."""
 
     doc: str
     image: str
     reason: str
+
+
+# an image with its key, and its pixels as the encoder takes them, None if its features are stored
+_Loaded: TypeAlias = "tuple[CorpusImage, bytes, torch.Tensor | None] | EncodeFailure"
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ def encode_images(
         tqdm(total=len(images), desc="encode", unit=" images", disable=not progress) as bar,
     ):
 
-        def load(index: int) -> Iterator[_Loaded | EncodeFailure]:
+        def load(index: int) -> Iterator[_Loaded]:
             return pool.map(lambda image: _load(image, encoder, writer), images[index : index + batch_size])
 
         try:
@@ -126,49 +128,38 @@ def encode_images(
             raise
         finally:
             with write_whole(folder / FAILED) as partial:
-                text = "".join(json.dumps(asdict(failure)) + "\n" for failure in report.failures)
+                text = "".join(json.dumps(failure._asdict()) + "\n" for failure in report.failures)
                 partial.write_text(text, encoding="ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """An image with its key, and its pixels as the encoder takes them; None if its features are stored."""
-
-    image: CorpusImage
-    key: bytes
-    pixels: "torch.Tensor | None"
-
-
-def _load(image: CorpusImage, encoder: "VisionEncoder", writer: FeatureWriter) -> "_Loaded | EncodeFailure":
+def _load(image: CorpusImage, encoder: "VisionEncoder", writer: FeatureWriter) -> _Loaded:
     try:
         key = content_key(image.source)
         if key is None:
             read_image(image.source)  # raises the reason
             raise ImageError("its bytes cannot be read")
-        return _Loaded(image, key, None if key in writer else encoder.preprocess(read_image(image.source)))
+        return image, key, None if key in writer else encoder.preprocess(read_image(image.source))
     except ImageError as error:
         return EncodeFailure(image.doc, image.image, str(error))
 
 
-def _encode(
-    batch: "list[_Loaded | EncodeFailure]", encoder: "VisionEncoder", writer: FeatureWriter, report: EncodeReport
-) -> None:
+def _encode(batch: Sequence[_Loaded], encoder: "VisionEncoder", writer: FeatureWriter, report: EncodeReport) -> None:
     """Encode a batch, each content once."""
-    new: dict[bytes, _Loaded] = {}
+    new: dict[bytes, tuple[CorpusImage, torch.Tensor]] = {}
     for item in batch:
         if isinstance(item, EncodeFailure):
             report.failures.append(item)
-        elif item.key in writer or item.key in new:
+            continue
+        image, key, pixels = item
+        if pixels is None or key in writer or key in new:
             report.skipped += 1
         else:
-            new[item.key] = item
-    if not new:
-        return
-    rows = encoder.encode_pixels([item.pixels for item in new.values() if item.pixels is not None])
-    for item, row in zip(new.values(), rows, strict=True):
+            new[key] = image, pixels
+    rows = encoder.encode_pixels([pixels for _, pixels in new.values()]) if new else ()
+    for (key, (image, _)), row in zip(new.items(), rows, strict=True):
         if np.isfinite(row).all():
-            writer.add(item.key, row)
+            writer.add(key, row)
             report.encoded += 1
         else:
             reason = "the encoder gives no finite numbers for it"
-            report.failures.append(EncodeFailure(item.image.doc, item.image.image, reason))
+            report.failures.append(EncodeFailure(image.doc, image.image, reason))

@@ -12,8 +12,7 @@ from typing import Any
 
 from tqdm.utils import CallbackIOWrapper
 
-CHUNK = 2**20
-"""Bytes of a chunk, at most."""
+CHUNK = 2**20  # bytes, at most
 
 _OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _UNSUPPORTED = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z"}
@@ -52,8 +51,7 @@ class Archive:
                     self._count(len(chunk))
                     yield chunk
                 return
-            counted: Any = CallbackIOWrapper(self._count, raw)
-            with opener(counted) as file:
+            with opener(CallbackIOWrapper(self._count, raw)) as file:
                 try:
                     while chunk := file.read1(CHUNK):  # read would lose what precedes the damage
                         yield chunk

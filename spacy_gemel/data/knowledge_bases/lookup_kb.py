@@ -3,7 +3,6 @@
 import json
 import logging
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +22,22 @@ _LOADER = "KBFromLookupKB"
 _VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class LookupSource:
-    """What a knowledge base is built from; see spacy_gemel.registry.kb_from_lookup_kb for each field."""
-
-    path: str
-    tokenizer: str
-    names: str = "alias"
-    revision: str | None = None
-    max_name_tokens: int = 32
-
-
-def open_lookup_kb(source: LookupSource, folder: str | Path, *, progress: bool = True) -> KnowledgeBase:
+def open_lookup_kb(
+    source: str,
+    folder: str,
+    tokenizer_name: str,
+    names: str = "alias",
+    revision: str | None = None,
+    max_name_tokens: int = 32,
+    *,
+    progress: bool = True,
+) -> KnowledgeBase:
     """Open the knowledge base in `folder`; build it first if it is missing or its source has changed.
 
-    The content of the source's files and of the file of names, and the tokenizer, decide whether the source has
-    changed; `FOLDER.source.json` records them. The folder is written whole or not at all, and an interrupted build
-    resumes. A build warns of what it leaves out, and of entities that share a name.
+    See spacy_gemel.registry.kb_from_lookup_kb for the arguments. `FOLDER.source.json` records the content of the
+    source's files and of the file of names, and the tokenizer, which together decide whether the source has changed.
+    The folder is written whole or not at all, and an interrupted build resumes. A build warns of what it leaves out,
+    and of entities that share a name.
 
     Raises:
         ValueError: if the source, the names or the tokenizer are wrong; as KBError if the folder cannot be written, is
@@ -48,26 +46,22 @@ def open_lookup_kb(source: LookupSource, folder: str | Path, *, progress: bool =
     from spacy_gemel.kb.builder import build_kb
     from spacy_gemel.models.tokenizer import load_tokenizer
 
-    target, path = resolve(folder), resolve(source.path)
-    local = resolve(source.tokenizer)
-    tokenizer = load_tokenizer(str(local) if local.is_dir() else source.tokenizer, source.revision)
+    target, path, local = resolve(folder), resolve(source), resolve(tokenizer_name)
+    tokenizer = load_tokenizer(str(local) if local.is_dir() else tokenizer_name, revision)
     if not path.exists():
         raise ValueError(
             f"{_LOADER}: there is no {path}: path is the folder that InMemoryLookupKB.to_disk wrote, or that of an "
             "entity_linker in a saved pipeline"
         )
-    names = made_from_names = source.names
-    if names not in ("alias", "id"):
-        names = str(resolve(names))
-        if not Path(names).is_file():
-            raise ValueError(f'{_LOADER}: names must be "alias", "id" or a file, and there is no file {names}')
-        made_from_names = sha256_of(Path(names))
+    names_file = None if names in ("alias", "id") else resolve(names)
+    if names_file is not None and not names_file.is_file():
+        raise ValueError(f'{_LOADER}: names must be "alias", "id" or a file, and there is no file {names_file}')
     made_from = {
         "version": _VERSION,
         "files": [sha256_of(file) for file in source_files(path)],
-        "names": made_from_names,
+        "names": names if names_file is None else sha256_of(names_file),
         "tokenizer": tokenizer.fingerprint,
-        "max_name_tokens": source.max_name_tokens,
+        "max_name_tokens": max_name_tokens,
     }
     note = SourceNote(target, made_from)
     state = note.read()
@@ -83,14 +77,21 @@ def open_lookup_kb(source: LookupSource, folder: str | Path, *, progress: bool =
         # a folder for this process alone, so that two processes do not write one file; the build itself has a lock
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.import-") as work:
             entities = Path(work) / "entities.jsonl"
-            report = import_kb("spacy", [path], entities, ImportOptions(names=names), progress=progress)
+            options = ImportOptions(names=names if names_file is None else str(names_file))
+            report = import_kb("spacy", [path], entities, options, progress=progress)
+
+            def before_replacing(meta: KBMeta) -> None:
+                note.check(meta)
+                # an interrupt must leave no doubt who built the folder
+                note.write(meta, report.to_dict(), replaces=note.digest_in_folder())
+
             built = build_kb(
                 entities,
                 target,
                 tokenizer,
-                max_name_tokens=source.max_name_tokens,
+                max_name_tokens=max_name_tokens,
                 progress=progress,
-                before_replacing=lambda meta: note.announce(meta, report.to_dict()),
+                before_replacing=before_replacing,
             )
         for line in (*report.summary().splitlines(), *built.lines()):
             logger.info("%s: %s", _LOADER, line)
@@ -102,11 +103,11 @@ def open_lookup_kb(source: LookupSource, folder: str | Path, *, progress: bool =
     losses += [f"{skipped.count} {REASONS[reason]}" for reason, skipped in kb.meta.skipped.items()]
     if losses:
         lost = ", ".join(losses)
-        warn(f"{_LOADER}: the knowledge base does not have everything in {source.path}: {lost}", DataWarning)
+        warn(f"{_LOADER}: the knowledge base does not have everything in {source}: {lost}", DataWarning)
     if kb.meta.names > kb.meta.distinct_names:
         warn(
-            f"{_LOADER}: {kb.meta.names} entities of {source.path} have only {kb.meta.distinct_names} different names "
-            f'(names = "{source.names}"). Text and image cannot decide between entities with the same name: the most '
+            f"{_LOADER}: {kb.meta.names} entities of {source} have only {kb.meta.distinct_names} different names "
+            f'(names = "{names}"). Text and image cannot decide between entities with the same name: the most '
             "frequent one is taken. Give names = a CSV file with id and name, with a different name for each entity.",
             DataWarning,
         )
@@ -133,27 +134,16 @@ class SourceNote:
             return {}
         return state if isinstance(state, dict) else {}
 
-    def write(self, kb: KBMeta, report: dict[str, Any]) -> None:
-        """Note what was built. Raises OSError."""
-        write_json(self.path, {"made_from": self.made_from, "kb": kb.sha256, "import": report})
-
-    def announce(self, kb: KBMeta, report: dict[str, Any]) -> None:
-        """Note what is about to replace the folder, so that an interrupt leaves no doubt who built it.
-
-        Raises:
-            KBError: if the folder has a knowledge base that is not from here.
-            OSError: if the note cannot be written.
-        """
-        self.check(kb)
-        digest = self._digest_in_folder()
-        write_json(self.path, {"made_from": self.made_from, "kb": kb.sha256, "replaces": digest, "import": report})
+    def write(self, kb: KBMeta, report: dict[str, Any], **further: Any) -> None:
+        """Note what was built, or is about to replace the folder. Raises OSError."""
+        write_json(self.path, {"made_from": self.made_from, "kb": kb.sha256, **further, "import": report})
 
     def check(self, kb: KBMeta | None = None) -> None:
         """Raise KBError if the folder has a knowledge base that is neither `kb` nor in the note.
 
         Before the long work, without `kb`, a damaged note decides nothing.
         """
-        state, digest = self.read(), self._digest_in_folder()
+        state, digest = self.read(), self.digest_in_folder()
         digests = {state[key] for key in ("kb", "replaces") if isinstance(state.get(key), str)}
         undecided = kb is None and self.path.exists() and not digests
         if undecided or digest is None or digest in digests or (kb is not None and digest == kb.sha256):
@@ -164,7 +154,7 @@ class SourceNote:
             "folder, or delete this one if you do not need it (to link to it as it is, use spacy_gemel.KBFromDisk.v1)"
         )
 
-    def _digest_in_folder(self) -> str | None:
+    def digest_in_folder(self) -> str | None:
         """The digest of the folder's knowledge base, of any version; "" if it has none, None without a folder."""
         try:
             return str(json.loads((self.folder / META_FILE).read_text(encoding="utf8"))["meta_sha256"])

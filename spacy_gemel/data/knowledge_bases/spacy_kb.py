@@ -52,18 +52,16 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
         report.notes.append("frequencies are fractions of 1: counts are in parts of a billion")
     for number, (key, frequency, _) in enumerate(entries.tolist(), 1):
         where = f"{contents.name}: entity {number}"
-        kb_id = _text(strings, key)
-        if kb_id is None:
+        if key not in strings:
             report.drop("entities whose id is not in strings.json", where)
             continue
+        kb_id = strings[key]
         if not 0 <= frequency < 2**62:
             report.drop("frequencies below 0 or none (the entity is kept)", f"{where} {kb_id!r}: {frequency}")
             frequency = 0.0
         aliases = [alias for _, alias in sorted(aliases_by_entry[number], key=lambda item: -item[0])]
-        name = aliases[0] if options.names == "alias" and aliases else kb_id
-        if names is not None and kb_id in names:
-            name = names[kb_id]
-        elif names is not None:
+        name = names.get(kb_id, kb_id) if names else aliases[0] if options.names == "alias" and aliases else kb_id
+        if names is not None and kb_id not in names:
             report.drop(f"entities that {options.names} does not name (the id is the name)", f"{where} {kb_id!r}")
         yield where, Entity(kb_id, name, round(frequency * scale), tuple(aliases))
 
@@ -95,37 +93,25 @@ def _read_strings(contents: Path, paths: Sequence[Path]) -> "StringStore":
     return store
 
 
-def _text(strings: "StringStore", key: int) -> str | None:
-    try:
-        return strings[key]
-    except KeyError:
-        return None
-
-
 def _read_contents(
     path: Path, strings: "StringStore", work: Work
 ) -> tuple[NDArray[Any], dict[int, list[tuple[float, str]]]]:
-    """Read the entries (n,), and the aliases by entry, from 1, with their prior probabilities.
-
-    spaCy writes sizes, vectors, entries, and aliases with their candidates.
-    """
+    """Read the entries (n,), and the aliases by entry, from 1, with their prior probabilities."""
     report = work.report
     aliases: defaultdict[int, list[tuple[float, str]]] = defaultdict(list)
     with path.open("rb") as file:
-        n_entries, width = _read_array(file, _INT, 2, path).tolist()
-        if n_entries < 0 or width < 0 or 16 + n_entries * (4 * width + _ENTRY.itemsize) + 8 > path.stat().st_size:
-            raise _cut_off(path, file)
-        file.seek(4 * n_entries * width, os.SEEK_CUR)
-        entries = _read_array(file, _ENTRY, n_entries, path)
-        n_aliases = int(_read_array(file, _INT, 1, path)[0])
+        n_entries, width = _read_array(file, _INT, 2).tolist()
+        file.seek(min(4 * abs(n_entries * width), path.stat().st_size), os.SEEK_CUR)
+        entries = _read_array(file, _ENTRY, n_entries)
+        n_aliases = int(_read_array(file, _INT, 1)[0])
         report.read.update({"entities": n_entries, "aliases": n_aliases})
         for number in range(n_aliases):
-            key, n_candidates = _read_array(file, np.dtype("<u8"), 2, path).tolist()
-            candidates = _read_array(file, _CANDIDATE, n_candidates, path).tolist()
-            alias = _text(strings, key)
-            if alias is None:
+            key, n_candidates = _read_array(file, np.dtype("<u8"), 2).tolist()
+            candidates = _read_array(file, _CANDIDATE, n_candidates).tolist()
+            if key not in strings:
                 report.drop("aliases whose text is not in strings.json", f"{path.name}: alias {number + 1}")
                 continue
+            alias = strings[key]
             for entry, prior in candidates:
                 if 0 < entry <= n_entries:
                     aliases[entry].append((prior, alias))
@@ -134,17 +120,14 @@ def _read_contents(
     return entries, aliases
 
 
-def _read_array(file: BinaryIO, dtype: np.dtype[Any], length: int, path: Path) -> NDArray[Any]:
-    if length > path.stat().st_size or len(raw := file.read(dtype.itemsize * length)) < dtype.itemsize * length:
-        raise _cut_off(path, file)
-    return np.frombuffer(raw, dtype=dtype)
-
-
-def _cut_off(path: Path, file: BinaryIO) -> CutOffError:
-    return CutOffError(
-        f"{path} is cut off, or not what spaCy writes: read {file.tell():,} of its {path.stat().st_size:,} bytes. "
-        "Save the knowledge base again with to_disk"
-    )
+def _read_array(file: BinaryIO, dtype: np.dtype[Any], length: int) -> NDArray[Any]:
+    size, start = os.fstat(file.fileno()).st_size, file.tell()
+    if not 0 <= length * dtype.itemsize <= size - start:
+        raise CutOffError(
+            f"{file.name} is cut off, or not what spaCy writes: read {min(start, size):,} of its {size:,} bytes. "
+            "Save the knowledge base again with to_disk"
+        )
+    return np.frombuffer(file.read(dtype.itemsize * length), dtype=dtype)
 
 
 def _read_names(source: str | None, work: Work) -> dict[str, str]:

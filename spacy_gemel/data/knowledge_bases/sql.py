@@ -15,8 +15,7 @@ from spacy_gemel.data.knowledge_bases.archive import CHUNK, Archive, CutOffError
 from spacy_gemel.data.knowledge_bases.work import ImportReport
 
 Columns = Mapping[str, Callable[[bytes], Any]]
-_LONGEST_ROW = 2**22
-"""Bytes. Anything longer that is not a row is damage."""
+_LONGEST_ROW = 2**22  # bytes; anything longer that is not a row is damage
 _LONGEST_HEADER = 2**16
 
 _NAME = rb"(?:[`\"]?\w+[`\"]?\s*\.\s*)?[`\"]?(\w+)[`\"]?"
@@ -42,9 +41,7 @@ def text(token: bytes) -> str | None:
         token = token.removeprefix(b"_binary").lstrip()
     if token.startswith(b"'"):
         content = token[1:-1]
-        if b"\\" in content or b"''" in content:
-            content = _ESCAPED.sub(_unescape, content)
-        return content.decode("utf-8")
+        return (_ESCAPED.sub(_unescape, content) if b"\\" in content or b"''" in content else content).decode("utf-8")
     return None if token in (b"NULL", b"null") else token.decode("utf-8")
 
 
@@ -78,7 +75,7 @@ class Table:
             if column not in columns and not column.endswith("?"):
                 existing = ", ".join(columns) or "none"
                 raise ValueError(f"{where}: the table {name} has no column {column}, but {existing}")
-        names = [column.removesuffix("?") for column in requested]
+        names = (column.removesuffix("?") for column in requested)
         self.indices = [columns.index(name) if name in columns else None for name in names]
         groups = sorted(index for index in self.indices if index is not None)
         values = [b"(" + _VALUE + b")" if index in groups else _VALUE for index in range(self.width)]
@@ -147,20 +144,17 @@ class SqlDump:
             CutOffError: if the dump ends within a statement, or at a row that is damaged.
             ValueError: if a requested column does not exist.
         """
-        table = self._table.encode()
         while header := self._next_statement():
-            if header[1] == table:
+            if header[1] == self._table.encode():
                 self._create()
-            elif header[2] == table:
+            elif header[2] == self._table.encode():
                 yield from self._insert(header[3])
 
-    def _fill(self) -> bool:
-        """Read another chunk and forget what was used; False at the end."""
+    def _fill(self) -> None:
+        """Read another chunk and forget what was used."""
         chunk = next(self._source, b"")
         self._line = self._current_line()
-        self._buffer, self._index = self._buffer[self._index :] + chunk, 0
-        self._ended = not chunk
-        return bool(chunk)
+        self._buffer, self._index, self._ended = self._buffer[self._index :] + chunk, 0, not chunk
 
     def _current_line(self) -> int:
         return self._line + self._buffer.count(b"\n", 0, self._index)
@@ -181,8 +175,9 @@ class SqlDump:
 
     def _create(self) -> None:
         while not (end := _END_OF_CREATE.search(self._buffer, self._index)):
-            if len(self._buffer) - self._index > CHUNK or not self._fill():
+            if len(self._buffer) - self._index > CHUNK or self._ended:
                 raise self._archive.cut_off(f"line {self._current_line()}: a CREATE TABLE that does not end")
+            self._fill()
         self._columns = _column_names(self._buffer[self._index : end.start()])
         self._index = end.end()
 
@@ -211,33 +206,27 @@ class SqlDump:
 
     def _integers(self, table: Table) -> Block | None:
         """The whole rows in the buffer, if they have nothing but integers from 0."""
-        stop = self._buffer.find(b";", self._index)
-        if stop < 0:
-            stop = self._buffer.rfind(b")", self._index) + 1
-        content = self._buffer[self._index : stop]
+        end = self._buffer.find(b";", self._index)
+        content = self._buffer[self._index : end if end >= 0 else self._buffer.rfind(b")", self._index) + 1]
         rows = content.lstrip(b", \t\r\n").rstrip()  # a block may begin with ",("
         if not rows or b",," in rows or b"(," in rows or b",)" in rows:
             return None
-        structure = rows.translate(None, b"0123456789")
-        row = b"(" + b"," * (table.width - 1) + b")"
+        structure, row = rows.translate(None, b"0123456789"), b"(" + b"," * (table.width - 1) + b")"
         number = structure.count(b"(")
         if structure not in (b",".join([row] * number), b",\n".join([row] * number)):
             return None
         values = np.fromstring(rows.translate(None, b"()"), dtype=np.int64, sep=",")
         if len(values) != number * table.width or values.max() >= 10**18:
             return None
-        values = values.reshape(number, table.width)
-        return Block(self._archive.path.name, table, content, self._current_line(), values)
+        return Block(self._archive.path.name, table, content, self._current_line(), values.reshape(number, table.width))
 
 
 def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
     """The first table of a dump and its columns (empty if its rows come first), or None if the file is not SQL."""
-    content = b""
+    content, chunks = b"", archive.chunks()
     try:
-        for chunk in archive.chunks():
+        while len(content) < _LONGEST_HEADER and (chunk := next(chunks, b"")):
             content += chunk
-            if len(content) >= _LONGEST_HEADER:
-                break
     except CutOffError:
         if not content:
             raise

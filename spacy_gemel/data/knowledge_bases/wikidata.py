@@ -12,7 +12,6 @@ from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport, W
 from spacy_gemel.kb.entity import Entity
 
 _LONGEST_LINE = 2**26
-_ALL_LANGUAGES = "mul"
 _ID = re.compile(r"[A-Z][1-9]\d*(-[A-Z]\d+)?")
 
 
@@ -54,7 +53,7 @@ def _entities(archive: Archive, options: ImportOptions, report: ImportReport) ->
 
 def _entity(line: bytes, where: str, options: ImportOptions, report: ImportReport) -> Entity | None:
     """The entity of a line, or None after reporting why not."""
-    languages = dict.fromkeys((options.language, _ALL_LANGUAGES))
+    languages = dict.fromkeys((options.language, "mul"))
     site = options.site or options.language.replace("-", "_") + "wiki"
     needs_site = options.with_sitelink or options.names == "title"
     no_page = f"entities without a page in {site}"

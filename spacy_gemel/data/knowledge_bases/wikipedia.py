@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
+from numpy.typing import NDArray
 
 from spacy_gemel.data.knowledge_bases.archive import Archive
 from spacy_gemel.data.knowledge_bases.sql import Block, Columns, SqlDump, first_table, integer, text
-from spacy_gemel.data.knowledge_bases.wiki_counts import PageSet, TargetCounts, TitleCounts, read_pageviews
-from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
+from spacy_gemel.data.knowledge_bases.work import ImportOptions, Store, Work
 from spacy_gemel.data.report import EXAMPLES
 from spacy_gemel.kb.entity import Entity
 
-ARTICLES = 0
-"""The namespace of the articles."""
-
+ARTICLES = 0  # their namespace
 _QID = re.compile(r"Q[1-9]\d*")
 _HIGHEST_PAGE = 2**32
+_LONGEST_LINE = 2**16
+_MAX_COUNTS = 2**18
 _TABLES: dict[str, Columns] = {
     "page": {"page_id": integer, "page_namespace": integer, "page_title": text, "page_is_redirect": integer},
     "redirect": {
@@ -67,14 +69,11 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     store.insert("INSERT OR IGNORE INTO page VALUES (?, ?, ?)", _pages(files, work))
     store.execute("CREATE INDEX page_title ON page (title)")
     highest = store.one("SELECT coalesce(max(id), 0) FROM page")
-    pages = PageSet((page for (page,) in store.rows("SELECT id FROM page WHERE redirect")), highest)
+    pages = _PageSet((page for (page,) in store.rows("SELECT id FROM page WHERE redirect")), highest)
     store.insert("INSERT OR IGNORE INTO redirect VALUES (?, ?)", _redirects(files, pages, options, work))
     if "redirect" in files:
-        _drop_pages(
-            work,
-            "redirects without a row in the redirect table",
-            "FROM page p WHERE p.redirect AND NOT EXISTS (SELECT 1 FROM redirect r WHERE r.source = p.id)",
-        )
+        clause = "FROM page p WHERE p.redirect AND NOT EXISTS (SELECT 1 FROM redirect r WHERE r.source = p.id)"
+        _drop_pages(work, "redirects without a row in the redirect table", clause)
     _follow_redirects(work)
     store.insert("INSERT OR IGNORE INTO prop VALUES (?, ?, ?)", _props(files, work))
     _count(files, links_have_titles, pages, options, work)
@@ -130,7 +129,7 @@ def _pages(files: Files, work: Work) -> Iterator[tuple[int, str, int]]:
             read["of them of other namespaces"] += 1
 
 
-def _redirects(files: Files, pages: PageSet, options: ImportOptions, work: Work) -> Iterator[tuple[int, str]]:
+def _redirects(files: Files, pages: _PageSet, options: ImportOptions, work: Work) -> Iterator[tuple[int, str]]:
     report = work.report
     for where, (source, namespace, title, wiki, fragment) in _rows(files, "redirect", work):
         report.read["redirects"] += 1
@@ -155,12 +154,8 @@ def _follow_redirects(work: Work) -> None:
         "INSERT OR IGNORE INTO hop SELECT r.source, t.id FROM redirect r CROSS JOIN page t INDEXED BY page_title "
         "ON t.title = r.title"
     )
-    _drop_pages(
-        work,
-        "redirects to a page that does not exist",
-        "FROM redirect r JOIN page p ON p.id = r.source "
-        "WHERE NOT EXISTS (SELECT 1 FROM hop h WHERE h.source = r.source)",
-    )
+    clause = "FROM redirect r JOIN page p ON p.id = r.source WHERE p.id NOT IN (SELECT source FROM hop)"
+    _drop_pages(work, "redirects to a page that does not exist", clause)
     # redirects to redirects are few: people mend them
     hops = dict(store.rows("SELECT h.source, h.target FROM hop h JOIN page t ON t.id = h.target WHERE t.redirect"))
     work.report.read["redirects to redirects"] += len(hops)
@@ -195,29 +190,25 @@ def _props(files: Files, work: Work) -> Iterator[tuple[int, str, str]]:
             yield page, prop, value or ""
 
 
-def _count(files: Files, links_have_titles: bool, redirects: PageSet, options: ImportOptions, work: Work) -> None:
+def _count(files: Files, links_have_titles: bool, redirects: _PageSet, options: ImportOptions, work: Work) -> None:
     """Fill page_count from the views, or from the links of articles that are not redirects."""
-    store, report = work.store, work.report
-    read = report.read
-    titles = TitleCounts(work)
+    store, report, read = work.store, work.report, work.report.read
+    titles = _Counts(store, "title_count")
     for path in files.get(_VIEWS, []):
         with work.read(path) as archive:
-            read_pageviews(archive, options.language, titles, work)
+            _read_pageviews(archive, options.language, titles, work)
     if links_have_titles:
         for _, (source, source_namespace, namespace, title) in _rows(files, "pagelinks", work, _LINKS_BY_TITLE):
             read["links"] += 1
             if source_namespace in (None, ARTICLES) and source not in redirects and namespace == ARTICLES and title:
                 titles.add(title)
                 read["of them counted"] += 1
-        titles.flush()
     elif "pagelinks" in files:
-        targets = TargetCounts(work)
+        targets = _Counts(store, "target_count")
         for block in _table_blocks(files, "pagelinks", work):
             links, indices = block.integers, block.table.indices
             if links is None:  # spaces or quotes between the numbers
-                rows = [
-                    (source, namespace or ARTICLES, target) for _, (source, namespace, target) in block.rows(report)
-                ]
+                rows = [(page, namespace or ARTICLES, target) for _, (page, namespace, target) in block.rows(report)]
                 links, indices = np.array(rows, dtype=np.int64).reshape(-1, 3), [0, 1, 2]
             read["links"] += len(links)
             source, namespace, target = indices
@@ -225,23 +216,23 @@ def _count(files: Files, links_have_titles: bool, redirects: PageSet, options: I
                 links = links[links[:, namespace] == ARTICLES]
             links = links[~redirects.contains(links[:, source])]
             read["of them counted"] += len(links)
-            targets.add(links[:, target])
+            numbers, counts = np.unique(links[:, target], return_counts=True)
+            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+                targets.add(number, count)
         targets.flush()
         store.execute("CREATE TABLE linktarget (id INTEGER PRIMARY KEY, title TEXT NOT NULL)")
-        articles = (
-            (number, title)
-            for _, (number, namespace, title) in _rows(files, "linktarget", work)
-            if namespace == ARTICLES and title
-        )
+        rows = _rows(files, "linktarget", work)
+        articles = ((id_, title) for _, (id_, namespace, title) in rows if namespace == ARTICLES and title)
         store.insert("INSERT OR IGNORE INTO linktarget VALUES (?, ?)", articles)
         # in the order of the titles, so that table and index are read and written from front to back
         store.execute(
             "INSERT INTO title_count SELECT t.title, sum(c.n) FROM target_count c CROSS JOIN linktarget t "
-            "ON t.id = c.id GROUP BY t.title ORDER BY t.title"
+            "ON t.id = c.key GROUP BY t.title ORDER BY t.title"
         )
+    titles.flush()
     store.execute(
         "INSERT INTO page_count SELECT coalesce(h.target, p.id) AS page, sum(c.n) "
-        "FROM title_count c CROSS JOIN page p INDEXED BY page_title ON p.title = c.title "
+        "FROM title_count c CROSS JOIN page p INDEXED BY page_title ON p.title = c.key "
         "LEFT JOIN hop h ON h.source = p.id GROUP BY page"
     )
 
@@ -272,3 +263,77 @@ def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]
             # so that golds given as QIDs find their article; first, because the last may not fit
             aliases = aliases if qid is None else [qid, *aliases]
             yield where, Entity(name, name, count or 0, tuple(aliases), description)
+
+
+class _Counts:
+    """Counts by title, or by the number of a link target, in a table (key, n).
+
+    They are added in the table's own order, many at a time: memory stays the same, and the disk is read from front to
+    back.
+    """
+
+    def __init__(self, store: Store, table: str) -> None:
+        self._store = store
+        self._table = table
+        self._counts: Counter[Any] = Counter()
+        store.execute(f"CREATE TABLE {table} (key PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID")
+
+    def add(self, key: str | int, number: int = 1) -> None:
+        """Add to a count."""
+        self._counts[key] += number
+        if len(self._counts) >= _MAX_COUNTS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was collected."""
+        statement = f"INSERT INTO {self._table} VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET n = n + excluded.n"
+        self._store.insert(statement, sorted(self._counts.items()))
+        self._counts.clear()
+
+
+class _PageSet:
+    """A set of page numbers from 0 to the highest, one bit for each: 10 MB for the largest Wikipedia."""
+
+    def __init__(self, numbers: Iterable[int], highest: int) -> None:
+        self._bits = bytearray(highest // 8 + 1)
+        for number in numbers:
+            self._bits[number >> 3] |= 1 << (number & 7)
+        self._array = np.frombuffer(self._bits, dtype=np.uint8)
+
+    def contains(self, pages: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of these numbers (n,), from 0, is in the set."""
+        clipped = np.minimum(pages, 8 * len(self._array) - 1)
+        bits = (self._array[clipped >> 3] >> (clipped & 7).astype(np.uint8)) & 1
+        return bits.astype(bool) & (clipped == pages)
+
+    def __contains__(self, page: int) -> bool:
+        return 0 <= page < 8 * len(self._bits) and bool(self._bits[page >> 3] >> (page & 7) & 1)
+
+
+def _read_pageviews(archive: Archive, language: str, counts: _Counts, work: Work) -> None:
+    """Count the views of one language's Wikipedia. The number of fields between spaces tells the form of a line.
+
+    Six, of pageview_complete: wiki, title, page, access, views, views by the hour. Four, of the hourly files: wiki,
+    title, views, bytes. Two, of your own: title, views (with a tab between them the title may have spaces).
+    """
+    codes = {f"{language}.wikipedia", language, f"{language}.m", f"{language}.zero"}
+    for number, line in archive.lines(_LONGEST_LINE):
+        work.report.read["lines of page views"] += 1
+        try:
+            fields = (line or b"").split(b"\t" if b"\t" in (line or b"") else b" ")
+            if len(fields) not in (2, 4, 6):
+                raise ValueError
+            if len(fields) > 2 and fields[0].decode("utf-8") not in codes:
+                work.report.read["of them of other wikis"] += 1
+                continue
+            title = fields[0] if len(fields) == 2 else fields[1]
+            views = int(fields[{2: 1, 4: 2, 6: 4}[len(fields)]])
+            if not 0 <= views < 10**15:
+                raise ValueError
+            # no title has a percent-encoded character, so this is how the page was requested
+            title = unquote_to_bytes(title) if b"%" in title else title
+            counts.add(title.decode("utf-8").replace(" ", "_"), views)
+        except ValueError as error:
+            reason = "that are not UTF-8" if isinstance(error, UnicodeDecodeError) else "of another form"
+            beginning = (line or b"(too long)")[:80].decode("utf-8", "backslashreplace")
+            work.report.drop(f"lines of page views {reason}", f"{archive.path.name}:{number}: {beginning}")

@@ -22,10 +22,7 @@ _CHECK_EVERY = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """The options of all kinds of sources, as `import-kb --help` describes them.
-
-    An option that a kind does not have must keep its default.
-    """
+    """The options of all kinds of sources, as `import-kb --help` describes them."""
 
     language: str = "en"
     id: str = "title"
@@ -49,10 +46,7 @@ class ImportOptions:
 
 @dataclass(slots=True)
 class ImportReport:
-    """What an import read, kept and left out.
-
-    disk_mb: the most disk that the temporary tables took, in MB of a million bytes.
-    """
+    """What an import read, kept and left out; `disk_mb` is the most that the temporary tables took (10^6 bytes)."""
 
     kind: str
     sources: list[str]
@@ -82,11 +76,11 @@ class ImportReport:
 
     def summary(self) -> str:
         """Some lines for a person."""
-        lines = []
-        for verb, counts in (("read", self.read), ("kept", self.written)):
-            lines.append(f"{verb}: {', '.join(f'{n:,} {name}' for name, n in counts.items()) or 'nothing'}")
-        if self.dropped:
-            lines += ["left out or changed:", *self.dropped.lines()]
+        lines = [
+            f"{verb}: {', '.join(f'{n:,} {name}' for name, n in counts.items()) or 'nothing'}"
+            for verb, counts in (("read", self.read), ("kept", self.written))
+        ]
+        lines += ["left out or changed:", *self.dropped.lines()] if self.dropped else []
         return "\n".join([*lines, *self.notes, f"{self.seconds:.1f} s, {self.disk_mb:,.0f} MB of temporary tables"])
 
 
@@ -119,13 +113,8 @@ class Store:
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of a query."""
-        cursor = self.execute(statement, values)
-        while True:
-            with self._errors():
-                batch = cursor.fetchmany(1000)
-            if not batch:
-                return
-            yield from batch
+        with self._errors():
+            yield from self._connection.execute(statement, values)
 
     def one(self, statement: str) -> Any:
         """The first value of a query's first row."""
@@ -178,15 +167,15 @@ def working_beside(out: Path, report: ImportReport, *, keep_going: bool, progres
     It also removes the tables of an import that was killed. Raises KBError if another process imports to `out`.
     """
     with work_folder(out) as folder, ExitStack() as stack:
-        _remove_tables(folder)
-        stack.callback(_remove_tables, folder)
+
+        def remove_tables() -> None:
+            for path in folder.iterdir():
+                if path.name != "lock":
+                    path.unlink(missing_ok=True)
+
+        remove_tables()
+        stack.callback(remove_tables)
         work = Work(report, Store(folder), keep_going, progress)
         stack.callback(work.store.close)
         yield work
         report.disk_mb = work.store.one("PRAGMA page_count") * work.store.one("PRAGMA page_size") / 1e6
-
-
-def _remove_tables(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.name != "lock":
-            path.unlink(missing_ok=True)

@@ -7,8 +7,7 @@ from typing import Any
 import spacy
 from spacy.tokens import Doc, DocBin
 
-from spacy_gemel.data.datasets.convert_report import ConvertReport
-from spacy_gemel.data.datasets.converters import convert
+from spacy_gemel.data.datasets.converters import ConvertReport, convert
 from spacy_gemel.data.report import report_path
 
 URL = "https://upload.wikimedia.org/wikipedia/commons/0/06/Ada_%28Lovelace%29.svg"

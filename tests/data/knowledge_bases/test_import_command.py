@@ -189,10 +189,9 @@ PEAK = """
 import json, sys
 from pathlib import Path
 from benchmarks.memory import peak_mb
-from spacy_gemel.data.knowledge_bases import wiki_counts
-from spacy_gemel.data.knowledge_bases import work
+from spacy_gemel.data.knowledge_bases import wikipedia, work
 from spacy_gemel.data.knowledge_bases.importer import import_kb
-work._CACHE_KB, wiki_counts._NUMBERS, wiki_counts._TITLES = 1000, 2**15, 2**10
+work._CACHE_KB, wikipedia._MAX_COUNTS = 1000, 2**10
 kind, folder = sys.argv[1], Path(sys.argv[2])
 import_kb(kind, sorted(folder.glob("*.gz")), folder / "out" / "entities.jsonl", progress=False)
 print(json.dumps(peak_mb()))

@@ -14,7 +14,7 @@ from spacy.language import Language
 from spacy.vocab import Vocab
 
 from spacy_gemel.data.knowledge_bases import lookup_kb
-from spacy_gemel.data.knowledge_bases.lookup_kb import LookupSource, SourceNote, open_lookup_kb
+from spacy_gemel.data.knowledge_bases.lookup_kb import SourceNote, open_lookup_kb
 from spacy_gemel.kb import builder
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -60,7 +60,7 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def load(path: Path, folder: Path, tokenizer: str, **options: Any) -> KnowledgeBase:
     """As a config's kb_loader does, without the progress bars."""
-    return open_lookup_kb(LookupSource(str(path), tokenizer, **options), str(folder), progress=False)
+    return open_lookup_kb(str(path), str(folder), tokenizer, **options, progress=False)
 
 
 def named(kb: KnowledgeBase) -> dict[str, str]:
@@ -247,7 +247,8 @@ def test_an_interrupt_at_the_last_moment(
         if moment == "before it is in place":
             patch.setattr("spacy_gemel.kb.folder._sync", interrupt)
         else:
-            patch.setattr(SourceNote, "write", interrupt)
+            write = SourceNote.write
+            patch.setattr(SourceNote, "write", lambda *args, **state: write(*args, **state) if state else interrupt())
         with pytest.raises(KeyboardInterrupt):
             load(lookup, tmp_path / "kb", tokenizer)
     assert (tmp_path / "kb").exists() == (old or moment != "before it is in place")
@@ -300,9 +301,8 @@ def test_what_is_wrong_is_said(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     given = {"path": "lookup", "folder": "kb", "tokenizer": tokenizer, **options}
-    folder = given.pop("folder")
     with pytest.raises(ValueError, match=message):
-        open_lookup_kb(LookupSource(**given), folder, progress=False)
+        load(given.pop("path"), given.pop("folder"), **given)
 
 
 def test_two_processes_do_not_build_one_folder(lookup: Path, tmp_path: Path, tokenizer: str) -> None:

@@ -164,7 +164,7 @@ def test_a_pagelinks_table_that_is_changing_over(tmp_path: Path) -> None:
 
 
 def test_counts_of_many_links_are_those_of_a_plain_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spacy_gemel.data.knowledge_bases.wiki_counts._NUMBERS", 500)
+    monkeypatch.setattr("spacy_gemel.data.knowledge_bases.wikipedia._MAX_COUNTS", 50)
     random_ = random.Random(1)
     n = 300
     links = [(random_.randint(1, n), 0, random_.randint(1, n)) for _ in range(5000)]
