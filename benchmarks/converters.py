@@ -23,7 +23,7 @@ from spacy.tokens import DocBin
 from spacy.vocab import Vocab
 
 from research.machine import describe_machine
-from spacy_gemel.data.datasets.alignment import PART_OF_WORD, VERBATIM, Aligned, Unaligned, align
+from spacy_gemel.data.datasets.alignment import PART_OF_WORD, VERBATIM, align
 from spacy_gemel.data.datasets.converters import convert
 from spacy_gemel.data.records import as_list
 from spacy_gemel.data.report import report_path
@@ -188,9 +188,9 @@ def draw_sample(data: Path, size: int, seed: int, out: Path) -> None:
         sentence = source_row.sentence
         for mention, index in zip(source_row.mentions, align(sentence, source_row.mentions), strict=True):
             row = {"sentence": sentence, "mention": mention}
-            if isinstance(index, Unaligned):
-                missing.append({**row, "reason": index.reason})
-            elif isinstance(index, Aligned) and index.rule not in (VERBATIM, PART_OF_WORD):
+            if isinstance(index, str):
+                missing.append({**row, "reason": index})
+            elif index.rule not in (VERBATIM, PART_OF_WORD):
                 aligned.append({**row, "found": sentence[index.start : index.end], "rule": index.rule})
     drawn = random.Random(seed).sample(aligned, min(size, len(aligned)))
     out.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in drawn + missing), encoding="utf8")

@@ -102,9 +102,8 @@ def encode_images(
     An image that cannot be read is counted, listed in failed.jsonl, and left out. `threads` threads read and decode the
     images while the encoder works.
 
-    Raises:
-        ValueError: if the folder holds another encoder's features, is damaged, or another process writes to it.
-        OSError: if the folder cannot be written.
+    Raises ValueError if the folder holds another encoder's features, is damaged, or another process writes to it, and
+    OSError if it cannot be written.
     """
     busy = f"{folder}: another encode-images is writing there: wait until it has ended, or give another folder"
     with (

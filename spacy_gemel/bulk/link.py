@@ -13,9 +13,8 @@ from spacy.language import Language
 from spacy.tokens import Doc
 from tqdm import tqdm
 
-from spacy_gemel.data.docs import doc_from_record
 from spacy_gemel.data.jsonl import read_jsonl
-from spacy_gemel.data.reader import make_example, read_docs
+from spacy_gemel.data.reader import doc_from_record, make_example, read_docs
 from spacy_gemel.data.records import Problem, split_overlaps
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_of
@@ -55,9 +54,7 @@ def link_file(
     even if they overlap; for a doc without them the pipeline's own NER is asked. Lines that cannot be read are left out
     and reported. A doc whose image cannot be read is linked from its text: its line says "unreadable_image": true.
 
-    Raises:
-        ValueError: if the pipeline has no linker, or the source does not exist or has no usable doc.
-        OSError: if a file cannot be read or written.
+    Raises ValueError if the pipeline has no linker or the source has no usable doc, and OSError for the files.
     """
     linker_of(nlp)
     if not source.exists():
@@ -157,9 +154,5 @@ def _make_row(doc: Doc, image: str | None) -> dict[str, Any]:
         scores = {"probability": probability_of(kb_id, candidates), "candidates": candidates}
         mentions.append({"start": start, "end": end, "label": ent.label_, "text": ent.text, **answer, **scores})
     row = {"id": doc.user_data["id"]} if "id" in doc.user_data else {}
-    row |= {"text": doc.text, "mentions": mentions}
-    if image is not None:
-        row["image"] = image
-    if has_unreadable_image(doc):
-        row["unreadable_image"] = True
-    return row
+    row |= {"text": doc.text, "mentions": mentions} | ({} if image is None else {"image": image})
+    return row | ({"unreadable_image": True} if has_unreadable_image(doc) else {})

@@ -8,13 +8,16 @@ entity. Mentions may overlap. An image is a path relative to the file, or the UR
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.data.records import DEFAULT_LABEL, MentionSpan, Problem, Record, bad_object, is_text, is_url
+from spacy_gemel.data.records import DEFAULT_LABEL, MentionSpan, Problem, Record, bad_object, is_text
 from spacy_gemel.kb.resolve import NIL
+
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # of any scheme, and so no path of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,7 @@ def read_json_lines(path: Path) -> Iterator[JsonRow | Problem]:
 def read_json_rows(path: Path) -> Iterator[JsonRow]:
     """Yield the items of a JSON array, or the values of a JSON object with their keys. The file is read whole.
 
-    Raises:
-        ValueError: with file, line and column, if the file is not JSON in UTF-8; if it is neither array nor object.
-        OSError: if the file cannot be read.
+    Raises OSError, and ValueError with the location if the file is not JSON in UTF-8, or neither array nor object.
     """
     content = path.read_bytes()
     try:
@@ -66,11 +67,7 @@ def read_json_rows(path: Path) -> Iterator[JsonRow]:
 
 
 def read_jsonl(path: Path) -> Iterator[Record | Problem]:
-    """Yield a Record for each usable line, and a Problem for each line or mention that is not usable.
-
-    Raises:
-        OSError: if the file cannot be read; what is inside it raises nothing.
-    """
+    """Yield a Record or Problem for each line, and a Problem for each bad mention. Raises OSError for the file."""
     for row in read_json_lines(path):
         yield from [row] if isinstance(row, Problem) else _parse_row(row, path.parent)
 
@@ -89,7 +86,7 @@ def _parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
     if mentions is not None and not isinstance(mentions, list):
         return bad("mentions is not a list", type(mentions).__name__)
     parsed = [_parse_mention(item, text, f"{row.where}, mention {i}") for i, item in enumerate(mentions or [])]
-    url = image.strip() if image is not None and is_url(image) else None
+    url = image.strip() if image is not None and _URL.match(image) else None
     spans = None if mentions is None else tuple(item for item in parsed if isinstance(item, MentionSpan))
     doc_id = None if doc_id is None else str(doc_id)
     record = Record(row.where, text, doc_id, None if url else image, folder, mentions=spans, image_url=url)

@@ -1,4 +1,4 @@
-"""The corpus reader that keeps the image.
+"""Docs with images: made of a record, and read from a corpus by a reader that keeps the image.
 
 spaCy's own reader makes the predicted doc from the text alone, so a linker would be trained and scored without its
 image, and without any mention if no NER stands before it.
@@ -6,23 +6,24 @@ image, and without any mention if no NER stands before it.
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from spacy.language import Language
-from spacy.tokens import Doc, DocBin
+from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 from spacy.util import registry
 from spacy.vocab import Vocab
 
+from spacy_gemel.data.records import MentionSpan, Problem, Record
 from spacy_gemel.pipeline.user_data import IMAGE_KEYS
 from spacy_gemel.utils.files import resolve
 
 logger = logging.getLogger(__name__)
 
-_COPIED_KEYS = ("id", "image_url", *IMAGE_KEYS)
-"""Keys of user_data that the predicted doc takes from the gold doc."""
+_COPIED_KEYS = ("id", "image_url", *IMAGE_KEYS)  # of user_data, to the predicted doc
 
 
 @registry.readers("spacy_gemel.MultimodalCorpus.v1")  # type: ignore[untyped-decorator]
@@ -37,9 +38,6 @@ def multimodal_corpus(
             pipeline with a NER must not see them.
         max_length: Leave out docs with more tokens; 0 for no limit.
         limit: Read at most so many docs; 0 for all.
-
-    Raises:
-        ValueError: if there is no path.
     """
     if path is None or not str(path):
         raise ValueError("the corpus reader needs a path: set paths.train and paths.dev in the config")
@@ -75,10 +73,8 @@ class MultimodalCorpus:
 def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
     """Yield the non-empty docs of a .spacy file, or of the .spacy files in a folder, sorted by name.
 
-    A relative image path becomes absolute, from the folder of its .spacy file.
-
-    Raises:
-        ValueError: if the path does not exist, holds no .spacy file or no doc, or if a file is not a DocBin.
+    A relative image path becomes absolute, from the folder of its .spacy file. Raises ValueError if the path does not
+    exist, holds no .spacy file or no doc, or if a file is not a DocBin.
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; make it with python -m spacy_gemel convert")
@@ -121,3 +117,54 @@ def make_example(nlp: Language, reference: Doc, *, gold_ents: bool) -> Example:
         if key in reference.user_data:
             predicted.user_data[key] = reference.user_data[key]
     return Example(predicted, reference)
+
+
+def doc_from_record(
+    record: Record, make_doc: Callable[[str], Doc], image: str | None
+) -> tuple[Doc, list[Problem], int]:
+    """Tokenise a record and set its mentions as entities.
+
+    A mention that starts or ends inside a token is widened to whole tokens, never dropped because of the tokeniser; a
+    token that two mentions share is cut between them. The mentions must not overlap: see `split_overlaps`.
+
+    `image` is the path to store. Returns the doc, the mentions that were left out, and the number of widened ones.
+    """
+    mentions = record.mentions or ()
+    doc = _cut_shared_tokens(make_doc(record.text), mentions)
+    features = record.image_features
+    user_data = {"id": record.id, "image": image, "image_url": record.image_url, "image_features": features}
+    doc.user_data.update((key, value) for key, value in user_data.items() if value is not None)
+    problems: list[Problem] = []
+    spans: list[Span] = []
+    widened = 0
+    for mention in mentions:
+        start, end = mention.start, mention.end
+        span = doc.char_span(start, end, label=mention.label, kb_id=mention.kb_id, alignment_mode="expand")
+        surface = record.text[start:end]
+        if span is None or len(span) == 0:
+            problems.append(Problem(record.where, "mention", "no token covers the mention", repr(surface)))
+        else:
+            spans.append(span)
+            widened += span.text != surface
+    if record.mentions is not None:  # setting none would tell a NER that there are none
+        doc.set_ents(spans)
+    return doc, problems, widened
+
+
+def _cut_shared_tokens(doc: Doc, mentions: Sequence[MentionSpan]) -> Doc:
+    """The same text, with each token cut that holds the end of one mention and the beginning of the next."""
+    cuts = set()
+    for first, second in pairwise(sorted(mentions, key=lambda mention: mention.start)):
+        whole = doc.char_span(first.end - 1, second.start + 1, alignment_mode="expand")
+        if whole is not None and len(whole) == 1:
+            cuts |= {first.end, second.start}
+    if not cuts:
+        return doc
+    words: list[str] = []
+    spaces: list[bool] = []
+    for token in doc:
+        start, end = token.idx, token.idx + len(token)
+        edges = [start, *sorted(cut for cut in cuts if start < cut < end), end]
+        words += [doc.text[begin:stop] for begin, stop in pairwise(edges)]
+        spaces += [*[False] * (len(edges) - 2), bool(token.whitespace_)]
+    return Doc(doc.vocab, words=words, spaces=spaces)

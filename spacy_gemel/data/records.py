@@ -1,28 +1,19 @@
 """What the reader of a data set yields, before anything is tokenised, and the checks that the readers share."""
 
+import hashlib
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     import numpy as np
 
-DEFAULT_LABEL = "ENTITY"
-"""spaCy does not list a span without a label among `doc.ents`, so a mention without one gets this label."""
-
-GIVEN_OFFSETS = "offsets of the data set"
-"""The alignment rule of a mention whose offsets the data set gives."""
-
-SAME_SPAN = "another mention has its place"
-"""The reason to leave out a mention if another one with another gold has the same span."""
-
-Span = tuple[int, int]
-"""Start and end in characters."""
-
-_URL = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+DEFAULT_LABEL = "ENTITY"  # spaCy does not list a span without a label among `doc.ents`
+GIVEN_OFFSETS = "offsets of the data set"  # as a rule of alignment
+SAME_SPAN = "another mention has its place"  # with another gold
+Span = tuple[int, int]  # start and end in characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +132,6 @@ def bad_object(value: Any, field: str = "text") -> tuple[str, str] | None:
     return bad_text(value.get(field), field)
 
 
-def is_url(text: str) -> bool:
-    """Whether a text is a URL of any scheme, and so no path of a file."""
-    return _URL.match(text) is not None
-
-
 def first_id(*values: Any) -> str | None:
     """The first value that can be an id: a string that is not empty, or a whole number."""
     return next((str(value) for value in values if (is_text(value) and value) or type(value) is int), None)
@@ -156,3 +142,38 @@ def as_list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]
+
+
+class ImageFolder:
+    """A folder of image files, found by name without extension, since data sets convert their files.
+
+    Without a folder no record gets an image. Raises OSError if the folder cannot be read.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        paths = [] if folder is None else folder.iterdir()
+        self._names = {path.name for path in paths if not path.name.startswith(".")}
+        # in a fixed order, so that of two files with one stem the same one is used everywhere
+        self._by_stem = {Path(name).stem: name for name in sorted(self._names, reverse=True)}
+
+    def add_image(self, record: Record, *names: str) -> Record:
+        """Give a record the first of `names` that exists, with this or another extension; else the first name."""
+        if self.folder is None or not names:
+            return record
+        existing = [name for name in names if name in self._names]
+        existing += [self._by_stem[stem] for name in names if (stem := Path(name).stem) in self._by_stem]
+        return replace(record, image=(existing or names)[0], folder=self.folder)
+
+
+def names_for_url(url: str) -> tuple[str, str]:
+    """The names that WikiDiverse's file of an image may have: the MD5 of the URL's last part, and its extension.
+
+    SVG images are PNG files. The authors' script keeps the whole last part behind the MD5 if it does not know the
+    extension, so that is the second name.
+    """
+    last = url.split("/")[-1]
+    # MD5 is what the data set uses; nothing is protected by it
+    digest = hashlib.md5(last.encode(), usedforsecurity=False).hexdigest()
+    extension = PurePosixPath(last).suffix
+    return digest + (".png" if extension.lower() == ".svg" else extension), digest + last

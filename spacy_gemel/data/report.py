@@ -1,8 +1,4 @@
-"""Reports on what a command read and left out: counts by reason, and the file beside the output.
-
-A report has a `ReasonCounter` per kind of thing, and calls `counter.add(reason, where)`; its summary takes
-`counter.lines()`, the file `dict(counter)` or, with the examples, `counter.to_dict()`.
-"""
+"""Reports on what a command read and left out: counts by reason, and the file beside the output."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -8,8 +8,8 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.data.docs import doc_from_record
 from spacy_gemel.data.jsonl import read_jsonl
+from spacy_gemel.data.reader import doc_from_record
 from spacy_gemel.data.records import Problem, Record, split_overlaps
 
 NLP = spacy.blank("en")

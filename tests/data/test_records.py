@@ -4,7 +4,7 @@ import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.data.docs import doc_from_record
+from spacy_gemel.data.reader import doc_from_record
 from spacy_gemel.data.records import MentionSpan, Record, split_overlaps
 
 NLP = spacy.blank("en")

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from spacy_gemel.data.datasets.fuzzy_alignment import LOOSE_RULES, STRICT_RULES, Match, Rule, why_not_found
-from spacy_gemel.data.datasets.words import Word, fit_of, split_words
+from spacy_gemel.data.datasets.words import Fit, Word, fit_of, split_words
 from spacy_gemel.data.records import DEFAULT_LABEL, SAME_SPAN, MentionSpan, Problem, Record, Span, is_free, is_text
 from spacy_gemel.kb.resolve import NIL, gold_of
 
@@ -24,24 +24,7 @@ REPEATED = "listed more often than it occurs"
 BLANK = "the mention is blank"
 AMBIGUOUS = "more than one place fits as well"
 
-NOT_FOUND = "not found: "
-"""Prefix of the reason of a mention that is not in the text."""
-
-
-@dataclass(frozen=True, slots=True)
-class Aligned:
-    """A span of the text, in characters, and the rule that found it."""
-
-    start: int
-    end: int
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unaligned:
-    """Why a mention was not found."""
-
-    reason: str
+NOT_FOUND = "not found: "  # the prefix of the reasons of `align`
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +74,14 @@ def add_mentions(record: Record, mentions: Sequence[NamedMention | Problem]) -> 
             yield Problem(record.where, "mention", SAME_SPAN, repr(mention.surface))
     results = align(record.text, [mention.surface for mention in unplaced], list(by_span))
     for mention, result in zip(unplaced, results, strict=True):
-        if isinstance(result, Aligned):
-            span = (result.start, result.end)
-            by_span[span] = MentionSpan(*span, mention.kb_id, mention.label, result.rule)
+        if isinstance(result, MentionSpan):
+            by_span[result.start, result.end] = replace(result, kb_id=mention.kb_id, label=mention.label)
             known.add((mention.surface, mention.kb_id))
     for mention, result in zip(unplaced, results, strict=True):
-        if isinstance(result, Unaligned) and result.reason == REPEATED and (mention.surface, mention.kb_id) in known:
+        if result == REPEATED and (mention.surface, mention.kb_id) in known:
             merged += 1
-        elif isinstance(result, Unaligned):
-            yield Problem(record.where, "mention", NOT_FOUND + result.reason, repr(mention.surface))
+        elif isinstance(result, str):
+            yield Problem(record.where, "mention", NOT_FOUND + result, repr(mention.surface))
     yield replace(record, mentions=tuple(by_span[span] for span in sorted(by_span)), merged=merged)
 
 
@@ -112,16 +94,10 @@ def _given_span(text: str, mention: NamedMention) -> Span | None:
     return start + len(surface) - len(surface.lstrip()), end - len(surface) + len(surface.rstrip())
 
 
-def align(text: str, mentions: Sequence[str], taken: Sequence[Span] = ()) -> list[Aligned | Unaligned]:
-    """Find each mention in the text. Never raises.
+def align(text: str, mentions: Sequence[str], taken: Sequence[Span] = ()) -> list[MentionSpan | str]:
+    """Return the span of each mention, or the reason why it is not found; blanks around the strings are ignored.
 
-    Args:
-        text: The text.
-        mentions: Strings; blanks around them are ignored.
-        taken: Spans that other mentions have already.
-
-    Returns:
-        One result per mention, in their order.
+    Other mentions have the spans in `taken`. Never raises.
     """
     aligner = _Aligner(text, [mention.strip() for mention in mentions], taken)
     occurrences = {surface: _occurrences(text, surface) for surface in aligner.surfaces if surface}
@@ -131,7 +107,7 @@ def align(text: str, mentions: Sequence[str], taken: Sequence[Span] = ()) -> lis
         aligner.use_occurrences({surface: partial for surface, (_, partial) in occurrences.items()}, PART_OF_WORD)
         aligner.use_rules(LOOSE_RULES)
     for index in aligner.undecided():
-        aligner.results[index] = Unaligned(why_not_found(split_words(aligner.surfaces[index]), aligner.words))
+        aligner.results[index] = why_not_found(split_words(aligner.surfaces[index]), aligner.words)
     return [aligner.results[index] for index in range(len(mentions))]
 
 
@@ -139,10 +115,8 @@ class _Aligner:
     """The mentions of one text, of which `results` has those that are decided, and `taken` their spans."""
 
     def __init__(self, text: str, surfaces: Sequence[str], taken: Sequence[Span]) -> None:
-        self.text = text
-        self.surfaces = surfaces
-        self.taken = list(taken)
-        self.results: dict[int, Aligned | Unaligned] = {i: Unaligned(BLANK) for i, s in enumerate(surfaces) if not s}
+        self.text, self.surfaces, self.taken = text, surfaces, list(taken)
+        self.results: dict[int, MentionSpan | str] = {i: BLANK for i, s in enumerate(surfaces) if not s}
 
     @cached_property
     def words(self) -> list[Word]:
@@ -168,8 +142,8 @@ class _Aligner:
             further = [span for span in occurrences[surface] if span not in self.taken and span not in chosen]
             chosen = sorted(chosen + further[: len(indices) - len(chosen)])
             self.taken += chosen
-            self.results.update((index, Aligned(*span, rule)) for index, span in zip(indices, chosen, strict=False))
-            self.results.update((index, Unaligned(REPEATED)) for index in indices[len(chosen) :])
+            spans = [MentionSpan(*span, rule=rule) for span in chosen]
+            self.results.update(zip(indices, [*spans, *[REPEATED] * (len(indices) - len(spans))], strict=True))
 
     def use_rules(self, rules: Mapping[str, Rule]) -> None:
         """Ask the rules for the undecided mentions."""
@@ -181,19 +155,19 @@ class _Aligner:
                 if matches:
                     self.results[index] = self._take_best(index, matches, name)
 
-    def _take_best(self, index: int, matches: Sequence[Match], rule: str) -> Aligned | Unaligned:
+    def _take_best(self, index: int, matches: Sequence[Match], rule: str) -> MentionSpan | str:
         """Take the match that skips the fewest words, the first of equal ones, if all such matches read alike."""
         untaken = [match for match in matches if match.span not in self.taken]
         candidates = [match for match in untaken if is_free(match.span, self.taken)] or untaken
         if not candidates:
             same = [i for i, surface in enumerate(self.surfaces) if surface == self.surfaces[index]]
-            return Unaligned(REPEATED if any(isinstance(self.results.get(i), Aligned) for i in same) else SAME_SPAN)
+            return REPEATED if any(isinstance(self.results.get(i), MentionSpan) for i in same) else SAME_SPAN
         fewest = min(match.skipped for match in candidates)
         nearest = [match for match in candidates if match.skipped == fewest]
         if len({match.words for match in nearest}) > 1:
-            return Unaligned(AMBIGUOUS)
+            return AMBIGUOUS
         self.taken.append(nearest[0].span)
-        return Aligned(*nearest[0].span, rule)
+        return MentionSpan(*nearest[0].span, rule=rule)
 
     def _with_edges(self, index: int, match: Match) -> Match:
         """Extend a match over marks that the mention and the text both have at its edge, as the dot of "Jr."."""
@@ -210,4 +184,4 @@ def _occurrences(text: str, surface: str) -> tuple[list[Span], list[Span]]:
     """The spans of a string as whole words, and those as a part of one; the best fit first, then in order."""
     starts = [match.start() for match in re.finditer(f"(?={re.escape(surface)})", text)]
     fits = sorted((fit_of(text, start, start + len(surface)), (start, start + len(surface))) for start in starts)
-    return [span for fit, span in fits if fit.is_whole], [span for fit, span in fits if not fit.is_whole]
+    return [span for fit, span in fits if fit <= Fit.JOINED], [span for fit, span in fits if fit > Fit.JOINED]

@@ -13,7 +13,7 @@ from spacy_gemel.data.datasets.alignment import NOT_FOUND, PART_OF_WORD, VERBATI
 from spacy_gemel.data.datasets.gemel import read_gemel
 from spacy_gemel.data.datasets.melbench import read_melbench, read_mimic
 from spacy_gemel.data.datasets.wikidiverse import read_wikidiverse
-from spacy_gemel.data.fetch.index import local_image
+from spacy_gemel.data.fetch.urls import local_image
 from spacy_gemel.data.jsonl import read_jsonl
 from spacy_gemel.data.records import GIVEN_OFFSETS, Problem, Record, split_overlaps
 from spacy_gemel.data.report import ReasonCounter, report_path, write_report
@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import DocBin
 
+# by the names of the data sets; a reader takes SRC and, by name, `images` and `features` if it has these parameters
 DatasetReader = Callable[..., Iterator[Record | Problem]]
-"""Takes SRC as a Path and, by name, `images` and `features` (Path or None) if it has these parameters."""
-
 CONVERTERS: dict[str, DatasetReader] = {
     "jsonl": read_jsonl,
     "gemel": read_gemel,
@@ -36,7 +35,6 @@ CONVERTERS: dict[str, DatasetReader] = {
     "wikidiverse": read_wikidiverse,
     "wikimel": read_melbench,
 }
-"""Readers by the names of their data sets; a reader yields the records and the problems of SRC."""
 
 _MAX_LISTED = 100
 _CONTEXT = 20
@@ -164,23 +162,12 @@ def convert(
 ) -> ConvertReport:
     """Write `source` as a DocBin to `out`, and the report beside it, even if the conversion fails.
 
-    Images are stored by reference: `doc.user_data["image"]` is a path relative to the folder of `out`. Rows that cannot
-    be read are counted and left out; mentions that overlap an earlier one go into a further doc.
+    The options are those of the command `convert`, and `dataset` is a name in CONVERTERS. Images are stored by
+    reference: `doc.user_data["image"]` is a path relative to the folder of `out`. Rows that cannot be read are counted
+    and left out; mentions that overlap an earlier one go into a further doc.
 
-    Args:
-        dataset: A name in CONVERTERS.
-        source: The file to read.
-        out: The .spacy file to write.
-        lang: The spaCy language of the tokeniser.
-        images: The folder of the data set's image files, or one that `fetch-images` filled for its image URLs.
-        features: An HDF5 file of image features for `doc.user_data["image_features"]`, float32 (d_v,).
-        progress: Show a progress bar.
-
-    Raises:
-        ValueError: for an unknown data set or language, an option that the data set does not take, an `out` that does
-            not end in .spacy, a source of another form, or if no row is usable.
-        OSError: if a file cannot be read or written.
-        ImportError: if the features need a package that is not installed.
+    Raises ValueError for wrong arguments and if no row is usable, OSError for files, ImportError if `features` need a
+    package that is not installed.
     """
     import spacy
     from tqdm import tqdm
@@ -237,7 +224,7 @@ def _make_docs(
     """Make the docs and count them in the report; image paths become relative to `folder`."""
     from spacy.tokens import DocBin
 
-    from spacy_gemel.data.docs import doc_from_record
+    from spacy_gemel.data.reader import doc_from_record
 
     docs = DocBin(store_user_data=True)
     for row in rows:

@@ -12,10 +12,6 @@ from itertools import pairwise
 
 from spacy_gemel.data.datasets.words import PARTICLES, Word, differ_by_one_letter
 
-NO_WORD = "none of its words is in the text"
-SOME_WORDS = "only some of its words are in the text"
-NOT_ONE_NAME = "its words are in the text, but not as one name in this order"
-
 _MAX_SKIPPED_WORDS = 4
 _MAX_MIDDLE_NAMES = 2
 _MIN_CONTENT_WORDS = 2
@@ -40,8 +36,8 @@ class Match:
 Words = Sequence[Word]
 Rule = Callable[[Words, Words], list[Match]]
 _SameWord = Callable[[Word, Word], bool]
+# whether the text may have the words between the first and the last of these, which are the mention's; None: never
 _MaySkip = Callable[[Words], bool] | None
-"""Whether the text may have the words between the first and the last of these, which are the mention's; None: never."""
 
 
 def why_not_found(mention: Words, text: Words) -> str:
@@ -49,8 +45,10 @@ def why_not_found(mention: Words, text: Words) -> str:
     in_text = {word.folded for word in text}
     content = [word for word in mention if not word.is_function_word] or mention
     if not any(word.folded in in_text for word in content):
-        return NO_WORD
-    return NOT_ONE_NAME if all(word.folded in in_text for word in mention) else SOME_WORDS
+        return "none of its words is in the text"
+    if all(word.folded in in_text for word in mention):
+        return "its words are in the text, but not as one name in this order"
+    return "only some of its words are in the text"
 
 
 def _same_words(mention: Words, text: Words) -> list[Match]:
@@ -133,6 +131,7 @@ def _one_letter(mention: Words, text: Words) -> list[Match]:
     return matches
 
 
+# by their names in reports, the strictest first; these find all words, so they come before a span inside another word
 STRICT_RULES: dict[str, Rule] = {
     "case, marks or punctuation": _same_words,
     "words parted otherwise": _same_letters,
@@ -140,11 +139,7 @@ STRICT_RULES: dict[str, Rule] = {
     "initials": _initials,
     "middle names": _middle_names,
 }
-"""Rules by their names in reports, the strictest first. They find all words of a mention, letter for letter, so their
-matches are better than a span inside another word."""
-
 LOOSE_RULES: dict[str, Rule] = {"small words added": _function_words_added, "one letter": _one_letter}
-"""Rules that do not."""
 
 
 def _have_same_letters(mention: Word, text: Word) -> bool:

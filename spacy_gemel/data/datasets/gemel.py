@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.data.datasets.alignment import NamedMention, add_mentions, parse_mention
-from spacy_gemel.data.datasets.image_folder import ImageFolder, names_for_url
 from spacy_gemel.data.jsonl import read_json_lines
-from spacy_gemel.data.records import Problem, Record, bad_object, first_id, is_text
+from spacy_gemel.data.records import ImageFolder, Problem, Record, bad_object, first_id, is_text, names_for_url
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
 def read_gemel(path: Path, *, images: Path | None = None, features: Path | None = None) -> Iterator[Record | Problem]:
     """Yield the documents, and the problems of lines, mentions and features. Holds the whole text in memory.
 
-    Raises:
-        ValueError: if `features` is not an HDF5 file.
-        ImportError: if h5py is not installed, and `features` is given.
-        OSError: if a file cannot be read.
+    Raises ValueError if `features` is not an HDF5 file, ImportError without h5py, and OSError for the files.
     """
     folder = ImageFolder(images)
     documents: dict[tuple[str, str | None], tuple[Record, list[NamedMention | Problem]]] = {}

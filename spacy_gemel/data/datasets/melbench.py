@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.data.datasets.alignment import add_mentions, parse_mention
-from spacy_gemel.data.datasets.image_folder import ImageFolder
 from spacy_gemel.data.jsonl import read_json_rows
-from spacy_gemel.data.records import Problem, Record, as_list, bad_object, first_id, is_text
+from spacy_gemel.data.records import ImageFolder, Problem, Record, as_list, bad_object, first_id, is_text
 from spacy_gemel.kb.resolve import NIL
 
 

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.data.datasets.alignment import NamedMention, add_mentions, parse_mention
-from spacy_gemel.data.datasets.image_folder import ImageFolder, names_for_url
 from spacy_gemel.data.jsonl import read_json_rows
-from spacy_gemel.data.records import Problem, Record, bad_text, is_text
+from spacy_gemel.data.records import ImageFolder, Problem, Record, bad_text, is_text, names_for_url
 
 _SENTENCE_ITEMS, _ROW_ITEMS, _MENTION_ITEMS = 4, 11, 5
 

@@ -1,8 +1,7 @@
 """The words of a text: folded, so that spellings of one name compare equal, and their edges, so that none is cut.
 
-Words are runs of letters, digits and the marks on them, and abbreviations with dots ("U.S.A."). Scripts without blanks
-have no such runs: every span of them counts as whole words, since nobody can tell that it is not. But a run of
-katakana, which spells a foreign name, is a word, and a name in hangul may have a particle behind it.
+Words are runs of letters, digits and the marks on them, and abbreviations with dots ("U.S.A."). In scripts without
+blanks every span counts as whole words, but a run of katakana is a word, and a name in hangul may have a particle.
 """
 
 import re
@@ -18,13 +17,12 @@ _BASE_LETTERS = str.maketrans(
 
 _ROMANCE = "de d del della delle dello dei degli di da das do dos du des la le l les lo los las el o"
 _GERMANIC = "von vom van der den het dem ter ten tot zu zum zur t af av"
+# within the names of persons
 PARTICLES = frozenset(f"{_ROMANCE} {_GERMANIC} no al ul bin ibn bint abu".split())
-"""Small words within the names of persons."""
 
 _CONJUNCTIONS = "and et i y e und en og och"
 _ENGLISH = "a an the of in on at to for from with by or as"
-FUNCTION_WORDS = PARTICLES | frozenset(f"{_CONJUNCTIONS} {_ENGLISH}".split())
-"""Words that data sets leave out of a name: articles, prepositions, conjunctions and particles, folded."""
+_FUNCTION_WORDS = PARTICLES | frozenset(f"{_CONJUNCTIONS} {_ENGLISH}".split())
 
 _ABBREVIATION = re.compile(r"(?<![^\W_])(?:[^\W\d_]\.){2,}(?:[^\W\d_](?![^\W_]))?")
 _LONGEST_ABBREVIATION = 64
@@ -62,7 +60,7 @@ class Word:
     @property
     def is_function_word(self) -> bool:
         """Whether names are often given without it; a single capital letter is an initial, not the word "a"."""
-        return self.folded in FUNCTION_WORDS and not self.is_initial
+        return self.folded in _FUNCTION_WORDS and not self.is_initial
 
 
 def split_words(text: str) -> list[Word]:
@@ -113,11 +111,6 @@ class Fit(IntEnum):
     PREFIX = 2  # the beginning of a longer word: "Iceland" in "Icelandic"
     INSIDE = 3  # elsewhere in a longer word: "Ada" in "Canada"
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether no word is cut."""
-        return self <= Fit.JOINED
-
 
 def fit_of(text: str, start: int, end: int) -> Fit:
     """How well text[start:end], which must not be empty, fits the words of the text."""
@@ -125,7 +118,11 @@ def fit_of(text: str, start: int, end: int) -> Fit:
         return Fit.INSIDE
     if _cuts_word(text, end, is_end=True):
         return Fit.PREFIX
-    return Fit.JOINED if _is_joined_before(text, start) or _is_joined_behind(text, end) else Fit.WHOLE
+    is_joined = start > 1 and text[start - 1] in _JOINERS and _is_letter(text[start - 2]) and text[start].isalnum()
+    if end < len(text) and not _POSSESSIVE.match(text, end):
+        is_joined |= text[end - 1] in _JOINERS and text[end].isalnum()
+        is_joined |= text[end] in _JOINERS and _is_letter(text[end - 1]) and text[end + 1 : end + 2].isalnum()
+    return Fit.JOINED if is_joined else Fit.WHOLE
 
 
 def _cuts_word(text: str, index: int, *, is_end: bool) -> bool:
@@ -134,10 +131,8 @@ def _cuts_word(text: str, index: int, *, is_end: bool) -> bool:
         return False
     if _is_mark(text[index]):
         return _is_letter(text[index - 1])
-    return _is_one_word(text, index, is_end=is_end) or _cuts_abbreviation(text, index)
-
-
-def _is_one_word(text: str, index: int, *, is_end: bool) -> bool:
+    if _cuts_abbreviation(text, index):
+        return True
     # the letter that the marks before the index stand on
     base = next((text[i] for i in range(index - 1, 0, -1) if not _is_mark(text[i])), text[0])
     following = text[index]
@@ -157,18 +152,6 @@ def _cuts_abbreviation(text: str, index: int) -> bool:
     matches = _ABBREVIATION.finditer(text, first)
     start, end = next((match.span() for match in matches if match.end() > index), (index, index))
     return start < index < end - (text[end - 1] == ".")
-
-
-def _is_joined_before(text: str, start: int) -> bool:
-    return start > 1 and text[start - 1] in _JOINERS and _is_letter(text[start - 2]) and text[start].isalnum()
-
-
-def _is_joined_behind(text: str, end: int) -> bool:
-    if end >= len(text) or _POSSESSIVE.match(text, end):
-        return False
-    if text[end - 1] in _JOINERS and text[end].isalnum():
-        return True
-    return text[end] in _JOINERS and _is_letter(text[end - 1]) and text[end + 1 : end + 2].isalnum()
 
 
 def _is_letter(char: str) -> bool:

@@ -65,14 +65,9 @@ def download(
 ) -> tuple[str, int] | str:
     """Request a URL, without cookies and ~/.netrc, and store the image as a file named by its content.
 
-    Nothing is stored once `cut` is set.
+    Returns the name and size of the file, or the URL that a redirect leads to. Nothing is stored once `cut` is set.
 
-    Returns:
-        The name and size of the file, or the URL that a redirect leads to.
-
-    Raises:
-        FetchError: for anything that the host, the network or the content does.
-        OSError: if the folder cannot be written.
+    Raises FetchError for anything that the host, the network or the content does, and OSError for the folder.
     """
     agent = options.user_agent or f"spacy-gemel/{version('spacy-gemel')}"
     headers = {"User-Agent": agent, "Accept": "image/*", "Accept-Encoding": "identity"}
@@ -107,9 +102,8 @@ def download(
         timed_out = isinstance(error, (requests.Timeout, TimeoutError))
         reason = "timed out" if timed_out else "connection failed" if is_network_error else "unexpected error"
         final = isinstance(error, (ValueError, DecodeError, requests.exceptions.SSLError))  # ValueError: invalid URLs
-        raise FetchError(
-            reason, f"{type(error).__name__}: {one_line(error)}", is_network_error and not final
-        ) from error
+        detail = f"{type(error).__name__}: {one_line(error)}"
+        raise FetchError(reason, detail, retry=is_network_error and not final) from error
 
 
 def _extension(body: bytearray, response: requests.Response) -> str:
@@ -160,17 +154,11 @@ class _PublicTLSConnection(_PublicConnection, HTTPSConnection):
     pass
 
 
-class _PublicPool(HTTPConnectionPool):
-    ConnectionCls = _PublicConnection
-
-
-class _PublicTLSPool(HTTPSConnectionPool):
-    ConnectionCls = _PublicTLSConnection
-
-
 class PublicAdapter(HTTPAdapter):
     """Connects to public addresses only, or to the user's own proxy."""
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: D102
         super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PublicPool, "https": _PublicTLSPool}
+        http = type("_PublicPool", (HTTPConnectionPool,), {"ConnectionCls": _PublicConnection})
+        https = type("_PublicTLSPool", (HTTPSConnectionPool,), {"ConnectionCls": _PublicTLSConnection})
+        self.poolmanager.pool_classes_by_scheme = {"http": http, "https": https}

@@ -19,8 +19,7 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 
 from spacy_gemel.data.fetch.download import FetchError, FetchOptions, PublicAdapter, download
-from spacy_gemel.data.fetch.index import add_to_index, read_index
-from spacy_gemel.data.fetch.urls import Failure, host_of, problem_of
+from spacy_gemel.data.fetch.urls import Failure, add_to_index, host_of, problem_of, read_index
 from spacy_gemel.utils.files import lock_file, write_whole
 
 FAILED = "failed.jsonl"
@@ -44,34 +43,25 @@ class FetchReport:
 
     def lines(self, folder: Path) -> list[str]:
         """A few lines for a person."""
-        reasons = Counter(failure.reason for failure in self.failures)
         total = f"{folder}: has {self.cached + self.fetched} of {self.urls} URLs in {len(self.files)} files"
+        reasons = Counter(failure.reason for failure in self.failures)
+        lines = [f"  {number:,} x {reason}" for reason, number in sorted(reasons.items())]
         hint = [f"{folder / FAILED} lists what failed and why; the same command tries again"] if reasons else []
-        return [
-            f"{total}, {self.cached} of them from before",
-            *(f"  {number:,} x {reason}" for reason, number in sorted(reasons.items())),
-            *hint,
-        ]
+        return [f"{total}, {self.cached} of them from before", *lines, *hint]
 
 
 def fetch_images(
-    urls: Sequence[str],
-    folder: Path,
-    options: FetchOptions,
-    *,
-    failures: Sequence[Failure] = (),
-    progress: bool = True,
+    urls: Sequence[str], folder: Path, options: FetchOptions, *, failures: Sequence[Failure] = (), progress: bool = True
 ) -> FetchReport:
     """Fetch the images that the folder does not have yet.
 
     A URL that fails is listed in the report and in failed.jsonl, after the `failures` of the source, and affects no
     other. After an interrupt the same call continues with the missing images.
 
-    Raises:
-        ValueError: if another process fetches into the folder, or Wikimedia is asked without a contact.
-        OSError: if the folder cannot be written.
+    Raises ValueError if another process fetches into the folder, or Wikimedia is asked without a contact, and OSError
+    if the folder cannot be written.
     """
-    _check_user_agent(urls, options.user_agent)
+    _check_user_agent(urls, options.user_agent or "")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings about odd servers break the progress bar
     busy = f"{folder}: another fetch-images writes to this folder: wait until it has ended, or use another folder"
     urls = list(dict.fromkeys(urls))
@@ -90,9 +80,9 @@ def fetch_images(
     return report
 
 
-def _check_user_agent(urls: Sequence[str], user_agent: str | None) -> None:
+def _check_user_agent(urls: Sequence[str], user_agent: str) -> None:
     """Wikimedia's policy asks for a way to reach the user, and blocks programs that give none."""
-    if user_agent is not None and ("@" in user_agent or "://" in user_agent or "User:" in user_agent):
+    if any(contact in user_agent for contact in ("@", "://", "User:")):
         return
     for host in {host_of(url) for url in urls if problem_of(url) is None}:
         if ".".join(host.split(".")[-2:]) in _WIKIMEDIA:
@@ -117,8 +107,7 @@ class HostQueue:
     """Jobs by host: at most `per_host` of a host run at once, and they start at least `delay` seconds apart."""
 
     def __init__(self, per_host: int, delay: float) -> None:
-        self._per_host = per_host
-        self._delay = delay
+        self._per_host, self._delay = per_host, delay
         self._jobs: defaultdict[str, list[tuple[float, int, Job]]] = defaultdict(list)  # heaps of (start, number, job)
         self._active: Counter[str] = Counter()
         self._not_before: defaultdict[str, float] = defaultdict(float)
@@ -159,19 +148,18 @@ class HostQueue:
         return max(self._jobs[host][0][0], self._not_before[host])
 
 
+_Result = tuple[str, int] | str | Exception  # what `download` returns or raises
+
+
 class _Fetch:
     """One call of `fetch_images`: the caller's thread does all bookkeeping, one thread per request downloads."""
 
     def __init__(self, folder: Path, options: FetchOptions, report: FetchReport, bar: "tqdm[None]") -> None:
-        self._folder = folder
-        self._options = options
-        self._report = report
-        self._bar = bar
+        self._folder, self._options, self._report, self._bar = folder, options, report, bar
         self._adapter = (HTTPAdapter if options.allow_private else PublicAdapter)(pool_maxsize=options.workers)
         self._queue = HostQueue(options.per_host, options.delay)
         self._running: dict[threading.Event, tuple[Job, float]] = {}  # by what cuts it; with the deadline
-        self._results: queue.SimpleQueue[tuple[threading.Event, tuple[str, int] | str | Exception]]
-        self._results = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[threading.Event, _Result]] = queue.SimpleQueue()
 
     def run(self, urls: Sequence[str]) -> None:
         """Fetch the URLs."""
@@ -214,7 +202,7 @@ class _Fetch:
         # unlike those of concurrent.futures, daemon threads do not delay the end of the program
         threading.Thread(target=work, args=(job.target,), name="fetch", daemon=True).start()
 
-    def _finish(self, cut: threading.Event, result: tuple[str, int] | str | Exception) -> None:
+    def _finish(self, cut: threading.Event, result: _Result) -> None:
         if cut not in self._running:
             return  # it was too late
         job, _ = self._running.pop(cut)

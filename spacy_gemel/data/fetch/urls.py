@@ -1,11 +1,21 @@
-"""The URLs of images in a file: one per line, or in a field of JSON rows."""
+"""The URLs of images in a file, and the index of a folder of fetched images, JSON lines that are only appended.
+
+{"url": "https://example.org/a.jpg", "file": "0f3c...e1.jpg", "bytes": 48213}
+"""
 
 import json
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+INDEX = "index.jsonl"
+# A folder from somebody else must not name files outside itself.
+_NAME = re.compile(r"[0-9a-f]{32}\.[a-z0-9]{2,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +36,7 @@ def read_urls(source: Path, field: str = "image") -> tuple[list[str], list[Failu
     JSON list or object of rows. The field of a row holds a URL or a list of URLs; a number counts from 0 if the rows
     are lists.
 
-    Raises:
-        ValueError: if the file does not exist or has no URL.
-        OSError: if the file cannot be read.
+    Raises ValueError if the file does not exist or has no URL, and OSError if it cannot be read.
     """
     if not source.is_file():
         raise ValueError(f"{source}: no such file; give a file with one URL per line, or JSON rows with a URL field")
@@ -91,3 +99,42 @@ def _rows(source: Path) -> Iterator[tuple[str, Any]]:
                 except (ValueError, RecursionError) as error:
                     row = f"not JSON: {error}"
             yield f"{source}:{number}", row
+
+
+def read_index(folder: str | os.PathLike[str]) -> dict[str, Path]:
+    """The images of a folder by URL, if they have the size in the index; damaged lines are skipped."""
+    images: dict[str, Path] = {}
+    folder = Path(folder)
+    for line in (folder / INDEX).read_bytes().splitlines() if (folder / INDEX).exists() else []:
+        try:
+            row = json.loads(line)
+            url, name, size = row["url"], row["file"], row["bytes"]
+            if isinstance(url, str) and _NAME.fullmatch(name) and (folder / name).stat().st_size == size:
+                images[url] = folder / name
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):  # interrupted, edited, or without its file
+            continue
+    return images
+
+
+def add_to_index(folder: Path, url: str, file: str, size: int) -> None:
+    """Append an image that is in the folder by now. Raises OSError."""
+    line = json.dumps({"url": url, "file": file, "bytes": size}).encode("ascii") + b"\n"
+    with (folder / INDEX).open("ab+") as index:
+        if index.tell():
+            index.seek(-1, os.SEEK_END)
+            if index.read(1) != b"\n":  # an interrupt cut the last line off
+                line = b"\n" + line
+        index.write(line)
+
+
+def local_image(url: str, folder: str | os.PathLike[str]) -> Path | None:
+    """The image of a URL in a folder that `fetch-images` filled, or None. The index is cached until it changes."""
+    index = Path(folder, INDEX)
+    if not index.exists():
+        return None
+    return _cached_index(index.parent, index.stat().st_mtime_ns, index.stat().st_size).get(url.strip())
+
+
+@lru_cache(maxsize=4)
+def _cached_index(folder: Path, _changed: int, _size: int) -> dict[str, Path]:
+    return read_index(folder)

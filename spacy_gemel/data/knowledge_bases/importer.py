@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
@@ -20,8 +21,6 @@ from spacy_gemel.kb.jsonl import MAX_COUNT, MAX_TEXT
 from spacy_gemel.utils.files import write_whole
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
 Reader = Callable[[Sequence[Path], ImportOptions, Work], Iterator[tuple[str, Entity]]]
 # how each kind of source is read, as pairs of location and entity, and the names of its ImportOptions
 KINDS: dict[str, tuple[Reader, frozenset[str]]] = {
@@ -48,17 +47,18 @@ def import_kb(
     beginning; until it ends, `out` stays as it was. With `keep_going`, a source that is cut off or damaged is used as
     far as it goes.
 
-    Raises:
-        ValueError: for wrong arguments, for sources that are damaged or have no entity (CutOffError if `keep_going`
-            can help), and if another process imports to `out`.
-        OSError: if a file cannot be read or written.
+    Raises ValueError for wrong arguments, sources that are damaged or have no entity (CutOffError if `keep_going` can
+    help), and if another process imports to `out`; OSError for the files.
     """
     start = time.perf_counter()
     options = options or ImportOptions()
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}: give one of {', '.join(sorted(KINDS))}")
     read, option_names = KINDS[kind]
-    options.check(kind, option_names)
+    for option in fields(options):
+        if option.name not in option_names and getattr(options, option.name) != option.default:
+            flag, *known = ("--" + name.replace("_", "-") for name in (option.name, *sorted(option_names)))
+            raise ValueError(f"{flag} is not an option of {kind}, which has {', '.join(known)}")
     for source in sources:
         if not source.exists():
             raise ValueError(f"{source}: no such file")
@@ -82,7 +82,7 @@ def import_kb(
 
 def _write(entity: Entity, where: str, file: BinaryIO, work: Work) -> None:
     """Write an entity that stands at `where` in its source as a line, or report why build-kb would refuse it."""
-    drop = work.report.drop
+    drop = work.report.dropped.add
     kb_id, name = entity.kb_id.strip(), entity.name.strip()
     if not kb_id or not name:
         drop("entities without " + ("a name" if kb_id else "an id"), where)
@@ -114,8 +114,5 @@ def _write(entity: Entity, where: str, file: BinaryIO, work: Work) -> None:
         drop("entities with the id of an earlier one", where)
         return
     file.write(line)
-    counts = work.report.written
-    counts["entities"] += 1
-    counts["aliases"] += len(aliases)
-    counts["entities with a description"] += bool(entity.description)
-    counts["entities with a count"] += bool(entity.count)
+    further = {"entities with a description": bool(entity.description), "entities with a count": bool(entity.count)}
+    work.report.written.update({"entities": 1, "aliases": len(aliases), **further})

@@ -39,9 +39,8 @@ def open_lookup_kb(
     The folder is written whole or not at all, and an interrupted build resumes. A build warns of what it leaves out,
     and of entities that share a name.
 
-    Raises:
-        ValueError: if the source, the names or the tokenizer are wrong; as KBError if the folder cannot be written, is
-            being built by another process, or holds anything that this function did not build.
+    Raises ValueError if the source, the names or the tokenizer are wrong; as KBError if the folder cannot be written,
+    is being built by another process, or holds anything that this function did not build.
     """
     from spacy_gemel.kb.builder import build_kb
     from spacy_gemel.models.tokenizer import load_tokenizer
@@ -129,20 +128,16 @@ class SourceNote:
     def read(self) -> dict[str, Any]:
         """The content of the note; empty if there is none or it cannot be read."""
         try:
-            state = json.loads(self.path.read_text(encoding="utf8"))
-        except (OSError, ValueError):
+            return dict(json.loads(self.path.read_text(encoding="utf8")))
+        except (OSError, ValueError, TypeError):
             return {}
-        return state if isinstance(state, dict) else {}
 
     def write(self, kb: KBMeta, report: dict[str, Any], **further: Any) -> None:
         """Note what was built, or is about to replace the folder. Raises OSError."""
         write_json(self.path, {"made_from": self.made_from, "kb": kb.sha256, **further, "import": report})
 
     def check(self, kb: KBMeta | None = None) -> None:
-        """Raise KBError if the folder has a knowledge base that is neither `kb` nor in the note.
-
-        Before the long work, without `kb`, a damaged note decides nothing.
-        """
+        """Raise KBError if the folder has a knowledge base that is neither `kb` nor in a readable note."""
         state, digest = self.read(), self.digest_in_folder()
         digests = {state[key] for key in ("kb", "replaces") if isinstance(state.get(key), str)}
         undecided = kb is None and self.path.exists() and not digests

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.data.knowledge_bases.archive import CutOffError
 from spacy_gemel.data.knowledge_bases.table import read_table
-from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
+from spacy_gemel.data.knowledge_bases.work import CutOffError, ImportOptions, Work
 from spacy_gemel.kb.entity import Entity
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ _ENTRY = np.dtype([("hash", "<u8"), ("frequency", "<f4"), ("vector", "<i4")])
 _CANDIDATE = np.dtype([("entry", "<i8"), ("prior", "<f4")])
 _MAX_LINE = 2**24
 _NAMES_ADVICE = "a file of names begins with id,name (with a tab instead of the comma if it is called .tsv)"
-_FRACTION_SCALE = 10**9
 
 
 def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]]:
@@ -35,9 +33,7 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
     them are fractions of 1.
 
     The source is a folder that InMemoryLookupKB.to_disk wrote, its file contents, or an entity_linker with such a kb.
-
-    Raises:
-        ValueError: if there is no knowledge base; as CutOffError if its file is cut off.
+    Raises ValueError if there is no knowledge base, as CutOffError if its file is cut off.
     """
     if len(sources) != 1:
         raise ValueError("give one spaCy knowledge base: a folder with contents and strings.json")
@@ -47,22 +43,23 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
     entries, aliases_by_entry = _read_contents(contents, strings, work)
     names = _read_names(options.names, work) if options.names not in (None, "id", "alias") else None
     positive = [value for value in entries["frequency"].tolist() if value > 0]
-    scale = _FRACTION_SCALE if max(positive, default=1) <= 1 and min(positive, default=1) < 1 else 1
+    scale = 10**9 if max(positive, default=1) <= 1 and min(positive, default=1) < 1 else 1
     if scale > 1:
         report.notes.append("frequencies are fractions of 1: counts are in parts of a billion")
     for number, (key, frequency, _) in enumerate(entries.tolist(), 1):
         where = f"{contents.name}: entity {number}"
         if key not in strings:
-            report.drop("entities whose id is not in strings.json", where)
+            report.dropped.add("entities whose id is not in strings.json", where)
             continue
         kb_id = strings[key]
         if not 0 <= frequency < 2**62:
-            report.drop("frequencies below 0 or none (the entity is kept)", f"{where} {kb_id!r}: {frequency}")
+            report.dropped.add("frequencies below 0 or none (the entity is kept)", f"{where} {kb_id!r}: {frequency}")
             frequency = 0.0
         aliases = [alias for _, alias in sorted(aliases_by_entry[number], key=lambda item: -item[0])]
         name = names.get(kb_id, kb_id) if names else aliases[0] if options.names == "alias" and aliases else kb_id
         if names is not None and kb_id not in names:
-            report.drop(f"entities that {options.names} does not name (the id is the name)", f"{where} {kb_id!r}")
+            reason = f"entities that {options.names} does not name (the id is the name)"
+            report.dropped.add(reason, f"{where} {kb_id!r}")
         yield where, Entity(kb_id, name, round(frequency * scale), tuple(aliases))
 
 
@@ -109,14 +106,14 @@ def _read_contents(
             key, n_candidates = _read_array(file, np.dtype("<u8"), 2).tolist()
             candidates = _read_array(file, _CANDIDATE, n_candidates).tolist()
             if key not in strings:
-                report.drop("aliases whose text is not in strings.json", f"{path.name}: alias {number + 1}")
+                report.dropped.add("aliases whose text is not in strings.json", f"{path.name}: alias {number + 1}")
                 continue
             alias = strings[key]
             for entry, prior in candidates:
                 if 0 < entry <= n_entries:
                     aliases[entry].append((prior, alias))
                 else:
-                    report.drop("aliases of an entity that does not exist", f"{path.name}: alias {alias!r}")
+                    report.dropped.add("aliases of an entity that does not exist", f"{path.name}: alias {alias!r}")
     return entries, aliases
 
 
@@ -148,5 +145,5 @@ def _read_names(source: str | None, work: Work) -> dict[str, str]:
                 row = json.loads(line or b"")
                 names.setdefault(row["id"].strip(), row["name"].strip())
             except (ValueError, LookupError, TypeError, AttributeError) as error:
-                report.drop("lines of names that cannot be read", f"{path.name}:{number}: {error}")
+                report.dropped.add("lines of names that cannot be read", f"{path.name}:{number}: {error}")
     return names

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.data.knowledge_bases.archive import CHUNK, Archive, CutOffError
-from spacy_gemel.data.knowledge_bases.work import ImportReport
+from spacy_gemel.data.knowledge_bases.work import CHUNK, Archive, CutOffError, ImportReport
 
 Columns = Mapping[str, Callable[[bytes], Any]]
 _LONGEST_ROW = 2**22  # bytes; anything longer that is not a row is damage
@@ -37,8 +36,7 @@ _ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z
 
 def text(token: bytes) -> str | None:
     """The text of a literal, None for NULL. Raises UnicodeDecodeError if it is not UTF-8."""
-    if token.startswith(b"_"):
-        token = token.removeprefix(b"_binary").lstrip()
+    token = token.removeprefix(b"_binary").lstrip()
     if token.startswith(b"'"):
         content = token[1:-1]
         return (_ESCAPED.sub(_unescape, content) if b"\\" in content or b"''" in content else content).decode("utf-8")
@@ -115,7 +113,7 @@ class Block:
                 yield row, [None if group is None else function(row[group]) for group, function in convert]
             except ValueError as error:
                 reason = "{} rows that are not UTF-8" if isinstance(error, UnicodeDecodeError) else "malformed {} rows"
-                report.drop(reason.format(self.table.name), partial(self.where, row))
+                report.dropped.add(reason.format(self.table.name), partial(self.where, row))
 
     def where(self, row: re.Match[bytes]) -> str:
         """The location of a row: file, line, and its first characters."""
@@ -127,26 +125,25 @@ class SqlDump:
     """The requested columns of one table of a dump; other tables are skipped."""
 
     def __init__(self, archive: Archive, table: str, requested: Columns) -> None:
-        self._archive = archive
-        self._table = table
-        self._requested = requested
+        self._archive, self._table, self._requested = archive, table, requested
         self._columns: tuple[str, ...] = ()
-        self._buffer = b""
-        self._index = 0
-        self._line = 1
-        self._ended = False
         self._source = archive.chunks()
+        self._buffer, self._ended = b"", False
+        self._index, self._line = 0, 1  # what is before the index was read; the buffer begins on the line
 
     def row_blocks(self) -> Iterator[Block]:
         """Yield whole rows by the block, in the dump's order.
 
-        Raises:
-            CutOffError: if the dump ends within a statement, or at a row that is damaged.
-            ValueError: if a requested column does not exist.
+        Raises CutOffError if the dump ends within a statement or a row is damaged, ValueError without the columns.
         """
         while header := self._next_statement():
             if header[1] == self._table.encode():
-                self._create()
+                while not (end := _END_OF_CREATE.search(self._buffer, self._index)):
+                    if len(self._buffer) - self._index > CHUNK or self._ended:
+                        raise self._archive.cut_off(f"line {self._current_line()}: a CREATE TABLE that does not end")
+                    self._fill()
+                self._columns = _column_names(self._buffer[self._index : end.start()])
+                self._index = end.end()
             elif header[2] == self._table.encode():
                 yield from self._insert(header[3])
 
@@ -172,14 +169,6 @@ class SqlDump:
             last = self._buffer.rfind(b"\n", self._index, least)
             self._index = least if last < 0 else last
             self._fill()
-
-    def _create(self) -> None:
-        while not (end := _END_OF_CREATE.search(self._buffer, self._index)):
-            if len(self._buffer) - self._index > CHUNK or self._ended:
-                raise self._archive.cut_off(f"line {self._current_line()}: a CREATE TABLE that does not end")
-            self._fill()
-        self._columns = _column_names(self._buffer[self._index : end.start()])
-        self._index = end.end()
 
     def _insert(self, columns: bytes | None) -> Iterator[Block]:
         where, name = f"{self._archive.path.name}:{self._current_line()}", self._table
@@ -239,5 +228,4 @@ def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _column_names(definitions: bytes) -> tuple[str, ...]:
-    """The columns of a CREATE TABLE, of which each has its own line."""
     return tuple(name.decode("utf-8", "replace") for name in _COLUMN.findall(definitions))

@@ -6,16 +6,13 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spacy_gemel.data.knowledge_bases.archive import Archive
-from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
+from spacy_gemel.data.knowledge_bases.work import Archive, ImportOptions, Work
 from spacy_gemel.kb.entity import Entity
 
 FIELDS = ("id", "name", "description", "count", "aliases")
-_REQUIRED = ("id", "name")
 _ADVICE = "name it with --column {field}=COLUMN, or the delimiter with --delimiter"
 _LONGEST_LINE = 2**20
-_MAX_LINES = 100
-"""Lines of one row: a quotation mark that is not closed must not take the rest of the file with it."""
+_MAX_LINES = 100  # of one row: a quotation mark that is not closed must not take the rest of the file with it
 
 
 def read_table(
@@ -25,9 +22,7 @@ def read_table(
 
     The header names the columns: id, name and optionally description, count, aliases. `advice` says what to do about a
     header without a column, with {field} for the missing field.
-
-    Raises:
-        ValueError: if the header does not have a column that is required or named, or the file is UTF-16.
+    Raises ValueError if the header does not have a column that is required or named, or the file is UTF-16.
     """
     names = {field: field for field in FIELDS}
     for column in options.column:
@@ -47,7 +42,7 @@ def read_table(
             number, header = next(rows, (1, []))
             titles = [title.strip() for title in header]
             for field, name in names.items():
-                if name not in titles and (field in _REQUIRED or name != field):
+                if name not in titles and (field in ("id", "name") or name != field):
                     raise ValueError(
                         f"{source}:{number}: no column {name!r} in the header, but {', '.join(titles) or 'nothing'}: "
                         + advice.format(field=field)
@@ -58,7 +53,8 @@ def read_table(
                 where = f"{source.name}:{number}"
                 if len(row) <= max(indices["id"], indices["name"]) or len(row) > len(header):
                     reason = "rows with another number of columns than the header"
-                    work.report.drop(reason, f"{where}: {len(row)} instead of {len(header)}: {','.join(row)[:80]}")
+                    numbers = f"{len(row)} instead of {len(header)}"
+                    work.report.dropped.add(reason, f"{where}: {numbers}: {','.join(row)[:80]}")
                     continue
                 yield where, _entity(row, indices, options.alias_separator, where, work)
 
@@ -74,7 +70,7 @@ def _entity(row: Sequence[str], indices: dict[str, int], separator: str, where: 
         count = int(number)
     except ValueError:
         reason = "counts that are not a whole number from 0 (the entity is kept)"
-        work.report.drop(reason, f"{where}: {text[:40]!r}")
+        work.report.dropped.add(reason, f"{where}: {text[:40]!r}")
     aliases = tuple(values.get("aliases", "").split(separator))
     return Entity(values["id"], values["name"], count, aliases, values.get("description") or None)
 
@@ -103,7 +99,7 @@ def _rows(archive: Archive, delimiter: str, work: Work) -> Iterator[tuple[int, l
             reason = "that are not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
             beginning = (content or b"")[:80].decode("utf-8", "backslashreplace")
             work.report.read["rows"] += 1
-            work.report.drop(f"rows {reason}", f"{archive.path.name}:{number}: {beginning}")
+            work.report.dropped.add(f"rows {reason}", f"{archive.path.name}:{number}: {beginning}")
 
 
 def _quoted(

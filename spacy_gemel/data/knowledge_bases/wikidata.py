@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spacy_gemel.data.knowledge_bases.archive import Archive
-from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport, Work
+from spacy_gemel.data.knowledge_bases.work import Archive, ImportOptions, ImportReport, Work
 from spacy_gemel.kb.entity import Entity
 
 _LONGEST_LINE = 2**26
@@ -40,7 +39,7 @@ def _entities(archive: Archive, options: ImportOptions, report: ImportReport) ->
             continue
         report.read["entities"] += 1
         if content is None:
-            report.drop(f"lines of more than {_LONGEST_LINE} bytes", where)
+            report.dropped.add(f"lines of more than {_LONGEST_LINE} bytes", where)
             continue
         # a list may begin and end on the lines of its first and last entities
         opened, closed = opened or content.startswith(b"["), content.endswith(b"}]")
@@ -58,7 +57,7 @@ def _entity(line: bytes, where: str, options: ImportOptions, report: ImportRepor
     needs_site = options.with_sitelink or options.names == "title"
     no_page = f"entities without a page in {site}"
     if needs_site and json.dumps(site).encode() not in line:  # not worth parsing
-        report.drop(no_page, where)
+        report.dropped.add(no_page, where)
         return None
     beginning = f"{where}: {line[:80].decode('utf-8', 'backslashreplace')}"
     try:
@@ -77,22 +76,22 @@ def _entity(line: bytes, where: str, options: ImportOptions, report: ImportRepor
         if not all(isinstance(text, str) for text in (title or "", label or "", description or "", *aliases)):
             raise TypeError(kb_id)
     except UnicodeDecodeError:
-        report.drop("lines that are not UTF-8", beginning)
+        report.dropped.add("lines that are not UTF-8", beginning)
         return None
     except (ValueError, RecursionError) as error:
-        report.drop("lines that are not JSON", f"{beginning} ({error})")
+        report.dropped.add("lines that are not JSON", f"{beginning} ({error})")
         return None
     except (LookupError, TypeError, AttributeError):
-        report.drop("lines that are not an entity", beginning)
+        report.dropped.add("lines that are not an entity", beginning)
         return None
     where = f"{where}: {kb_id}"
     name, alternative = (title, label) if options.names == "title" else (label, title)
     if row.get("type", "item") not in (("item", "property") if options.properties else ("item",)):
-        report.drop("entities that are not an item", where)
+        report.dropped.add("entities that are not an item", where)
     elif needs_site and not title:
-        report.drop(no_page, where)
+        report.dropped.add(no_page, where)
     elif not name:
-        report.drop(f"entities without a label in {options.language}", where)
+        report.dropped.add(f"entities without a label in {options.language}", where)
     else:
         aliases = [alternative, *aliases] if alternative else aliases
         return Entity(kb_id, name, len(links), tuple(aliases), description)

@@ -13,9 +13,8 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.data.knowledge_bases.archive import Archive
 from spacy_gemel.data.knowledge_bases.sql import Block, Columns, SqlDump, first_table, integer, text
-from spacy_gemel.data.knowledge_bases.work import ImportOptions, Store, Work
+from spacy_gemel.data.knowledge_bases.work import Archive, ImportOptions, Store, Work
 from spacy_gemel.data.report import EXAMPLES
 from spacy_gemel.kb.entity import Entity
 
@@ -49,9 +48,7 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     The sources are the table dumps page, and optionally redirect, page_props (QIDs, short descriptions, disambiguation
     pages), and for the counts either pagelinks (with linktarget, if its targets are numbers) or files of page views;
     their content tells which is which.
-
-    Raises:
-        ValueError: if a table is missing or not used.
+    Raises ValueError if a table is missing or not used.
     """
     if options.id not in ("title", "qid"):
         raise ValueError(f"--id must be title or qid, not {options.id!r}")
@@ -63,9 +60,8 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     store.execute("CREATE TABLE redirect (source INTEGER PRIMARY KEY, title TEXT NOT NULL)")
     store.execute("CREATE TABLE hop (source INTEGER PRIMARY KEY, target INTEGER NOT NULL)")
     store.execute("CREATE TABLE page_count (id INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
-    store.execute(
-        "CREATE TABLE prop (page INTEGER, name TEXT, value TEXT NOT NULL, PRIMARY KEY (page, name)) WITHOUT ROWID"
-    )
+    columns = "page INTEGER, name TEXT, value TEXT NOT NULL, PRIMARY KEY (page, name)"
+    store.execute(f"CREATE TABLE prop ({columns}) WITHOUT ROWID")
     store.insert("INSERT OR IGNORE INTO page VALUES (?, ?, ?)", _pages(files, work))
     store.execute("CREATE INDEX page_title ON page (title)")
     highest = store.one("SELECT coalesce(max(id), 0) FROM page")
@@ -120,7 +116,7 @@ def _pages(files: Files, work: Work) -> Iterator[tuple[int, str, int]]:
     read = work.report.read
     for where, (page, namespace, title, redirect) in _rows(files, "page", work):
         if not 0 < page < _HIGHEST_PAGE or not title:
-            work.report.drop("malformed page rows", where)
+            work.report.dropped.add("malformed page rows", where)
             continue
         read["pages"] += 1
         if namespace == ARTICLES:
@@ -136,13 +132,13 @@ def _redirects(files: Files, pages: _PageSet, options: ImportOptions, work: Work
         if source not in pages:
             report.read["of them not of articles"] += 1
         elif wiki:
-            report.drop("redirects to another wiki", where)
+            report.dropped.add("redirects to another wiki", where)
         elif namespace != ARTICLES:
-            report.drop("redirects to another namespace", where)
+            report.dropped.add("redirects to another namespace", where)
         elif fragment and not options.sections:
-            report.drop("redirects to a section", where)
+            report.dropped.add("redirects to a section", where)
         elif not title:
-            report.drop("malformed redirect rows", where)
+            report.dropped.add("malformed redirect rows", where)
         else:
             yield source, title
 
@@ -171,21 +167,21 @@ def _follow_redirects(work: Work) -> None:
         store.execute("DELETE FROM hop WHERE source = ?", (source,))
         title = store.one(f"SELECT title FROM page WHERE id = {source}")
         reason = "redirects in a circle" if target in path else "redirects to redirects that lead nowhere"
-        work.report.drop(reason, f"page {source} {title!r}")
+        work.report.dropped.add(reason, f"page {source} {title!r}")
 
 
 def _drop_pages(work: Work, reason: str, clause: str) -> None:
     """Report the pages p of a FROM clause."""
     number = work.store.one(f"SELECT count(*) {clause}")
     for page, title in work.store.rows(f"SELECT p.id, p.title {clause} LIMIT {EXAMPLES}"):
-        work.report.drop(reason, f"page {page} {title!r}")
-    work.report.drop(reason, "", number - min(number, EXAMPLES))
+        work.report.dropped.add(reason, f"page {page} {title!r}")
+    work.report.dropped.add(reason, "", number - min(number, EXAMPLES))
 
 
 def _props(files: Files, work: Work) -> Iterator[tuple[int, str, str]]:
     for where, (page, prop, value) in _rows(files, "page_props", work):
         if prop == "wikibase_item" and not (value and _QID.fullmatch(value)):
-            work.report.drop("wikibase items that are not a QID", where)
+            work.report.dropped.add("wikibase items that are not a QID", where)
         elif prop in ("wikibase_item", "disambiguation") or (prop == "wikibase-shortdesc" and value):
             yield page, prop, value or ""
 
@@ -221,8 +217,8 @@ def _count(files: Files, links_have_titles: bool, redirects: _PageSet, options: 
                 targets.add(number, count)
         targets.flush()
         store.execute("CREATE TABLE linktarget (id INTEGER PRIMARY KEY, title TEXT NOT NULL)")
-        rows = _rows(files, "linktarget", work)
-        articles = ((id_, title) for _, (id_, namespace, title) in rows if namespace == ARTICLES and title)
+        titled = _rows(files, "linktarget", work)
+        articles = ((id_, title) for _, (id_, namespace, title) in titled if namespace == ARTICLES and title)
         store.insert("INSERT OR IGNORE INTO linktarget VALUES (?, ?)", articles)
         # in the order of the titles, so that table and index are read and written from front to back
         store.execute(
@@ -254,9 +250,9 @@ def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]
         name, where = title.replace("_", " "), f"page {page} {title!r}"
         aliases = [] if redirects is None else redirects.replace("_", " ").split("\n")
         if disambiguation is not None and not options.disambiguation:
-            report.drop("disambiguation pages", where)
+            report.dropped.add("disambiguation pages", where)
         elif options.id == "qid" and qid is None:
-            report.drop("pages without a Wikidata item, so without a QID", where)
+            report.dropped.add("pages without a Wikidata item, so without a QID", where)
         elif options.id == "qid":
             yield where, Entity(qid, name, count or 0, tuple(aliases), description)
         else:
@@ -266,11 +262,7 @@ def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]
 
 
 class _Counts:
-    """Counts by title, or by the number of a link target, in a table (key, n).
-
-    They are added in the table's own order, many at a time: memory stays the same, and the disk is read from front to
-    back.
-    """
+    """Counts by title or link target, added to a table (key, n) many at a time and in its order: the disk is slow."""
 
     def __init__(self, store: Store, table: str) -> None:
         self._store = store
@@ -279,13 +271,11 @@ class _Counts:
         store.execute(f"CREATE TABLE {table} (key PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID")
 
     def add(self, key: str | int, number: int = 1) -> None:
-        """Add to a count."""
         self._counts[key] += number
         if len(self._counts) >= _MAX_COUNTS:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was collected."""
         statement = f"INSERT INTO {self._table} VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET n = n + excluded.n"
         self._store.insert(statement, sorted(self._counts.items()))
         self._counts.clear()
@@ -336,4 +326,4 @@ def _read_pageviews(archive: Archive, language: str, counts: _Counts, work: Work
         except ValueError as error:
             reason = "that are not UTF-8" if isinstance(error, UnicodeDecodeError) else "of another form"
             beginning = (line or b"(too long)")[:80].decode("utf-8", "backslashreplace")
-            work.report.drop(f"lines of page views {reason}", f"{archive.path.name}:{number}: {beginning}")
+            work.report.dropped.add(f"lines of page views {reason}", f"{archive.path.name}:{number}: {beginning}")

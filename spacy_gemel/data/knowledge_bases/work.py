@@ -1,23 +1,30 @@
-"""What an import works with: its options, its report, its sources with their progress, and tables on the disk."""
+"""What an import works with: options, a report, sources read with bounded memory, and tables on the disk."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import sqlite3
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+from tqdm.utils import CallbackIOWrapper
 
-from spacy_gemel.data.knowledge_bases.archive import Archive, CutOffError
 from spacy_gemel.data.report import ReasonCounter
 from spacy_gemel.kb.folder import work_folder
 
+CHUNK = 2**20  # bytes, at most
+
+_OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+_UNSUPPORTED = {b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"7z\xbc\xaf": "7z"}
 _CACHE_KB = 8192
-_CHECK_EVERY = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +43,6 @@ class ImportOptions:
     delimiter: str | None = None
     alias_separator: str = "|"
 
-    def check(self, kind: str, names: frozenset[str]) -> None:
-        """Raise ValueError if an option is set that is not in `names`, the options of the kind."""
-        for option in fields(self):
-            if option.name not in names and getattr(self, option.name) != option.default:
-                flag, *known = ("--" + name.replace("_", "-") for name in (option.name, *sorted(names)))
-                raise ValueError(f"{flag} is not an option of {kind}, which has {', '.join(known) or 'none'}")
-
 
 @dataclass(slots=True)
 class ImportReport:
@@ -56,10 +56,6 @@ class ImportReport:
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
     disk_mb: float = 0.0
-
-    def drop(self, reason: str, where: str | Callable[[], str], number: int = 1) -> None:
-        """Count what is left out, or is not taken as it stands."""
-        self.dropped.add(reason, where, number)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, for OUT.jsonl.report.json."""
@@ -98,7 +94,7 @@ class Store:
         settings += ["journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE"]
         for setting in (*settings, f"cache_size = -{_CACHE_KB}"):
             self._connection.execute(f"PRAGMA {setting}")
-        self._connection.set_progress_handler(lambda: 0, _CHECK_EVERY)
+        self._connection.set_progress_handler(lambda: 0, 100_000)
         self._connection.execute("BEGIN")
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
@@ -133,6 +129,69 @@ class Store:
             if str(error) == "interrupted":  # by the progress handler, in which Ctrl-C was raised
                 raise KeyboardInterrupt from error
             raise OSError(f"the temporary tables in {self._path.parent}: {error}") from error
+
+
+class CutOffError(ValueError):
+    """A source that ends too early or is damaged; the message says how far it was read."""
+
+
+class Archive:
+    """One source file, plain or compressed; `advance` is called with each number of bytes read from the disk."""
+
+    def __init__(self, path: Path, advance: Callable[[int], object] = lambda n: None) -> None:
+        self.path = path
+        self._advance = advance
+        self._bytes_read = 0
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the content in chunks of at most CHUNK bytes, never empty.
+
+        Raises CutOffError after all readable content if the file is cut off or damaged, ValueError if it is compressed
+        in another way, and OSError if it cannot be read.
+        """
+        with self.path.open("rb") as raw:
+            beginning = raw.peek(6)  # no seek: it may be a pipe
+            for magic, name in _UNSUPPORTED.items():
+                if beginning.startswith(magic):
+                    raise ValueError(f"{self.path} is compressed with {name}: unpack it, or use gzip, bzip2 or xz")
+            opener = next((opener for magic, opener in _OPENERS.items() if beginning.startswith(magic)), None)
+            if opener is None:
+                if self.path.suffix in (".gz", ".bz2", ".xz"):
+                    raise self.cut_off(f"it does not begin as a {self.path.suffix} file does")
+                while chunk := raw.read1(CHUNK):  # read would wait until a pipe has as much
+                    self._count(len(chunk))
+                    yield chunk
+                return
+            with opener(CallbackIOWrapper(self._count, raw)) as file:
+                try:
+                    while chunk := file.read1(CHUNK):  # read would lose what precedes the damage
+                        yield chunk
+                except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+                    raise self.cut_off(str(error)) from error
+
+    def lines(self, longest: int) -> Iterator[tuple[int, bytes | None]]:
+        """Yield each line without its end, and its number from 1; None for a line of more than `longest` bytes."""
+        number, rest, skipping = 1, b"", False
+        for chunk in self.chunks():
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield number, None if skipping or len(line) > longest else line.removesuffix(b"\r")
+                number, skipping = number + 1, False
+            if len(rest) > longest:
+                rest, skipping = b"", True
+        if rest or skipping:
+            yield number, None if skipping else rest.removesuffix(b"\r")
+
+    def cut_off(self, problem: str) -> CutOffError:
+        """Make the error that says how far the file was read."""
+        return CutOffError(
+            f"{self.path} is cut off or damaged ({problem}): read {self._bytes_read:,} of its "
+            f"{self.path.stat().st_size:,} bytes. Get it again, or use what there is with --keep-going"
+        )
+
+    def _count(self, number: int) -> None:
+        self._bytes_read += number
+        self._advance(number)
 
 
 @dataclass(frozen=True, slots=True)

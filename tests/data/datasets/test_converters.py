@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
 from spacy_gemel.data.datasets.converters import CONVERTERS, convert
-from spacy_gemel.data.fetch.index import add_to_index
+from spacy_gemel.data.fetch.urls import add_to_index
 from spacy_gemel.data.records import MentionSpan, Record
 from spacy_gemel.data.report import report_path
 from tests.data.datasets.conversion import WIKI, ents, pictures, run, write

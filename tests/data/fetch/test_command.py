@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
-from spacy_gemel.data.fetch.index import read_index
+from spacy_gemel.data.fetch.urls import read_index
 from tests.data.fetch.server import GENEROUS, Server, check_folder, failed_rows, picture
 
 ROOT = Path(__file__).parents[3]

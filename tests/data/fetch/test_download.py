@@ -15,7 +15,7 @@ from PIL import Image
 from spacy_gemel import __version__
 from spacy_gemel.data.fetch import download
 from spacy_gemel.data.fetch.download import FetchError, check_public
-from spacy_gemel.data.fetch.index import read_index
+from spacy_gemel.data.fetch.urls import read_index
 from tests.data.fetch.server import Server, check_folder, failed_rows, only_failure, picture
 
 

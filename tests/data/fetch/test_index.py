@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.data.fetch.index import add_to_index, local_image, read_index
+from spacy_gemel.data.fetch.urls import add_to_index, local_image, read_index
 
 NAME = "0" * 31 + "1.png"
 

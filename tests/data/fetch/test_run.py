@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.data.fetch.index import read_index
 from spacy_gemel.data.fetch.run import HOST_CLOSED, HostQueue, Job
+from spacy_gemel.data.fetch.urls import read_index
 from spacy_gemel.utils.files import lock_file
 from tests.data.fetch.server import Server, picture
 

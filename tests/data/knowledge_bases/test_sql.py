@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.data.knowledge_bases.archive import Archive, CutOffError
 from spacy_gemel.data.knowledge_bases.sql import SqlDump, integer, text
-from spacy_gemel.data.knowledge_bases.work import ImportReport
+from spacy_gemel.data.knowledge_bases.work import Archive, CutOffError, ImportReport
 from tests.data.knowledge_bases.dumps import literal
 
 WANTED = {"a": integer, "t": text, "u": text, "w?": text}

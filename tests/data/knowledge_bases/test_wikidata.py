@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from spacy_gemel.data.knowledge_bases import wikidata
-from spacy_gemel.data.knowledge_bases.archive import CutOffError
 from spacy_gemel.data.knowledge_bases.importer import import_kb
-from spacy_gemel.data.knowledge_bases.work import ImportOptions, ImportReport
+from spacy_gemel.data.knowledge_bases.work import CutOffError, ImportOptions, ImportReport
 from tests.data.knowledge_bases.dumps import entities
 
 
