@@ -144,7 +144,7 @@ def test_features_that_went_are_one_warning(
 
     rows = mine / "00000.rows.npy"
     rows.write_bytes(rows.read_bytes()[:-4])
-    loads("is damaged: 00000.rows.npy has the wrong size")
+    loads("is damaged: 00000.rows.npy cannot be read: it has the wrong size")
     shutil.rmtree(mine)
     loads("holds no image features")
 
