@@ -19,7 +19,8 @@ from research.wikidiverse.language_model import COURSES, check_torch, encoder_fo
 from research.wikidiverse.text import read_entities, read_examples, split
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.evaluation.baselines import evaluate_baseline
-from spacy_gemel.evaluation.prior_weight import WAYS, accuracy_of, collect_cases, cross_validate, curve, difference_of
+from spacy_gemel.evaluation.bootstrap import accuracy_of, difference_of
+from spacy_gemel.evaluation.prior_weight import WAYS, collect_cases, cross_validate, curve
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.utils.files import write_json

@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import spacy
 from spacy.language import Language
@@ -23,7 +23,7 @@ from spacy_gemel.data.reader import read_docs
 from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
 from spacy_gemel.evaluation.metrics import summarise
 from spacy_gemel.evaluation.results import MentionResult, score_mentions, split_tail
-from spacy_gemel.evaluation.runner import read_examples
+from spacy_gemel.evaluation.runner import predict, read_examples
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.candidates import Candidate, decide
@@ -49,41 +49,26 @@ def training_mentions(docs: Iterable[Doc], kb: KnowledgeBase) -> TrainingMention
     """Count the gold mentions of some docs; golds may be ids, URLs, titles or aliases."""
     rows: dict[str, Counter[int]] = {}
     gold_ids: set[str] = set()
-    counts: Counter[str] = Counter()
-    resolved: dict[str, int | None] = {}
-    for doc in docs:
-        for ent in doc.ents:
-            gold = ent.kb_id_
-            if gold not in resolved:
-                resolved[gold] = resolve_gold(kb, gold)
-            row = resolved[gold]
-            if row is None:
-                counts["unannotated" if not gold else "nil" if gold == NIL else "not_in_kb"] += 1
-                continue
-            counts["used"] += 1
-            rows.setdefault(ent.text, Counter())[row] += 1
-            if kb.is_in_trie(row):
-                gold_ids.add(kb.entity(row).kb_id)
-    return TrainingMentions(
-        rows, frozenset(gold_ids), counts["used"], counts["nil"], counts["unannotated"], counts["not_in_kb"]
-    )
-
-
-class Surfaces(Protocol):
-    """Which entities a mention string names, and when two spellings are the same."""
-
-    def key(self, mention: str) -> str:
-        """What two spellings of one mention have in common."""
-
-    def lookup(self, mention: str) -> tuple[list[int], list[int]]:
-        """Rows of the entities with this name, and of those with this alias and another name; each ascending."""
+    counts = {"used": 0, "nil": 0, "unannotated": 0, "not_in_kb": 0}
+    resolve = cache(partial(resolve_gold, kb))
+    for ent in (ent for doc in docs for ent in doc.ents):
+        gold = ent.kb_id_
+        row = resolve(gold)
+        if row is None:
+            counts["unannotated" if not gold else "nil" if gold == NIL else "not_in_kb"] += 1
+            continue
+        counts["used"] += 1
+        rows.setdefault(ent.text, Counter())[row] += 1
+        if kb.is_in_trie(row):
+            gold_ids.add(kb.entity(row).kb_id)
+    return TrainingMentions(rows, frozenset(gold_ids), **counts)
 
 
 class KBSurfaces:
-    """Mentions as written; names and aliases by the knowledge base's own index.
+    """Which entities a mention names, by the knowledge base's own index.
 
-    They are compared as gold titles are: underscores count as blanks, and the first letter's case does not count, as
-    in Wikipedia's titles. With `exact` they are compared as written.
+    Names and aliases are compared as gold titles are: underscores count as blanks, and the first letter's case does not
+    count, as in Wikipedia's titles. With `exact` they are compared as written.
     """
 
     def __init__(self, kb: KnowledgeBase, *, exact: bool) -> None:
@@ -91,11 +76,11 @@ class KBSurfaces:
         self._exact = exact
 
     def key(self, mention: str) -> str:
-        """The mention itself."""
+        """What two spellings of one mention have in common."""
         return mention
 
     def lookup(self, mention: str) -> tuple[list[int], list[int]]:
-        """See Surfaces."""
+        """Rows of the entities with this name, and of those with this alias and another name; each ascending."""
         named, aliased = self._kb.rows_by_surface(mention)
         if not self._exact:
             return named, aliased
@@ -104,7 +89,7 @@ class KBSurfaces:
         return exact, sorted(with_alias - set(exact))
 
 
-class FoldedSurfaces:
+class FoldedSurfaces(KBSurfaces):
     """Mentions, names and aliases compared without regard to case. Reads the whole knowledge base once."""
 
     def __init__(self, kb: KnowledgeBase, *, progress: bool = True) -> None:
@@ -123,59 +108,53 @@ class FoldedSurfaces:
         return mention.casefold()
 
     def lookup(self, mention: str) -> tuple[list[int], list[int]]:
-        """See Surfaces."""
+        """See KBSurfaces."""
         key = self.key(mention)
         return self._named.get(key, []), self._aliased.get(key, [])
 
 
-class MostFrequentEntity:
+Lookup = Callable[[str], list[Candidate]]  # a mention's candidates, best first, none for NIL
+
+
+def most_frequent_entity(kb: KnowledgeBase, training: TrainingMentions, surfaces: KBSurfaces) -> Lookup:
     """The most frequent training entity for the same mention, else the entity that has the mention as its name.
 
     Of equally frequent ones the entity that the knowledge base counts more often, then the earlier one in it. NIL golds
     of the training data are no entities. A candidate's probability is its share of the training mentions.
     """
+    counts: dict[str, Counter[int]] = {}
+    for text, rows_of_text in training.rows.items():
+        counts.setdefault(surfaces.key(text), Counter()).update(rows_of_text)
 
-    def __init__(self, kb: KnowledgeBase, training: TrainingMentions, surfaces: Surfaces) -> None:
-        self._kb = kb
-        self._surfaces = surfaces
-        self._training: dict[str, Counter[int]] = {}
-        for mention, rows in training.rows.items():
-            self._training.setdefault(surfaces.key(mention), Counter()).update(rows)
+    def candidates(mention: str) -> list[Candidate]:
+        times = counts.get(surfaces.key(mention))
+        if times is None:
+            times = Counter({row: kb.count(row) for row in surfaces.lookup(mention)[0]})
+        return _to_candidates(kb, times, sorted(times, key=lambda row: (-times[row], -kb.count(row), row)))
 
-    def candidates(self, mention: str) -> list[Candidate]:
-        """The entities of the training mentions, or else those of this name; best first, none for NIL."""
-        count = self._kb.count
-        times = self._training.get(self._surfaces.key(mention))
-        if times is not None:
-            rows = sorted(times, key=lambda row: (-times[row], -count(row), row))
-            return _to_candidates(self._kb, rows, [times[row] for row in rows])
-        rows = sorted(self._surfaces.lookup(mention)[0], key=lambda row: (-count(row), row))
-        return _to_candidates(self._kb, rows, [count(row) for row in rows])
+    return candidates
 
 
-class AliasMatch:
+def alias_match(kb: KnowledgeBase, surfaces: KBSurfaces) -> Lookup:
     """The entity with the mention as name or alias: the most counted, a name before an alias, then the earlier.
 
     A candidate's probability is its share of the counts; equal shares if none was ever counted.
     """
 
-    def __init__(self, kb: KnowledgeBase, surfaces: Surfaces) -> None:
-        self._kb = kb
-        self._surfaces = surfaces
+    def candidates(mention: str) -> list[Candidate]:
+        named, aliased = surfaces.lookup(mention)
+        counts = {row: kb.count(row) for row in [*named, *aliased]}
+        return _to_candidates(kb, counts, sorted(counts, key=lambda row: -counts[row]))  # stable: names stay first
 
-    def candidates(self, mention: str) -> list[Candidate]:
-        """All entities with this name or alias, best first, none for NIL."""
-        named, aliased = self._surfaces.lookup(mention)
-        rows = sorted([*named, *aliased], key=lambda row: -self._kb.count(row))  # stable: names stay first
-        return _to_candidates(self._kb, rows, [self._kb.count(row) for row in rows])
+    return candidates
 
 
-def _to_candidates(kb: KnowledgeBase, rows: Sequence[int], weights: Sequence[int]) -> list[Candidate]:
-    total = sum(weights)
+def _to_candidates(kb: KnowledgeBase, weights: Mapping[int, int], rows: Sequence[int]) -> list[Candidate]:
+    total = sum(weights.values())
     candidates = []
-    for row, weight in zip(rows, weights, strict=True):
+    for row in rows:
         entity = kb.entity(row)
-        share = weight / total if total else 1 / len(rows)
+        share = weights[row] / total if total else 1 / len(rows)
         candidates.append(Candidate(entity.kb_id, entity.name, math.log(max(share, _SMALLEST_SHARE)), share))
     return candidates
 
@@ -200,23 +179,20 @@ class Baseline:
     link: Callable[[Sequence[Doc]], Iterable[Doc]]
     settings: Mapping[str, Any] = field(default_factory=dict)
     # more settings, from the linked test examples
-    measure: Callable[[Sequence[Example], Scorer], dict[str, Any]] | None = None
+    measure: Callable[[Sequence[Example], Scorer], dict[str, Any]] = lambda examples, scorer: {}
 
 
-def make_lookup_baseline(name: str, data: TrainingData, *, ignore_case: bool, progress: bool = True) -> Baseline:
+def _lookup_baseline(data: TrainingData, *, name: str, ignore_case: bool, progress: bool) -> Baseline:
     """One of `BASELINES`, by its name."""
-    folded = FoldedSurfaces(data.kb, progress=progress) if ignore_case else None
-    lookup: MostFrequentEntity | AliasMatch
-    if name == "alias":
-        lookup = AliasMatch(data.kb, folded or KBSurfaces(data.kb, exact=False))
-    else:
-        lookup = MostFrequentEntity(data.kb, data.mentions, folded or KBSurfaces(data.kb, exact=True))
+    exact = name != "alias"
+    surfaces = FoldedSurfaces(data.kb, progress=progress) if ignore_case else KBSurfaces(data.kb, exact=exact)
+    lookup = most_frequent_entity(data.kb, data.mentions, surfaces) if exact else alias_match(data.kb, surfaces)
 
     def link(docs: Sequence[Doc]) -> Iterator[Doc]:
         for doc in docs:
             rows = []
             for ent in doc.ents:
-                candidates = lookup.candidates(ent.text)
+                candidates = lookup(ent.text)
                 for token in ent:
                     token.ent_kb_id_ = decide(candidates, None)
                 rows.append(to_row(ent.start_char, ent.end_char, candidates))
@@ -241,17 +217,8 @@ def evaluate_baseline(
 ) -> tuple[dict[str, Any], list[MentionResult]]:
     """Make a baseline from `train` and measure it on the gold mentions of `test`, .spacy files or folders of them.
 
-    Args:
-        name: What the settings call it.
-        train: The training docs.
-        test: The docs to link.
-        kb_folder: The knowledge base.
-        make: Makes it; None for the one of `BASELINES` with this name.
-        ignore_case: Whether one of `BASELINES` ignores case.
-        lang: spaCy's language of the data.
-        tail_share: The share of all counts that the tail's entities hold.
-        limit: Test docs to read at most, 0 for all.
-        progress: Whether to show progress bars.
+    `make` makes it; without it the one of `BASELINES` with this name is measured, which alone heeds `ignore_case`.
+    `lang` is the data's language, `tail_share` as in `split_tail`, and `limit` the most test docs to read, 0 for all.
 
     Returns:
         The metrics and one result per gold mention, as `evaluate` does for a pipeline.
@@ -272,31 +239,23 @@ def evaluate_baseline(
             f"{train}: not one mention of {len(docs)} docs has a gold that {kb_folder} has: check that both have the "
             "same ids"
         )
-    make = make or partial(make_lookup_baseline, name, ignore_case=ignore_case, progress=progress)
+    make = make or partial(_lookup_baseline, name=name, ignore_case=ignore_case, progress=progress)
     baseline = make(TrainingData(nlp, kb, training, docs))
-    ready = time.perf_counter()
-    linked = baseline.link([example.predicted for example in examples])
-    bar = tqdm(linked, "link", total=len(examples), unit=" docs", disable=not progress)
-    for example, doc in zip(examples, bar, strict=True):
-        example.predicted = doc
-    seconds = time.perf_counter() - ready
+    preparation = time.perf_counter() - start
+    seconds = predict(examples, baseline.link([example.predicted for example in examples]), "link", progress=progress)
     scorer = partial(score_mentions, kb=kb, tail=tail, training_gold_ids=training.gold_ids)
     results = scorer(examples)
     settings = {
         "peer": name,
         **baseline.settings,
-        **(baseline.measure(examples, scorer) if baseline.measure else {}),
+        **baseline.measure(examples, scorer),
         "use_image": False,
         "data": test.as_posix(),
         "train": train.as_posix(),
         "kb": kb_folder.as_posix(),
         "training_mentions": training.used,
-        "training_mentions_unused": {
-            "nil": training.nil,
-            "unannotated": training.unannotated,
-            "not_in_kb": training.not_in_kb,
-        },
-        "seconds_to_prepare": round(ready - start, 1),
+        "training_mentions_unused": {key: getattr(training, key) for key in ("nil", "unannotated", "not_in_kb")},
+        "seconds_to_prepare": round(preparation, 1),
         "tail_share": tail_share,
         "limit": limit,
         "bootstrap": {"resamples": RESAMPLES, "seed": SEED},

@@ -9,6 +9,7 @@ difference of two settings with equal outcomes stays 0 from 0 to 0: often they a
 """
 
 from collections.abc import Container, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,10 @@ def accuracy_interval(correct: int, n: int, *, seed: int = SEED) -> tuple[float,
         return None
     if correct in (0, n):
         return wilson_interval(correct / n, n)
-    draws = np.random.default_rng(seed).binomial(n, correct / n, size=RESAMPLES) / n
+    return _percentiles(np.random.default_rng(seed).binomial(n, correct / n, size=RESAMPLES) / n)
+
+
+def _percentiles(draws: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.percentile(draws, [2.5, 97.5])
     return float(low), float(high)
 
@@ -40,10 +44,7 @@ def paired_difference(
 ) -> tuple[float, float, float] | None:
     """Accuracy of `first` minus that of `second` on the same mentions, and its 95 % interval; None for no mention.
 
-    Mentions are resampled as pairs.
-
-    Raises:
-        ValueError: If the lengths differ.
+    Mentions are resampled as pairs. Raises ValueError if the lengths differ.
     """
     n = len(first)
     if n != len(second):
@@ -54,8 +55,7 @@ def paired_difference(
     lost = sum(b and not a for a, b in zip(first, second, strict=True))
     shares = [gained / n, lost / n, (n - gained - lost) / n]
     draws = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)  # (resamples, 3)
-    low, high = np.percentile((draws[:, 0] - draws[:, 1]) / n, [2.5, 97.5])
-    return (gained - lost) / n, float(low), float(high)
+    return (gained - lost) / n, *_percentiles((draws[:, 0] - draws[:, 1]) / n)
 
 
 def interval_by_doc(values: Sequence[float], docs: Sequence[str], *, seed: int = SEED) -> tuple[float, float] | None:
@@ -76,8 +76,28 @@ def interval_by_doc(values: Sequence[float], docs: Sequence[str], *, seed: int =
     kinds, times = np.unique(np.array([*totals.values()]), axis=0, return_counts=True)  # (kinds, 2)
     draws = np.random.default_rng(seed).multinomial(len(totals), times / len(totals), size=RESAMPLES)
     sums = draws @ kinds  # (resamples, 2)
-    low, high = np.percentile(sums[:, 0] / sums[:, 1], [2.5, 97.5])
-    return float(low), float(high)
+    return _percentiles(sums[:, 0] / sums[:, 1])
+
+
+def accuracy_of(correct: Sequence[bool], docs: Sequence[str] | None = None) -> dict[str, Any]:
+    """{"n", "accuracy", "low", "high"}; mentions are resampled, or with `docs` the docs with all their mentions."""
+    n, right = len(correct), sum(correct)
+    if docs is None or right in (0, n):  # for equal outcomes a doc says no more than its mentions
+        low, high = accuracy_interval(right, n) or (None, None)
+    else:
+        low, high = interval_by_doc(correct, docs) or (None, None)
+    return {"n": n, "accuracy": right / n if n else None, "low": low, "high": high}
+
+
+def difference_of(
+    first: Sequence[bool], second: Sequence[bool], docs: Sequence[str] | None = None
+) -> dict[str, float | None]:
+    """{"difference", "low", "high"} of two accuracies on the same mentions; resampled like `accuracy_of`."""
+    value, low, high = paired_difference(first, second) or (None, None, None)
+    if docs is not None:
+        gains = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
+        low, high = interval_by_doc(gains, docs) or (None, None)
+    return {"difference": value, "low": low, "high": high}
 
 
 def folds_by_doc(

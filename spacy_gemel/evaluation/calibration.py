@@ -1,18 +1,17 @@
 """The temperature of the candidates' probabilities and the threshold below which a mention is NIL, from dev data.
 
 The temperature minimises the log loss of the best candidates' probabilities (a gold of NIL makes any candidate wrong).
-That is a proper score of exactly what the threshold is compared with and what the reliability curve shows. The usual
-loss, the likelihood of the gold name among the names found, leaves out the mentions without such a gold, NIL above
-all, and so gives probabilities that are too high; ECE itself jumps with its bins, and is perfect for a model that is
-equally sure of every mention.
-
-The search is not run again for another temperature: the candidates' scores are enough.
+That is a proper score of exactly what the threshold is compared with. The likelihood of the gold name leaves out the
+mentions without such a name, NIL above all, and so gives probabilities that are too high; ECE itself jumps with its
+bins, and is perfect for a model that is equally sure of every mention. The candidates' scores are enough: the search
+is not run again.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -50,10 +49,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Cases:
-    """Linked mentions as arrays, one row each.
-
-    A mention whose best candidate is no entity, as after a free search, is NIL at any threshold.
-    """
+    """Linked mentions as arrays, one row each; one whose best candidate is no entity is NIL at any threshold."""
 
     scores: FloatArray  # (n, names), the best candidate's name first, -inf as padding
     share: FloatArray  # (n,), of the best candidate among the entities of its name
@@ -71,15 +67,10 @@ class Cases:
 
 
 def calibrate(results: Sequence[MentionResult], current: Decision, *, missing_as_nil: bool = False) -> dict[str, Any]:
-    """Fit temperature and threshold on evaluated mentions.
+    """Fit temperature and threshold on evaluated mentions; `missing_as_nil` makes a gold outside the KB NIL.
 
-    A temperature that cannot be fitted stays. A threshold that cannot be chosen is None, as an old one belongs to the
-    old temperature.
-
-    Args:
-        results: The mentions, as the pipeline answered them.
-        current: How the pipeline decides now.
-        missing_as_nil: Whether a gold outside the knowledge base is NIL.
+    A temperature that cannot be fitted stays the `current` one. A threshold that cannot be chosen is None, as an old
+    one belongs to the old temperature.
 
     Returns:
         CALIBRATION.json without its settings: the numbers of `mentions`, the decision and the `figures` `before` and
@@ -100,14 +91,12 @@ def calibrate(results: Sequence[MentionResult], current: Decision, *, missing_as
         notes.append(f"Only {len(cases)} mentions: all of these figures are rough.")
     if current.threshold is not None and fitted.threshold is None:
         notes.append(f"The old threshold, {current.threshold:g}, is removed: it was for the old temperature.")
-    decided = {}
+    content: dict[str, Any] = {"mentions": counts}
     for key, decision in (("before", current), ("after", fitted)):
-        confidences = confidence(cases, decision.temperature)
-        loss = log_loss(cases, decision.temperature)
-        decided[key] = {
-            **asdict(decision), "log_loss": loss, **figures(cases, confidences, decision.accepts(confidences))
-        }  # fmt: skip
-    return {"mentions": counts, **decided, "cross_fitted": _cross_fit(cases, current), "notes": notes}
+        confidences, loss = confidence(cases, decision.temperature), log_loss(cases, decision.temperature)
+        decided = figures(cases, confidences, decision.accepts(confidences))
+        content[key] = {**asdict(decision), "log_loss": loss, **decided}
+    return {**content, "cross_fitted": _cross_fit(cases, current), "notes": notes}
 
 
 def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) -> tuple[Cases, dict[str, int]]:
@@ -126,41 +115,29 @@ def cases_of(results: Sequence[MentionResult], *, missing_as_nil: bool = False) 
             used.append(result)
             gold_ids.append(NIL if outside else result.gold)
             counts["nil" if gold_ids[-1] == NIL else "entity"] += 1
-    names = [_names(result.candidates) for result in used]
-    scores = np.full((len(used), max(map(len, names), default=1) or 1), -np.inf)
+    # entities of one name are consecutive
+    groups = [[list(g) for _, g in groupby(result.candidates, itemgetter("name", "score"))] for result in used]
+    scores = np.full((len(used), max(map(len, groups), default=1) or 1), -np.inf)
     share = np.ones(len(used))
     linked, right = np.zeros(len(used), dtype=bool), np.zeros(len(used), dtype=bool)
-    for index, (result, scored_names, gold) in enumerate(zip(used, names, gold_ids, strict=True)):
-        if scored_names:
-            scores[index, : len(scored_names)] = [score for score, _ in scored_names]
-            best, probabilities = result.candidates[0], scored_names[0][1]
-            total = sum(probabilities)
-            share[index] = best["probability"] / total if total else 1 / len(probabilities)
+    for index, (names, gold) in enumerate(zip(groups, gold_ids, strict=True)):
+        if names:
+            scores[index, : len(names)] = [name[0]["score"] for name in names]
+            best, total = names[0][0], sum(candidate["probability"] for candidate in names[0])
+            share[index] = best["probability"] / total if total else 1 / len(names[0])
             linked[index] = best["kb_id"] != NIL
             right[index] = best["kb_id"] == gold != NIL
     nil, docs = np.array([gold == NIL for gold in gold_ids], dtype=bool), np.array([result.doc for result in used])
     return Cases(scores, share, linked, right, nil, docs), counts
 
 
-def _names(candidates: Sequence[dict[str, Any]]) -> list[tuple[float, list[float]]]:
-    """The score of each name, and its entities' probabilities; entities of one name are consecutive."""
-    return [
-        (score, [candidate["probability"] for candidate in group])
-        for (_, score), group in groupby(candidates, lambda candidate: (candidate["name"], candidate["score"]))
-    ]
-
-
 def confidence(cases: Cases, temperature: float) -> FloatArray:
     """(n,): the best candidate's probability, as `to_candidates` computes it; 0 if it is no entity."""
-    right, _ = _log_probabilities(cases, temperature)
-    return np.where(cases.linked, np.exp(right), 0.0)
+    return np.where(cases.linked, np.exp(_log_probabilities(cases, temperature)[0]), 0.0)
 
 
 def log_loss(cases: Cases, temperature: float) -> float:
-    """Mean log loss, in nats, of the best candidates' probabilities of being right; 0 if no mention has one.
-
-    Probabilities are clipped to 1e-6 from 0 and 1.
-    """
+    """Mean log loss, in nats, of the best candidates' probabilities, clipped by _EDGE; 0 if no mention has one."""
     if not cases.linked.any():
         return 0.0
     right, wrong = _log_probabilities(cases, temperature)
@@ -179,19 +156,15 @@ def _log_probabilities(cases: Cases, temperature: float) -> tuple[FloatArray, Fl
 
 
 def reliability(confidences: FloatArray, right: BoolArray) -> list[dict[str, Any]]:
-    """A reliability diagram's bins (Guo et al. 2017), of equal width, the upper end inclusive.
-
-    Returns:
-        {"low", "high", "n", "confidence", "accuracy"} of each bin; the means are None if it is empty.
-    """
+    """A reliability diagram's bins (Guo et al. 2017), of equal width, the upper end inclusive; means may be None."""
     indices = np.clip(np.ceil(confidences * BINS) - 1, 0, BINS - 1).astype(int)
     rows = []
     for index in range(BINS):
         mask = indices == index
         n = int(mask.sum())
-        means = [float(values[mask].mean()) if n else None for values in (confidences, right)]
-        row = {"low": index / BINS, "high": (index + 1) / BINS, "n": n, "confidence": means[0], "accuracy": means[1]}
-        rows.append(row)
+        sure, accuracy = (float(values[mask].mean()) if n else None for values in (confidences, right))
+        edges = {"low": index / BINS, "high": (index + 1) / BINS}
+        rows.append({**edges, "n": n, "confidence": sure, "accuracy": accuracy})
     return rows
 
 
@@ -205,11 +178,8 @@ def expected_calibration_error(bins: Sequence[dict[str, Any]]) -> float | None:
 def figures(cases: Cases, confidences: FloatArray, accepted: BoolArray) -> dict[str, Any]:
     """The figures of one way to decide, by (n,) confidences and which best candidates are accepted, not made NIL.
 
-    Returns:
-        `ece` and `reliability`, over the mentions whose best candidate is an entity, before any is made NIL (with a
-        gold of NIL it is wrong); `linking`, as nel_micro_p/r/f: an entity for NIL lowers p, NIL for an entity lowers
-        r, NIL for NIL counts for nothing; `nil`, of the answer NIL; `accuracy` over the golds that are entities and
-        `accuracy_with_nil` over all.
+    `ece` and `reliability` are over the mentions whose best candidate is an entity, accepted or not; `linking` is
+    nel_micro_p/r/f; `accuracy` is over the golds that are entities, and `accuracy_with_nil` over all.
     """
     links = accepted & cases.linked
     hits = int((links & cases.right).sum())
@@ -229,17 +199,16 @@ def figures(cases: Cases, confidences: FloatArray, accepted: BoolArray) -> dict[
 
 def _fit(cases: Cases, current: Decision) -> tuple[Decision, list[str]]:
     """Temperature and threshold, and notes on what could not be fitted; a temperature that cannot be fitted stays."""
-    fitted, problem = fit_temperature(cases)
+    fitted, note = fit_temperature(cases)
     temperature = current.temperature if fitted is None else fitted
-    threshold, no_threshold = _choose_threshold(cases, confidence(cases, temperature))
-    return Decision(temperature, threshold), [note for note in (problem, no_threshold) if note]
+    threshold, threshold_note = _choose_threshold(cases, confidence(cases, temperature))
+    return Decision(temperature, threshold), [text for text in (note, threshold_note) if text]
 
 
 def fit_temperature(cases: Cases) -> tuple[float | None, str]:
-    """The temperature of least log loss from COLDEST to HOTTEST, with six digits, and a note or "".
+    """The temperature of least log loss (Guo et al. 2017), with six digits, and a note or ""; None, and why, if none.
 
-    Temperature scaling (Guo et al. 2017) with the module's loss, on a grid that is refined around the best. None, and
-    why, if the cases do not determine it.
+    It is searched from COLDEST to HOTTEST on a grid that is refined around the best.
     """
     linked = cases.where(cases.linked)
     stays = "the temperature stays"
@@ -247,28 +216,28 @@ def fit_temperature(cases: Cases) -> tuple[float | None, str]:
         return None, f"No mention has a candidate: {stays}."
     if linked.nil.all():
         return None, f"Every gold is NIL, so no candidate can be right: {stays}."
-    for uniform, what in ((linked.right, "right"), (~linked.right, "wrong")):
-        if uniform.all():
-            return None, f"All {len(linked)} best candidates are {what}, which fits any probability: {stays}."
+    if len(set(linked.right.tolist())) == 1:
+        what = "right" if linked.right[0] else "wrong"
+        return None, f"All {len(linked)} best candidates are {what}, which fits any probability: {stays}."
     grid = np.linspace(math.log(COLDEST), math.log(HOTTEST), _STEPS + 1)
     losses = [log_loss(linked, math.exp(value)) for value in grid]
     if max(losses) - min(losses) < 1e-12:
         return None, f"No mention has more than one name to choose from: {stays}."
     best = int(np.argmin(losses))
     if best in (0, _STEPS):
-        end = COLDEST if best == 0 else HOTTEST
+        end = HOTTEST if best else COLDEST
         return end, f"The best temperature lies beyond {end:g}, the end of the search."
     for _ in range(5):
         grid = np.linspace(grid[best - 1], grid[best + 1], 33)
         best = min(max(int(np.argmin([log_loss(linked, math.exp(value)) for value in grid])), 1), 31)
-    return _short(math.exp(grid[best])), ""
+    # of the numbers with six digits the nearest that round-trips
+    temperature = math.exp(grid[best])
+    near = [float(f"{temperature * (1 + step * 1e-6):.6g}") for step in range(50)]
+    return next(filter(_round_trips, near), near[0]), ""
 
 
 def _choose_threshold(cases: Cases, confidences: FloatArray) -> tuple[float | None, str]:
-    """The threshold with the highest F1 of linking, the smallest of equals; None, and why, if there is none.
-
-    It lies between two of the (n,) confidences, in the middle or at a rounder number near it.
-    """
+    """The threshold with the highest F1 of linking, the smallest of equals; None, and why, if there is none."""
     if not cases.nil.any():
         return None, "No gold is NIL, so the threshold is null: it is learned from mentions without an entity."
     order = np.argsort(confidences[cases.linked], kind="stable")
@@ -277,29 +246,17 @@ def _choose_threshold(cases: Cases, confidences: FloatArray) -> tuple[float | No
     accepted = np.arange(len(ranked), 0, -1)
     scores = 2 * hits / (accepted + int((~cases.nil).sum()))
     scores = np.where(np.diff(ranked, prepend=-1.0) > _SAME, scores, -1.0)
-    if not len(scores) or int(np.argmax(scores)) == 0:
+    index = int(np.argmax(scores)) if len(scores) else 0  # the first of equals
+    if index == 0:
         return None, (
             "No threshold links better than none, so it is null: the mentions whose gold is NIL are no less sure than "
             "the others."
         )
-    index = int(np.argmax(scores))  # the first of equals
-    return _between(float(ranked[index - 1]), float(ranked[index])), ""
-
-
-def _between(low: float, high: float) -> float:
-    """The number of fewest decimals in the middle half between two."""
-    quarter = (high - low) / 4
-    for decimals in range(2, 16):
-        value = round((low + high) / 2, decimals)
-        if low + quarter <= value <= high - quarter and _round_trips(value):
-            return value
-    return (low + high) / 2
-
-
-def _short(temperature: float) -> float:
-    """The number with six digits, or one of the nearest that round-trip."""
-    candidates = (float(f"{temperature * (1 + step * 1e-6):.6g}") for step in range(50))
-    return next((value for value in candidates if _round_trips(value)), float(f"{temperature:.6g}"))
+    # the number of fewest decimals in the middle half between two confidences
+    low, high = float(ranked[index - 1]), float(ranked[index])
+    middle, quarter = (low + high) / 2, (high - low) / 4
+    rounded = (round(middle, decimals) for decimals in range(2, 16))
+    return next((v for v in rounded if low + quarter <= v <= high - quarter and _round_trips(v)), middle), ""
 
 
 def _round_trips(value: float) -> bool:
@@ -312,8 +269,7 @@ def _cross_fit(cases: Cases, current: Decision) -> dict[str, Any] | None:
     folds = folds_by_doc(cases.docs.tolist(), FOLDS, spread=set(cases.docs[cases.nil].tolist()))
     if len(set(folds.tolist())) < FOLDS:
         return None
-    confidences, accepted = np.zeros(len(cases)), np.zeros(len(cases), dtype=bool)
-    losses, decisions = 0.0, []
+    confidences, accepted, losses, decisions = np.zeros(len(cases)), np.zeros(len(cases), dtype=bool), 0.0, []
     for fold in range(FOLDS):
         mask = folds == fold
         decision, _ = _fit(cases.where(~mask), current)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from spacy_gemel.evaluation.bootstrap import accuracy_interval
+from spacy_gemel.evaluation.bootstrap import accuracy_of
 from spacy_gemel.evaluation.results import MentionResult, TailSplit, scored
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.pipeline.scorer import precision_recall_f
@@ -21,13 +21,6 @@ def summarise(
     share of NIL golds that were answered with NIL, and p, r, f of the answer NIL. `unreadable_image` is about docs
     whose image could not be read, which are in neither `with_image` nor `without_image`; its `mentions` counts all of
     them, including those that do not count for accuracy.
-
-    Args:
-        results: One result per gold mention.
-        tail: The split of the KB's entities into common and tail.
-        settings: What `METRICS.json` records as settings.
-        seconds: The pipeline's wall time.
-        linked: The number of mentions that it linked.
     """
     annotated = [r for r in results if r.gold]
     seen_by_pipe = [r for r in annotated if r.predicted is not None]
@@ -74,17 +67,13 @@ def end_to_end_metrics(results: Sequence[MentionResult], *, predicted_mentions: 
     Mentions without a gold entity count for recall and precision, as they are mentions all the same.
     """
     recognised = sum(r.predicted is not None for r in results)
-    in_kb = [r for r in results if r.in_kb and r.gold and r.gold != NIL]
     return {
         "mention_recall": recognised / len(results) if results else None,
         "mention_precision": recognised / predicted_mentions if predicted_mentions else None,
-        "end_to_end": accuracy(in_kb),
+        "end_to_end": accuracy(r for r in results if r.in_kb and r.gold not in ("", NIL)),
     }
 
 
 def accuracy(results: Iterable[MentionResult]) -> dict[str, Any]:
     """{"n", "accuracy", "low", "high"} of some mentions; None if there are none."""
-    outcomes = [r.correct for r in results]
-    n, correct = len(outcomes), sum(outcomes)
-    low, high = accuracy_interval(correct, n) or (None, None)
-    return {"n": n, "accuracy": correct / n if n else None, "low": low, "high": high}
+    return accuracy_of([r.correct for r in results])

@@ -4,27 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from spacy.language import Language
+from spacy.tokens import Doc
 from tqdm import tqdm
 
 from spacy_gemel.data.reader import make_example, read_docs
-from spacy_gemel.evaluation.bootstrap import SEED, accuracy_interval, folds_by_doc, interval_by_doc, paired_difference
+from spacy_gemel.evaluation.bootstrap import SEED, accuracy_of, difference_of, folds_by_doc
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.prior import ALIAS, FLOOR, MAX_KNOWN, SURFACE, UNKNOWN, combine
+from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.models.frozen import model_lock
 from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_name
 from spacy_gemel.pipeline.scorer import check_images_read
 from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image, has_unreadable_image
-
-if TYPE_CHECKING:
-    from spacy.language import Language
-    from spacy.tokens import Doc
-
-    from spacy_gemel.linking.settings import LinkerSettings
-    from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
 FOLDS = 5
@@ -78,12 +74,11 @@ class PriorCase:
 
 
 def collect_cases(
-    nlp: "Language", data: Path, *, limit: int = 0, batch_size: int = _DOCS_AT_ONCE, progress: bool = True
+    nlp: Language, data: Path, *, limit: int = 0, batch_size: int = _DOCS_AT_ONCE, progress: bool = True
 ) -> list[PriorCase]:
     """Link the gold mentions of a .spacy file, or a folder of them, once, whatever prior_weight the pipe has.
 
-    Mentions whose gold is NIL, not annotated or not in the knowledge base are left out. Warns if some images could not
-    be read.
+    Only mentions with a gold in the knowledge base become cases. Warns if some images could not be read.
 
     Raises:
         ValueError: If the pipeline has no linker, no mention can be used, or the linker could read none of the images.
@@ -95,19 +90,15 @@ def collect_cases(
     disabled = [*entity_pipes(nlp), *nlp.pipe_names[nlp.pipe_names.index(name) :]]
     cases: list[PriorCase] = []
     answered: list[Doc] = []
-    with (
-        nlp.select_pipes(disable=disabled),
-        tqdm(total=len(examples), desc="link", unit=" docs", disable=not progress) as bar,
-    ):
+    with nlp.select_pipes(disable=disabled), tqdm(examples, "link", unit=" docs", disable=not progress) as bar:
         docs = nlp.pipe((example.predicted for example in examples), batch_size=batch_size)
         for first in range(0, len(examples), batch_size):
-            references = [example.reference for example in examples[first : first + batch_size]]
+            references = [example.reference for example in islice(bar, batch_size)]
             batch = list(islice(docs, len(references)))
             for doc, of_doc in zip(batch, cases_of(pipe, references, batch, first), strict=True):
                 cases += of_doc
                 if any(case.candidates for case in of_doc):  # otherwise its image was never needed
                     answered.append(doc)
-            bar.update(len(references))
     if not cases:
         raise ValueError(f"{data}: not one mention with a gold entity of the knowledge base in {len(examples)} docs")
     if pipe.settings.use_image:
@@ -115,13 +106,11 @@ def collect_cases(
     return cases
 
 
-def cases_of(
-    pipe: "GemelLinker", references: "Sequence[Doc]", docs: "Sequence[Doc]", first: int
-) -> list[list[PriorCase]]:
-    """The cases of each gold doc, from the same docs with the mentions to be linked.
+def cases_of(pipe: Any, references: Sequence[Doc], docs: Sequence[Doc], first: int) -> list[list[PriorCase]]:
+    """The cases of each gold doc, from the same docs with the mentions to be linked by a GemelLinker.
 
-    A mention that the pipe does not link has no candidates. `first` is the number of the first doc, as docs without
-    user_data["id"] are named by their number.
+    A mention that it does not link has no candidates. A doc without user_data["id"] is named by its number, from
+    `first` on.
     """
     with model_lock():
         mentions = pipe.mentions_of(docs)
@@ -134,11 +123,8 @@ def cases_of(
     for mention, names in zip(mentions, names_of_mentions, strict=True):
         prior = pipe.linking_model.prior.of(mention.mention)
         span = docs[mention.doc][mention.start : mention.end]
-        candidates = [
-            PriorCandidate(kb_id, name.score, prior.get(kb_id, 0.0), name.searched)
-            for name in names
-            for kb_id, _ in name.entities
-        ]
+        entities = ((name, kb_id) for name in names for kb_id, _ in name.entities)
+        candidates = [PriorCandidate(id_, name.score, prior.get(id_, 0.0), name.searched) for name, id_ in entities]
         is_demonstration = (mention.mention, mention.text) in demonstrations
         answers[mention.doc, span.start_char, span.end_char] = candidates, next(iter(prior), NIL), is_demonstration
     cases: list[list[PriorCase]] = [[] for _ in references]
@@ -157,16 +143,12 @@ def fit_weight(cases: Sequence[PriorCase]) -> float:
     """The weight of GRID with which most cases are right, the smallest of equals; raises ValueError for no cases."""
     if not cases:
         raise ValueError("no mention with a gold entity to fit the prior's weight on")
-    return _best(_right(cases))
+    return GRID[int(np.argmax(_right(cases).sum(axis=1)))]  # the first of equals
 
 
 def _right(cases: Sequence[PriorCase]) -> NDArray[np.bool_]:
     """Whether each case is right with each weight of GRID, (weights, cases)."""
     return np.array([[case.by_both(weight) == case.gold for case in cases] for weight in GRID], dtype=np.bool_)
-
-
-def _best(right: NDArray[np.bool_]) -> float:
-    return GRID[int(np.argmax(right.sum(axis=1)))]  # the first of equals
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,77 +163,48 @@ class CrossValidated:
     def to_json(self) -> dict[str, Any]:
         """Each way's accuracy, and the advantage of both over the others; docs are resampled with all mentions."""
         right, docs = self.correct, self.docs
-        return {
-            **{way: accuracy_of(right[way], docs) for way in WAYS},
-            **{f"both_minus_{way}": difference_of(right["both"], right[way], docs) for way in WAYS[:-1]},
-            "weights": self.weights,
-        }
+        content: dict[str, Any] = {way: accuracy_of(right[way], docs) for way in WAYS}
+        content |= {f"both_minus_{way}": difference_of(right["both"], right[way], docs) for way in WAYS[:-1]}
+        return {**content, "weights": self.weights}
 
 
 def cross_validate(cases: Sequence[PriorCase], *, folds: int = FOLDS, seed: int = SEED) -> CrossValidated:
     """Answer each case by model, by prior, and by both with the weight that was fitted on the docs of the other folds.
 
-    There are at most as many folds as docs, no doc is split, and `seed` shuffles the docs.
-
-    Raises:
-        ValueError: For fewer than two docs or folds.
+    There are at most as many folds as docs, no doc is split, and `seed` shuffles the docs. Raises ValueError for fewer
+    than two docs or folds.
     """
     docs = [case.doc for case in cases]
     folds = min(folds, len(set(docs)))
     if folds < 2:
-        raise ValueError(
-            f"{len(set(docs))} docs with usable mentions and {folds} folds: cross-validation needs two of each"
-        )
+        message = f"{len(set(docs))} docs with usable mentions and {folds} folds"
+        raise ValueError(f"{message}: cross-validation needs two of each")
     fold_of = folds_by_doc(docs, folds, seed=seed)
     right = _right(cases)
-    weights = [_best(right[:, fold_of != fold]) for fold in range(folds)]
-    indices = np.array([GRID.index(weight) for weight in weights])
+    indices = np.array([right[:, fold_of != fold].sum(axis=1).argmax() for fold in range(folds)])
     correct = {
         "model": [case.by_model() == case.gold for case in cases],
         "prior": [case.by_prior == case.gold for case in cases],
         "backoff": [case.by_backoff() == case.gold for case in cases],
         "both": right[indices[fold_of], np.arange(len(cases))].tolist(),
     }
-    return CrossValidated(correct, weights, fold_of.tolist(), docs)
-
-
-def accuracy_of(correct: Sequence[bool], docs: Sequence[str] | None = None) -> dict[str, Any]:
-    """{"n", "accuracy", "low", "high"}; mentions are resampled, or with `docs` the docs with all their mentions."""
-    n, right = len(correct), sum(correct)
-    if docs is None or right in (0, n):  # for equal outcomes a doc says no more than its mentions
-        low, high = accuracy_interval(right, n) or (None, None)
-    else:
-        low, high = interval_by_doc(correct, docs) or (None, None)
-    return {"n": n, "accuracy": right / n if n else None, "low": low, "high": high}
-
-
-def difference_of(
-    first: Sequence[bool], second: Sequence[bool], docs: Sequence[str] | None = None
-) -> dict[str, float | None]:
-    """{"difference", "low", "high"} of two accuracies on the same mentions; resampled like `accuracy_of`."""
-    value, low, high = paired_difference(first, second) or (None, None, None)
-    if docs is not None:
-        gains = [int(a) - int(b) for a, b in zip(first, second, strict=True)]
-        low, high = interval_by_doc(gains, docs) or (None, None)
-    return {"difference": value, "low": low, "high": high}
+    return CrossValidated(correct, [GRID[index] for index in indices], fold_of.tolist(), docs)
 
 
 def curve(cases: Sequence[PriorCase]) -> list[dict[str, float]]:
     """The accuracy on the cases themselves with each weight: [{"weight", "accuracy"}]."""
-    accuracies = _right(cases).mean(axis=1).tolist()
-    return [{"weight": weight, "accuracy": value} for weight, value in zip(GRID, accuracies, strict=True)]
+    values = zip(GRID, _right(cases).mean(axis=1).tolist(), strict=True)
+    return [{"weight": weight, "accuracy": accuracy} for weight, accuracy in values]
 
 
-def fit_prior(cases: Sequence[PriorCase], settings: "LinkerSettings", *, folds: int) -> dict[str, Any]:
+def fit_prior(cases: Sequence[PriorCase], settings: LinkerSettings, *, folds: int) -> dict[str, Any]:
     """The content of PRIOR.json: the weight fitted on all cases, the cross-validated figures, and notes.
 
     `settings` are those of the pipe that linked the cases. Raises ValueError for no cases.
     """
-    weight = fit_weight(cases)
+    weight, docs, notes = fit_weight(cases), len({case.doc for case in cases}), []
     demonstrations = sum(case.is_demonstration for case in cases)
     unreadable = sum(case.unreadable_image for case in cases)
-    docs = len({case.doc for case in cases})
-    notes = []
     if demonstrations > _FEW_DEMONSTRATIONS * len(cases):
         notes.append(
             f"{demonstrations} of the {len(cases)} mentions are, in the same text, among the pipe's demonstrations, as "

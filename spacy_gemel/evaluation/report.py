@@ -2,19 +2,15 @@
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from spacy_gemel.evaluation.bootstrap import paired_difference
-from spacy_gemel.evaluation.results import MentionResult, mentions_path, read_mentions, scored
+from spacy_gemel.evaluation.results import MentionResult, mentions_path, read_mentions, read_metrics, scored
 from spacy_gemel.evaluation.text import CALIBRATION_COLUMNS, calibration_rows
 from spacy_gemel.utils.files import write_json, write_whole
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 REFERENCE = "full"
 SUBSETS = ("common", "tail", "seen", "unseen")
@@ -32,13 +28,10 @@ SETTINGS: dict[str, tuple[str, tuple[float, float] | None]] = {
     "unconstrained": ("Without the trie", None),
 }
 # A baseline's title and description, by the "peer" of its settings, in the table's order.
-_MOST_FREQUENT = (
-    "Most frequent entity",
-    "the most frequent training entity for the mention, else the entity of that name",
-)
+_FREQUENT = ("Most frequent entity", "the most frequent training entity for the mention, else the entity of that name")
 BASELINES = {
-    "most-frequent": _MOST_FREQUENT,
-    "shortcut": _MOST_FREQUENT,  # its former name
+    "most-frequent": _FREQUENT,
+    "shortcut": _FREQUENT,  # its former name
     "alias": ("Names and aliases", "the entity with the mention as its name or alias"),
     "entity_linker": ("spaCy's entity_linker", "spaCy's entity_linker trained on the same examples"),
 }
@@ -76,16 +69,13 @@ class Run:
     @property
     def title(self) -> str:
         """The setting's name for a reader."""
-        if title := self.metrics["settings"].get("title"):
-            return str(title)
-        if self.baseline in BASELINES:
-            return BASELINES[self.baseline][0]
-        return SETTINGS[self.name][0] if self.name in SETTINGS else self.name
+        known = BASELINES.get(self.baseline or "") or SETTINGS.get(self.name)
+        return str(self.metrics["settings"].get("title") or (known[0] if known else self.name))
 
     @property
     def paper(self) -> tuple[float, float] | None:
         """The paper's figures for the same setting."""
-        return SETTINGS[self.name][1] if self.name in SETTINGS else None
+        return SETTINGS.get(self.name, ("", None))[1]
 
     @property
     def description(self) -> str:
@@ -100,43 +90,22 @@ class Run:
             return f"text only, {BASELINES[self.baseline][1]}{case}"
         n, retriever = settings.get("n_demonstrations"), str(settings.get("retriever") or "")
         by = f" by {_RETRIEVERS.get(retriever, retriever)}" if retriever else ""
-        return ", ".join(
-            [
-                "image" if settings.get("use_image", True) else "text only",
-                f"{n} demonstrations{by}" if n else "no demonstrations",
-                "trie" if settings.get("constrained", True) else "free search",
-            ]
-        )
+        image = "image" if settings.get("use_image", True) else "text only"
+        demonstrations = f"{n} demonstrations{by}" if n else "no demonstrations"
+        return f"{image}, {demonstrations}, {'trie' if settings.get('constrained', True) else 'free search'}"
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read METRICS.json files, in the table's order.
-
-    Raises:
-        ValueError: For a file that evaluate did not write, or no file at all.
-    """
+    """Read METRICS.json files, in the table's order; raises ValueError for one that evaluate did not write, or none."""
     if not paths:
         raise ValueError("no METRICS.json given: python -m spacy_gemel evaluate writes them")
-    stems = [path.stem for path in paths]
+    order, stems = [*SETTINGS, *BASELINES], [path.stem for path in paths]
     runs = []
     for path in paths:
-        try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
-            complete = set(metrics) >= _REQUIRED
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: not a file that evaluate writes ({error})") from error
-        if not complete:
-            raise ValueError(f"{path}: not a file that evaluate writes (settings or accuracies are missing)")
-        mentions = mentions_path(path)
+        metrics, mentions = read_metrics(path, _REQUIRED), mentions_path(path)
         name = path.stem if stems.count(path.stem) == 1 else path.as_posix()
         runs.append(Run(name, path, metrics, read_mentions(mentions) if mentions.is_file() else None))
-    order = [*SETTINGS, *BASELINES]
-
-    def position(run: Run) -> int:
-        name = run.baseline or run.name
-        return order.index(name) if name in order else len(order)
-
-    return sorted(runs, key=position)
+    return sorted(runs, key=lambda run: [*order, run.baseline or run.name].index(run.baseline or run.name))
 
 
 def difference(run: Run, reference: Run) -> tuple[float, float, float] | None:
@@ -158,10 +127,17 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
     reference = next((run for run in runs if run.name == REFERENCE), runs[0])
     mentions = choose_examples(scored(reference.mentions or ()))
     lows = [run.metrics["low"] for run in runs if run.metrics["low"] is not None]
+    rows = []
+    for run in runs:
+        gap = difference(run, reference)
+        # if the interval contains zero the data cannot tell the two settings apart
+        significant = gap is not None and (gap[1] > 0 or gap[2] < 0)
+        row = {"run": run, "metrics": run.metrics, "difference": gap, "apart": significant}
+        rows.append({**row, "is_reference": run is reference})
     _write_page(
         page,
         "report.html",
-        rows=[_row(run, reference) for run in runs],
+        rows=rows,
         subsets=SUBSETS,
         reference=reference,
         metrics=reference.metrics,
@@ -175,42 +151,26 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
     return page
 
 
-def _row(run: Run, reference: Run) -> dict[str, Any]:
-    gap = difference(run, reference)
-    # if the interval contains zero the data cannot tell the two settings apart
-    significant = gap is not None and (gap[1] > 0 or gap[2] < 0)
-    is_reference = run is reference
-    return {"run": run, "metrics": run.metrics, "difference": gap, "apart": significant, "is_reference": is_reference}
-
-
 def choose_examples(mentions: Sequence[MentionResult]) -> list[MentionResult]:
     """Choose a dozen mentions by _RULE.
 
     If there are too few right or wrong ones the others fill up; if no mention has a picture it is not required.
     """
     pool = [m for m in mentions if m.image_path is not None] or list(mentions)
-    right, wrong = [m for m in pool if m.correct], [m for m in pool if not m.correct]
-    chosen = _spaced(wrong, _WRONG, set())
-    chosen += _spaced(right, _RIGHT + _WRONG - len(chosen), {m.gold for m in chosen})
-    more_wrong = [m for m in wrong if all(m is not other for other in chosen)]
-    chosen += _spaced(more_wrong, _RIGHT + _WRONG - len(chosen), {m.gold for m in chosen})
-    rest = [m for m in pool if all(m is not other for other in chosen)]
+    right, wrong = ([i for i, m in enumerate(pool) if m.correct is correct] for correct in (True, False))
+    chosen: list[int] = []
+    for indices, most in ((wrong, _WRONG), (right, _RIGHT + _WRONG), (wrong, _RIGHT + _WRONG)):
+        unused, n = [i for i in indices if i not in chosen], most - len(chosen)
+        gold_ids = {pool[i].gold for i in chosen}
+        for number in range(min(n, len(unused))):
+            start = number * len(unused) // n
+            index = next((i for i in [*unused[start:], *unused[:start]] if pool[i].gold not in gold_ids), None)
+            if index is not None:
+                gold_ids.add(pool[index].gold)
+                chosen.append(index)
+    rest = [i for i in range(len(pool)) if i not in chosen]
     chosen += rest[: _RIGHT + _WRONG - len(chosen)]  # if there are fewer gold entities than examples
-    index = {id(m): number for number, m in enumerate(pool)}
-    return sorted(chosen, key=lambda m: index[id(m)])
-
-
-def _spaced(pool: Sequence[MentionResult], n: int, used: set[str]) -> list[MentionResult]:
-    """About n mentions at even distances; a mention whose gold entity was used is skipped for the next."""
-    chosen: list[MentionResult] = []
-    gold_ids = set(used)
-    for number in range(min(n, len(pool))):
-        start = number * len(pool) // n
-        candidate = next((m for m in [*pool[start:], *pool[:start]] if m.gold not in gold_ids), None)
-        if candidate is not None:
-            gold_ids.add(candidate.gold)
-            chosen.append(candidate)
-    return chosen
+    return [pool[i] for i in sorted(chosen)]
 
 
 def make_example(result: MentionResult, folder: Path) -> dict[str, Any]:
@@ -242,46 +202,30 @@ def picture_uri(path: Path) -> str | None:
 
 def write_calibration(calibration: dict[str, Any], output: Path) -> Path:
     """Write CALIBRATION.json and the page CALIBRATION.html beside it, each whole or not at all; returns the page."""
-    page = output.with_suffix(".html")
+    page, columns = output.with_suffix(".html"), CALIBRATION_COLUMNS
     curves = [
         {"title": title, "figures": figures, "fullest": max(row["n"] for row in figures["reliability"])}
-        for key, title in CALIBRATION_COLUMNS.items()
+        for key, title in columns.items()
         if (figures := calibration[key])
     ]
-    _write_page(
-        page,
-        "calibration.html",
-        calibration=calibration,
-        settings=calibration["settings"],
-        columns=list(CALIBRATION_COLUMNS.values()),
-        rows=calibration_rows(calibration),
-        curves=curves,
-    )
+    values = {"settings": calibration["settings"], "rows": calibration_rows(calibration), "curves": curves}
+    _write_page(page, "calibration.html", calibration=calibration, columns=list(columns.values()), **values)
     write_json(output, calibration)
     return page
 
 
 def _write_page(page: Path, template: str, **values: Any) -> None:
-    html = templates().get_template(template).render(**values)
-    with write_whole(page) as partial:
-        partial.write_text(html, encoding="utf-8")
-
-
-def templates(package: str = "spacy_gemel", folder: str = "evaluation") -> "Environment":
-    """The templates in a package's folder; all text is escaped, and an undefined name is an error."""
+    """Fill a template of this folder in; all text is escaped, and an undefined name is an error."""
     # jinja2 comes with spaCy, but only pages need it
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
-        loader=PackageLoader(package, folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
-    environment.filters["points"] = points
-    return environment
+    loader = PackageLoader("spacy_gemel", "evaluation")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
+    pages.filters["points"] = points
+    html = pages.get_template(template).render(**values)
+    with write_whole(page) as partial:
+        partial.write_text(html, encoding="utf-8")
 
 
 def points(value: float) -> str:

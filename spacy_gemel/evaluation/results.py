@@ -2,24 +2,24 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from spacy.tokens import Doc, Span
+from spacy.training import Example
 
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL, resolve_gold
+from spacy_gemel.linking.demonstrations import Demonstration
 from spacy_gemel.pipeline.user_data import candidate_rows, has_image, has_unreadable_image, probability_of
 from spacy_gemel.utils.files import write_json, write_whole
 
-if TYPE_CHECKING:
-    from spacy.tokens import Doc, Span
-    from spacy.training import Example
-
-    from spacy_gemel.kb.knowledge_base import KnowledgeBase
-    from spacy_gemel.linking.demonstrations import Demonstration
+_DEMONSTRATION = ("text", "mention", "name", "kb_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,48 +82,32 @@ class TailSplit:
 
 
 def split_tail(counts: NDArray[np.int64], share: float) -> TailSplit:
-    """Find the greatest threshold whose entities hold at most `share` of the total.
+    """Find the greatest threshold whose entities hold at most `share` of the total; ValueError unless it is 0 to 1.
 
-    Args:
-        counts: (entities,) whole numbers, 0 for never counted.
-        share: From 0 to 1.
-
-    Raises:
-        ValueError: For a share outside 0 to 1.
+    `counts` are (entities,) whole numbers, 0 for never counted.
     """
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"the tail's share is {share}: it must be from 0 to 1")
     counts = np.asarray(counts, dtype=np.int64)
-    counted = int((counts > 0).sum())
     values, times = np.unique(counts[counts > 0], return_counts=True)  # (distinct,) ascending
-    if not len(values):
-        return TailSplit(share=share, threshold=0, actual_share=0.0, entities=0)
-    shares = np.cumsum(values * times) / float((values * times).sum())
+    shares = np.cumsum(values * times) / float((values * times).sum() or 1)
     # a share such as 0.2 of a total of 10 is 2 exactly; the tolerance absorbs rounding
-    last = int(np.searchsorted(shares, share + 1e-12, side="right")) - 1
-    if last < 0:
-        return TailSplit(share=share, threshold=0, actual_share=0.0, entities=0, counted=counted)
-    return TailSplit(share, int(values[last]), float(shares[last]), int(times[: last + 1].sum()), counted)
+    n = int(np.searchsorted(shares, share + 1e-12, side="right"))
+    threshold, actual = (int(values[n - 1]), float(shares[n - 1])) if n else (0, 0.0)
+    return TailSplit(share, threshold, actual, int(times[:n].sum()), int(times.sum()))
 
 
 def score_mentions(
-    examples: Iterable["Example"],
-    kb: "KnowledgeBase",
+    examples: Iterable[Example],
+    kb: KnowledgeBase,
     tail: TailSplit,
     training_gold_ids: frozenset[str],
-    demonstrations: "Callable[[Doc, Span], Sequence[Demonstration]] | None" = None,
+    demonstrations: Callable[[Doc, Span], Sequence[Demonstration]] | None = None,
 ) -> list[MentionResult]:
-    """Compare predicted docs with their gold docs, whoever made the predictions.
+    """Compare predicted docs with their gold docs, whoever made the predictions: one result per gold mention.
 
-    Args:
-        examples: The linked docs with their references; a doc without an id is named by its number.
-        kb: The knowledge base that the golds are resolved by.
-        tail: The split into common and tail entities.
-        training_gold_ids: The ids of the entities of the training set.
-        demonstrations: Gives the demonstrations in the prompt of a predicted mention; None to leave them out.
-
-    Returns:
-        One result per gold mention.
+    A doc without an id is named by its number. `demonstrations` gives those in the prompt of a predicted mention; None
+    leaves them out.
     """
     results = []
     for number, example in enumerate(examples):
@@ -137,7 +121,7 @@ def score_mentions(
             row = resolve_gold(kb, gold.kb_id_)
             gold_id = gold.kb_id_ if row is None else kb.entity(row).kb_id
             predicted = None if span is None else span.kb_id_ or NIL
-            prompt = () if span is None or demonstrations is None else demonstrations(doc, span)
+            prompt = [] if span is None or demonstrations is None else demonstrations(doc, span)
             results.append(
                 MentionResult(
                     doc=str(reference.user_data.get("id", number)),
@@ -152,9 +136,7 @@ def score_mentions(
                     image=has_image(doc) and not has_unreadable_image(doc),
                     in_kb=row is not None,
                     candidates=candidates,
-                    demonstrations=[
-                        {"text": d.text, "mention": d.mention, "name": d.name, "kb_id": d.kb_id} for d in prompt
-                    ],
+                    demonstrations=[{key: getattr(d, key) for key in _DEMONSTRATION} for d in prompt],
                     text=doc.text,
                     image_path=image if isinstance(image, str) else None,
                     unreadable_image=has_unreadable_image(doc),
@@ -169,6 +151,18 @@ def write_evaluation(metrics: dict[str, Any], results: Sequence[MentionResult], 
     write_json(output, metrics)
 
 
+def read_metrics(path: Path, required: Collection[str]) -> dict[str, Any]:
+    """Read METRICS.json; raises ValueError for a file that `evaluate` did not write, or without a required key."""
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        complete = isinstance(metrics, dict) and set(metrics) >= set(required)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a file that evaluate writes ({error})") from error
+    if not complete:
+        raise ValueError(f"{path}: not a file that evaluate writes (settings or accuracies are missing)")
+    return dict(metrics)
+
+
 def mentions_path(metrics: Path) -> Path:
     """METRICS.mentions.jsonl, which lies beside METRICS.json."""
     return metrics.with_suffix(".mentions.jsonl")
@@ -179,26 +173,14 @@ def write_mentions(results: Iterable[MentionResult], path: Path) -> None:
     with write_whole(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as lines:
         for result in results:
             row = asdict(result)
-            if result.image_path is not None:
-                row["image_path"] = _relative(result.image_path, path.parent)
+            if result.image_path is not None and Path(result.image_path).is_absolute():
+                with suppress(ValueError):  # another drive on Windows
+                    row["image_path"] = Path(os.path.relpath(result.image_path, path.parent)).as_posix()
             lines.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _relative(image: str, folder: Path) -> str:
-    if not Path(image).is_absolute():
-        return image
-    try:
-        return Path(os.path.relpath(image, folder)).as_posix()
-    except ValueError:  # another drive on Windows
-        return image
-
-
 def read_mentions(path: Path) -> list[MentionResult]:
-    """Read a file of `write_mentions`.
-
-    Raises:
-        ValueError: with the line, if it is no such file.
-    """
+    """Read a file of `write_mentions`; raises ValueError with the line, if it is no such file."""
     names = {f.name for f in fields(MentionResult)}
     results = []
     with path.open(encoding="utf-8") as lines:

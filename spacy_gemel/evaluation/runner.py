@@ -1,7 +1,7 @@
 """Run a pipeline over a .spacy file and measure its answers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
+from spacy.tokens import Doc
 from spacy.training import Example
 from tqdm import tqdm
 
@@ -39,22 +40,15 @@ class EvaluateOptions:
 def evaluate(
     nlp: Language, data: Path, options: EvaluateOptions, *, pipeline: str = ""
 ) -> tuple[dict[str, Any], list[MentionResult]]:
-    """Measure a pipeline on a .spacy file or a folder of them.
+    """Measure a pipeline on the gold docs of a .spacy file or a folder of them; `pipeline` is its recorded name.
 
     Warns if some images could not be read.
-
-    Args:
-        nlp: A pipeline with a linker.
-        data: The gold docs.
-        options: How to evaluate.
-        pipeline: What the recorded settings call the pipeline.
 
     Returns:
         The metrics, and one result per gold mention.
 
     Raises:
-        ValueError: If there is nothing to read, no linker in the pipeline, or if the linker could read none of the
-            images.
+        ValueError: If there is nothing to read, no linker in the pipeline, or if the linker could read no image.
     """
     pipe = linker_of(nlp)
     tail = split_tail(pipe.kb.counts, options.tail_share)
@@ -68,20 +62,27 @@ def evaluate(
         # a NER would overwrite the gold mentions
         nullcontext() if options.predicted_ents else nlp.select_pipes(disable=setters),
     ):
-        seconds = _predict(nlp, examples, options)
+        predicted = nlp.pipe((example.predicted for example in examples), batch_size=options.batch_size)
+        seconds = predict(examples, predicted, "evaluate", progress=options.progress)
         if pipe.settings.use_image:
             docs = [example.predicted for example in examples if example.reference.ents]
             check_images_read(docs, name=linker_name(nlp), labels_discard=pipe.settings.labels_discard)
         linked = sum(len(example.predicted.ents) for example in examples)
-        with_demonstrations = options.demonstrations and pipe.settings.n_demonstrations > 0
-        results = score_mentions(
-            tqdm(examples, "collect", disable=not options.progress),
-            pipe.kb,
-            tail,
-            pipe.training_gold_ids,
-            pipe.demonstrations_for if with_demonstrations else None,
-        )
-        settings = {**_settings(nlp, options), "pipeline": pipeline, "data": data.as_posix()}
+        listed = options.demonstrations and pipe.settings.n_demonstrations > 0
+        demonstrations = pipe.demonstrations_for if listed else None
+        collected = tqdm(examples, "collect", disable=not options.progress)
+        results = score_mentions(collected, pipe.kb, tail, pipe.training_gold_ids, demonstrations)
+        settings = {
+            **measured_settings(nlp),  # with the overrides
+            "predicted_ents": options.predicted_ents,
+            "tail_share": options.tail_share,
+            "limit": options.limit,
+            "batch_size": options.batch_size or nlp.batch_size,
+            "bootstrap": {"resamples": RESAMPLES, "seed": SEED},
+            "versions": {name: version(name) for name in ("spacy", "torch", "transformers")},
+            "pipeline": pipeline,
+            "data": data.as_posix(),
+        }
     if not options.predicted_ents and any(r.predicted is None for r in results):
         lost = next(r for r in results if r.predicted is None)
         raise ValueError(
@@ -106,24 +107,10 @@ def read_examples(nlp: Language, data: Path, *, gold_ents: bool = True, limit: i
     return examples
 
 
-def _predict(nlp: Language, examples: Sequence[Example], options: EvaluateOptions) -> float:
-    """Run the pipeline over the predicted docs; returns the seconds it took."""
+def predict(examples: Sequence[Example], docs: Iterable[Doc], label: str, *, progress: bool) -> float:
+    """Replace the predicted docs by the same docs linked, with a progress bar; returns the seconds it took."""
     start = time.perf_counter()
-    predicted = nlp.pipe((example.predicted for example in examples), batch_size=options.batch_size)
-    bar = tqdm(predicted, "evaluate", total=len(examples), unit=" docs", disable=not options.progress)
+    bar = tqdm(docs, label, total=len(examples), unit=" docs", disable=not progress)
     for example, doc in zip(examples, bar, strict=True):
         example.predicted = doc
     return time.perf_counter() - start
-
-
-def _settings(nlp: Language, options: EvaluateOptions) -> dict[str, Any]:
-    """What is needed to run it again; to be read while the overrides are in force."""
-    return {
-        **measured_settings(nlp),
-        "predicted_ents": options.predicted_ents,
-        "tail_share": options.tail_share,
-        "limit": options.limit,
-        "batch_size": options.batch_size or nlp.batch_size,
-        "bootstrap": {"resamples": RESAMPLES, "seed": SEED},
-        "versions": {name: version(name) for name in ("spacy", "torch", "transformers")},
-    }

@@ -1,22 +1,20 @@
 """What evaluate, calibrate and fit-prior print: their JSON as a few lines of text, figures in percent."""
 
+from functools import reduce
 from typing import Any
 
+from spacy_gemel.evaluation.metrics import SUBSETS
 from spacy_gemel.evaluation.prior_weight import WAYS
 from spacy_gemel.utils.messages import percent
 
 CALIBRATION_COLUMNS = {"before": "before", "after": "after", "cross_fitted": "cross-fitted"}
-_CALIBRATION_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("calibration error (ECE)", ("ece",)),
-    ("linking F1", ("linking", "f")),
-    ("linking precision", ("linking", "p")),
-    ("linking recall", ("linking", "r")),
-    ("NIL F1", ("nil", "f")),
-    ("NIL precision", ("nil", "p")),
-    ("NIL recall", ("nil", "r")),
-    ("accuracy without NIL", ("accuracy",)),
-    ("accuracy with NIL", ("accuracy_with_nil",)),
-)
+_SCORES = {"F1": "f", "precision": "p", "recall": "r"}
+_CALIBRATION_ROWS: dict[str, tuple[str, ...]] = {
+    "calibration error (ECE)": ("ece",),
+    **{f"{title} {score}": (title.lower(), key) for title in ("linking", "NIL") for score, key in _SCORES.items()},
+    "accuracy without NIL": ("accuracy",),
+    "accuracy with NIL": ("accuracy_with_nil",),
+}
 _WAY_TITLES = {"model": "model alone", "prior": "prior alone", "backoff": "prior, else model", "both": "both"}
 
 
@@ -29,8 +27,8 @@ def metrics_text(metrics: dict[str, Any]) -> str:
             f"WARNING: the image of {unreadable['mentions']} mentions could not be read. They were linked from the "
             "text alone: they count in all figures but with_image and without_image"
         )
-    subsets = ("common", "tail", "seen", "unseen", "with_image", "without_image", "nil")
-    lines += [_accuracy("accuracy", metrics), *(_accuracy(name.replace("_", " "), metrics[name]) for name in subsets)]
+    lines.append(_accuracy("accuracy", metrics))
+    lines += [_accuracy(name.replace("_", " "), metrics[name]) for name in (*SUBSETS, "nil")]
     if unreadable["n"]:
         lines.append(_accuracy("unreadable", unreadable))
     if nil["f"] is not None:
@@ -58,11 +56,11 @@ def calibration_text(calibration: dict[str, Any]) -> str:
     """CALIBRATION.json: the change, the figures before and after it, and the reliability bins."""
     counts, columns = calibration["mentions"], CALIBRATION_COLUMNS
     before, after = calibration["before"], calibration["after"]
-    changes = (f"{name} {_value(before[name])} -> {_value(after[name])}" for name in ("temperature", "threshold"))
+    old, new = ("null" if part["threshold"] is None else f"{part['threshold']:g}" for part in (before, after))
     lines = [
         f"{counts['entity']} mentions with an entity, {counts['nil']} NIL; not used: {counts['not_in_kb']} golds "
         f"outside the knowledge base, {counts['unannotated']} without a gold, {counts['not_found']} not found",
-        ", ".join(changes),
+        f"temperature {before['temperature']:g} -> {after['temperature']:g}, threshold {old} -> {new}",
         "",
         " " * 24 + "".join(f"{title:>14}" for title in columns.values()),
     ]
@@ -71,31 +69,19 @@ def calibration_text(calibration: dict[str, Any]) -> str:
     lines += ["", f"{'probability':<12}" + "".join(f"{title + ': n, mean, right':>30}" for title in columns.values())]
     curves = [calibration[key]["reliability"] if calibration[key] else None for key in columns]
     for index, row in enumerate(before["reliability"]):
-        cells = [_bin(curve[index]) if curve else "-" for curve in curves]
+        bins = [curve[index] if curve else None for curve in curves]
+        cells = [f"{b['n']} {percent(b['confidence']):>6} {percent(b['accuracy']):>6}" if b else "-" for b in bins]
         lines.append(f"{row['low']:.1f} to {row['high']:<5.1f}" + "".join(f"{cell:>30}" for cell in cells))
     return _with_notes(lines, calibration)
 
 
 def calibration_rows(calibration: dict[str, Any]) -> list[tuple[str, list[float | None]]]:
     """Each figure's name, and its value before, after and cross-fitted; None if there is none."""
-    rows = []
-    for title, path in _CALIBRATION_ROWS:
-        values = []
-        for key in CALIBRATION_COLUMNS:
-            value = calibration[key]
-            for step in path:
-                value = None if value is None else value[step]
-            values.append(value)
-        rows.append((title, values))
-    return rows
 
+    def value(key: str, path: tuple[str, ...]) -> float | None:
+        return reduce(lambda part, step: None if part is None else part[step], path, calibration[key])
 
-def _value(value: float | None) -> str:
-    return "null" if value is None else f"{value:g}"
-
-
-def _bin(row: dict[str, Any]) -> str:
-    return f"{row['n']} {percent(row['confidence']):>6} {percent(row['accuracy']):>6}"
+    return [(title, [value(key, path) for key in CALIBRATION_COLUMNS]) for title, path in _CALIBRATION_ROWS.items()]
 
 
 def prior_text(prior: dict[str, Any]) -> str:

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
 from spacy_gemel.evaluation.baselines import (
-    AliasMatch,
     FoldedSurfaces,
     KBSurfaces,
-    MostFrequentEntity,
     TrainingMentions,
+    alias_match,
+    most_frequent_entity,
 )
 from spacy_gemel.evaluation.report import read_runs
 from spacy_gemel.evaluation.results import read_mentions
@@ -78,12 +78,12 @@ def test_both_answer_as_plain_python_does(made: list[Row], pairs: list[tuple[str
         kb = open_kb(Path(folder), rows)
         for fold in (False, True):
             names = FoldedSurfaces(kb, progress=False) if fold else KBSurfaces(kb, exact=True)
-            shortcut = MostFrequentEntity(kb, counted(training), names)
-            alias = AliasMatch(kb, FoldedSurfaces(kb, progress=False) if fold else KBSurfaces(kb, exact=False))
+            shortcut = most_frequent_entity(kb, counted(training), names)
+            alias = alias_match(kb, FoldedSurfaces(kb, progress=False) if fold else KBSurfaces(kb, exact=False))
             for mention in SURFACES:
-                found = shortcut.candidates(mention)
+                found = shortcut(mention)
                 assert (found[0].kb_id if found else None) == expected_shortcut(rows, training, mention, fold)
-                bearers = alias.candidates(mention)
+                bearers = alias(mention)
                 assert [candidate.kb_id for candidate in bearers] == expected_alias(rows, mention, fold)
                 for candidates in (found, bearers):
                     shares = [candidate.probability for candidate in candidates]
@@ -105,11 +105,11 @@ def test_exact_surfaces_are_the_strings_as_they_are(made: list[Row]) -> None:
 
 def test_shares_tell_how_often(tmp_path: Path) -> None:
     kb = open_kb(tmp_path, numbered([{"name": "Java", "count": 0}, {"name": "Java", "count": 4}]))
-    shortcut = MostFrequentEntity(kb, counted([("Java", 0), ("Java", 0), ("Java", 1)]), KBSurfaces(kb, exact=True))
-    assert [(c.kb_id, round(c.probability, 3)) for c in shortcut.candidates("Java")] == [("Q0", 0.667), ("Q1", 0.333)]
-    names = AliasMatch(kb, KBSurfaces(kb, exact=False))
-    assert [(c.kb_id, c.probability) for c in names.candidates("java")] == [("Q1", 1.0), ("Q0", 0.0)]
-    assert names.candidates("Sumatra") == []
+    shortcut = most_frequent_entity(kb, counted([("Java", 0), ("Java", 0), ("Java", 1)]), KBSurfaces(kb, exact=True))
+    assert [(c.kb_id, round(c.probability, 3)) for c in shortcut("Java")] == [("Q0", 0.667), ("Q1", 0.333)]
+    names = alias_match(kb, KBSurfaces(kb, exact=False))
+    assert [(c.kb_id, c.probability) for c in names("java")] == [("Q1", 1.0), ("Q0", 0.0)]
+    assert names("Sumatra") == []
 
 
 TRAIN = [

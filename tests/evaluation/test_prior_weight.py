@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spacy_gemel.evaluation.bootstrap import accuracy_of, difference_of
 from spacy_gemel.evaluation.prior_weight import (
     GRID,
     PriorCandidate,
     PriorCase,
-    accuracy_of,
     cross_validate,
     curve,
-    difference_of,
     fit_weight,
 )
 from spacy_gemel.linking.candidates import ScoredName, to_candidates
