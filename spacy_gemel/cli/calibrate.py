@@ -5,17 +5,7 @@ from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import (
-    BatchSize,
-    GpuId,
-    Limit,
-    Pipeline,
-    PredictedEnts,
-    Quiet,
-    check_data,
-    check_json,
-    one_line_errors,
-)
+from spacy_gemel.cli.common import BatchSize, GpuId, Limit, Pipeline, PredictedEnts, Quiet, check_paths, one_line_errors
 
 
 def calibrate(
@@ -48,9 +38,7 @@ def calibrate(
         from spacy_gemel.evaluation.text import calibration_text
         from spacy_gemel.pipeline.loaded_pipeline import check_target, linker_of, load_pipeline, save_changed
 
-        check_data(data)
-        if output is not None:
-            check_json(output, "output")
+        check_paths(data, *([] if output is None else [output]))
         check_target(pipeline, save, in_place=in_place)
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
         settings = linker_of(nlp).settings

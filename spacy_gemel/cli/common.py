@@ -37,27 +37,19 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def check_data(data: Path) -> None:
-    """Raises ValueError if a .spacy file, or a folder of them, does not exist."""
+def check_paths(data: Path, *outputs: Path) -> None:
+    """Raises ValueError if .spacy files to be read do not exist, or a file to be written does not end in .json."""
     if not data.exists():
         raise ValueError(f"{data}: no such file or folder; make it with python -m spacy_gemel convert")
-
-
-def check_json(path: Path, what: str) -> None:
-    """Raises ValueError if a file to be written does not end in .json."""
-    if path.suffix != ".json":
-        raise ValueError(f"{path}: the {what} must end in .json")
+    for path in outputs:
+        if path.suffix != ".json":
+            raise ValueError(f"{path}: the output must end in .json")
 
 
 def read_config(config: Path, component: str | None = None) -> tuple[str, dict[str, Any], dict[str, Any], Path]:
     """The linker's name, its block and the training block, both with their defaults, and the config's folder.
 
-    Args:
-        config: A .cfg file, or the folder of a pipeline.
-        component: The linker's name, needed if there are several.
-
-    Raises:
-        ValueError: If there is no such file or linker.
+    `config` may be a pipeline's folder; `component` is needed if there are several linkers. Raises ValueError.
     """
     from spacy import util
     from spacy.language import DEFAULT_CONFIG as SPACY_DEFAULTS

@@ -32,28 +32,26 @@ def describe(
     with one_line_errors():
         import srsly
 
-        from spacy_gemel.cli.model_card import PackageInfo, machine_paths, make_meta, missing_models, read_metrics
+        from spacy_gemel.cli.model_card import METRICS_KEYS, machine_paths, make_meta, missing_models
+        from spacy_gemel.evaluation.results import read_metrics
         from spacy_gemel.pipeline.loaded_pipeline import load_pipeline
         from spacy_gemel.utils.files import write_whole
 
         if not pipeline.is_dir():
             raise ValueError(f"{pipeline}: no such folder; give a trained pipeline's, as training/model-best")
-        results = None if metrics is None else read_metrics(metrics)
+        results = None if metrics is None else read_metrics(metrics, METRICS_KEYS)
         nlp = load_pipeline(str(pipeline))
-        info = PackageInfo(name, version, description, author, email, url, licence, source or ())
+        info = {"name": name, "version": version, "description": description, "author": author, "email": email}
         try:
-            meta = make_meta(nlp, info, results)
+            meta = make_meta(nlp, {**info, "url": url, "license": licence}, results, sources=source or ())
         except ValueError as error:
             raise ValueError(f"{metrics or pipeline}: {error}") from None
         for model in missing_models(nlp):
-            typer.echo(
-                f"warning: the package will not contain {model!r}, a folder: train with bundle_models = true", err=True
-            )
+            message = f"the package will not contain {model!r}, a folder: train with bundle_models = true"
+            typer.echo(f"warning: {message}", err=True)
         for path in machine_paths(pipeline):
-            typer.echo(
-                f"warning: the package will carry a path of this machine: {path}; name it relative to the config",
-                err=True,
-            )
+            message = f"the package will carry a path of this machine: {path}; name it relative to the config"
+            typer.echo(f"warning: {message}", err=True)
         with write_whole(out) as partial:
             srsly.write_json(partial, meta)
         typer.echo(str(out))

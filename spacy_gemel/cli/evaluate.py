@@ -5,16 +5,7 @@ from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import (
-    BatchSize,
-    GpuId,
-    Limit,
-    PredictedEnts,
-    Quiet,
-    check_data,
-    check_json,
-    one_line_errors,
-)
+from spacy_gemel.cli.common import BatchSize, GpuId, Limit, PredictedEnts, Quiet, check_paths, one_line_errors
 
 
 def evaluate(
@@ -55,18 +46,17 @@ def evaluate(
     letter's case does not count, underscores are blanks).
     """
     with one_line_errors():
-        check_data(data)
-        for path in output:
-            check_json(path, "output")
-        _check_options(
-            baseline,
-            kb=kb is not None,
-            ignore_case=ignore_case,
-            no_image=no_image,
-            unconstrained=unconstrained,
-            n_demonstrations=n_demonstrations is not None,
-            predicted_ents=predicted_ents,
-        )
+        check_paths(data, *output)
+        options_without_effect = {"--kb": kb is not None, "--ignore-case": ignore_case}
+        if baseline is not None:
+            n_given = n_demonstrations is not None
+            options_without_effect = {"--no-image": no_image, "--unconstrained": unconstrained}
+            options_without_effect |= {"--n-demonstrations": n_given, "--predicted-ents": predicted_ents}
+        for option, is_given in options_without_effect.items():
+            if is_given:
+                raise ValueError(f"{option} has no effect {'without' if baseline is None else 'with'} --baseline")
+        if baseline is not None and kb is None:
+            raise ValueError("--baseline needs the knowledge base: give --kb KB_DIR")
         from spacy_gemel.evaluation.results import write_evaluation
         from spacy_gemel.evaluation.text import metrics_text
 
@@ -104,14 +94,3 @@ def evaluate(
             write_evaluation(metrics, results, path)
         typer.echo(metrics_text(metrics))
         typer.echo("wrote " + ", ".join(str(path) for path in output))
-
-
-def _check_options(baseline: str | None, **has_option: bool) -> None:
-    """Raises ValueError for options that have no effect with, or without, a baseline."""
-    needs_baseline = {"kb", "ignore_case"}
-    for name, is_given in has_option.items():
-        if is_given and (name in needs_baseline) != (baseline is not None):
-            option = "--" + name.replace("_", "-")
-            raise ValueError(f"{option} has no effect {'without' if baseline is None else 'with'} --baseline")
-    if baseline is not None and not has_option["kb"]:
-        raise ValueError("--baseline needs the knowledge base: give --kb KB_DIR")

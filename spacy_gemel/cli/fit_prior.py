@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import GpuId, Limit, Pipeline, Quiet, check_data, check_json, one_line_errors
+from spacy_gemel.cli.common import GpuId, Limit, Pipeline, Quiet, check_paths, one_line_errors
 
 
 def fit_prior(
@@ -40,8 +40,7 @@ def fit_prior(
         from spacy_gemel.utils.files import write_json
 
         report = report or output.with_name(output.name + ".json")
-        check_data(data)
-        check_json(report, "report")
+        check_paths(data, report)
         check_new_folder(pipeline, output)
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
         settings = linker_of(nlp).settings

@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import BatchSize, GpuId, Quiet, one_line_errors
+from spacy_gemel.cli.common import BatchSize, GpuId, Pipeline, Quiet, one_line_errors
 
 _MAX_LISTED = 5
 
 
 def link(
-    pipeline: Annotated[str, typer.Argument(help="A trained pipeline: a folder, or an installed package.")],
+    pipeline: Pipeline,
     source: Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, a .spacy file, or a folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON lines to write.")],
     batch_size: BatchSize = 0,

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,59 +19,38 @@ if TYPE_CHECKING:
     from spacy_gemel.models.frozen import FrozenModel
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
+METRICS_KEYS = {"settings", "n", "accuracy", *SUBSETS}
 # Settings that may differ from the measured ones: no answer depends on them, or they name models by another path.
 _NOT_COMPARED = {"n_training_demonstrations", "use_gold_ents", "batch_tokens", "language_model", "vision_encoder"}
 
 
-@dataclass(frozen=True, slots=True)
-class PackageInfo:
-    """What only people know of a pipeline; None leaves what its meta.json has."""
+def make_meta(
+    nlp: "Language", info: Mapping[str, str | None], metrics: dict[str, Any] | None = None, sources: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The meta.json of a loaded pipeline with `info`, description, sources, scores and notes filled in.
 
-    name: str | None = None
-    version: str | None = None
-    description: str | None = None
-    author: str | None = None
-    email: str | None = None
-    url: str | None = None
-    license: str | None = None
-    sources: Sequence[str] = ()  # what it was made from, each "NAME" or "NAME <URL>"
-
-
-def read_metrics(path: Path) -> dict[str, Any]:
-    """Read METRICS.json; raises ValueError for a file that `evaluate` did not write."""
-    try:
-        metrics = json.loads(path.read_text(encoding="utf8"))
-    except ValueError:
-        metrics = None
-    if not isinstance(metrics, dict) or not {"settings", "n", "accuracy", *SUBSETS} <= set(metrics):
-        raise ValueError(f"{path}: no metrics; give a file that `python -m spacy_gemel evaluate` wrote")
-    return metrics
-
-
-def make_meta(nlp: "Language", info: PackageInfo, metrics: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The meta.json of a loaded pipeline with description, sources, scores and notes filled in.
-
-    Raises:
-        ValueError: If there is no linker, or if `metrics` are those of a baseline or of other settings.
+    None in `info` leaves what the meta.json has; each source is "NAME" or "NAME <URL>". Raises ValueError if there is
+    no linker, or if `metrics` are those of a baseline or of other settings.
     """
     pipe = linker_of(nlp)
     meta: dict[str, Any] = dict(nlp.meta)
     for key in ("name", "version", "description", "author", "email", "url", "license"):
-        meta[key] = getattr(info, key) if getattr(info, key) is not None else meta.get(key, "")
+        meta[key] = meta.get(key, "") if info.get(key) is None else info[key]
     meta["description"] = meta["description"] or (
         f"Links mentions to a knowledge base of {pipe.kb.meta.entities:,} entities from a document's text and its "
         "image (GEMEL, spacy-gemel)."
     )
     frozen = [_frozen_row(pipe, part, model) for part, model in pipe.frozen_models.items()]
     meta["sources"] = [
-        *map(_source, info.sources),
+        *map(_source, sources),
         *({"name": f"{what}: {name}, {revision}"} for what, name, revision, _ in frozen),
     ]
     # spaCy's README shows each number times 100: a loss would stand among the scores as a percentage.
     performance = dict(meta.get("performance") or {})
     scores = {k: v for k, v in performance.items() if not k.endswith("_loss") and not k.startswith("test_")}
     package = meta["name"] if meta["name"].startswith(f"{meta['lang']}_") else f"{meta['lang']}_{meta['name']}"
-    notes = [_use(nlp, package), _training(pipe), _models(frozen)]
+    models = _table("### Frozen models", ("Part", "Model", "Weights", "In the package"), frozen)
+    notes = [_use(nlp, package), _training(pipe), models]
     if metrics is not None:
         _check_settings(nlp, metrics["settings"])
         values = {"test_accuracy": metrics["accuracy"]}
@@ -87,16 +66,11 @@ def machine_paths(folder: Path) -> list[str]:
     """The absolute paths that a saved pipeline's package would carry, as "file: setting = path"."""
     from thinc.api import Config
 
-    config = folder / "config.cfg"
-    paths = [f"{config.name}: {key} = {path}" for key, path in _absolute(Config().from_disk(config, interpolate=False))]
+    contents = {"config.cfg": Config().from_disk(folder / "config.cfg", interpolate=False)}
     for state in sorted(folder.glob("*/cfg")):
-        name = state.relative_to(folder).as_posix()
-        try:
-            content = json.loads(state.read_text(encoding="utf8"))
-        except ValueError:  # another component's, in a form of its own
-            continue
-        paths += [f"{name}: {key} = {path}" for key, path in _absolute(content)]
-    return paths
+        with suppress(ValueError):  # another component's, in a form of its own
+            contents[state.relative_to(folder).as_posix()] = json.loads(state.read_text(encoding="utf8"))
+    return [f"{name}: {key} = {path}" for name, content in contents.items() for key, path in _absolute(content)]
 
 
 def missing_models(nlp: "Language") -> list[str]:
@@ -198,13 +172,9 @@ def _training(pipe: "GemelLinker") -> str:
 {kb.tokenizer_fingerprint[:12]} of the language model; digest {kb.sha256[:12]}."""
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def _table(heading: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = (header, ["---"] * len(header), *rows)
-    return ["| " + " | ".join(cells) + " |" for cells in lines]
-
-
-def _models(rows: Sequence[tuple[str, str, str, str]]) -> str:
-    return "\n".join(["### Frozen models", "", *_table(("Part", "Model", "Weights", "In the package"), rows)])
+    return "\n".join([heading, "", *("| " + " | ".join(cells) + " |" for cells in lines)])
 
 
 def _accuracies(metrics: dict[str, Any]) -> str:
@@ -215,14 +185,11 @@ def _accuracies(metrics: dict[str, Any]) -> str:
         if row and row["n"]:
             interval = "" if row.get("low") is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
             rows.append((part.replace("_", " ") or "all", f"{row['n']:,}", f"{100 * row['accuracy']:.1f}", interval))
-    return "\n".join([
-        "### How it was measured",
-        "",
-        f"`TEST_*` are top-1 accuracies of `python -m spacy_gemel evaluate` on {data}, over the mentions whose entity "
-        "is in the knowledge base; `NEL_*` are of the development data, while it was trained.",
-        "",
-        *_table(("Mentions", "n", "Accuracy", "95 % interval"), rows),
-    ])  # fmt: skip
+    heading = f"""### How it was measured
+
+`TEST_*` are top-1 accuracies of `python -m spacy_gemel evaluate` on {data}, over the mentions whose entity \
+is in the knowledge base; `NEL_*` are of the development data, while it was trained."""
+    return _table(heading, ("Mentions", "n", "Accuracy", "95 % interval"), rows)
 
 
 def _absolute(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -230,10 +197,7 @@ def _absolute(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict | list | tuple):
         for name, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _absolute(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, str) and _is_absolute(value):
-        yield key, value
-
-
-def _is_absolute(text: str) -> bool:
-    kinds = (PurePosixPath(text), PureWindowsPath(text))
-    return text.startswith("~") or any(path.is_absolute() and len(path.parts) > 1 for path in kinds)
+    elif isinstance(value, str):
+        kinds = (PurePosixPath(value), PureWindowsPath(value))
+        if value.startswith("~") or any(path.is_absolute() and len(path.parts) > 1 for path in kinds):
+            yield key, value

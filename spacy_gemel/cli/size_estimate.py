@@ -145,10 +145,8 @@ def language_model(config: Mapping[str, Any]) -> LanguageModel:
 
 def encoder_parameters(config: Mapping[str, Any]) -> int:
     """Numbers in the matrices of a text or image encoder; raises ValueError if its config.json does not tell."""
-    width, layers = (
-        config.get("width", config.get("hidden_size")),
-        config.get("layers", config.get("num_hidden_layers")),
-    )
+    width = config.get("width", config.get("hidden_size"))
+    layers = config.get("layers", config.get("num_hidden_layers"))
     if not (isinstance(width, int) and isinstance(layers, int)):
         raise ValueError("it is left out, as its size does not follow from its config.json")
     inner = config.get("intermediate_size") or round(width * config.get("mlp_ratio", 4.0))
@@ -198,9 +196,7 @@ def estimate(
     block, retriever, image = linker["language_model"], linker["retriever"], linker["vision_encoder"]
     quantization = block.get("quantization")
     if quantization is not None and quantization not in SETTINGS:
-        raise ValueError(
-            f"quantization = {quantization!r} is not known: use {' or '.join(SETTINGS)}, or null for none."
-        )
+        raise ValueError(f"quantization = {quantization!r} is unknown: use {' or '.join(SETTINGS)}, or null for none")
     model = language_model(read_shape(block["name"], folder, "language_model", file))
     item = _itemsize(block.get("dtype") or ("float16" if quantization else None))
     image_item = _itemsize(image.get("dtype"))
@@ -239,9 +235,8 @@ def estimate(
     encoding = 32 * image_item * tokens * 13 * features  # a batch of images
     linking = max(cache + reading, encoding)
     # bytes that a layer stores of a token for the way back through the frozen model; norms are in fp32 if gated
-    bytes_per_token = (
-        item * (2 * model.queries + 2 * model.keys + vectors) + (8 if model.gated else 2 * item) * model.width
-    )
+    bytes_per_token = item * (2 * model.queries + 2 * model.keys + vectors)
+    bytes_per_token += (8 if model.gated else 2 * item) * model.width
     bytes_per_token += item * (2 * model.width + model.inner) if quantization == "8bit" else 0
     temporary = item * 2 * model.inner + (15 if model.gated else 2 * item) * model.width
     activations = training_tokens * (model.layers * bytes_per_token + temporary)
@@ -296,8 +291,8 @@ def _itemsize(dtype: str | None) -> int:
 
 def _schedule(training: Mapping[str, Any], data: Data) -> tuple[float, bool, int | None]:
     """(epochs, whether they are assumed, evaluations on dev data or None); updates are counted as spaCy counts them."""
-    by_docs = training["batcher"].get("@batchers") == "spacy.batch_by_sequence.v1"
-    size = training["batcher"].get("size") if by_docs else None
+    batcher, frequency = training["batcher"], training["eval_frequency"]
+    size = batcher.get("size") if batcher.get("@batchers") == "spacy.batch_by_sequence.v1" else None
     epochs = training["max_epochs"] if (training["max_epochs"] or 0) > 0 else None  # -1 streams without an end
     steps = training["max_steps"] + 1 if training["max_steps"] else math.inf  # spaCy makes one update more
     assumed = epochs is None and (steps == math.inf or not isinstance(size, int))
@@ -306,6 +301,4 @@ def _schedule(training: Mapping[str, Any], data: Data) -> tuple[float, bool, int
         passes = min(updates * size / data.docs, epochs or math.inf)
     else:
         updates, passes = math.inf if epochs else steps, epochs or data.epochs
-    frequency = training["eval_frequency"]
-    known = frequency and updates != math.inf
-    return passes, assumed, math.ceil(updates / frequency) if known else None
+    return passes, assumed, math.ceil(updates / frequency) if frequency and updates != math.inf else None
