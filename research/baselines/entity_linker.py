@@ -7,23 +7,35 @@ from pathlib import Path
 from typing import Any
 
 import spacy
+from spacy.language import Language
 from spacy.tokens import Doc
 from spacy.training import Example
 
 from research.baselines.spacy_linker import LinkerOptions, SpacyLinker, entities_with_vectors, train_linker
 from spacy_gemel.data.reader import make_example, read_docs
-from spacy_gemel.evaluation.baselines import Baseline, Scorer, TrainingData, training_mentions
+from spacy_gemel.evaluation.baselines import Baseline, Scorer, TrainingMentions, training_mentions
 from spacy_gemel.evaluation.metrics import accuracy
 from spacy_gemel.evaluation.results import scored
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
 
 def make_entity_linker(
-    data: TrainingData, options: LinkerOptions, *, dev: Path | None = None, held_out: float = 0.0
+    nlp: Language,
+    kb: KnowledgeBase,
+    training: TrainingMentions,
+    docs: Sequence[Doc],
+    options: LinkerOptions,
+    *,
+    dev: Path | None = None,
+    held_out: float = 0.0,
 ) -> Baseline:
     """Train it.
 
     Args:
-        data: The training docs and the knowledge base.
+        nlp: A blank pipeline of the data's language.
+        kb: The knowledge base.
+        training: The mentions of `docs`.
+        docs: The training docs.
         options: How to train.
         dev: Docs to choose the epoch on.
         held_out: In place of that, a share of the training texts to choose it on; it is then trained once more, on all
@@ -36,18 +48,18 @@ def make_entity_linker(
         raise ValueError(f"held_out is {held_out}: it is a share of the training texts, from 0 to below 1")
     if held_out and dev is not None:
         raise ValueError("give dev data or a share of the training texts to hold out, not both")
-    entities = entities_with_vectors(data.kb, options)
-    dev_docs = None if dev is None else list(read_docs(dev, data.nlp.vocab))
+    entities = entities_with_vectors(kb, options)
+    dev_docs = None if dev is None else list(read_docs(dev, nlp.vocab))
     chosen, accuracies, n_held_out = options, list[float](), 0
     if held_out:
-        training_docs, held_out_docs = hold_out(data.docs, held_out, options.seed)
+        training_docs, held_out_docs = hold_out(docs, held_out, options.seed)
         n_held_out = len(held_out_docs)
         # the priors that the epoch is chosen with must not have the mentions that are held out
-        mentions = training_mentions(training_docs, data.kb)
-        nlp = spacy.blank(str(data.nlp.lang), vocab=data.nlp.vocab)
-        trial = train_linker(nlp, data.kb, mentions, training_docs, held_out_docs, options, entities)
+        mentions = training_mentions(training_docs, kb)
+        blank = spacy.blank(str(nlp.lang), vocab=nlp.vocab)
+        trial = train_linker(blank, kb, mentions, training_docs, held_out_docs, options, entities)
         accuracies, chosen = trial.dev, replace(options, epochs=trial.epoch)
-    linker = train_linker(data.nlp, data.kb, data.mentions, data.docs, dev_docs, chosen, entities)
+    linker = train_linker(nlp, kb, training, docs, dev_docs, chosen, entities)
     settings = {
         "epochs": options.epochs,
         "epoch": linker.epoch,
@@ -61,7 +73,7 @@ def make_entity_linker(
         "batch_size": options.batch_size,
         "dropout": options.dropout,
         "learn_rate": options.learn_rate,
-        "lang": data.nlp.lang,
+        "lang": nlp.lang,
     }
     return Baseline(linker.link, settings, lambda examples, scorer: _bounds(linker, examples, scorer))
 

@@ -159,16 +159,6 @@ def _to_candidates(kb: KnowledgeBase, weights: Mapping[int, int], rows: Sequence
     return candidates
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """What a baseline is made from: a blank pipeline of the data's language, the KB, and the training docs."""
-
-    nlp: Language
-    kb: KnowledgeBase
-    mentions: TrainingMentions
-    docs: Sequence[Doc]
-
-
 Scorer = Callable[[Sequence[Example]], list[MentionResult]]
 
 
@@ -182,11 +172,16 @@ class Baseline:
     measure: Callable[[Sequence[Example], Scorer], dict[str, Any]] = lambda examples, scorer: {}
 
 
-def _lookup_baseline(data: TrainingData, *, name: str, ignore_case: bool, progress: bool) -> Baseline:
-    """One of `BASELINES`, by its name."""
-    exact = name != "alias"
-    surfaces = FoldedSurfaces(data.kb, progress=progress) if ignore_case else KBSurfaces(data.kb, exact=exact)
-    lookup = most_frequent_entity(data.kb, data.mentions, surfaces) if exact else alias_match(data.kb, surfaces)
+# of a blank pipeline of the data's language, the KB, the training mentions, and the docs that have them
+MakeBaseline = Callable[[Language, KnowledgeBase, TrainingMentions, Sequence[Doc]], Baseline]
+
+
+def _lookup_baseline(
+    name: str, kb: KnowledgeBase, training: TrainingMentions, folded: FoldedSurfaces | None
+) -> Baseline:
+    """One of `BASELINES`, by its name; it ignores case if there are folded surfaces."""
+    surfaces = folded or KBSurfaces(kb, exact=name != "alias")
+    lookup = alias_match(kb, surfaces) if name == "alias" else most_frequent_entity(kb, training, surfaces)
 
     def link(docs: Sequence[Doc]) -> Iterator[Doc]:
         for doc in docs:
@@ -199,7 +194,7 @@ def _lookup_baseline(data: TrainingData, *, name: str, ignore_case: bool, progre
             write_rows(doc, rows)
             yield doc
 
-    return Baseline(link, {"ignore_case": ignore_case})
+    return Baseline(link, {"ignore_case": folded is not None})
 
 
 def evaluate_baseline(
@@ -207,7 +202,7 @@ def evaluate_baseline(
     train: Path,
     test: Path,
     kb_folder: Path,
-    make: Callable[[TrainingData], Baseline] | None = None,
+    make: MakeBaseline | None = None,
     *,
     ignore_case: bool = False,
     lang: str = "en",
@@ -239,8 +234,10 @@ def evaluate_baseline(
             f"{train}: not one mention of {len(docs)} docs has a gold that {kb_folder} has: check that both have the "
             "same ids"
         )
-    make = make or partial(_lookup_baseline, name=name, ignore_case=ignore_case, progress=progress)
-    baseline = make(TrainingData(nlp, kb, training, docs))
+    if make is not None:
+        baseline = make(nlp, kb, training, docs)
+    else:
+        baseline = _lookup_baseline(name, kb, training, FoldedSurfaces(kb, progress=progress) if ignore_case else None)
     preparation = time.perf_counter() - start
     seconds = predict(examples, baseline.link([example.predicted for example in examples]), "link", progress=progress)
     scorer = partial(score_mentions, kb=kb, tail=tail, training_gold_ids=training.gold_ids)

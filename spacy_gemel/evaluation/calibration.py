@@ -182,10 +182,9 @@ def figures(cases: Cases, confidences: FloatArray, accepted: BoolArray) -> dict[
     nel_micro_p/r/f; `accuracy` is over the golds that are entities, and `accuracy_with_nil` over all.
     """
     links = accepted & cases.linked
-    hits = int((links & cases.right).sum())
-    entities = int((~cases.nil).sum())
-    nil_answers, nil_hits = int((~links).sum()), int((~links & cases.nil).sum())
-    nils = len(cases) - entities
+    entities, nils = int((~cases.nil).sum()), int(cases.nil.sum())
+    hits, nil_hits = int((links & cases.right).sum()), int((~links & cases.nil).sum())
+    nil_answers = int((~links).sum())
     bins = reliability(confidences[cases.linked], cases.right[cases.linked])
     return {
         "ece": expected_calibration_error(bins),
@@ -200,7 +199,7 @@ def figures(cases: Cases, confidences: FloatArray, accepted: BoolArray) -> dict[
 def _fit(cases: Cases, current: Decision) -> tuple[Decision, list[str]]:
     """Temperature and threshold, and notes on what could not be fitted; a temperature that cannot be fitted stays."""
     fitted, note = fit_temperature(cases)
-    temperature = current.temperature if fitted is None else fitted
+    temperature = fitted or current.temperature
     threshold, threshold_note = _choose_threshold(cases, confidence(cases, temperature))
     return Decision(temperature, threshold), [text for text in (note, threshold_note) if text]
 

@@ -1,6 +1,7 @@
 """From evaluated mentions to the numbers of METRICS.json."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from spacy_gemel.evaluation.bootstrap import accuracy_of
@@ -28,6 +29,7 @@ def summarise(
     nil = [r for r in seen_by_pipe if r.gold == NIL]
     predicted_nil = sum(r.predicted == NIL for r in counted)
     nil_right = sum(r.correct for r in nil)
+    unreadable = sum(r.unreadable_image for r in results)
 
     def subset(condition: Callable[[MentionResult], bool]) -> dict[str, Any]:
         return accuracy(r for r in counted if condition(r))
@@ -36,23 +38,13 @@ def summarise(
         "settings": settings,
         **accuracy(counted),
         "common": subset(lambda r: r.tail is False),
-        "tail": {
-            **subset(lambda r: r.tail is True),
-            "share": tail.share,
-            "share_held": tail.actual_share,
-            "threshold": tail.threshold,
-            "entities": tail.entities,
-            "counted": tail.counted,
-        },
+        "tail": {**subset(lambda r: r.tail is True), **asdict(tail)},
         "uncounted": subset(lambda r: r.tail is None),
         "seen": subset(lambda r: r.seen),
         "unseen": subset(lambda r: not r.seen),
         "with_image": subset(lambda r: r.image),
         "without_image": subset(lambda r: not r.image and not r.unreadable_image),
-        "unreadable_image": {
-            **subset(lambda r: r.unreadable_image),
-            "mentions": sum(r.unreadable_image for r in results),
-        },
+        "unreadable_image": {**subset(lambda r: r.unreadable_image), "mentions": unreadable},
         "nil": {**accuracy(nil), **precision_recall_f(nil_right, predicted_nil, len(nil) - nil_right)},
         "not_in_kb": {"n": sum(not r.in_kb and r.gold != NIL for r in seen_by_pipe)},
         "unannotated": {"n": len(results) - len(annotated)},

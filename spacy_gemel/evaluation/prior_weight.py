@@ -26,9 +26,7 @@ GRID = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1
 FOLDS = 5
 _CONSTANTS = {"surface": SURFACE, "alias": ALIAS, "unknown": UNKNOWN, "floor": FLOOR, "known": MAX_KNOWN, "seed": SEED}
 WAYS = ("model", "prior", "backoff", "both")
-# Of the mentions: a few captions are the same in any two parts of a data set.
-_FEW_DEMONSTRATIONS = 0.05
-_DOCS_AT_ONCE = 128
+_FEW_DEMONSTRATIONS = 0.05  # of the mentions: a few captions are the same in any two parts of a data set
 
 
 class PriorCandidate(NamedTuple):
@@ -38,9 +36,6 @@ class PriorCandidate(NamedTuple):
     score: float  # of its name by the language model: `Candidate.score` of a pipe without prior_weight
     prior: float  # P(entity | mention), 0 without evidence
     searched: bool = True  # False if only the prior proposed it: the model alone does not answer it
-
-
-_NO_CANDIDATE = PriorCandidate(NIL, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,8 @@ class PriorCase:
 
     def by_model(self) -> str:
         """The model's answer; NIL if its search found nothing."""
-        return max((c for c in self.candidates if c.searched), key=lambda c: c.score, default=_NO_CANDIDATE).kb_id
+        candidates = [candidate for candidate in self.candidates if candidate.searched]
+        return max(candidates, key=lambda candidate: candidate.score).kb_id if candidates else NIL
 
     def by_backoff(self) -> str:
         """The prior's answer if it has evidence, else the model's; no scores are combined."""
@@ -74,7 +70,7 @@ class PriorCase:
 
 
 def collect_cases(
-    nlp: Language, data: Path, *, limit: int = 0, batch_size: int = _DOCS_AT_ONCE, progress: bool = True
+    nlp: Language, data: Path, *, limit: int = 0, batch_size: int = 128, progress: bool = True
 ) -> list[PriorCase]:
     """Link the gold mentions of a .spacy file, or a folder of them, once, whatever prior_weight the pipe has.
 
@@ -129,13 +125,11 @@ def cases_of(pipe: Any, references: Sequence[Doc], docs: Sequence[Doc], first: i
         answers[mention.doc, span.start_char, span.end_char] = candidates, next(iter(prior), NIL), is_demonstration
     cases: list[list[PriorCase]] = [[] for _ in references]
     for index, reference in enumerate(references):
-        doc = str(reference.user_data.get("id", first + index))
+        doc, unreadable = str(reference.user_data.get("id", first + index)), has_unreadable_image(docs[index])
         for gold in reference.ents:
-            row = resolve_gold(pipe.kb, gold.kb_id_)
-            if row is not None:
+            if (row := resolve_gold(pipe.kb, gold.kb_id_)) is not None:
                 answer = answers.get((index, gold.start_char, gold.end_char), ([], NIL, False))
-                gold_id, unreadable = pipe.kb.entity(row).kb_id, has_unreadable_image(docs[index])
-                cases[index].append(PriorCase(doc, gold_id, *answer, unreadable))
+                cases[index].append(PriorCase(doc, pipe.kb.entity(row).kb_id, *answer, unreadable))
     return cases
 
 

@@ -63,7 +63,7 @@ def scored(results: Iterable[MentionResult]) -> list[MentionResult]:
 
 @dataclass(frozen=True, slots=True)
 class TailSplit:
-    """Common and tail entities.
+    """Common and tail entities, as METRICS.json records them.
 
     The paper calls tail the "entities that appear less than 5 % of the total count", which can be read in more than
     one way. Here: the least-counted entities that together hold `share` of all counts. An entity counted 1 to
@@ -71,8 +71,8 @@ class TailSplit:
     """
 
     share: float  # as requested
+    share_held: float  # at most `share`: entities with the same count are never separated
     threshold: int
-    actual_share: float  # at most `share`: entities with the same count are never separated
     entities: int  # how many are tail
     counted: int = 0  # how many were counted at all
 
@@ -93,8 +93,8 @@ def split_tail(counts: NDArray[np.int64], share: float) -> TailSplit:
     shares = np.cumsum(values * times) / float((values * times).sum() or 1)
     # a share such as 0.2 of a total of 10 is 2 exactly; the tolerance absorbs rounding
     n = int(np.searchsorted(shares, share + 1e-12, side="right"))
-    threshold, actual = (int(values[n - 1]), float(shares[n - 1])) if n else (0, 0.0)
-    return TailSplit(share, threshold, actual, int(times[:n].sum()), int(times.sum()))
+    actual, threshold = (float(shares[n - 1]), int(values[n - 1])) if n else (0.0, 0)
+    return TailSplit(share, actual, threshold, int(times[:n].sum()), int(times.sum()))
 
 
 def score_mentions(

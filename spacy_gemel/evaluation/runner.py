@@ -83,8 +83,8 @@ def evaluate(
             "pipeline": pipeline,
             "data": data.as_posix(),
         }
-    if not options.predicted_ents and any(r.predicted is None for r in results):
-        lost = next(r for r in results if r.predicted is None)
+    lost = next((r for r in results if r.predicted is None), None)
+    if lost is not None and not options.predicted_ents:
         raise ValueError(
             f"a pipe removed a gold mention before the linker saw it (doc {lost.doc}, {lost.mention!r}): "
             "evaluate with --predicted-ents, or without that pipe"

@@ -24,7 +24,7 @@ from spacy_gemel.evaluation.report import (
 from spacy_gemel.evaluation.results import MentionResult, TailSplit, write_evaluation
 
 EVIL = '<script>alert("x")</script> & <img src=x>'
-TAIL = TailSplit(share=0.2, threshold=8, actual_share=0.1, entities=2)
+TAIL = TailSplit(share=0.2, threshold=8, share_held=0.1, entities=2)
 
 
 def mention(number: int, *, right: bool, image: str | None = "images/red.jpg") -> MentionResult:

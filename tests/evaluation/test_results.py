@@ -26,7 +26,7 @@ from spacy_gemel.evaluation.results import split_tail
 def test_by_hand(counts: list[int], share: float, threshold: int, held: float, entities: int) -> None:
     split = split_tail(np.array(counts, dtype=np.int64), share)
     assert (split.threshold, split.entities) == (threshold, entities)
-    assert split.actual_share == pytest.approx(held)
+    assert split.share_held == pytest.approx(held)
 
 
 def test_an_entity_that_was_never_counted_is_neither() -> None:
