@@ -71,13 +71,11 @@ class KBSurfaces:
     count, as in Wikipedia's titles. With `exact` they are compared as written.
     """
 
+    key: Callable[[str], str] = staticmethod(str)  # what two spellings of one mention have in common
+
     def __init__(self, kb: KnowledgeBase, *, exact: bool) -> None:
         self._kb = kb
         self._exact = exact
-
-    def key(self, mention: str) -> str:
-        """What two spellings of one mention have in common."""
-        return mention
 
     def lookup(self, mention: str) -> tuple[list[int], list[int]]:
         """Rows of the entities with this name, and of those with this alias and another name; each ascending."""
@@ -92,6 +90,8 @@ class KBSurfaces:
 class FoldedSurfaces(KBSurfaces):
     """Mentions, names and aliases compared without regard to case. Reads the whole knowledge base once."""
 
+    key = staticmethod(str.casefold)
+
     def __init__(self, kb: KnowledgeBase, *, progress: bool = True) -> None:
         self._named: dict[str, list[int]] = {}
         self._aliased: dict[str, list[int]] = {}
@@ -102,10 +102,6 @@ class FoldedSurfaces(KBSurfaces):
             for alias in dict.fromkeys(map(self.key, entity.aliases)):
                 if alias != name:
                     self._aliased.setdefault(alias, []).append(row)
-
-    def key(self, mention: str) -> str:
-        """The mention with its case folded."""
-        return mention.casefold()
 
     def lookup(self, mention: str) -> tuple[list[int], list[int]]:
         """See KBSurfaces."""
@@ -214,12 +210,7 @@ def evaluate_baseline(
 
     `make` makes it; without it the one of `BASELINES` with this name is measured, which alone heeds `ignore_case`.
     `lang` is the data's language, `tail_share` as in `split_tail`, and `limit` the most test docs to read, 0 for all.
-
-    Returns:
-        The metrics and one result per gold mention, as `evaluate` does for a pipeline.
-
-    Raises:
-        ValueError: If there is nothing to read, or no baseline of this name.
+    Returns what `evaluate` does for a pipeline. Raises ValueError if there is nothing to read, or no such baseline.
     """
     if make is None and name not in BASELINES:
         raise ValueError(f"{name!r} is not a baseline: use {' or '.join(BASELINES)}")
@@ -230,10 +221,8 @@ def evaluate_baseline(
     docs = list(read_docs(train, nlp.vocab))
     training = training_mentions(docs, kb)
     if not training.used:
-        raise ValueError(
-            f"{train}: not one mention of {len(docs)} docs has a gold that {kb_folder} has: check that both have the "
-            "same ids"
-        )
+        message = f"{train}: not one mention of {len(docs)} docs has a gold that {kb_folder} has"
+        raise ValueError(f"{message}: check that both have the same ids")
     if make is not None:
         baseline = make(nlp, kb, training, docs)
     else:

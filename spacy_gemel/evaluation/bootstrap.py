@@ -19,13 +19,13 @@ RESAMPLES = 10_000
 _Z = 1.959963984540054  # of the normal distribution's 97.5 %
 
 
-def accuracy_interval(correct: int, n: int, *, seed: int = SEED) -> tuple[float, float] | None:
+def accuracy_interval(correct: int, n: int) -> tuple[float, float] | None:
     """The 95 % interval of correct / n; None for no mention at all."""
     if not n:
         return None
     if correct in (0, n):
         return wilson_interval(correct / n, n)
-    return _percentiles(np.random.default_rng(seed).binomial(n, correct / n, size=RESAMPLES) / n)
+    return _percentiles(np.random.default_rng(SEED).binomial(n, correct / n, size=RESAMPLES) / n)
 
 
 def _percentiles(draws: NDArray[np.float64]) -> tuple[float, float]:
@@ -39,9 +39,7 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     return (0.0, width) if share == 0 else (1 - width, 1.0)
 
 
-def paired_difference(
-    first: Sequence[bool], second: Sequence[bool], *, seed: int = SEED
-) -> tuple[float, float, float] | None:
+def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, float, float] | None:
     """Accuracy of `first` minus that of `second` on the same mentions, and its 95 % interval; None for no mention.
 
     Mentions are resampled as pairs. Raises ValueError if the lengths differ.
@@ -54,11 +52,11 @@ def paired_difference(
     gained = sum(a and not b for a, b in zip(first, second, strict=True))
     lost = sum(b and not a for a, b in zip(first, second, strict=True))
     shares = [gained / n, lost / n, (n - gained - lost) / n]
-    draws = np.random.default_rng(seed).multinomial(n, shares, size=RESAMPLES)  # (resamples, 3)
+    draws = np.random.default_rng(SEED).multinomial(n, shares, size=RESAMPLES)  # (resamples, 3)
     return (gained - lost) / n, *_percentiles((draws[:, 0] - draws[:, 1]) / n)
 
 
-def interval_by_doc(values: Sequence[float], docs: Sequence[str], *, seed: int = SEED) -> tuple[float, float] | None:
+def interval_by_doc(values: Sequence[float], docs: Sequence[str]) -> tuple[float, float] | None:
     """The 95 % interval of a mean over mentions; docs are resampled with all their mentions, which are not independent.
 
     `values` are 1 for right and 0 for wrong, or for a pair the first's minus the second's. Raises ValueError if
@@ -74,7 +72,7 @@ def interval_by_doc(values: Sequence[float], docs: Sequence[str], *, seed: int =
         totals[doc] = total + value, n + 1
     # Docs with equally many mentions of the same sum are one kind, drawn together.
     kinds, times = np.unique(np.array([*totals.values()]), axis=0, return_counts=True)  # (kinds, 2)
-    draws = np.random.default_rng(seed).multinomial(len(totals), times / len(totals), size=RESAMPLES)
+    draws = np.random.default_rng(SEED).multinomial(len(totals), times / len(totals), size=RESAMPLES)
     sums = draws @ kinds  # (resamples, 2)
     return _percentiles(sums[:, 0] / sums[:, 1])
 

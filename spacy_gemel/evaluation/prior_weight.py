@@ -74,10 +74,8 @@ def collect_cases(
 ) -> list[PriorCase]:
     """Link the gold mentions of a .spacy file, or a folder of them, once, whatever prior_weight the pipe has.
 
-    Only mentions with a gold in the knowledge base become cases. Warns if some images could not be read.
-
-    Raises:
-        ValueError: If the pipeline has no linker, no mention can be used, or the linker could read none of the images.
+    Only mentions with a gold in the knowledge base become cases. Warns if some images could not be read. Raises
+    ValueError if the pipeline has no linker, no mention can be used, or the linker could read none of the images.
     """
     name = linker_name(nlp)
     pipe: Any = nlp.get_pipe(name)

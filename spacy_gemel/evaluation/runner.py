@@ -42,13 +42,8 @@ def evaluate(
 ) -> tuple[dict[str, Any], list[MentionResult]]:
     """Measure a pipeline on the gold docs of a .spacy file or a folder of them; `pipeline` is its recorded name.
 
-    Warns if some images could not be read.
-
-    Returns:
-        The metrics, and one result per gold mention.
-
-    Raises:
-        ValueError: If there is nothing to read, no linker in the pipeline, or if the linker could read no image.
+    Returns the metrics, and one result per gold mention. Warns if some images could not be read. Raises ValueError if
+    there is nothing to read, no linker in the pipeline, or if the linker could read none of the images.
     """
     pipe = linker_of(nlp)
     tail = split_tail(pipe.kb.counts, options.tail_share)

@@ -72,7 +72,7 @@ def calibration_text(calibration: dict[str, Any]) -> str:
         bins = [curve[index] if curve else None for curve in curves]
         cells = [f"{b['n']} {percent(b['confidence']):>6} {percent(b['accuracy']):>6}" if b else "-" for b in bins]
         lines.append(f"{row['low']:.1f} to {row['high']:<5.1f}" + "".join(f"{cell:>30}" for cell in cells))
-    return _with_notes(lines, calibration)
+    return "\n".join(lines + (["", *calibration["notes"]] if calibration["notes"] else []))
 
 
 def calibration_rows(calibration: dict[str, Any]) -> list[tuple[str, list[float | None]]]:
@@ -94,16 +94,11 @@ def prior_text(prior: dict[str, Any]) -> str:
         folds = ", ".join(f"{weight:g}" for weight in figures["weights"])
         lines += ["", f"on docs that the weight was not fitted on (weights of the folds: {folds}); 95 % over docs"]
         lines += [f"{_WAY_TITLES[way]:<26}{_interval(figures[way], 'accuracy')}" for way in WAYS]
-        for way in WAYS[:-1]:
-            difference = _interval(figures[f"both_minus_{way}"], "difference", "+")
-            lines.append(f"{'both - ' + _WAY_TITLES[way]:<26}{difference}")
-    return _with_notes(lines, prior)
+        gains = {way: _interval(figures[f"both_minus_{way}"], "difference", "+") for way in WAYS[:-1]}
+        lines += [f"{'both - ' + _WAY_TITLES[way]:<26}{gain}" for way, gain in gains.items()]
+    return "\n".join(lines + (["", *prior["notes"]] if prior["notes"] else []))
 
 
 def _interval(row: dict[str, float], key: str, sign: str = "") -> str:
     value, low, high = (f"{100 * row[name]:{sign}.1f}" for name in (key, "low", "high"))
     return f"{value:>6}  ({low} to {high})"
-
-
-def _with_notes(lines: list[str], content: dict[str, Any]) -> str:
-    return "\n".join([*lines, *(["", *content["notes"]] if content["notes"] else [])])
