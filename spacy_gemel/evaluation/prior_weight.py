@@ -86,8 +86,9 @@ def collect_cases(
     answered: list[Doc] = []
     with nlp.select_pipes(disable=disabled), tqdm(examples, "link", unit=" docs", disable=not progress) as bar:
         docs = nlp.pipe((example.predicted for example in examples), batch_size=batch_size)
+        remaining = iter(bar)
         for first in range(0, len(examples), batch_size):
-            references = [example.reference for example in islice(bar, batch_size)]
+            references = [example.reference for example in islice(remaining, batch_size)]
             batch = list(islice(docs, len(references)))
             for doc, of_doc in zip(batch, cases_of(pipe, references, batch, first), strict=True):
                 cases += of_doc
