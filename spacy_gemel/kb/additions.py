@@ -4,6 +4,7 @@ import json
 import operator
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import fields
 
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.jsonl import RowProblem, parse_row
@@ -16,18 +17,23 @@ def make_entity(
     """An entity that meets the demands of `build-kb`. Raises ValueError if it does not."""
     if isinstance(aliases, str):
         raise ValueError(f"aliases of {kb_id!r} must be a list of texts, not one text")
+    return _check(Entity(kb_id, name, count, tuple(aliases), description))
+
+
+def _check(entity: Entity) -> Entity:
+    kb_id = entity.kb_id
+    row = {"id": kb_id, **{field.name: getattr(entity, field.name) for field in fields(entity)[1:]}}
     with suppress(TypeError):  # a whole number of any kind, such as NumPy's
-        count = operator.index(count)
-    row = {"id": kb_id, "name": name, "aliases": list(aliases), "description": description, "count": count}
+        row["count"] = operator.index(entity.count)
     try:
-        entity = parse_row(json.dumps(row).encode())
+        parsed = parse_row(json.dumps(row).encode())
     except TypeError as error:
         raise ValueError(f"the entity {kb_id!r} cannot be added: {error}") from error
-    if isinstance(entity, RowProblem):
-        raise ValueError(f"the entity {kb_id!r} cannot be added: {entity.message}")
+    if isinstance(parsed, RowProblem):
+        raise ValueError(f"the entity {kb_id!r} cannot be added: {parsed.message}")
     if kb_id == NIL:
         raise ValueError(f"the entity {kb_id!r} cannot be added: this id is the answer for a mention without an entity")
-    return entity
+    return parsed
 
 
 def check_entities(entities: Iterable[Entity]) -> list[Entity]:
@@ -39,5 +45,5 @@ def check_entities(entities: Iterable[Entity]) -> list[Entity]:
                 "entities are added as Entity of spacy_gemel.kb.entity, such as Entity(kb_id, name, count=3), not as "
                 f"{type(entity).__name__}"
             )
-        checked.append(make_entity(entity.kb_id, entity.name, entity.aliases, entity.description, entity.count))
+        checked.append(_check(entity))
     return checked

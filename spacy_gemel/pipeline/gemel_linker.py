@@ -66,7 +66,7 @@ class Prediction:
     unreadable_image: bool = False  # the doc has an image that could not be read, so that the text alone decided
 
 
-def _setting(name: str) -> Any:
+def _setting_property(name: str) -> Any:
     """A setting as an attribute of the pipe, as spaCy's EntityLinker has it. Assigning goes through `configure`."""
     return property(
         lambda linker: getattr(linker.settings, name),
@@ -84,11 +84,11 @@ class GemelLinker(TrainablePipe):
 
     NIL = NIL
 
-    threshold = _setting("threshold")
-    labels_discard = _setting("labels_discard")
-    n_sents = _setting("n_sents")
-    use_gold_ents = _setting("use_gold_ents")
-    overwrite = _setting("overwrite")
+    threshold = _setting_property("threshold")
+    labels_discard = _setting_property("labels_discard")
+    n_sents = _setting_property("n_sents")
+    use_gold_ents = _setting_property("use_gold_ents")
+    overwrite = _setting_property("overwrite")
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class GemelLinker(TrainablePipe):
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.scorer = scorer
-        # `spacy find-threshold` writes into it besides the config, and the config is what counts
+        # Unused: the settings are in `self.settings`. `spacy find-threshold` writes here besides the config.
         self.cfg: dict[str, Any] = {}
         self.config_settings = settings  # as the config has them, whatever `configure` changes
         self.store = DemonstrationStore()

@@ -91,7 +91,7 @@ def read_features(
     for index, (doc, checked, read) in enumerate(zip(docs, results, reader.read(sources), strict=True)):
         result = checked if read is None else read
         if doc is not None and isinstance(result, ImageError):
-            message = f"gemel_linker: no image for {describe(doc, index)}: {result}."
+            message = f"gemel_linker: the image of {describe(doc, index)} could not be read: {result}."
             warn(f"{message} Its mentions are linked from the text alone.", UnreadableImageWarning)
         features.append(None if isinstance(result, ImageError) else result)
     return features

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -177,8 +177,9 @@ def _state_from(contents: Mapping[str, bytes], folders: Mapping[str, Path], name
     from spacy_gemel.kb.knowledge_base import KnowledgeBase  # not earlier: pyarrow
 
     def read_entities() -> list[Entity]:
-        rows = srsly.msgpack_loads(contents["added"])
-        return [Entity(kb_id, entity, count, tuple(aliases), text) for kb_id, entity, count, aliases, text in rows]
+        rows: list[list[Any]] = srsly.msgpack_loads(contents["added"])  # each in the order of Entity's fields
+        names = [field.name for field in fields(Entity)]
+        return [Entity(**dict(zip(names, row, strict=False)) | {"aliases": tuple(row[3])}) for row in rows]
 
     def read_store() -> DemonstrationStore:
         return DemonstrationStore.from_dict(srsly.msgpack_loads(contents["demonstrations"]))
