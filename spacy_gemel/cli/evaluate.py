@@ -36,7 +36,7 @@ def evaluate(
     ignore_case: Annotated[
         bool, typer.Option("--ignore-case", help="With --baseline: compare mentions and names without regard to case.")
     ] = False,
-    lang: Annotated[str, typer.Option(help="With --baseline: spaCy's language of the data.")] = "en",
+    lang: Annotated[str | None, typer.Option(help="With --baseline: spaCy's language; default: en.")] = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure a pipeline: METRICS.json, and every mention in METRICS.mentions.jsonl.
@@ -47,11 +47,12 @@ def evaluate(
     """
     with one_line_errors():
         check_paths(data, *output)
-        options_without_effect = {"--kb": kb is not None, "--ignore-case": ignore_case}
+        options_without_effect = {"--kb": kb is not None, "--ignore-case": ignore_case, "--lang": lang is not None}
         if baseline is not None:
             n_given = n_demonstrations is not None
             options_without_effect = {"--no-image": no_image, "--unconstrained": unconstrained}
             options_without_effect |= {"--n-demonstrations": n_given, "--predicted-ents": predicted_ents}
+            options_without_effect |= {"--batch-size": batch_size != 0, "--gpu-id": gpu_id != -1}
         for option, is_given in options_without_effect.items():
             if is_given:
                 raise ValueError(f"{option} has no effect {'without' if baseline is None else 'with'} --baseline")
@@ -69,7 +70,7 @@ def evaluate(
                 data,
                 kb,
                 ignore_case=ignore_case,
-                lang=lang,
+                lang=lang or "en",
                 tail_share=tail_share,
                 limit=limit,
                 progress=not quiet,
