@@ -4,6 +4,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -82,7 +83,8 @@ def _read_strings(contents: Path, paths: Sequence[Path]) -> "StringStore":
     for path in paths:
         try:
             for string in json.loads(path.read_bytes()):
-                store.add(string)
+                with suppress(UnicodeEncodeError, TypeError):  # half a surrogate pair, or not a string
+                    store.add(string)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path} is not a list of strings as spaCy writes it: {error}") from error
     if not len(store):
@@ -143,6 +145,7 @@ def _read_names(source: str | None, work: Work) -> dict[str, str]:
             report.read["names"] += 1
             try:
                 row = json.loads(line or b"")
+                (row["id"] + row["name"]).encode()  # fails with half of a surrogate pair
                 names.setdefault(row["id"].strip(), row["name"].strip())
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 report.dropped.add("lines of names that cannot be read", f"{path.name}:{number}: {error}")

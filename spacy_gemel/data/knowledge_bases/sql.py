@@ -23,13 +23,15 @@ _STATEMENT = re.compile(
     rb"|(?:INSERT|REPLACE)\s+(?:IGNORE\s+)?INTO\s+" + _NAME + rb"\s*(?:\(([^()]*)\)\s*)?VALUES\s*)",
     re.IGNORECASE | re.MULTILINE,
 )
-_COLUMN = re.compile(rb"^\s*[`\"]([^`\"]+)[`\"]", re.MULTILINE)
 _END_OF_CREATE = re.compile(rb"\)[^;)]*;")
 _END_OF_INSERT = re.compile(rb"\s*;")
+_AFTER_DAMAGE = re.compile(rb"\)\s*,\s*(?=\()|\)\s*;[ \t]*\r?\n|\)\s*;\s*\Z")
 
 # Possessive patterns: a row that does not fit is given up at once.
 _STRING = rb"(?>(?:_binary\s++)?'(?>[^'\\]++|\\.|'')*+')"
-_VALUE = rb"(?>" + _STRING + rb"|[-+]?[0-9.][0-9.eE+-]*+(?![\w])|NULL|null)"
+_VALUE = rb"(?>" + _STRING + rb"|[-+]?[0-9.][0-9.eE+-]*+(?![\w])|NULL|null|0[xX][0-9A-Fa-f]++)"
+_COLUMN = re.compile(rb"(?:^|,)\s*[`\"]([^`\"]+)[`\"]")
+_BRACKETS = re.compile(_STRING + rb"|\((?>[^()']++|" + _STRING + rb")*+\)", re.DOTALL)  # and strings: not columns
 _ESCAPED = re.compile(rb"\\(.)|''", re.DOTALL)
 _ESCAPES = {b"0": b"\0", b"b": b"\b", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"Z": b"\x1a"}
 
@@ -40,6 +42,8 @@ def text(token: bytes) -> str | None:
     if token.startswith(b"'"):
         content = token[1:-1]
         return (_ESCAPED.sub(_unescape, content) if b"\\" in content or b"''" in content else content).decode("utf-8")
+    if token[:2] in (b"0x", b"0X"):  # of mysqldump --hex-blob
+        return bytes.fromhex(token[2:].decode("ascii")).decode("utf-8")
     return None if token in (b"NULL", b"null") else token.decode("utf-8")
 
 
@@ -57,6 +61,11 @@ def integer(token: bytes) -> int:
     if abs(number) >= 10**18:
         raise ValueError(f"{number} has more than 18 digits")
     return number
+
+
+def optional_integer(token: bytes) -> int | None:
+    """The number of a literal, None for NULL. Raises ValueError as `integer` does."""
+    return None if token in (b"NULL", b"null") else integer(token)
 
 
 class Table:
@@ -85,7 +94,7 @@ class Table:
             (None if index is None else groups.index(index) + 1, convert)
             for index, convert in zip(self.indices, requested.values(), strict=True)
         ]
-        self.only_integers = all(convert is integer for group, convert in self.convert if group is not None)
+        self.only_integers = all(convert is not text for group, convert in self.convert if group is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +113,8 @@ class Block:
     def rows(self, report: ImportReport) -> Iterator[tuple[re.Match[bytes], list[Any]]]:
         """Yield each row and its requested values.
 
-        None stands for a column that the table does not have, and for NULL in a text. Rows that are not UTF-8, or have
-        no number in a column of numbers, are reported and skipped.
+        None stands for a missing column, and for NULL in a text or an optional integer. Rows that are not UTF-8, or
+        have no number in a column of numbers, are reported and skipped.
         """
         convert = self.table.convert
         for row in self.table.row.finditer(self.content):
@@ -124,8 +133,8 @@ class Block:
 class SqlDump:
     """The requested columns of one table of a dump; other tables are skipped."""
 
-    def __init__(self, archive: Archive, table: str, requested: Columns) -> None:
-        self._archive, self._table, self._requested = archive, table, requested
+    def __init__(self, archive: Archive, table: str, requested: Columns, report: ImportReport) -> None:
+        self._archive, self._table, self._requested, self._report = archive, table, requested, report
         self._columns: tuple[str, ...] = ()
         self._source = archive.chunks()
         self._buffer, self._ended = b"", False
@@ -134,7 +143,7 @@ class SqlDump:
     def row_blocks(self) -> Iterator[Block]:
         """Yield whole rows by the block, in the dump's order.
 
-        Raises CutOffError if the dump ends within a statement or a row is damaged, ValueError without the columns.
+        Skips and reports damaged rows. Raises CutOffError if the dump ends too early, ValueError without the columns.
         """
         while header := self._next_statement():
             if header[1] == self._table.encode():
@@ -188,10 +197,22 @@ class SqlDump:
             if end := _END_OF_INSERT.match(self._buffer, self._index):
                 self._index = end.end()
                 return
-            if self._ended or len(self._buffer) - self._index >= _LONGEST_ROW:
-                beginning = self._buffer[self._index :][:80].lstrip(b", \t\r\n").decode("utf-8", "backslashreplace")
-                raise self._archive.cut_off(f"line {self._current_line()}: not a row of {name}: {beginning!r}")
-            self._fill()
+            if not self._ended and len(self._buffer) - self._index < _LONGEST_ROW:
+                self._fill()
+            elif not self._skip_damage(table):
+                return
+
+    def _skip_damage(self, table: Table) -> bool:
+        """Report what is not a row and go to the next row; False if the statement ends first. Raises CutOffError."""
+        beginning = self._buffer[self._index :][:80].lstrip(b", \t\r\n").decode("utf-8", "backslashreplace")
+        matches = _AFTER_DAMAGE.finditer(self._buffer, self._index)
+        end = next((m for m in matches if b";" in m[0] or table.row.match(self._buffer, m.end())), None)
+        if end is None and self._ended:
+            raise self._archive.cut_off(f"line {self._current_line()}: not a row of {table.name}: {beginning!r}")
+        where = f"{self._archive.path.name}:{self._current_line()}: {beginning}"
+        self._report.dropped.add(f"malformed {table.name} rows", where)
+        self._index = end.end() if end else len(self._buffer) - _LONGEST_HEADER  # the last bytes may begin a row
+        return end is None or b";" not in end[0]
 
     def _integers(self, table: Table) -> Block | None:
         """The whole rows in the buffer, if they have nothing but integers from 0."""
@@ -228,4 +249,6 @@ def first_table(archive: Archive) -> tuple[str, tuple[str, ...]] | None:
 
 
 def _column_names(definitions: bytes) -> tuple[str, ...]:
+    while (shorter := _BRACKETS.sub(b"", definitions)) != definitions:  # from the innermost brackets
+        definitions = shorter
     return tuple(name.decode("utf-8", "replace") for name in _COLUMN.findall(definitions))

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from spacy_gemel.data.knowledge_bases.work import Archive, ImportOptions, ImportReport, Work
 from spacy_gemel.kb.entity import Entity
@@ -64,27 +65,25 @@ def _entity(line: bytes, where: str, options: ImportOptions, report: ImportRepor
         row = json.loads(line)
         if not _ID.fullmatch(kb_id := row["id"]):
             raise KeyError(kb_id)
-        # Wikibase writes an empty object as an empty list
-        keys = ("sitelinks", "labels", "descriptions", "aliases")
-        links, labels, descriptions, by_language = (row.get(key) or {} for key in keys)
-        title = links[site]["title"] if site in links else None
-        label, description = (
-            next((texts[name]["value"] for name in languages if name in texts), None)
-            for texts in (labels, descriptions)
-        )
-        aliases = [alias["value"] for name in languages for alias in by_language.get(name, ())]
-        if not all(isinstance(text, str) for text in (title or "", label or "", description or "", *aliases)):
-            raise TypeError(kb_id)
     except UnicodeDecodeError:
         report.dropped.add("lines that are not UTF-8", beginning)
         return None
     except (ValueError, RecursionError) as error:
         report.dropped.add("lines that are not JSON", f"{beginning} ({error})")
         return None
-    except (LookupError, TypeError, AttributeError):
+    except (LookupError, TypeError):
         report.dropped.add("lines that are not an entity", beginning)
         return None
     where = f"{where}: {kb_id}"
+    keys = ("sitelinks", "labels", "descriptions", "aliases")
+    links, labels, descriptions, by_language = (_get(row, key, dict) or {} for key in keys)
+    title = _get(links.get(site), "title", str)
+    label, description = (
+        next((text for name in languages if (text := _get(texts.get(name), "value", str))), None)
+        for texts in (labels, descriptions)
+    )
+    values = (alias for name in languages for alias in _get(by_language, name, list) or ())
+    aliases = [text for alias in values if (text := _get(alias, "value", str))]
     name, alternative = (title, label) if options.names == "title" else (label, title)
     if row.get("type", "item") not in (("item", "property") if options.properties else ("item",)):
         report.dropped.add("entities that are not an item", where)
@@ -96,3 +95,9 @@ def _entity(line: bytes, where: str, options: ImportOptions, report: ImportRepor
         aliases = [alternative, *aliases] if alternative else aliases
         return Entity(kb_id, name, len(links), tuple(aliases), description)
     return None
+
+
+def _get(value: Any, key: str, kind: type) -> Any:
+    """The value of a key, None if it is not of this type: Wikibase writes an empty object as an empty list."""
+    result = value.get(key) if isinstance(value, dict) else None
+    return result if isinstance(result, kind) else None

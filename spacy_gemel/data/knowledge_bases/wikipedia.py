@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.data.knowledge_bases.sql import Block, Columns, SqlDump, first_table, integer, text
+from spacy_gemel.data.knowledge_bases.sql import Block, Columns, SqlDump, first_table, integer, optional_integer, text
 from spacy_gemel.data.knowledge_bases.work import Archive, ImportOptions, Store, Work
 from spacy_gemel.data.report import EXAMPLES
 from spacy_gemel.kb.entity import Entity
@@ -30,10 +30,11 @@ _TABLES: dict[str, Columns] = {
     },
     "page_props": {"pp_page": integer, "pp_propname": text, "pp_value": text},
     "linktarget": {"lt_id": integer, "lt_namespace": integer, "lt_title": text},
-    "pagelinks": {"pl_from": integer, "pl_from_namespace?": integer, "pl_target_id": integer},
+    "pagelinks": {  # titles until 2024; while wikis changed over, a row had a number, a title or both
+        "pl_from": integer, "pl_from_namespace?": optional_integer, "pl_target_id?": optional_integer,
+        "pl_namespace?": optional_integer, "pl_title?": text,
+    },
 }  # fmt: skip
-# until 2024; while wikis changed over, the table had the columns of both
-_LINKS_BY_TITLE = {"pl_from": integer, "pl_from_namespace?": integer, "pl_namespace": integer, "pl_title": text}
 _VIEWS = "page views"
 Files = dict[str, list[Path]]  # by the table they have
 Where = Callable[[], str]
@@ -52,7 +53,7 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
     """
     if options.id not in ("title", "qid"):
         raise ValueError(f"--id must be title or qid, not {options.id!r}")
-    files, links_have_titles = _files_by_table(sources)
+    files = _files_by_table(sources)
     if options.id == "qid" and "page_props" not in files:
         raise ValueError("--id qid needs the QIDs of page_props.sql.gz: give it as well")
     store = work.store
@@ -72,42 +73,44 @@ def read_wikipedia(sources: Sequence[Path], options: ImportOptions, work: Work) 
         _drop_pages(work, "redirects without a row in the redirect table", clause)
     _follow_redirects(work)
     store.insert("INSERT OR IGNORE INTO prop VALUES (?, ?, ?)", _props(files, work))
-    _count(files, links_have_titles, pages, options, work)
+    _count(files, pages, options, work)
     with work.bar("write the articles", store.one("SELECT count(*) FROM page WHERE NOT redirect"), " pages") as bar:
         for item in _articles(options, work):
             yield item
             bar.update()
 
 
-def _files_by_table(sources: Sequence[Path]) -> tuple[Files, bool]:
-    """The sources by the table they have, and whether the links have titles. Raises ValueError if they do not fit."""
+def _files_by_table(sources: Sequence[Path]) -> Files:
+    """The sources by the table they have. Raises ValueError if they do not fit."""
     files: Files = {}
-    have_titles = False
+    needs_targets = False
     for source in sources:
         table, columns = first_table(Archive(source)) or (_VIEWS, ())
         if table not in (*_TABLES, _VIEWS):
             raise ValueError(f"{source} has the table {table}, which is not used: give {', '.join(_TABLES)}")
         files.setdefault(table, []).append(source)
-        have_titles = have_titles or "pl_title" in columns
+        needs_targets |= table == "pagelinks" and "pl_title" not in columns
+        if table == "pagelinks" and columns and not {"pl_target_id", "pl_title"} & set(columns):
+            raise ValueError(f"{source}: pagelinks has neither pl_target_id nor pl_title, but {', '.join(columns)}")
     if "page" not in files:
         raise ValueError(f"none of {', '.join(map(str, sources))} has the table page: give page.sql.gz as well")
     if _VIEWS in files and "pagelinks" in files:
         raise ValueError("counts come from pagelinks or from page views, not from both: leave one of them out")
-    if "pagelinks" in files and not have_titles and "linktarget" not in files:
+    if needs_targets and "linktarget" not in files:
         raise ValueError("the targets in pagelinks are numbers: give linktarget.sql.gz as well, which has their titles")
-    return files, have_titles
+    return files
 
 
-def _table_blocks(files: Files, table: str, work: Work, columns: Columns | None = None) -> Iterator[Block]:
+def _table_blocks(files: Files, table: str, work: Work) -> Iterator[Block]:
     """Yield the blocks of rows of a table."""
     for path in files.get(table, []):
         with work.read(path) as archive:
-            yield from SqlDump(archive, table, columns or _TABLES[table]).row_blocks()
+            yield from SqlDump(archive, table, _TABLES[table], work.report).row_blocks()
 
 
-def _rows(files: Files, table: str, work: Work, columns: Columns | None = None) -> Iterator[tuple[Where, list[Any]]]:
+def _rows(files: Files, table: str, work: Work) -> Iterator[tuple[Where, list[Any]]]:
     """Yield the rows of a table, each with what says where it stands."""
-    for block in _table_blocks(files, table, work, columns):
+    for block in _table_blocks(files, table, work):
         for row, values in block.rows(work.report):
             yield partial(block.where, row), values
 
@@ -186,35 +189,32 @@ def _props(files: Files, work: Work) -> Iterator[tuple[int, str, str]]:
             yield page, prop, value or ""
 
 
-def _count(files: Files, links_have_titles: bool, redirects: _PageSet, options: ImportOptions, work: Work) -> None:
+def _count(files: Files, redirects: _PageSet, options: ImportOptions, work: Work) -> None:
     """Fill page_count from the views, or from the links of articles that are not redirects."""
     store, report, read = work.store, work.report, work.report.read
-    titles = _Counts(store, "title_count")
+    titles, targets = _Counts(store, "title_count"), _Counts(store, "target_count")
     for path in files.get(_VIEWS, []):
         with work.read(path) as archive:
             _read_pageviews(archive, options.language, titles, work)
-    if links_have_titles:
-        for _, (source, source_namespace, namespace, title) in _rows(files, "pagelinks", work, _LINKS_BY_TITLE):
-            read["links"] += 1
-            if source_namespace in (None, ARTICLES) and source not in redirects and namespace == ARTICLES and title:
-                titles.add(title)
-                read["of them counted"] += 1
-    elif "pagelinks" in files:
-        targets = _Counts(store, "target_count")
-        for block in _table_blocks(files, "pagelinks", work):
-            links, indices = block.integers, block.table.indices
-            if links is None:  # spaces or quotes between the numbers
-                rows = [(page, namespace or ARTICLES, target) for _, (page, namespace, target) in block.rows(report)]
-                links, indices = np.array(rows, dtype=np.int64).reshape(-1, 3), [0, 1, 2]
+    by_number = "linktarget" in files
+    for block in _table_blocks(files, "pagelinks", work):
+        source, from_namespace, target, *_ = block.table.indices
+        if (links := block.integers) is not None and target is not None and by_number:
             read["links"] += len(links)
-            source, namespace, target = indices
-            if namespace is not None:
-                links = links[links[:, namespace] == ARTICLES]
+            if from_namespace is not None:
+                links = links[links[:, from_namespace] == ARTICLES]
             links = links[~redirects.contains(links[:, source])]
             read["of them counted"] += len(links)
-            numbers, counts = np.unique(links[:, target], return_counts=True)
-            for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
-                targets.add(number, count)
+            targets.add_numbers(links[:, target])
+            continue
+        for _, (page, page_namespace, number, namespace, title) in block.rows(report):
+            read["links"] += 1
+            key = number if number and by_number else title if namespace == ARTICLES else None
+            if key and page_namespace in (None, ARTICLES) and page not in redirects:
+                (titles if isinstance(key, str) else targets).add(key)
+                read["of them counted"] += 1
+    titles.flush()
+    if "pagelinks" in files:
         targets.flush()
         store.execute("CREATE TABLE linktarget (id INTEGER PRIMARY KEY, title TEXT NOT NULL)")
         titled = _rows(files, "linktarget", work)
@@ -223,9 +223,9 @@ def _count(files: Files, links_have_titles: bool, redirects: _PageSet, options: 
         # in the order of the titles, so that table and index are read and written from front to back
         store.execute(
             "INSERT INTO title_count SELECT t.title, sum(c.n) FROM target_count c CROSS JOIN linktarget t "
-            "ON t.id = c.key GROUP BY t.title ORDER BY t.title"
+            "ON t.id = c.key WHERE true GROUP BY t.title ORDER BY t.title "
+            "ON CONFLICT (key) DO UPDATE SET n = n + excluded.n"
         )
-    titles.flush()
     store.execute(
         "INSERT INTO page_count SELECT coalesce(h.target, p.id) AS page, sum(c.n) "
         "FROM title_count c CROSS JOIN page p INDEXED BY page_title ON p.title = c.key "
@@ -265,9 +265,9 @@ class _Counts:
     """Counts by title or link target, added to a table (key, n) many at a time and in its order: the disk is slow."""
 
     def __init__(self, store: Store, table: str) -> None:
-        self._store = store
-        self._table = table
+        self._store, self._table = store, table
         self._counts: Counter[Any] = Counter()
+        self._numbers: list[NDArray[np.int64]] = []
         store.execute(f"CREATE TABLE {table} (key PRIMARY KEY, n INTEGER NOT NULL) WITHOUT ROWID")
 
     def add(self, key: str | int, number: int = 1) -> None:
@@ -275,10 +275,20 @@ class _Counts:
         if len(self._counts) >= _MAX_COUNTS:
             self.flush()
 
+    def add_numbers(self, numbers: NDArray[np.int64]) -> None:
+        """Count each of these keys once."""
+        self._numbers.append(numbers.copy())  # a view would keep the whole of its block
+        if sum(map(len, self._numbers)) >= _MAX_COUNTS:
+            self.flush()
+
     def flush(self) -> None:
         statement = f"INSERT INTO {self._table} VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET n = n + excluded.n"
         self._store.insert(statement, sorted(self._counts.items()))
         self._counts.clear()
+        if self._numbers:
+            numbers, counts = np.unique(np.concatenate(self._numbers), return_counts=True)
+            self._store.insert(statement, zip(numbers.tolist(), counts.tolist(), strict=True))
+            self._numbers.clear()
 
 
 class _PageSet:

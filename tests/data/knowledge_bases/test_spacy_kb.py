@@ -64,6 +64,17 @@ def test_the_most_probable_alias_as_the_name(kb: Path) -> None:
     assert found["Q925"]["aliases"] == ["Mercury"]
 
 
+def test_a_string_that_is_not_text_takes_no_other_with_it(kb: Path, tmp_path: Path) -> None:
+    strings = kb / "strings.json"
+    strings.write_text(json.dumps(["half \ud800", 7, None, *json.loads(strings.read_text("utf-8"))]), encoding="utf-8")
+    names = tmp_path / "names.jsonl"
+    rows = [{"id": "Q308", "name": "Mercury \udc00"}, {"id": "Q925", "name": "Mercury (element)"}]
+    names.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    found, report = run(kb, names=str(names))
+    assert (found["Q308"]["name"], found["Q925"]["name"]) == ("Q308", "Mercury (element)")
+    assert report.dropped["lines of names that cannot be read"] == 1
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_names_from_a_file(kb: Path, tmp_path: Path, form: str) -> None:
     path = tmp_path / f"names.{form}"

@@ -135,8 +135,8 @@ def test_damaged_lines_take_no_other_with_them(tmp_path: Path, monkeypatch: pyte
         item(13, id="X"),
         item(14, labels={"en": "x" * 4_000_000}),
         item(15, labels={"en": "half \ud800"}) and b'{"id":"Q15","labels":{"en":{"value":"half \\ud800"}}}',
-        {**item(16, labels={"en": "odd"}), "aliases": {"en": [1]}},
-        {**item(19, labels={"en": "odd"}), "aliases": {"en": [{"value": 1}]}},
+        {**item(16, labels={"en": "odd"}), "aliases": {"en": [1, {"value": 2}, None]}, "descriptions": 3},
+        {**item(19, labels={"mul": "good"}, aliases={"en": ["fine"]}), "sitelinks": {"enwiki": {"title": 7}}},
         {**item(20), "labels": {"en": {"value": ["odd"]}}},
         ITEMS[0],
         b"[" * 100_000,
@@ -144,17 +144,20 @@ def test_damaged_lines_take_no_other_with_them(tmp_path: Path, monkeypatch: pyte
         item(18, labels={"en": "last"}),
     ]
     by_id, report = run(write(tmp_path / "all.json.gz", rows))
-    assert list(by_id) == ["Q308", "Q18"]
+    assert list(by_id) == ["Q308", "Q16", "Q19", "Q18"]
+    assert by_id["Q16"] == {"id": "Q16", "name": "odd"}
+    assert by_id["Q19"] == {"id": "Q19", "name": "good", "aliases": ["fine"], "count": 1}
     assert report.dropped == {
         "lines that are not UTF-8": 1,
         "lines that are not JSON": 2,
-        "lines that are not an entity": 5,
+        "lines that are not an entity": 2,
+        "entities without a label in en": 1,
         "lines of more than 3000000 bytes": 1,
         "entities with half of a surrogate pair, which is not text": 1,
         "entities with the id of an earlier one": 1,
         "entities without a name": 1,
     }
-    assert report.read["entities"] == sum(report.dropped.values()) + 2
+    assert report.read["entities"] == sum(report.dropped.values()) + 4
     assert report.dropped.examples["lines that are not UTF-8"][0].startswith("all.json.gz:3: ")
     assert report.dropped.examples["entities with the id of an earlier one"] == ["all.json.gz:12"]
 

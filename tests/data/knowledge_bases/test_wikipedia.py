@@ -160,6 +160,14 @@ def test_a_pagelinks_table_that_is_changing_over(tmp_path: Path) -> None:
     assert by_id["Jaguar"]["count"] == 3
     by_id, _ = run(tmp_path, path, pages(tmp_path), write(tmp_path, "linktarget", TARGETS))
     assert by_id["Jaguar"]["count"] == 3
+    path.write_bytes(
+        head + rows.replace(b"'Jaguar',0,3", b"'',0,3") + rows.replace(b"0,'Jaguar',0,3", b"NULL,NULL,0,5")
+    )
+    by_id, report = run(tmp_path, path, pages(tmp_path), write(tmp_path, "linktarget", TARGETS))
+    assert by_id["Jaguar"]["count"] == 4
+    assert report.read["of them counted"] == report.read["links"] == 6
+    by_id, report = run(tmp_path, path, pages(tmp_path))
+    assert by_id["Jaguar"]["count"] == report.read["of them counted"] == 2
 
 
 def test_counts_of_many_links_are_those_of_a_plain_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,30 +256,24 @@ def test_pages_that_repeat_a_number_or_a_title(tmp_path: Path) -> None:
     assert report.dropped == {"entities with the id of an earlier one": 1}
 
 
-def test_a_row_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
-    content = dump("page", [page(number, f"T{number}") for number in range(1, 4)]).replace(b"'T2'", b"'J\xe4ger'")
+def test_malformed_rows_take_no_other_with_them(tmp_path: Path) -> None:
+    content = dump("page", [page(number, f"T{number}") for number in range(1, 8)])
+    for title, damaged in [
+        (b"'T2'", b"'J\xe4ger'"),  # latin-1
+        (b"'T4'", b"'T4"),  # a string that is not closed
+        (b"'T6',0,", b"'T6',"),  # a column too few
+    ]:
+        assert content.count(title) == 1
+        content = content.replace(title, damaged)
     path = tmp_path / "page.sql"
     path.write_bytes(content)
     by_id, report = run(tmp_path, path)
-    assert list(by_id) == ["T1", "T3"]
-    assert report.dropped == {"page rows that are not UTF-8": 1}
+    assert list(by_id) == ["T1", "T3", "T5", "T7"]
+    assert report.dropped == {"malformed page rows": 2, "page rows that are not UTF-8": 1}
     line = content[: content.index(b"INSERT")].count(b"\n") + 1
-    [example] = report.dropped.examples["page rows that are not UTF-8"]
-    assert example.startswith(f"page.sql:{line}: (2,0,'J\\xe4ger',0,")
-
-
-@pytest.mark.parametrize(("title", "damaged"), [(b"'T4'", b"'T4"), (b"'T4',0,", b"'T4',")])
-def test_a_damaged_row_is_one_error(tmp_path: Path, title: bytes, damaged: bytes) -> None:
-    """A string that is not closed, or a column too few."""
-    content = dump("page", [page(number, f"T{number}") for number in range(1, 8)]).replace(title, damaged)
-    path = tmp_path / "page.sql"
-    path.write_bytes(content)
-    line = content[: content.index(b"INSERT")].count(b"\n") + 1
-    with pytest.raises(
-        CutOffError, match=rf"page\.sql is cut off or damaged \(line {line}: not a row of page: \"\(4,0"
-    ):
-        run(tmp_path, path)
-    assert list(run(tmp_path, path, keep_going=True)[0]) == ["T1", "T2", "T3"]
+    examples = report.dropped.examples
+    assert examples["page rows that are not UTF-8"][0].startswith(f"page.sql:{line}: (2,0,'J\\xe4ger',0,")
+    assert examples["malformed page rows"][0].startswith(f"page.sql:{line}: (4,0,'T4,0,")
 
 
 def test_an_archive_that_is_cut_off(tmp_path: Path) -> None:
