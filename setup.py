@@ -46,7 +46,8 @@ setup(
         "rank_bm25>=0.2.2,<0.3",
         "pyarrow>=17.0",
         "pillow>=10.1",
-        "requests>=2.31,<3.0",  # which spaCy needs as well
+        "requests>=2.32.2,<3.0",  # has get_connection_with_tls_context; spaCy needs it as well
+        "urllib3>=2.6,<3.0",  # decompresses no more of a body at once than is read: fetch-images relies on it
         "safetensors>=0.4.3",
         "tqdm>=4.60",
         "jinja2>=3.0",

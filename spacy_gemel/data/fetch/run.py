@@ -7,6 +7,7 @@ import logging
 import math
 import queue
 import random
+import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -15,10 +16,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 
-from spacy_gemel.data.fetch.download import FetchError, FetchOptions, PublicAdapter, download
+from spacy_gemel.data.fetch.download import Adapter, Cut, FetchError, FetchOptions, download
 from spacy_gemel.data.fetch.urls import Failure, add_to_index, host_of, problem_of, read_index
 from spacy_gemel.utils.files import lock_file, write_whole
 
@@ -58,10 +58,10 @@ def fetch_images(
     A URL that fails is listed in the report and in failed.jsonl, after the `failures` of the source, and affects no
     other. After an interrupt the same call continues with the missing images.
 
-    Raises ValueError if another process fetches into the folder, or Wikimedia is asked without a contact, and OSError
-    if the folder cannot be written.
+    Raises ValueError if another process fetches into the folder, or Wikimedia is asked without a contact, or the user
+    agent cannot be a header, and OSError if the folder cannot be written.
     """
-    _check_user_agent(urls, options.user_agent or "")
+    _check_user_agent(urls, options.user_agent)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its warnings about odd servers break the progress bar
     busy = f"{folder}: another fetch-images writes to this folder: wait until it has ended, or use another folder"
     urls = list(dict.fromkeys(urls))
@@ -80,9 +80,11 @@ def fetch_images(
     return report
 
 
-def _check_user_agent(urls: Sequence[str], user_agent: str) -> None:
+def _check_user_agent(urls: Sequence[str], user_agent: str | None) -> None:
     """Wikimedia's policy asks for a way to reach the user, and blocks programs that give none."""
-    if any(contact in user_agent for contact in ("@", "://", "User:")):
+    if user_agent is not None and not re.fullmatch(r"[!-~\xa1-\xff][ -~\xa1-\xff]*", user_agent):
+        raise ValueError(f"--user-agent {user_agent!r}: use one line of Latin-1 characters that begins with no space")
+    if any(contact in (user_agent or "") for contact in ("@", "://", "User:")):
         return
     for host in {host_of(url) for url in urls if problem_of(url) is None}:
         if ".".join(host.split(".")[-2:]) in _WIKIMEDIA:
@@ -108,44 +110,58 @@ class HostQueue:
 
     def __init__(self, per_host: int, delay: float) -> None:
         self._per_host, self._delay = per_host, delay
-        self._jobs: defaultdict[str, list[tuple[float, int, Job]]] = defaultdict(list)  # heaps of (start, number, job)
+        self._jobs: dict[str, list[tuple[float, int, Job]]] = {}  # heaps of (start, number, job), none of them empty
+        self._starts: list[tuple[float, str]] = []  # a heap of (start, host): each change adds an entry
         self._active: Counter[str] = Counter()
         self._not_before: defaultdict[str, float] = defaultdict(float)
         self._count = itertools.count()
 
     def add(self, job: Job, ready: float = 0.0) -> None:
         """Add a job that starts at the time `ready` or later."""
-        heapq.heappush(self._jobs[host_of(job.target)], (ready, next(self._count), job))
+        host = host_of(job.target)
+        heapq.heappush(self._jobs.setdefault(host, []), (ready, next(self._count), job))
+        self._push(host)
 
     def take(self, now: float) -> Job | None:
         """A job that starts now and runs until `done`, or None; the host that has waited longest comes first."""
         if self.next_start() > now:
             return None
-        host = min(self._jobs, key=self._start)
+        _, host = heapq.heappop(self._starts)
         self._active[host] += 1
         self._not_before[host] = now + self._delay
-        return heapq.heappop(self._jobs[host])[2]
+        _, _, job = heapq.heappop(self._jobs[host])
+        if not self._jobs[host]:
+            del self._jobs[host]
+        self._push(host)
+        return job
 
     def next_start(self) -> float:
         """When `take` has a job; infinite if a running job must end first."""
-        return min(map(self._start, self._jobs), default=math.inf)
+        while self._starts and self._starts[0][0] != self._start(self._starts[0][1]):
+            heapq.heappop(self._starts)  # out of date
+        return self._starts[0][0] if self._starts else math.inf
 
     def done(self, host: str) -> None:
         """End a job of the host."""
         self._active[host] -= 1
+        self._push(host)
 
     def pause(self, host: str, until: float) -> None:
         """Start no job of the host before a time."""
         self._not_before[host] = max(self._not_before[host], until)
+        self._push(host)
 
     def waiting(self) -> list[Job]:
         """The jobs that have not started."""
         return [job for jobs in self._jobs.values() for _, _, job in jobs]
 
     def _start(self, host: str) -> float:
-        if not self._jobs[host] or self._active[host] >= self._per_host:
+        if host not in self._jobs or self._active[host] >= self._per_host:
             return math.inf
         return max(self._jobs[host][0][0], self._not_before[host])
+
+    def _push(self, host: str) -> None:
+        heapq.heappush(self._starts, (self._start(host), host))
 
 
 _Result = tuple[str, int] | str | Exception  # what `download` returns or raises
@@ -156,10 +172,10 @@ class _Fetch:
 
     def __init__(self, folder: Path, options: FetchOptions, report: FetchReport, bar: "tqdm[None]") -> None:
         self._folder, self._options, self._report, self._bar = folder, options, report, bar
-        self._adapter = (HTTPAdapter if options.allow_private else PublicAdapter)(pool_maxsize=options.workers)
+        self._adapter = Adapter(pool_maxsize=options.workers)
         self._queue = HostQueue(options.per_host, options.delay)
-        self._running: dict[threading.Event, tuple[Job, float]] = {}  # by what cuts it; with the deadline
-        self._results: queue.SimpleQueue[tuple[threading.Event, _Result]] = queue.SimpleQueue()
+        self._running: dict[Cut, tuple[Job, float]] = {}  # by what cuts it; with the deadline
+        self._results: queue.SimpleQueue[tuple[Cut, _Result]] = queue.SimpleQueue()
 
     def run(self, urls: Sequence[str]) -> None:
         """Fetch the URLs."""
@@ -177,7 +193,8 @@ class _Fetch:
                 self._finish(*self._results.get(timeout=min(seconds, _TICK)))
             for cut in [cut for cut, (_, deadline) in self._running.items() if time.monotonic() >= deadline]:
                 cut.set()
-                self._finish(cut, FetchError("too slow", f"not done after {self._options.max_seconds:g} s", retry=True))
+                if cut.connection is None:  # a look-up cannot be ended; all else ends now and frees its host then
+                    self._finish(cut, FetchError("too slow"))
         for job in self._queue.waiting():
             self._fail(job, HOST_CLOSED, job.target)
 
@@ -190,7 +207,7 @@ class _Fetch:
 
     def _start(self, job: Job) -> None:
         job.tries += 1
-        cut = threading.Event()
+        cut = Cut()
         self._running[cut] = job, time.monotonic() + self._options.max_seconds
 
         def work(url: str) -> None:
@@ -202,11 +219,14 @@ class _Fetch:
         # unlike those of concurrent.futures, daemon threads do not delay the end of the program
         threading.Thread(target=work, args=(job.target,), name="fetch", daemon=True).start()
 
-    def _finish(self, cut: threading.Event, result: _Result) -> None:
+    def _finish(self, cut: Cut, result: _Result) -> None:
+        cut.close()
         if cut not in self._running:
             return  # it was too late
         job, _ = self._running.pop(cut)
         self._queue.done(host := host_of(job.target))
+        if cut.is_set() and isinstance(result, (str, FetchError)):  # as a shut socket looks to the reader
+            result = FetchError("too slow", f"not done after {self._options.max_seconds:g} s", retry=True)
         if isinstance(result, tuple):
             add_to_index(self._folder, job.url, *result)
             self._report.files.add(result[0])

@@ -64,6 +64,8 @@ def read_urls(source: Path, field: str = "image") -> tuple[list[str], list[Failu
 def problem_of(url: str) -> str | None:
     """Why a URL is not requested, or None: only http and https, no credentials."""
     try:
+        if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", url):  # control characters, half surrogates
+            return "malformed URL"
         split = urlsplit(url)
         _ = split.port  # raises ValueError if it is not a number
     except ValueError:
@@ -87,8 +89,9 @@ def _rows(source: Path) -> Iterator[tuple[str, Any]]:
         except (ValueError, RecursionError):
             pass  # JSON lines under another name, or damaged: the lines tell
         else:
-            rows = content.items() if isinstance(content, dict) else enumerate(content)
-            yield from ((f"{source}, row {key}", row) for key, row in rows)
+            if not isinstance(content, dict):
+                content = dict(enumerate(content if isinstance(content, list) else [content]))
+            yield from ((f"{source}, row {key}", row) for key, row in content.items())
             return
     for number, line in enumerate(text.split("\n"), start=1):
         row = line.strip()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import select
 import socket
 import struct
 import threading
@@ -101,6 +102,18 @@ class Server(ThreadingHTTPServer):
             self.clock.sleep(seconds)
             handler.connection.settimeout(GENEROUS)
             assert handler.rfile.read(1) == b""
+
+        self.answers[path] = answer
+        return self.url(path)
+
+    def drip(self, path: str, beginning: bytes) -> str:
+        """Begin an answer, let time pass on the clock, and send a byte now and then until the client hangs up."""
+
+        def answer(handler: Any) -> None:
+            handler.wfile.write(beginning)
+            self.clock.sleep(1000.0)
+            while not select.select([handler.connection], [], [], 0.01)[0]:  # readable: hung up
+                handler.wfile.write(b"x")
 
         self.answers[path] = answer
         return self.url(path)

@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from spacy_gemel.data.fetch.run import HOST_CLOSED, HostQueue, Job
 from spacy_gemel.data.fetch.urls import read_index
 from spacy_gemel.utils.files import lock_file
-from tests.data.fetch.server import Server, picture
+from tests.data.fetch.server import Server, only_failure, picture
 
 
 @settings(deadline=None)
@@ -68,13 +70,39 @@ def test_nothing_is_fetched_twice(server: Server, tmp_path: Path) -> None:
 def test_an_invalid_url_affects_no_other(server: Server, tmp_path: Path) -> None:
     """Callers from Python may give anything; read_urls has refused these before."""
     good = server.send("/a", picture())
-    report = server.fetch(["http://[::1", "file:///etc/hostname", good, good, "http://a..b/\ud800"], tmp_path)
-    assert (report.urls, report.fetched, server.asked["/a"]) == (4, 1, 1)
+    report = server.fetch(
+        ["http://[::1", "file:///etc/hostname", good, good, "http://a..b/", "http://a/\ud800"], tmp_path
+    )
+    assert (report.urls, report.fetched, server.asked["/a"]) == (5, 1, 1)
     assert [(failure.url, failure.reason) for failure in report.failures] == [
         ("http://[::1", "malformed URL"),
         ("file:///etc/hostname", "not an http or https URL"),
-        ("http://a..b/\ud800", "connection failed"),
+        ("http://a/\ud800", "malformed URL"),
+        ("http://a..b/", "connection failed"),
     ]
+
+
+def test_the_queue_compares_few_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job of each host costs a few comparisons, however many hosts there are."""
+    looks = 0
+    start = HostQueue._start
+
+    def counted(queue: HostQueue, host: str) -> float:
+        nonlocal looks
+        looks += 1
+        return start(queue, host)
+
+    monkeypatch.setattr(HostQueue, "_start", counted)
+    queue = HostQueue(1, 0.5)
+    for index in range(2000):
+        queue.add(Job(str(index), f"http://host{index % 1000}/"))
+    now = 0.0
+    while queue.next_start() < math.inf:
+        now = max(now, queue.next_start())
+        while (job := queue.take(now)) is not None:
+            queue.done(f"{job.target[7:-1]}")
+    assert not queue.waiting()
+    assert looks < 20 * 2000
 
 
 def test_an_unreachable_host_affects_no_other(server: Server, tmp_path: Path) -> None:
@@ -121,6 +149,14 @@ def test_a_retry_after_without_seconds(value: str, server: Server, tmp_path: Pat
     assert 1.0 <= server.starts[1] <= 1.5
 
 
+def test_a_retry_after_with_a_date(server: Server, tmp_path: Path) -> None:
+    """A date in an hour is too far off, for the URL and for its host."""
+    value = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
+    busy = server.first("/x", 1, lambda path: server.send(path, b"", 503, Retry_After=value), picture(1))
+    assert only_failure(server.fetch([busy], tmp_path)).reason == HOST_CLOSED
+    assert server.asked["/x"] == 1
+
+
 def test_a_host_that_asks_for_hours_is_left_alone(server: Server, tmp_path: Path) -> None:
     """A request that ran meanwhile is not tried again, and redirects of other hosts do not lead there."""
     busy = server.send("/busy", b"", 429, until=lambda: len(server.asked) == 3, Retry_After="7200")
@@ -145,6 +181,13 @@ def test_wikimedia_needs_a_contact(server: Server, tmp_path: Path) -> None:
     for agent in (None, "study/1.0"):
         with pytest.raises(ValueError, match=r"upload.wikimedia.org belongs to Wikimedia.*--user-agent"):
             server.fetch([url], tmp_path, user_agent=agent)
+
+
+@pytest.mark.parametrize("agent", ["", "  ", "a\nX: b", "a\r", "me\u2014here", " a"])
+def test_a_user_agent_that_cannot_be_a_header(agent: str, server: Server, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--user-agent .*: use one line of Latin-1"):
+        server.fetch([server.send("/x", picture())], tmp_path, user_agent=agent)
+    assert not server.asked
 
 
 def test_one_fetch_at_a_time(server: Server, tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ def test_another_field_and_rows_that_are_lists(tmp_path: Path) -> None:
 def test_no_url_at_all_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no URL to fetch; the first problem: .*'image' is missing.*--field"):
         read_urls(write(tmp_path / "a.jsonl", json.dumps({"img-url": A})))
+    for content in ("null", "7", '"text"'):
+        with pytest.raises(ValueError, match=r"no URL to fetch; the first problem: .*row 0: no URL in the row"):
+            read_urls(write(tmp_path / "a.json", content))
     with pytest.raises(ValueError, match="no such file"):
         read_urls(tmp_path / "none.txt")
 
@@ -70,6 +73,9 @@ def test_no_url_at_all_is_one_clear_error(tmp_path: Path) -> None:
         "http://a:b/x",
         "http://me:pw@a/x",
         "http://[::1/x",
+        "http://a/\x00x",
+        "http://a/\nx",
+        "http://a/\udc80",
     ],
 )
 def test_urls_that_are_not_asked_for(url: str) -> None:
