@@ -29,16 +29,10 @@ class DecoderState(Protocol):
     logits: Tensor
 
     def extend(self, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
-        """Append one token per beam.
+        """Append one token per beam, (mentions, beams). Returns the logits after each, (mentions, beams, vocab), fp32.
 
-        Args:
-            tokens: token ids, (mentions, beams).
-            seen: (mentions, beams, slots) bool, the ancestors of a beam and itself among all tokens appended so far, of
-                which `tokens` are the last.
-            depth: tokens of a name before these.
-
-        Returns:
-            The logits after each token, (mentions, beams, vocab), in fp32.
+        `seen`, (mentions, beams, slots) bool, tells a beam's ancestors and itself among all tokens appended so far, of
+        which `tokens` are the last; `depth` is the number of tokens of a name before these.
         """
         ...
 

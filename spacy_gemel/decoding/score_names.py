@@ -15,12 +15,9 @@ def score_names(
 ) -> list[list[float]]:
     """The scores of each mention's names, in their order, as `beam_search` defines them.
 
-    Args:
-        state: prompts that have been read, with room for `beams` beams of the longest name; what follows is dropped.
-        names: for each mention its names as token ids, not empty, without their end; a mention may have none.
-        end_id: the token that ends a name.
-        beams: names of a mention in one pass, so that no more memory is taken than by a search.
-        length_penalty: exponent of a name's length.
+    `state` has room for `beams` beams of the longest name; what follows its prompts is dropped. `names` are, for each
+    mention, token ids without the end, not empty; a mention may have none. `beams` names of a mention are scored in one
+    pass, so that no more memory is taken than by a search.
     """
     # Long names first, so that those of one length share their steps and the finished ones stand last.
     orders = [np.argsort([-len(name) for name in row], kind="stable").tolist() for row in names]

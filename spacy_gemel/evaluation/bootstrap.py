@@ -4,8 +4,7 @@ Outcomes are only right or wrong, so a resample is a draw from the binomial or m
 observed shares: the same distribution as drawing mentions one by one, at a cost that does not grow with them.
 
 If all mentions are right, or all wrong, every resample is the sample itself, as if a handful of mentions settled it.
-An accuracy of 0 or 1 gets Wilson's score interval instead (Wilson 1927), which depends on the number of mentions. A
-difference of two settings with equal outcomes stays 0 from 0 to 0: often they are one setting.
+An accuracy of 0 or 1 gets Wilson's score interval instead (Wilson 1927), which depends on the number of mentions.
 """
 
 from collections.abc import Container, Sequence

@@ -70,11 +70,10 @@ def calibrate(results: Sequence[MentionResult], current: Decision, *, missing_as
     """Fit temperature and threshold on evaluated mentions; `missing_as_nil` makes a gold outside the KB NIL.
 
     A temperature that cannot be fitted stays the `current` one. A threshold that cannot be chosen is None, as an old
-    one belongs to the old temperature.
-
-    Returns CALIBRATION.json without its settings: the numbers of `mentions`, the decision and the `figures` `before`
-    and `after`, on these mentions, `cross_fitted` figures, with each half of the docs decided by what was fitted on the
-    other (None if there are too few docs), and `notes`. Raises ValueError if no mention can be used.
+    one belongs to the old temperature. Returns CALIBRATION.json without its settings: the numbers of `mentions`, the
+    decision and the `figures` `before` and `after` on these mentions, `cross_fitted` figures, each half of the docs
+    decided by what was fitted on the other (None if there are too few docs), and `notes`. Raises ValueError if no
+    mention can be used.
     """
     cases, counts = cases_of(results, missing_as_nil=missing_as_nil)
     if not len(cases):

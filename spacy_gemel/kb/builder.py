@@ -64,18 +64,12 @@ def build_kb(
 ) -> BuildReport:
     """Build a knowledge base folder from JSON lines.
 
-    Rows that are not entities are skipped; entities whose name cannot enter the trie stay in the table, so that gold
-    ids resolve. The report and meta.json count both by reason. The file is read twice, so that only the trie's size
-    bounds the memory. A work folder beside `out_dir` holds the tokenised batches until the knowledge base is complete:
-    a build of the same file, tokenizer and settings resumes from there.
-
-    Args:
-        entities_jsonl: one entity per line, see ``spacy_gemel.kb.jsonl.parse_row``.
-        out_dir: an existing knowledge base there is replaced once the new one is on the disk. A link stays one.
-        tokenizer: of the language model that is to write the names.
-        max_name_tokens: longer names are not in the trie.
-        progress: show progress bars on stderr.
-        before_replacing: called with the new meta just before the new folder takes its place; may raise KBError.
+    The form of a line: ``spacy_gemel.kb.jsonl.parse_row``. Rows that are not entities are skipped; entities whose name
+    cannot enter the trie (too long, or not in the tokenizer) stay in the table, so that gold ids resolve. The report
+    and meta.json count both by reason. The file is read twice, so that only the trie's size bounds the memory. A work
+    folder beside `out_dir` holds the tokenised batches, from which a build of the same file, tokenizer and settings
+    resumes. An existing knowledge base is replaced once the new one is on the disk; `before_replacing` is called with
+    the new meta just before and may raise KBError.
 
     Raises:
         KBError: if the file cannot be read, changes meanwhile, or has no entity or usable name; if `out_dir` holds

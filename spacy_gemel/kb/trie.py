@@ -31,9 +31,6 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 class TrieArrays:
     """The arrays of a trie with E edges (edge 0 is the root) and N (name, entity) pairs.
 
-    An END edge finds its rows by counting the END edges before it in its block: 4 bytes per entity instead of the 12 of
-    a list of END edges and offsets.
-
     Attributes:
         tokens: (E,) uint16 or uint32, the token of each edge, ascending among siblings; tokens[0] is a dummy. The END
             edge of a name has the dtype's maximum.

@@ -41,13 +41,8 @@ class MentionPrior:
     share(e | m): e's share among the bearers of m as a name or alias, by count + 1, so that an entity that was never
     counted has a little; the bearer of an alias weighs ALIAS times that. The rest of the probability, up to 1, is left
     to the entities without evidence.
-
     Two mentions are the same if their ``surface_key`` is. If there is no evidence for a mention so, case, punctuation
-    and a possessive do not count either (`fold`).
-
-    Args:
-        training: (mention, kb_id) of each example; an id that the knowledge base does not have is no evidence.
-        kb: the knowledge base.
+    and a possessive do not count either (`fold`). Training ids that the knowledge base lacks are no evidence.
     """
 
     def __init__(self, training: Iterable[tuple[str, str]], kb: KnowledgeBase) -> None:

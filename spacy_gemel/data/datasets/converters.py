@@ -164,10 +164,8 @@ def convert(
 
     The options are those of the command `convert`, and `dataset` is a name in CONVERTERS. Images are stored by
     reference: `doc.user_data["image"]` is a path relative to the folder of `out`. Rows that cannot be read are counted
-    and left out; mentions that overlap an earlier one go into a further doc.
-
-    Raises ValueError for wrong arguments and if no row is usable, OSError for files, ImportError if `features` need a
-    package that is not installed.
+    and left out; mentions that overlap an earlier one go into a further doc. Raises ValueError for wrong arguments and
+    if no row is usable, OSError for files, ImportError if `features` need a package that is not installed.
     """
     import spacy
     from tqdm import tqdm

@@ -43,12 +43,9 @@ def import_kb(
     """Write the entities of some sources to `out` as JSON lines for build-kb, and a report beside it.
 
     Rows that cannot be used are counted by reason. Memory does not grow with the sources: what is joined is in
-    temporary tables beside `out`, which are removed at the end. An import that was interrupted starts from the
-    beginning; until it ends, `out` stays as it was. With `keep_going`, a source that is cut off or damaged is used as
-    far as it goes.
-
-    Raises ValueError for wrong arguments, sources that are damaged or have no entity (CutOffError if `keep_going` can
-    help), and if another process imports to `out`; OSError for the files.
+    temporary tables beside `out`. Until the import ends, `out` stays as it was. With `keep_going`, a source that is cut
+    off or damaged is used as far as it goes. Raises ValueError for wrong arguments, sources that are damaged or have no
+    entity (CutOffError if `keep_going` can help), and if another process imports to `out`; OSError for the files.
     """
     start = time.perf_counter()
     options = options or ImportOptions()

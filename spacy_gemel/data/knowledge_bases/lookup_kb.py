@@ -34,13 +34,10 @@ def open_lookup_kb(
 ) -> KnowledgeBase:
     """Open the knowledge base in `folder`; build it first if it is missing or its source has changed.
 
-    See spacy_gemel.registry.kb_from_lookup_kb for the arguments. `FOLDER.source.json` records the content of the
-    source's files and of the file of names, and the tokenizer, which together decide whether the source has changed.
-    The folder is written whole or not at all, and an interrupted build resumes. A build warns of what it leaves out,
-    and of entities that share a name.
-
-    Raises ValueError if the source, the names or the tokenizer are wrong; as KBError if the folder cannot be written,
-    is being built by another process, or holds anything that this function did not build.
+    See spacy_gemel.registry.kb_from_lookup_kb for the arguments. `FOLDER.source.json` records digests of the source's
+    files, the names and the tokenizer, which decide whether the source has changed. A build warns of what it leaves out
+    and of shared names. Raises ValueError if the source, the names or the tokenizer are wrong; as KBError if the folder
+    cannot be written, is being built by another process, or holds anything that this function did not build.
     """
     from spacy_gemel.kb.builder import build_kb
     from spacy_gemel.models.tokenizer import load_tokenizer

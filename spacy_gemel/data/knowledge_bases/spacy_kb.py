@@ -31,10 +31,8 @@ def read_spacy_kb(sources: Sequence[Path], options: ImportOptions, work: Work) -
 
     Such a KB has no names: an entity's name is its id, its alias with the highest prior probability (names="alias"), or
     what a CSV or JSON lines file with id and name says. Frequencies become counts, in parts of a billion if all of
-    them are fractions of 1.
-
-    The source is a folder that InMemoryLookupKB.to_disk wrote, its file contents, or an entity_linker with such a kb.
-    Raises ValueError if there is no knowledge base, as CutOffError if its file is cut off.
+    them are fractions of 1. The source is a folder that InMemoryLookupKB.to_disk wrote, its file contents, or an
+    entity_linker with such a kb. Raises ValueError if there is none, as CutOffError if its file is cut off.
     """
     if len(sources) != 1:
         raise ValueError("give one spaCy knowledge base: a folder with contents and strings.json")
