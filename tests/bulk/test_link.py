@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import spacy
-from typer.testing import CliRunner
 
-from spacy_gemel.__main__ import app
 from spacy_gemel.pipeline import loaded_pipeline as pipelines
+from tests.commands import call, failed
 from tests.evaluation.doubles import TableLinker, pipeline
 
 ANSWERS = {"Mercury": ["Mercury (planet)", "Mercury (element)"], "Jaguar": ["Jaguar"]}
@@ -18,19 +17,6 @@ ROWS = [
     {"id": "b", "text": "A Jaguar and Mercury"},
     {"id": "c", "text": "Mercury alone", "mentions": []},
 ]
-
-
-def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def failed(result: Any, says: str) -> None:
-    """One line that says it, exit code 1, no traceback."""
-    assert result.exit_code == 1, result.output
-    assert says in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert isinstance(result.exception, SystemExit)
 
 
 @pytest.fixture

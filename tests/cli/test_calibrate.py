@@ -10,25 +10,13 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 from thinc.api import fix_random_seed
-from typer.testing import CliRunner
 
-from spacy_gemel.__main__ import app
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.utils.files import files_in
+from tests.commands import call, failed_last
 from tests.mini_pipeline import COLOURS, make_doc, make_kb, make_pipeline, picture
 
 N = 24
-
-
-def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def failed(done: Any, says: str) -> None:
-    assert done.exit_code == 1, done.output
-    assert says in done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "Traceback" not in done.output
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +149,9 @@ def test_no_nil_and_no_mention(trained: Path, dev: Path, tmp_path: Path) -> None
     assert "No gold is NIL, so the threshold is null" in done.stdout
     assert spacy.load(tmp_path / "saved").config["components"]["gemel_linker"]["threshold"] is None
     DocBin(docs=[blank("Nothing here")]).to_disk(tmp_path / "none.spacy")
-    failed(call("calibrate", trained, tmp_path / "none.spacy", "--save", tmp_path / "s", "-q"), "not one mention in 1")
+    failed_last(
+        call("calibrate", trained, tmp_path / "none.spacy", "--save", tmp_path / "s", "-q"), "not one mention in 1"
+    )
     assert not (tmp_path / "s").exists()
 
 
@@ -200,12 +190,12 @@ def test_what_is_wrong_is_said_before_the_work(
     monkeypatch.setattr("spacy_gemel.pipeline.loaded_pipeline.load_pipeline", never)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
-    failed(call("calibrate", trained, dev, "--save", tmp_path / "full"), "there is something already")
-    failed(call("calibrate", trained, dev, "--save", tmp_path / "x", "--in-place"), "give one of them")
-    failed(call("calibrate", trained, dev, "--save", trained / "calibrated"), "lies in the pipeline's own folder")
-    failed(call("calibrate", "a_package", dev, "--in-place"), "an installed package is not changed")
-    failed(call("calibrate", trained, dev, "-o", "c.txt"), "must end in .json")
-    failed(call("calibrate", trained, tmp_path / "gone.spacy"), "no such file or folder")
+    failed_last(call("calibrate", trained, dev, "--save", tmp_path / "full"), "there is something already")
+    failed_last(call("calibrate", trained, dev, "--save", tmp_path / "x", "--in-place"), "give one of them")
+    failed_last(call("calibrate", trained, dev, "--save", trained / "calibrated"), "lies in the pipeline's own folder")
+    failed_last(call("calibrate", "a_package", dev, "--in-place"), "an installed package is not changed")
+    failed_last(call("calibrate", trained, dev, "-o", "c.txt"), "must end in .json")
+    failed_last(call("calibrate", trained, tmp_path / "gone.spacy"), "no such file or folder")
 
 
 def test_a_copy_that_fails_leaves_nothing(
@@ -215,7 +205,7 @@ def test_a_copy_that_fails_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("spacy_gemel.utils.files.link_file", full)
-    failed(call("calibrate", trained, dev, "--save", tmp_path / "saved", "-q"), "No space left")
+    failed_last(call("calibrate", trained, dev, "--save", tmp_path / "saved", "-q"), "No space left")
     assert list(tmp_path.iterdir()) == []
 
 

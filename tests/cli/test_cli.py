@@ -5,39 +5,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import spacy
 from PIL import Image
 from spacy.tokens import DocBin, Span
-from typer.testing import CliRunner
 
-from spacy_gemel.__main__ import app
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.pipeline import loaded_pipeline as pipelines
+from tests.commands import call, failed
 from tests.evaluation.doubles import TableLinker, pipeline
 from tests.kb.conftest import CharacterTokenizer
 
 ANSWERS = {"Mercury": ["Mercury (planet)", "Mercury (element)"], "Jaguar": ["Jaguar"]}
-ROWS = [
-    {"id": "a", "text": "Mercury rises", "image": "images/a.jpg", "mentions": [{"start": 0, "end": 7}]},
-    {"id": "b", "text": "A Jaguar and Mercury"},
-    {"id": "c", "text": "Mercury alone", "mentions": []},
-]
-
-
-def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def failed(result: Any, says: str) -> None:
-    """One line that says it, exit code 1, no traceback."""
-    assert result.exit_code == 1, result.output
-    assert says in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert isinstance(result.exception, SystemExit)
 
 
 @pytest.fixture

@@ -9,28 +9,16 @@ import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 from thinc.api import fix_random_seed
-from typer.testing import CliRunner
 
-from spacy_gemel.__main__ import app
 from spacy_gemel.evaluation import prior_weight
 from spacy_gemel.evaluation.prior_weight import GRID, WAYS
 from spacy_gemel.pipeline.loaded_pipeline import save_changed
 from spacy_gemel.utils.files import files_in
+from tests.commands import call, failed_last
 from tests.mini_pipeline import make_doc, make_kb, make_pipeline, picture
 from tests.tiny import NAMES
 
 N = 20
-
-
-def call(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def failed(done: Any, says: str) -> None:
-    assert done.exit_code == 1, done.output
-    assert says in done.stderr
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "Traceback" not in done.output
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +157,9 @@ def test_one_doc_and_a_calibrated_pipe_are_said(trained: Path, dev: Path, tmp_pa
 def test_what_is_wrong_is_said(trained: Path, dev: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nlp = spacy.blank("en")
     DocBin(docs=docs_of(nlp)[N : N + 2]).to_disk(tmp_path / "none.spacy")
-    failed(call("fit-prior", trained, tmp_path / "none.spacy", tmp_path / "x", "-q"), "not one mention with a gold")
+    failed_last(
+        call("fit-prior", trained, tmp_path / "none.spacy", tmp_path / "x", "-q"), "not one mention with a gold"
+    )
     assert not (tmp_path / "x").exists()
     assert not (tmp_path / "x.json").exists()
 
@@ -179,7 +169,7 @@ def test_what_is_wrong_is_said(trained: Path, dev: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr("spacy_gemel.pipeline.loaded_pipeline.load_pipeline", never)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
-    failed(call("fit-prior", trained, dev, tmp_path / "full"), "there is something already")
-    failed(call("fit-prior", trained, dev, trained / "inside"), "lies in the pipeline's own folder")
-    failed(call("fit-prior", trained, dev, tmp_path / "x", "-r", "r.txt"), "must end in .json")
-    failed(call("fit-prior", trained, tmp_path / "gone.spacy", tmp_path / "x"), "no such file or folder")
+    failed_last(call("fit-prior", trained, dev, tmp_path / "full"), "there is something already")
+    failed_last(call("fit-prior", trained, dev, trained / "inside"), "lies in the pipeline's own folder")
+    failed_last(call("fit-prior", trained, dev, tmp_path / "x", "-r", "r.txt"), "must end in .json")
+    failed_last(call("fit-prior", trained, tmp_path / "gone.spacy", tmp_path / "x"), "no such file or folder")
