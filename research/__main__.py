@@ -173,6 +173,26 @@ def wikidiverse(
 
 
 @app.command()
+def real(
+    data: Annotated[Path, typer.Option(help="A folder with kb/, wikidiverse/, wikimel/ and richpediamel/.")],
+    models: Annotated[
+        Path, typer.Option(help="A folder with language_model/ and sentence_encoder/, as real-models leaves it.")
+    ] = Path("assets/real"),
+    cells: Annotated[
+        list[str] | None, typer.Option(metavar="CELL", help="A data set, or one cell of it; may be repeated.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete first what is cached of the cells that are run.")
+    ] = False,
+) -> None:
+    """Linking real text with real pretrained models: one factor at a time, and end to end; each cell once."""
+    with _long_work():
+        from research.real.run import run_real
+
+        typer.echo(json.dumps(run_real(data, models, cells or (), fresh=fresh)))
+
+
+@app.command()
 def baseline(
     train: Annotated[Path, typer.Argument(metavar="TRAIN.spacy", help="What the linker is trained on.")],
     test: Annotated[Path, typer.Argument(metavar="TEST.spacy", help="What to evaluate on.")],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,12 @@ def outcomes(results: Iterable[MentionResult]) -> Outcomes:
         image=array(lambda r: r.image),
         unreadable_image=array(lambda r: r.unreadable_image),
     )
+
+
+def with_interval(figure: dict[str, Any]) -> dict[str, Any]:
+    """A figure of evaluation/bootstrap.py with its `low` and `high` as one `interval`."""
+    rest = {name: value for name, value in figure.items() if name not in ("low", "high")}
+    return {**rest, "interval": [figure["low"], figure["high"]]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from research.captions import Caption, ModelPaths, linker_in, make_pipeline
 from research.commands import report, run_command
 from research.machine import describe_machine
 from research.mini_world import MODELS, ROOT
+from research.statistics import with_interval
 from research.wikidiverse.language_model import COURSES, check_torch, encoder_folder, make_model
 from research.wikidiverse.text import read_entities, read_examples, split
 from spacy_gemel.data.reader import read_docs
@@ -138,15 +139,10 @@ class Answers:
 
     def _by_group(self, figure: Callable[..., dict[str, Any]], *correct: Sequence[bool]) -> dict[str, Any]:
         groups = {
-            name: _with_interval(figure(*(list(compress(each, inside)) for each in correct)))
+            name: with_interval(figure(*(list(compress(each, inside)) for each in correct)))
             for name, inside in self.groups.items()
         }
-        return {**_with_interval(figure(*correct)), **groups}
-
-
-def _with_interval(figures: dict[str, Any]) -> dict[str, Any]:
-    rest = {name: value for name, value in figures.items() if name not in ("low", "high")}
-    return {**rest, "interval": [figures["low"], figures["high"]]}
+        return {**with_interval(figure(*correct)), **groups}
 
 
 def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Evidence on real pretrained models and real data: cells, each measured once."""

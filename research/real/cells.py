@@ -1,0 +1,262 @@
+"""The cells of the evidence on real text, and the workspace that measures each once."""
+
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import spacy
+from spacy.language import Language
+from spacy.training import Example
+
+from research.cache import Digests, cached, cached_folder, cached_json, digest, seconds_in
+from research.commands import report
+from research.mini_world import MODELS, ROOT
+from research.real.answers import link_gold_mentions, link_raw_texts
+from research.real.ner import STEPS, train_ner
+from research.real.text import SOURCES, Corpus, make_corpus
+from spacy_gemel.data.reader import read_docs
+from spacy_gemel.evaluation.prior_weight import collect_cases, curve, fit_weight
+from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.models.tokenizer import load_tokenizer
+from spacy_gemel.pipeline.loaded_pipeline import FACTORY, linker_of, overridden
+from spacy_gemel.utils.files import write_json
+
+BASE: Mapping[str, Any] = {
+    "n_demonstrations": 8,
+    "beam_size": 5,
+    "n_candidates": 5,
+    "name_end": "newline",
+    "constrained": True,
+    "prior_weight": 0.0,
+}
+"""The settings that cells change one at a time; all of them use the text alone."""
+DTYPE = "bfloat16"
+RETRIEVERS = {
+    "dense": "spacy_gemel.SentenceTransformerRetriever.v1",
+    "bm25": "spacy_gemel.BM25Retriever.v1",
+    "random": "spacy_gemel.RandomRetriever.v1",
+    "none": "spacy_gemel.NoRetriever.v1",
+}
+_FILES = {"language_model": "config.json", "sentence_encoder": "config.json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One setting on one data set.
+
+    Attributes:
+        dataset: One of SOURCES.
+        name: Of the setting.
+        retriever: One of RETRIEVERS.
+        changes: Of BASE.
+        dtype: The language model's.
+        parts: So many parts of the asked docs; None for all.
+        with_prior: Whether the prior's weight is the one fitted on training docs that are held out.
+        raw_texts: Whether a NER finds the mentions.
+    """
+
+    dataset: str
+    name: str
+    retriever: str = "dense"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    dtype: str = DTYPE
+    parts: int | None = None
+    with_prior: bool = False
+    raw_texts: bool = False
+
+    @property
+    def id(self) -> str:
+        """DATASET.NAME."""
+        return f"{self.dataset}.{self.name}"
+
+
+def _retrievers(dataset: str) -> list[Cell]:
+    """Table 6 of the paper."""
+    return [Cell(dataset, "text_only"), *(Cell(dataset, name, name) for name in ("none", "random", "bm25"))]
+
+
+CELLS = (
+    *_retrievers("wikidiverse"),
+    Cell("wikidiverse", "fp32", dtype="float32", parts=3),
+    *(Cell("wikidiverse", f"n_{n}", changes={"n_demonstrations": n}) for n in (2, 4, 16)),
+    Cell("wikidiverse", "eos", changes={"name_end": "eos"}),
+    Cell("wikidiverse", "unconstrained", changes={"constrained": False}),
+    Cell("wikidiverse", "prior", with_prior=True),
+    *_retrievers("wikimel"),
+    *_retrievers("richpediamel"),
+    Cell("wikidiverse", "end_to_end", raw_texts=True),
+)
+"""In the order of their importance."""
+
+
+def choose(names: Iterable[str], cells: Sequence[Cell] = CELLS) -> list[Cell]:
+    """The cells of some ids or data sets; all without any. Raises ValueError for an unknown name."""
+    names = [*names]
+    known = {cell.id for cell in cells} | {cell.dataset for cell in cells}
+    if unknown := [name for name in names if name not in known]:
+        ids = ", ".join(cell.id for cell in cells)
+        raise ValueError(f"there is no cell {', '.join(unknown)}: give a data set or one of {ids}")
+    return [cell for cell in cells if not names or cell.id in names or cell.dataset in names]
+
+
+class Workspace:
+    """Measures cells in a folder, where everything is cached by a key of all it reads.
+
+    A change of the package's own code is not noticed: see `forget`.
+    """
+
+    def __init__(self, data: Path, models: Path, folder: Path) -> None:
+        self.data, self.models, self.folder = data, models, folder
+        self.digests = Digests(folder / "digests.json")
+        self._corpora: dict[str, Corpus] = {}
+        self._kb: tuple[Path, str] | None = None
+        self._pipeline: tuple[Any, Language] | None = None  # the last, with what it was made of
+
+    def check(self, cells: Iterable[Cell]) -> None:
+        """Raises ValueError, before any long work, if a file that the cells need is missing."""
+        for name, file in _FILES.items():
+            if not (self.models / name / file).is_file():
+                raise ValueError(
+                    f"{self.models / name}: no model there ({file} is missing); make it with "
+                    "`python -m spacy project run real-models`"
+                )
+        needed = ["kb/entities.jsonl", *(file for cell in cells for file in SOURCES[cell.dataset].files)]
+        for file in dict.fromkeys(needed):
+            if not (self.data / file).is_file():
+                raise ValueError(
+                    f"{self.data / file}: no such file; --data is a folder with kb/, wikidiverse/ and so on"
+                )
+
+    # What cells read
+
+    def kb(self) -> tuple[Path, str]:
+        """The knowledge base for the language model's tokenizer, and its key."""
+        if self._kb is None:
+            entities, model = self.data / "kb" / "entities.jsonl", self.models / "language_model"
+            key = digest(self.digests.file(entities), self.digests.tree(model))
+            folder = self.folder / "kb"
+
+            def make(partial: Path) -> None:
+                report("building the knowledge base")
+                build_kb(entities, partial / "kb", load_tokenizer(str(model)), progress=False)
+
+            cached_folder(folder, key, "kb", make)
+            self._kb = folder / "kb", key
+        return self._kb
+
+    def corpus(self, dataset: str) -> Corpus:
+        """The data set's docs."""
+        if dataset not in self._corpora:
+            kb = KnowledgeBase.open(self.kb()[0])
+            folder = self.folder / "corpus" / dataset
+            self._corpora[dataset] = make_corpus(SOURCES[dataset], self.data, folder, kb, self.digests)
+        return self._corpora[dataset]
+
+    def key(self, cell: Cell) -> str:
+        """Changes with everything that the cell's answers depend on, but for the package's code."""
+        encoder = self.digests.tree(self.models / "sentence_encoder") if cell.retriever == "dense" else ""
+        how = [cell.retriever, dict(BASE) | dict(cell.changes), cell.dtype, cell.parts, cell.with_prior]
+        ner = STEPS if cell.raw_texts else None
+        return digest(self.kb()[1], self.corpus(cell.dataset).key, encoder, how, ner)
+
+    # Measuring
+
+    def rows(self, cell: Cell) -> list[dict[str, Any]] | None:
+        """The cell's rows; None if some are still to be made."""
+        contents = [cached(path, self.key(cell)) for path in self._row_files(cell)]
+        complete = [content for content in contents if content is not None]
+        return [row for content in complete for row in content["rows"]] if len(complete) == len(contents) else None
+
+    def seconds(self, cell: Cell) -> float:
+        """What the cached parts of a cell took."""
+        contents = [cached(path, self.key(cell)) for path in self._row_files(cell)]
+        return round(sum(seconds_in(content) or 0.0 for content in contents), 1)
+
+    def _row_files(self, cell: Cell) -> list[Path]:
+        parts = self.corpus(cell.dataset).parts[: cell.parts]
+        return [self.folder / "cells" / cell.id / f"{part.stem}.json" for part in parts]
+
+    def measure(self, cell: Cell) -> None:
+        """Answer what is not cached, part by part."""
+        key, corpus = self.key(cell), self.corpus(cell.dataset)
+        link = link_raw_texts if cell.raw_texts else link_gold_mentions
+        files = self._row_files(cell)
+        for part, file in zip(corpus.parts, files, strict=False):
+            if cached(file, key) is not None:
+                continue
+            report(f"{cell.id}: part {int(part.stem) + 1} of {len(files)}")
+            settings = {**BASE, **cell.changes}
+            if cell.with_prior:
+                settings["prior_weight"] = self.prior(cell)["weight"]
+            nlp = self._pipeline_of(cell, corpus.shown)
+            start = time.perf_counter()
+            with overridden(linker_of(nlp), **settings):
+                rows = link(nlp, part)
+            write_json(file, {"key": key, "seconds": round(time.perf_counter() - start, 1), "rows": rows})
+        self.digests.save()
+
+    def prior(self, cell: Cell) -> dict[str, Any]:
+        """The prior's `weight`, fitted as `fit-prior` does on training docs that this pipeline never shows."""
+        corpus = self.corpus(cell.dataset)
+
+        def fit() -> dict[str, Any]:
+            report(f"{cell.id}: fitting the prior's weight")
+            nlp = self._pipeline_of(cell, corpus.rest)
+            with overridden(linker_of(nlp), **BASE):
+                cases = collect_cases(nlp, corpus.held_out, progress=False)
+            return {"weight": fit_weight(cases), "mentions": len(cases), "curve": curve(cases)}
+
+        return cached_json(self.folder / "cells" / cell.id / "weight.json", self.key(cell), fit)
+
+    def _pipeline_of(self, cell: Cell, shown: Path) -> Language:
+        """A pipeline whose linker shows the mentions of a .spacy file; the last one if it is the same."""
+        made_of = [str(shown), cell.retriever, cell.dtype, cell.raw_texts]
+        if self._pipeline is None or self._pipeline[0] != made_of:
+            self._pipeline = None  # frees the last one's memory
+            nlp = spacy.load(self._ner(cell)) if cell.raw_texts else spacy.blank("en")
+            self._pipeline = made_of, self._with_linker(nlp, cell, shown)
+        return self._pipeline[1]
+
+    def _with_linker(self, nlp: Language, cell: Cell, shown: Path) -> Language:
+        retriever = {"@misc": RETRIEVERS[cell.retriever]}
+        if cell.retriever == "dense":
+            retriever["name"] = str((self.models / "sentence_encoder").absolute())
+        # a linker must have a vision encoder, and this one gets no image
+        vision_encoder = {"@misc": "spacy_gemel.OpenCLIP.v1", "name": str(ROOT / MODELS / "vision_encoder")}
+        language_model = str((self.models / "language_model").absolute())
+        nlp.add_pipe(
+            FACTORY,
+            config={
+                "use_image": False,
+                "language_model": {"@misc": "spacy_gemel.CausalLM.v1", "name": language_model, "dtype": cell.dtype},
+                "vision_encoder": vision_encoder,
+                "retriever": retriever,
+            },
+        )
+        docs = [*read_docs(shown, nlp.vocab)]
+        linker_of(nlp).initialize(
+            lambda: [Example(nlp.make_doc(doc.text), doc) for doc in docs],
+            nlp=nlp,
+            kb_loader=lambda vocab: KnowledgeBase.open(self.kb()[0]),
+        )
+        return nlp
+
+    def _ner(self, cell: Cell) -> Path:
+        """The folder of the NER, trained on the shown docs."""
+        corpus, folder = self.corpus(cell.dataset), self.folder / "ner" / cell.dataset
+
+        def make(partial: Path) -> None:
+            report(f"{cell.id}: training a NER, {STEPS} steps")
+            train_ner(corpus.shown, partial)
+
+        cached_folder(folder, digest(corpus.key, STEPS), "model-best", make)
+        return folder / "model-best"
+
+    def forget(self, cells: Iterable[Cell]) -> None:
+        """Delete what is cached of some cells."""
+        for cell in cells:
+            shutil.rmtree(self.folder / "cells" / cell.id, ignore_errors=True)

@@ -1,0 +1,157 @@
+"""Run the cells that are not cached, and keep their figures in research/results/real.json."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from research.cache import read_object
+from research.commands import Progress, report
+from research.machine import describe_machine
+from research.mini_world import ROOT
+from research.paper import DATA_SETS, REPORTED
+from research.real.answers import difference, end_to_end_figures, figures, same_best
+from research.real.cells import BASE, CELLS, DTYPE, Cell, Workspace, choose
+from research.real.text import SOURCES
+from spacy_gemel.utils.files import lock_file, write_json
+
+OUTPUT = ROOT / "research" / "results" / "real.json"
+WORK = ROOT / "metrics" / "evidence-real"
+_TABLE_6 = {"text_only": "full", "bm25": "bm25", "random": "random", "none": "no-demonstrations"}
+"""Cell -> the paper's row, which is measured with the image."""
+_PAIRS = (
+    ("text_only", "bm25"),
+    ("bm25", "random"),
+    ("random", "none"),
+    ("text_only", "random"),
+    ("text_only", "none"),
+    ("bm25", "none"),
+    *(("text_only", name) for name in ("n_2", "n_4", "n_16", "eos", "unconstrained", "prior")),
+)
+
+
+def run_real(
+    data: Path,
+    models: Path,
+    names: Iterable[str] = (),
+    *,
+    fresh: bool = False,
+    cells: Sequence[Cell] = CELLS,
+    work: Path = WORK,
+    output: Path = OUTPUT,
+) -> dict[str, Any]:
+    """Run the chosen cells, write the figures after each, and return them.
+
+    Args:
+        data: A folder with kb/, wikidiverse/, wikimel/ and richpediamel/.
+        models: A folder with language_model/ and sentence_encoder/.
+        names: Ids of cells, or data sets; all without any.
+        fresh: Delete first what is cached of the chosen cells.
+        cells: All cells that there are.
+        work: Where everything is cached.
+        output: The file of the figures; what it holds of other experiments stays.
+
+    Raises:
+        ValueError: If a file is missing, a name is unknown, or another process is running here.
+    """
+    chosen = choose(names, cells)
+    workspace = Workspace(data, models, work)
+    workspace.check(chosen)
+    machine = describe_machine()
+    with lock_file(work / ".lock", f"{work}: another process is running cells here; wait for it"):
+        if fresh:
+            workspace.forget(chosen)
+        missing = [cell for cell in chosen if workspace.rows(cell) is None]
+        report(f"{len(chosen)} cells: {len(chosen) - len(missing)} cached, {len(missing)} to run")
+        progress = Progress(len(missing))
+        for cell in missing:
+            progress.report(cell.id)
+            workspace.measure(cell)
+            progress.seconds.append(workspace.seconds(cell))
+            write_json(output, collect(workspace, cells, read_object(output), machine))
+        result = collect(workspace, cells, read_object(output), machine)
+        write_json(output, result)
+        workspace.digests.save()
+    report(f"wrote {output}")
+    return result
+
+
+def collect(
+    workspace: Workspace, cells: Sequence[Cell], previous: Mapping[str, Any], machine: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The figures of all cells. Those that are cached elsewhere keep their figures while their key is the same."""
+    result = {**previous, "command": "python -m research real --data DATA --models MODELS"}
+    result["settings"] = {**BASE, "use_image": False, "retriever": "dense", "dtype": DTYPE}
+    missing = []
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        if not all((workspace.data / file).is_file() for file in SOURCES[dataset].files):
+            missing += [cell.id for cell in cells if cell.dataset == dataset]
+            continue
+        kept = previous.get(dataset, {})
+        all_rows = {cell.name: workspace.rows(cell) for cell in cells if cell.dataset == dataset}
+        section: dict[str, Any] = {"data": workspace.corpus(dataset).sizes}
+        for cell in cells:
+            if cell.dataset != dataset:
+                continue
+            rows = all_rows[cell.name]
+            if rows is not None:
+                section[cell.name] = _cell_figures(workspace, cell, rows)
+            elif kept.get(cell.name, {}).get("key") == workspace.key(cell):
+                section[cell.name] = kept[cell.name]
+            else:
+                missing.append(cell.id)
+        if "none" in section:
+            section["n_0"] = {**section["none"], "same_as": "none"}  # the same prompts
+        section["differences"] = {
+            name: value
+            for first, second in _PAIRS
+            if (value := _difference(dataset, first, second, all_rows, section, kept)) is not None
+            for name in [f"{first} - {second}"]
+        }
+        result[dataset] = section
+        bf16, fp32 = all_rows.get("text_only"), all_rows.get("fp32")
+        if bf16 and fp32:
+            result["speed"] = {**result.get("speed", {}), **_same_best(bf16, fp32)}
+    result.setdefault("speed", {}).setdefault("bf16_over_fp32", None)  # benchmarks measure it
+    return {**result, "missing": missing, "machine": machine}
+
+
+def _cell_figures(workspace: Workspace, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    content = end_to_end_figures(rows) if cell.raw_texts else figures(rows)
+    seconds = workspace.seconds(cell)
+    content |= {"seconds": seconds, "key": workspace.key(cell)}
+    if not cell.raw_texts:
+        content["mentions_per_second"] = len(rows) / seconds if seconds else None
+    if cell.with_prior:
+        fitted = workspace.prior(cell)
+        content |= {"prior_weight": fitted["weight"], "fitted_on_mentions": fitted["mentions"]}
+    return content
+
+
+def _difference(
+    dataset: str,
+    first: str,
+    second: str,
+    all_rows: Mapping[str, Any],
+    section: Mapping[str, Any],
+    kept: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """The paired difference of two cells, with the paper's in points; one that was kept if both cells were."""
+    if not all_rows.get(first) or not all_rows.get(second):
+        both = first in section and second in section
+        return kept.get("differences", {}).get(f"{first} - {second}") if both else None
+    value = difference(all_rows[first], all_rows[second])
+    paper = {name.casefold(): index for index, name in enumerate(DATA_SETS)}
+    if dataset in paper and first in _TABLE_6 and second in _TABLE_6:
+        one, other = (REPORTED[_TABLE_6[name]].figures[paper[dataset]] for name in (first, second))
+        value["paper_points"] = round(one - other, 1)
+    return value
+
+
+def _same_best(bf16: Sequence[Mapping[str, Any]], fp32: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    share = same_best(bf16, fp32)
+    return {
+        "bf16_same_best": share["accuracy"],
+        "bf16_same_best_n": share["n"],
+        "bf16_same_best_interval": share["interval"],
+        "bf16_accuracy_minus_fp32": difference(bf16, fp32),
+    }
