@@ -88,7 +88,7 @@ def _inputs_from_jsonl(nlp: Language, source: Path, out_folder: Path, report: Li
             report.problems.append(row)
             continue
         if row.image_url is not None:
-            report.problems.append(Problem(row.where, "image", _ONLY_URL, row.image_url))
+            report.problems.append(Problem(row.location, "image", _ONLY_URL, row.image_url))
         image = None if row.image is None else str((row.folder / row.image).absolute())
         output_image = row.image_path_from(out_folder) or row.image_url
         records, problems = split_overlaps(row)

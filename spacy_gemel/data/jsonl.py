@@ -24,7 +24,7 @@ _URL = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # of any scheme, a
 class JsonRow:
     """A row of a JSON file: file and line for messages, its value, and its key if the file is an object of rows."""
 
-    where: str
+    location: str
     value: Any
     key: str | None = None
 
@@ -33,14 +33,14 @@ def read_json_lines(path: Path) -> Iterator[JsonRow | Problem]:
     """Yield each line that is not blank as a row, or as a Problem if it is not JSON. Raises OSError for the file."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            where = f"{path}:{number}"
+            location = f"{path}:{number}"
             try:
                 if line.strip():
-                    yield JsonRow(where, json.loads(line.decode("utf-8-sig")))
+                    yield JsonRow(location, json.loads(line.decode("utf-8-sig")))
             except UnicodeDecodeError as error:
-                yield Problem(where, "row", "not UTF-8", str(error))
+                yield Problem(location, "row", "not UTF-8", str(error))
             except (ValueError, RecursionError) as error:
-                yield Problem(where, "row", "not JSON", str(error))
+                yield Problem(location, "row", "not JSON", str(error))
 
 
 def read_json_rows(path: Path) -> Iterator[JsonRow]:
@@ -74,7 +74,7 @@ def read_jsonl(path: Path) -> Iterator[Record | Problem]:
 
 def _parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
     def bad(reason: str, detail: str = "") -> list[Record | Problem]:
-        return [Problem(row.where, "row", reason, detail)]
+        return [Problem(row.location, "row", reason, detail)]
 
     if (problem := bad_object(row.value)) is not None:
         return bad(*problem)
@@ -85,17 +85,17 @@ def _parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
         return bad("id is neither a string nor a whole number", repr(doc_id))
     if mentions is not None and not isinstance(mentions, list):
         return bad("mentions is not a list", type(mentions).__name__)
-    parsed = [_parse_mention(item, text, f"{row.where}, mention {i}") for i, item in enumerate(mentions or [])]
+    parsed = [_parse_mention(item, text, f"{row.location}, mention {i}") for i, item in enumerate(mentions or [])]
     url = image.strip() if image is not None and _URL.match(image) else None
     spans = None if mentions is None else tuple(item for item in parsed if isinstance(item, MentionSpan))
     doc_id = None if doc_id is None else str(doc_id)
-    record = Record(row.where, text, doc_id, None if url else image, folder, mentions=spans, image_url=url)
+    record = Record(row.location, text, doc_id, None if url else image, folder, mentions=spans, image_url=url)
     return [*(item for item in parsed if isinstance(item, Problem)), record]
 
 
-def _parse_mention(value: Any, text: str, where: str) -> MentionSpan | Problem:
+def _parse_mention(value: Any, text: str, location: str) -> MentionSpan | Problem:
     def bad(reason: str, detail: str = "") -> Problem:
-        return Problem(where, "mention", reason, detail)
+        return Problem(location, "mention", reason, detail)
 
     if not isinstance(value, dict):
         return bad("not an object", type(value).__name__)

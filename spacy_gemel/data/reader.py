@@ -142,7 +142,7 @@ def doc_from_record(
         span = doc.char_span(start, end, label=mention.label, kb_id=mention.kb_id, alignment_mode="expand")
         surface = record.text[start:end]
         if span is None or len(span) == 0:
-            problems.append(Problem(record.where, "mention", "no token covers the mention", repr(surface)))
+            problems.append(Problem(record.location, "mention", "no token covers the mention", repr(surface)))
         else:
             spans.append(span)
             widened += span.text != surface

@@ -35,7 +35,7 @@ class Record:
     """One document of a source file.
 
     Attributes:
-        where: File and line, for messages.
+        location: File and line, for messages.
         image: Path as the source has it, relative to `folder`; never a URL.
         image_url: Where the image was published.
         mentions: None if the source does not say (the pipeline's own NER is asked then), empty if there are none.
@@ -45,7 +45,7 @@ class Record:
         merged: Mentions that were left out because the record has the same mention with the same gold.
     """
 
-    where: str
+    location: str
     text: str
     id: str | None = None
     image: str | None = None
@@ -70,13 +70,13 @@ class Record:
 class Problem:
     """What was left out: `what` is "row", "mention", "features" or "image"; problems are counted by `reason`."""
 
-    where: str
+    location: str
     what: str
     reason: str
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what} left out: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.location}: {self.what} left out: {self.reason}" + (f" ({self.detail})" if self.detail else "")
 
 
 def is_free(span: Span, taken: Sequence[Span]) -> bool:
@@ -98,7 +98,7 @@ def split_overlaps(record: Record) -> tuple[list[Record], list[Problem]]:
         if first.kb_id != mention.kb_id:
             surface = record.text[mention.start : mention.end]
             detail = f"{surface!r} is both {first.kb_id!r} and {mention.kb_id!r}"
-            problems.append(Problem(record.where, "mention", SAME_SPAN, detail))
+            problems.append(Problem(record.location, "mention", SAME_SPAN, detail))
     layers: list[dict[Span, MentionSpan]] = []
     for span in sorted(by_span, key=lambda span: (span[0] - span[1], span[0])):
         layer = next((layer for layer in layers if is_free(span, list(layer))), None)

@@ -60,18 +60,18 @@ class TrieConstraint(Constraint):
         self.end_id = end_id
         self.added = added
         self.max_tokens = min(max_tokens, max(trie.max_depth, added.max_depth if added else 0) - 1)
-        self._no_added = added.n_edges if added else 0  # the number beyond the added trie's nodes
+        self._n_added = added.n_edges if added else 0  # as a node: not in the added trie
         self.root = self._pair(ROOT, ROOT)
-        self.dead = self._pair(trie.n_edges, self._no_added)
+        self.dead = self._pair(trie.n_edges, self._n_added)
 
     def expand(self, nodes: IntArray) -> tuple[IntArray, IntArray, BoolArray, BoolArray]:
         """See Constraint."""
         if (nodes == self.root).all():  # the widest fan-out, and the same for all mentions
             nodes = nodes[:1, :1]
-        first, second = np.divmod(nodes.reshape(-1), self._no_added + 1)
+        first, second = np.divmod(nodes.reshape(-1), self._n_added + 1)
         tokens, edges, valid = self.trie.children_of(_or_leaf(first, self.trie))
-        pairs = self._pair(edges, self._no_added)
-        if self.added and (second != self._no_added).any():
+        pairs = self._pair(edges, self._n_added)
+        if self.added and (second != self._n_added).any():
             more_tokens, more_edges, more_valid = self.added.children_of(_or_leaf(second, self.added))
             for row in np.flatnonzero(more_valid.any(axis=1)):  # tokens that both tries have become one edge
                 both = tokens[row, valid[row]], more_tokens[row, more_valid[row]]
@@ -89,7 +89,7 @@ class TrieConstraint(Constraint):
 
     def deepest(self, nodes: IntArray) -> IntArray:
         """See Constraint."""
-        first, second = np.divmod(nodes, self._no_added + 1)
+        first, second = np.divmod(nodes, self._n_added + 1)
         heights = self.trie.height[_or_leaf(first, self.trie)]
         if self.added:
             heights = np.maximum(heights, self.added.height[_or_leaf(second, self.added)])
@@ -97,11 +97,11 @@ class TrieConstraint(Constraint):
 
     def rows_at(self, edge: int) -> list[int]:
         """See Constraint. Those of the first trie come first."""
-        pairs = zip((self.trie, self.added), divmod(edge, self._no_added + 1), strict=True)
+        pairs = zip((self.trie, self.added), divmod(edge, self._n_added + 1), strict=True)
         return [row for trie, node in pairs if trie and node < trie.n_edges for row in trie.rows_at(node).tolist()]
 
     def _pair(self, first: Any, second: Any) -> Any:
-        return first * (self._no_added + 1) + second
+        return first * (self._n_added + 1) + second
 
 
 def _or_leaf(nodes: IntArray, trie: NameTrie) -> IntArray:

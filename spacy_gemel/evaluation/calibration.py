@@ -61,7 +61,7 @@ class Cases:
     def __len__(self) -> int:
         return len(self.docs)
 
-    def where(self, mask: BoolArray) -> "Cases":
+    def select(self, mask: BoolArray) -> "Cases":
         """The cases that an (n,) mask selects."""
         return Cases(*(getattr(self, field.name)[mask] for field in fields(self)))
 
@@ -204,7 +204,7 @@ def fit_temperature(cases: Cases) -> tuple[float | None, str]:
 
     It is searched from COLDEST to HOTTEST on a grid that is refined around the best.
     """
-    linked = cases.where(cases.linked)
+    linked = cases.select(cases.linked)
     stays = "the temperature stays"
     if not len(linked):
         return None, f"No mention has a candidate: {stays}."
@@ -266,8 +266,8 @@ def _cross_fit(cases: Cases, current: Decision) -> dict[str, Any] | None:
     confidences, accepted, losses, decisions = np.zeros(len(cases)), np.zeros(len(cases), dtype=bool), 0.0, []
     for fold in range(FOLDS):
         mask = folds == fold
-        decision, _ = _fit(cases.where(~mask), current)
-        test = cases.where(mask)
+        decision, _ = _fit(cases.select(~mask), current)
+        test = cases.select(mask)
         confidences[mask] = confidence(test, decision.temperature)
         accepted[mask] = decision.accepts(confidences[mask])
         losses += log_loss(test, decision.temperature) * int(test.linked.sum())

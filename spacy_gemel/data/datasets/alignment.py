@@ -38,13 +38,13 @@ class NamedMention:
 
 
 def parse_mention(
-    where: str, surface: Any, gold: Any, *, label: Any = None, start: Any = None, end: Any = None, empty: str = NIL
+    location: str, surface: Any, gold: Any, *, label: Any = None, start: Any = None, end: Any = None, empty: str = NIL
 ) -> NamedMention | Problem:
     """A mention from unchecked values, ignoring offsets that are not numbers; `empty`: what an empty gold means."""
     if not is_text(surface):
-        return Problem(where, "mention", "the mention is not a string", repr(surface))
+        return Problem(location, "mention", "the mention is not a string", repr(surface))
     if gold is not None and not is_text(gold):
-        return Problem(where, "mention", "the gold entity is not a string", repr(gold))
+        return Problem(location, "mention", "the gold entity is not a string", repr(gold))
     span = (start, end) if type(start) is int and type(end) is int else None
     label = label if is_text(label) and label else DEFAULT_LABEL
     return NamedMention(surface, gold_of(gold, missing=empty), label, span)
@@ -71,7 +71,7 @@ def add_mentions(record: Record, mentions: Sequence[NamedMention | Problem]) -> 
         elif by_span[span].kb_id == mention.kb_id:
             merged += 1
         else:
-            yield Problem(record.where, "mention", SAME_SPAN, repr(mention.surface))
+            yield Problem(record.location, "mention", SAME_SPAN, repr(mention.surface))
     results = align(record.text, [mention.surface for mention in unplaced], list(by_span))
     for mention, result in zip(unplaced, results, strict=True):
         if isinstance(result, MentionSpan):
@@ -81,7 +81,7 @@ def add_mentions(record: Record, mentions: Sequence[NamedMention | Problem]) -> 
         if result == REPEATED and (mention.surface, mention.kb_id) in known:
             merged += 1
         elif isinstance(result, str):
-            yield Problem(record.where, "mention", NOT_FOUND + result, repr(mention.surface))
+            yield Problem(record.location, "mention", NOT_FOUND + result, repr(mention.surface))
     yield replace(record, mentions=tuple(by_span[span] for span in sorted(by_span)), merged=merged)
 
 

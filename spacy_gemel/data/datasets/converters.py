@@ -80,7 +80,7 @@ class ConvertReport:
             if mention.rule == PART_OF_WORD and len(self.inside_words) < _MAX_LISTED:
                 text, start, end = record.text, mention.start, mention.end
                 context = f"{text[max(0, start - _CONTEXT) : start]}[{text[start:end]}]{text[end : end + _CONTEXT]}"
-                self.inside_words.append(f"{record.where}: {context}")
+                self.inside_words.append(f"{record.location}: {context}")
         self.images["named"] += record.image is not None
         self.images["missing"] += record.image is not None and not image_exists
         self.image_urls["image_urls"] += record.image_url is not None

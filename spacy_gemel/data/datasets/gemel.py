@@ -34,20 +34,20 @@ def read_gemel(path: Path, *, images: Path | None = None, features: Path | None 
                 yield row
                 continue
             if (problem := _bad_row(value := row.value)) is not None:
-                yield Problem(row.where, "row", *problem)
+                yield Problem(row.location, "row", *problem)
                 continue
             name, url = (value[k] if is_text(value.get(k)) and value[k] else None for k in ("img_name", "img_url"))
-            record = Record(row.where, value["text"], first_id(value.get("id")), image_url=url)
+            record = Record(row.location, value["text"], first_id(value.get("id")), image_url=url)
             record = folder.add_image(record, *([name] if name else names_for_url(url) if url else []))
             gold = value["golden"] if value.get("golden") is not None else value.get("target")
-            mention = parse_mention(row.where, value["mention"], gold)
+            mention = parse_mention(row.location, value["mention"], gold)
             documents.setdefault((record.text, name or url), (record, []))[1].append(mention)
         for (_, image), (record, mentions) in documents.items():
             record = replace(record, rows=len(mentions))
             if file is not None and image is not None:
                 vector = _read_features(file, image)
                 if isinstance(vector, str):
-                    yield Problem(record.where, "features", vector, image)
+                    yield Problem(record.location, "features", vector, image)
                 else:
                     record = replace(record, image_features=vector)
             yield from add_mentions(record, mentions)

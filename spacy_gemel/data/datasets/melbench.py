@@ -50,15 +50,15 @@ def _read_rows(
     folder = ImageFolder(images)
     for row in read_json_rows(path):
         if (problem := _bad_row(value := row.value)) is not None:
-            yield Problem(row.where, "row", *problem)
+            yield Problem(row.location, "row", *problem)
             continue
         url = value.get("img-url")
         doc_id = first_id(value.get("id"), row.key)
-        record = Record(row.where, value["sentence"], doc_id, image_url=url if is_text(url) and url else None)
+        record = Record(row.location, value["sentence"], doc_id, image_url=url if is_text(url) and url else None)
         pairs = enumerate(zip(_mentions(value), _answers(value), strict=True), start=1)
         yield from add_mentions(
             folder.add_image(record, *image_names(value, doc_id)),
-            [parse_mention(f"{row.where}, mention {n}", surface, gold, empty=empty) for n, (surface, gold) in pairs],
+            [parse_mention(f"{row.location}, mention {n}", surface, gold, empty=empty) for n, (surface, gold) in pairs],
         )
 
 

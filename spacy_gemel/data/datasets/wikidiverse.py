@@ -35,18 +35,20 @@ def read_wikidiverse(path: Path, *, images: Path | None = None) -> Iterator[Reco
     documents: dict[tuple[str, str | None], tuple[Record, list[NamedMention | Problem]]] = {}
     for row in read_json_rows(path):
         if (problem := _bad_row(value := row.value)) is not None:
-            yield Problem(row.where, "row", *problem)
+            yield Problem(row.location, "row", *problem)
             continue
         url = value[1].strip() if is_text(value[1]) and value[1].strip() else None
-        record = Record(row.where, value[0], image_url=url)
+        record = Record(row.location, value[0], image_url=url)
         if url is not None:
             record = folder.add_image(record, *names_for_url(url))
         if isinstance(value[3], list):
-            mentions = [_parse_mention(f"{row.where}, mention {n}", item) for n, item in enumerate(value[3], start=1)]
+            mentions = [
+                _parse_mention(f"{row.location}, mention {n}", item) for n, item in enumerate(value[3], start=1)
+            ]
             yield from add_mentions(record, mentions)
         else:
             surface, label, gold, start, end = (value[index] for index in (2, 3, 6, 9, 10))
-            mention = parse_mention(row.where, surface, gold, label=label, start=start, end=end)
+            mention = parse_mention(row.location, surface, gold, label=label, start=start, end=end)
             documents.setdefault((record.text, url), (record, []))[1].append(mention)
     for record, mentions in documents.values():
         yield from add_mentions(replace(record, rows=len(mentions)), mentions)
@@ -62,8 +64,8 @@ def _bad_row(value: Any) -> tuple[str, str] | None:
     return bad_text(value[0], "sentence")
 
 
-def _parse_mention(where: str, value: Any) -> NamedMention | Problem:
+def _parse_mention(location: str, value: Any) -> NamedMention | Problem:
     if not isinstance(value, list) or len(value) < _MENTION_ITEMS:
-        return Problem(where, "mention", "not [mention, type, start, end, entity]", repr(value)[:80])
+        return Problem(location, "mention", "not [mention, type, start, end, entity]", repr(value)[:80])
     surface, label, start, end, gold = value[:_MENTION_ITEMS]
-    return parse_mention(where, surface, gold, label=label, start=start, end=end)
+    return parse_mention(location, surface, gold, label=label, start=start, end=end)
