@@ -130,8 +130,8 @@ def _source(text: str) -> dict[str, str]:
 
 def _check_settings(nlp: "Language", recorded: dict[str, Any]) -> None:
     """Raise ValueError if the recorded settings are not the pipeline's; earlier versions recorded fewer."""
-    if "peer" in recorded:
-        raise ValueError(f"these metrics are those of a baseline, {recorded['peer']}: evaluate the pipeline itself")
+    if baseline := recorded.get("baseline", recorded.get("peer")):  # its former key
+        raise ValueError(f"these metrics are those of a baseline, {baseline}: evaluate the pipeline itself")
     settings = measured_settings(nlp)
     ignored = {
         *_NOT_COMPARED,
@@ -167,7 +167,7 @@ def _training(pipe: "GemelLinker") -> str:
     return f"""### What it was made from
 
 - Training examples, kept as demonstrations: {len(pipe.store):,} mentions of {len(pipe.training_gold_ids):,} entities.
-- Trained is the mapper alone, one linear layer of {rows} to {width} numbers.
+- Only the mapper was trained, one linear layer of {rows} to {width} numbers.
 - Knowledge base: {kb.entities:,} entities, {kb.distinct_names:,} distinct names in the trie, for the tokenizer \
 {kb.tokenizer_fingerprint[:12]} of the language model; digest {kb.sha256[:12]}."""
 

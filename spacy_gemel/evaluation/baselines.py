@@ -46,7 +46,7 @@ class TrainingMentions:
 
 
 def training_mentions(docs: Iterable[Doc], kb: KnowledgeBase) -> TrainingMentions:
-    """Count the gold mentions of some docs; golds may be ids, URLs, titles or aliases."""
+    """Count the gold mentions of some docs; gold ids may also be URLs, titles or aliases."""
     rows: dict[str, Counter[int]] = {}
     gold_ids: set[str] = set()
     counts = {"used": 0, "nil": 0, "unannotated": 0, "not_in_kb": 0}
@@ -208,7 +208,7 @@ def evaluate_baseline(
 ) -> tuple[dict[str, Any], list[MentionResult]]:
     """Make a baseline from `train` and measure it on the gold mentions of `test`, .spacy files or folders of them.
 
-    `make` makes it; without it the one of `BASELINES` with this name is measured, which alone heeds `ignore_case`.
+    `make` makes it; without it, it is the one of `BASELINES` with this name; `ignore_case` applies only to these.
     `lang` is the data's language, `tail_share` as in `split_tail`, and `limit` the most test docs to read, 0 for all.
     Returns what `evaluate` does for a pipeline. Raises ValueError if there is nothing to read, or no such baseline.
     """
@@ -232,7 +232,7 @@ def evaluate_baseline(
     scorer = partial(score_mentions, kb=kb, tail=tail, training_gold_ids=training.gold_ids)
     results = scorer(examples)
     settings = {
-        "peer": name,
+        "baseline": name,
         **baseline.settings,
         **baseline.measure(examples, scorer),
         "use_image": False,

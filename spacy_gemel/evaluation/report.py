@@ -27,7 +27,7 @@ SETTINGS: dict[str, tuple[str, tuple[float, float] | None]] = {
     "dense": ("Dense demonstrations", (86.3, 82.6)),
     "unconstrained": ("Without the trie", None),
 }
-# A baseline's title and description, by the "peer" of its settings, in the table's order.
+# A baseline's title and description, by the "baseline" of its settings, in the table's order.
 _FREQUENT = ("Most frequent entity", "the most frequent training entity for the mention, else the entity of that name")
 BASELINES = {
     "most-frequent": _FREQUENT,
@@ -64,7 +64,8 @@ class Run:
     @property
     def baseline(self) -> str | None:
         """The name of the baseline that was measured; None for a pipeline."""
-        return self.metrics["settings"].get("peer")
+        settings = self.metrics["settings"]
+        return settings.get("baseline", settings.get("peer"))  # its former key
 
     @property
     def title(self) -> str:

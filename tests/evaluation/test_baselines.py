@@ -162,7 +162,7 @@ def test_the_files_of_a_baseline(folder: Path, name: str) -> None:
     assert (metrics["tail"]["n"], metrics["tail"]["threshold"], metrics["uncounted"]["n"]) == (1, 3, 1)
     assert [result.seen for result in results[:6]] == [True, False, True, True, False, True]
     settings = metrics["settings"]
-    assert (settings["peer"], settings["ignore_case"], settings["tail_share"]) == (name, False, 0.3)
+    assert (settings["baseline"], settings["ignore_case"], settings["tail_share"]) == (name, False, 0.3)
     assert settings["training_mentions"] == 4
     assert settings["training_mentions_unused"] == {"nil": 1, "unannotated": 0, "not_in_kb": 1}
     assert results[0].candidates[0]["kb_id"] == results[0].predicted

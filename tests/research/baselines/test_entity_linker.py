@@ -50,7 +50,7 @@ def test_the_entity_linker(here: Path) -> None:
     assert done.exit_code == 0, done.output
     metrics = json.loads(Path("m/linker.json").read_text())
     settings = metrics["settings"]
-    expected = {"peer": "entity_linker", "epochs": 2, "seed": 7, "vector_length": 16, "dev": "train.spacy"}
+    expected = {"baseline": "entity_linker", "epochs": 2, "seed": 7, "vector_length": 16, "dev": "train.spacy"}
     assert {key: settings[key] for key in expected} == expected
     assert 1 <= settings["epoch"] <= len(settings["dev_accuracy"]) == 2
     answers = [result.predicted for result in read_mentions(Path("m/linker.mentions.jsonl"))]

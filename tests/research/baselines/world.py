@@ -1,4 +1,4 @@
-"""Small knowledge bases and corpora for the peers."""
+"""Small knowledge bases and corpora for the baselines."""
 
 import json
 from collections.abc import Sequence
