@@ -36,7 +36,7 @@ def metrics_text(metrics: dict[str, Any]) -> str:
     lines += [
         f"tail: {tail['entities']} entities counted at most {tail['threshold']} times, "
         f"{100 * tail['share_held']:.1f} % of all counts (requested: {100 * tail['share']:g} %)",
-        f"not scored: {metrics['not_in_kb']['n']} golds outside the KB, "
+        f"not scored: {metrics['not_in_kb']['n']} gold ids outside the KB, "
         f"{metrics['unannotated']['n']} mentions without a gold",
     ]
     if "mention_recall" in metrics:
@@ -58,7 +58,7 @@ def calibration_text(calibration: dict[str, Any]) -> str:
     before, after = calibration["before"], calibration["after"]
     old, new = ("null" if part["threshold"] is None else f"{part['threshold']:g}" for part in (before, after))
     lines = [
-        f"{counts['entity']} mentions with an entity, {counts['nil']} NIL; not used: {counts['not_in_kb']} golds "
+        f"{counts['entity']} mentions with an entity, {counts['nil']} NIL; not used: {counts['not_in_kb']} gold ids "
         f"outside the knowledge base, {counts['unannotated']} without a gold, {counts['not_found']} not found",
         f"temperature {before['temperature']:g} -> {after['temperature']:g}, threshold {old} -> {new}",
         "",

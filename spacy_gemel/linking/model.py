@@ -117,7 +117,7 @@ class LinkingModel:
                 continue
             if prompt.dropped:
                 message = (
-                    f"gemel_linker: prompts are longer than the {max_tokens} tokens that the language model takes: "
+                    f"gemel_linker: prompts are longer than the {max_tokens} tokens left for a prompt: "
                     f"their least similar demonstrations are left out ({prompt.dropped} of {len(ranked)} for "
                     f"{mention.mention!r}, the first). This warning is given once."
                 )

@@ -41,6 +41,6 @@ def check_mapper(name: str, value: Any) -> None:
     message += f"the model {value.name!r}, "
     if "prefix_length" not in value.attrs:
         raise ValueError(f"{message}whose attrs lack prefix_length, the soft tokens per image.")
-    for dim, what in (("nI", "numbers of an image"), ("nO", "numbers of its soft tokens")):
+    for dim, what in (("nI", "width of the image features"), ("nO", "numbers of its soft tokens")):
         if value.has_dim(dim) is False:
             raise ValueError(f"{message}which has no dimension {dim}, the {what}.")

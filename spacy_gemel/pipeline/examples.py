@@ -52,7 +52,7 @@ def gold_rows(
                 unknown[ent.kb_id_] += 1
     if not total and any(doc.ents for doc in docs):
         raise ValueError(
-            f"{name}: {what} has no usable mention: all entities in {len(docs)} docs have a label that "
+            f"{name}: no usable mention in {what}: all entities in {len(docs)} docs have a label that "
             f"labels_discard names ({', '.join(settings.labels_discard)})."
         )
     if not total:
@@ -64,7 +64,7 @@ def gold_rows(
     if not rows:
         missing = f" (not there: {listed(unknown)})" if unknown else ""
         raise ValueError(
-            f"{name}: {what} has no usable mention: of {total} entities in {len(docs)} docs none has a kb_id that is "
+            f"{name}: no usable mention in {what}: of {total} entities in {len(docs)} docs none has a kb_id that is "
             f"in the knowledge base{missing}. Check that the data were converted with their ids, and that the "
             "knowledge base has the same ids."
         )
@@ -163,7 +163,7 @@ def new_demonstrations(
     """
     if not any(doc.ents for doc in docs):
         raise ValueError(f"{name}: no entity to show: {len(docs)} docs were given, and none of them has entities.")
-    rows, _ = gold_rows(docs, kb, settings, name, what="what is to be shown")
+    rows, _ = gold_rows(docs, kb, settings, name, what="the given docs")
     vectors: dict[MentionKey, Vector] | None = None
     if wants_vectors:
         vectors, missing = _vectors_of((zip(doc.ents, doc.ents, strict=True) for doc in docs), rows)

@@ -126,7 +126,7 @@ class GemelLinker(TrainablePipe):
         self._kb: KnowledgeBase | None = None
         self._linking_model: LinkingModel | None = None
         self._reader: FeatureReader | None = None
-        self._known_missing: set[str] = set()  # golds of which the warning about the training data has told
+        self._known_missing: set[str] = set()  # gold ids already reported
         install_extension()
         register_msgpack_encoder()
 
@@ -380,8 +380,8 @@ class GemelLinker(TrainablePipe):
         """Train the mapper on the examples' gold entities; those that the knowledge base lacks are skipped.
 
         Adds the sum of the mentions' losses (mean cross-entropy over a name and its end) to `losses`. Without `sgd`
-        gradients accumulate. `drop` has no effect, as the mapper is one linear layer. Warns once of skipped golds that
-        the warning of `initialize` did not count.
+        gradients accumulate. `drop` has no effect, as the mapper is one linear layer. Warns once of skipped gold ids
+        that the warning of `initialize` did not count.
         """
         losses = {} if losses is None else losses
         losses.setdefault(self.name, 0.0)
@@ -393,7 +393,8 @@ class GemelLinker(TrainablePipe):
             if not self._known_missing.issuperset(missing):
                 message = (
                     f"{len(missing)} of {len(missing) + len(rows)} gold entities of these examples are not learned: "
-                    f"the knowledge base has no such id, or no usable name for it ({listed(missing)}). Said once."
+                    f"the knowledge base has no such id, or no usable name for it ({listed(missing)}). "
+                    "This warning is given once."
                 )
                 warn_once(self, f"{self.name}: {message}", UnknownEntityWarning, "update")
             if not rows:
@@ -409,7 +410,7 @@ class GemelLinker(TrainablePipe):
         raise NotImplementedError(f"{self.name}: rehearse is not supported; update the pipe with examples.")
 
     def score(self, examples: Iterable[Example], **options: Any) -> dict[str, Any]:
-        """The scorer's scores. Golds may be ids, URLs, titles or aliases of the knowledge base.
+        """The scorer's scores. Gold ids may also be URLs, titles or aliases of the knowledge base.
 
         Raises ValueError if the linker was not given the images or the entities of the gold docs, as under `spacy
         evaluate`, or if it could read none of the images; if some, it warns.

@@ -45,7 +45,7 @@ def linker_of(nlp: Language) -> "GemelLinker":
 
 
 def entity_pipes(nlp: Language) -> list[str]:
-    """The pipes that set doc.ents by their own account: a NER, an entity ruler and the like."""
+    """The pipes that set doc.ents themselves: a NER, an entity ruler and the like."""
     attributes = {"doc.ents", "token.ent_iob", "token.ent_type"}
     return [name for name in nlp.pipe_names if attributes & set(nlp.get_pipe_meta(name).assigns)]
 
@@ -113,7 +113,7 @@ def save_changed(nlp: Language, changes: dict[str, Any], target: Path) -> None:
 
 
 def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
-    """Raise ValueError if the pipeline could not be saved so; called before the long work."""
+    """Raise ValueError if these options cannot be used to save the pipeline; called before the long work."""
     if save is not None and in_place:
         raise ValueError("--save and --in-place: give one of them")
     if save is not None:

@@ -237,8 +237,9 @@ def check_fit(
     if len(store.features):
         widths.add(store.features.shape[1])
     if widths - {encoder.width}:
-        numbers = " and ".join(map(str, sorted(widths)))
-        raise error("vision_encoder", f"images of {numbers} numbers each, and the one named gives {encoder.width}")
+        trained_on = " and ".join(map(str, sorted(widths)))
+        problem = f"image features of width {trained_on}; the configured encoder gives {encoder.width}"
+        raise error("vision_encoder", problem)
     if mapper.has_dim("nO") and mapper.get_dim("nO") != prefix_length * language_model.width:
-        sizes = f"{mapper.get_dim('nO') / prefix_length:g} numbers, and the one named has {language_model.width}"
-        raise error("language_model", f"embeddings of {sizes}")
+        sizes = f"{mapper.get_dim('nO') / prefix_length:g}; the configured model has {language_model.width}"
+        raise error("language_model", f"embeddings of width {sizes}")

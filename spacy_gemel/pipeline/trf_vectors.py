@@ -99,7 +99,7 @@ def read_batch(entities: Sequence[Sequence[Span | None]], owner: object, name: s
         for ent, problem in zip(ents, vectors, strict=True):
             if ent is not None and isinstance(problem, NoVector):
                 message = f"{ent.text!r} in {describe(ent.doc, index)} gets no demonstrations: {problem}. {REMEDY}"
-                warn_once(owner, f"{name}: {message} (Said once.)", ModelWarning, "no vector")
+                warn_once(owner, f"{name}: {message} This warning is given once.", ModelWarning, "no vector")
         batch.append([None if isinstance(vector, NoVector) else vector for vector in vectors])
     return batch
 

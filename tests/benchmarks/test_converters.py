@@ -46,7 +46,7 @@ def test_counts_the_file_and_reads_what_was_written(data: Path, capsys: pytest.C
     assert (figures["verbatim"], figures["verbatim_aligned"], figures["verbatim_in_docs"]) == (6, 6, 6)
     assert figures["of_these_inside_a_longer_word"] == 1
     assert figures["listed_more_often_than_they_occur"]["same_entity_so_merged"] == 1
-    assert figures["not_verbatim"] == {"mentions": 1, "aligned": 1, "share": 1.0, "by_rule": {"small words": 1}}
+    assert figures["not_verbatim"] == {"mentions": 1, "aligned": 1, "share": 1.0, "by_rule": {"function words": 1}}
     assert figures["listed_more_often_than_they_occur"]["another_entity_so_left_out"] == 1
     # figures and reasons only: nothing of the data's text
     assert not any(word in text for word in ("Ada", "Nassau", "Quist", "Q2"))
@@ -56,7 +56,7 @@ def test_a_sample_for_reading_stays_out_of_the_repo(data: Path, capsys: pytest.C
     out = data / "sample.jsonl"
     converters.main(["--data", str(data), "--sample", "5", "--sample-file", str(out)])
     first, *_ = map(json.loads, out.read_text().splitlines())
-    assert first["found"] == "Louis of Nassau" and first["rule"] == "small words"
+    assert first["found"] == "Louis of Nassau" and first["rule"] == "function words"
     with pytest.raises(SystemExit):
         converters.main(["--data", str(data), "--sample", "5", "--sample-file", str(converters.ROOT / "s.jsonl")])
     assert "outside the repo" in capsys.readouterr().err

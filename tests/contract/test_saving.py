@@ -196,11 +196,11 @@ def test_the_garbage_collector_stays_on(trained: Language, models: Path, tmp_pat
         ),
         (
             {"vision_encoder": {"@misc": "spacy_gemel.OpenCLIP.v1", "name": "wide/vision_encoder", "projection": True}},
-            r"images of 24 numbers each, and the one named gives 16: leave components\.gemel_linker\.vision_encoder",
+            r"image features of width 24; the configured encoder gives 16: leave components\.gemel_linker\.vision_enc",
         ),
         (
             {"language_model": {"@misc": "spacy_gemel.CausalLM.v1", "name": "wide/language_model"}},
-            r"embeddings of 32 numbers, and the one named has 64: leave components\.gemel_linker\.language_model",
+            r"embeddings of width 32; the configured model has 64: leave components\.gemel_linker\.language_model",
         ),
     ],
     ids=["prefix_length", "vision_encoder", "language_model"],

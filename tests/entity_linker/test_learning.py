@@ -134,7 +134,8 @@ def test_discarded_labels_are_not_learned(models: Path, kb: Path) -> None:
 
 def test_nothing_but_discarded_labels_is_refused(models: Path, kb: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"no usable mention: all entities in 6 docs.*labels_discard names \(GOD, ENT\)"
+        ValueError,
+        match=r"no usable mention in the training data: all entities in 6 docs.*labels_discard names \(GOD, ENT\)",
     ):
         make_nlp(models, kb, labels_discard=["GOD", "ENT"])
 

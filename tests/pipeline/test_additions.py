@@ -336,7 +336,7 @@ def test_nothing_to_show(nlp: Language, docs: list[Doc]) -> None:
 
 def test_demonstrations_of_unknown_entities_are_refused(nlp: Language) -> None:
     before = list(linker(nlp).store)
-    with pytest.raises(ValueError, match="what is to be shown has no usable mention"):
+    with pytest.raises(ValueError, match="no usable mention in the given docs"):
         linker(nlp).add_demonstrations([make_doc(nlp, "Here is Quirin.", "Quirin", "nobody")])
     assert list(linker(nlp).store) == before
 

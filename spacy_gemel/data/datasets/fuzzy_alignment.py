@@ -134,12 +134,12 @@ def _one_letter(mention: Words, text: Words) -> list[Match]:
 # by their names in reports, the strictest first; these find all words, so they come before a span inside another word
 STRICT_RULES: dict[str, Rule] = {
     "case, marks or punctuation": _same_words,
-    "words parted otherwise": _same_letters,
-    "small words": _function_words,
+    "words split differently": _same_letters,
+    "function words": _function_words,
     "initials": _initials,
     "middle names": _middle_names,
 }
-LOOSE_RULES: dict[str, Rule] = {"small words added": _function_words_added, "one letter": _one_letter}
+LOOSE_RULES: dict[str, Rule] = {"function words added": _function_words_added, "one letter": _one_letter}
 
 
 def _have_same_letters(mention: Word, text: Word) -> bool:

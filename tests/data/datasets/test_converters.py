@@ -226,7 +226,7 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["convert", "wikimel", str(source), str(out), "--images", str(images), "-q"])
     assert result.exit_code == 0, result.output
     assert "alignment: 0 verbatim, 0 not found" in result.stdout
-    assert "1 x found by the rule: small words" in result.stdout
+    assert "1 x found by the rule: function words" in result.stdout
     assert "images: 1 named, 0 not found" in result.stdout
     result = CliRunner().invoke(app, ["convert", "wikimel", str(tmp_path), str(out)])
     assert result.exit_code == 1 and result.stderr.startswith("error: ") and "a folder" in result.stderr

@@ -64,7 +64,7 @@ def test_wikimel(tmp_path: Path) -> None:
         "by_given_offsets": 0,
         "verbatim": 4,
         "part_of_a_longer_word": 0,
-        "tolerant": {"small words": 1},
+        "tolerant": {"function words": 1},
         "not_found": {"listed more often than it occurs": 1},
         "same_mention_listed_again": 1,
     }
