@@ -4,9 +4,9 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -32,6 +32,7 @@ MAX_TEXT = 2**16  # bytes of an entity's texts, plus 16 per alias: a batch must 
 MAX_COUNT = 2**63 - 1  # an int64 on disk
 _CHUNK = 2**20
 _MAX_EXAMPLES = 5
+_FURTHER = fields(Entity)[2:]  # count, aliases, description, and what may follow
 
 
 class RowProblem(NamedTuple):
@@ -42,7 +43,7 @@ class RowProblem(NamedTuple):
 
 
 def parse_row(raw: bytes) -> Entity | RowProblem:
-    """Read one row: ``{"id": str, "name": str, "aliases"?: [str], "description"?: str, "count"?: int}``.
+    """Read one row: an object of `Entity`'s fields, with "id" for kb_id; only "id" and "name" are required.
 
     Other fields are ignored, and the name is stripped.
     """
@@ -54,18 +55,19 @@ def parse_row(raw: bytes) -> Entity | RowProblem:
         return RowProblem("bad_json", f"a JSON object is expected, not {type(row).__name__}")
     if (problem := _field_problem(row)) is not None:
         return RowProblem("bad_field", problem)
-    aliases, description = tuple(row.get("aliases") or ()), row.get("description")
-    entity = Entity(row["id"], row["name"].strip(), row.get("count") or 0, aliases, description)
+    values = {field.name: value for field in _FURTHER if (value := row.get(field.name)) is not None}
+    aliases = tuple(values.pop("aliases", ()))
+    entity = Entity(row["id"], row["name"].strip(), aliases=aliases, **values)
     # only an escape can bring a lone surrogate through the decoder, and a short line can hold no long text
     if b"\\u" in raw or len(raw) > MAX_TEXT // 8:
         try:
-            size = sum(len(text.encode("utf-8")) for text in (entity.kb_id, entity.name, *aliases, description or ""))
+            texts = [text for text in (*astuple(entity), *aliases) if isinstance(text, str)]
+            size = sum(len(text.encode("utf-8")) for text in texts) + 16 * len(aliases)
         except UnicodeEncodeError:
             return RowProblem("bad_field", "half of a surrogate pair, which is no text")
-        size += 16 * len(aliases)
         if size > MAX_TEXT:
-            texts = f"the texts of {short_repr(entity.kb_id)} have {size} bytes (an alias 16 more)"
-            return RowProblem("bad_field", f"{texts}, the limit is {MAX_TEXT}")
+            problem = f"the texts of {short_repr(entity.kb_id)} have {size} bytes (an alias 16 more)"
+            return RowProblem("bad_field", f"{problem}, the limit is {MAX_TEXT}")
     return entity
 
 
@@ -85,8 +87,10 @@ def _field_problem(row: dict[str, Any]) -> str | None:
         return f'"count" of {short_repr(kb_id)} must be a whole number from 0, not {short_repr(count)}'
     if aliases is not None and not (isinstance(aliases, list) and all(isinstance(alias, str) for alias in aliases)):
         return f'"aliases" of {short_repr(kb_id)} must be a list of texts'
-    if not isinstance(row.get("description"), str | None):
-        return f'"description" of {short_repr(kb_id)} must be a text'
+    for field in _FURTHER[2:]:  # scalars
+        if not isinstance(row.get(field.name), cast(Any, field.type) | None):
+            kind = "a text" if field.type == str | None else field.type
+            return f'"{field.name}" of {short_repr(kb_id)} must be {kind}'
     return None
 
 

@@ -1,7 +1,7 @@
 """A knowledge base folder, opened without loading it."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -28,12 +28,12 @@ _COLUMNS = {"id": pa.string(), "name": pa.string(), "count": pa.int64(), "aliase
 SCHEMA = pa.schema(
     [pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()] + [pa.field("description", pa.string())]
 )
-"""The columns of entities.arrow."""
+"""The columns of entities.arrow: the fields of an entity, in their order."""
 
 
 def record_batch(entities: Sequence[Entity]) -> pa.RecordBatch:
     """Entities as a batch of ``SCHEMA``."""
-    columns = zip(*map(attrgetter("kb_id", "name", "count", "aliases", "description"), entities), strict=True)
+    columns = zip(*map(attrgetter(*(each.name for each in fields(Entity))), entities), strict=True)
     arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
     return pa.record_batch(arrays, schema=SCHEMA)
 
@@ -68,11 +68,12 @@ class EntityTable:
         return batch
 
     def value(self, row: int, column: str) -> Any:
-        """One cell as a Python value. Raises IndexError if the row does not exist, KBError if its batch is damaged."""
+        """One cell, a list as a tuple. Raises IndexError if the row does not exist, KBError if its batch is damaged."""
         if not 0 <= row < self._rows:
             raise IndexError(f"Row {row} is outside the knowledge base's {self._rows}")
         index, offset = divmod(row, self._batch_rows)
-        return self.batch(index).column(column)[offset].as_py()
+        value = self.batch(index).column(column)[offset].as_py()
+        return tuple(value) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,7 @@ class KnowledgeBase:
             raise IndexError(f"Row {row} is outside the knowledge base's {len(self)}")
         if row >= self.meta.entities:
             return self.added.entities[row - self.meta.entities]
-        kb_id, name, count, aliases, description = (self.table.value(row, column) for column in SCHEMA.names)
-        return Entity(kb_id, name, count, tuple(aliases), description)
+        return Entity(*(self.table.value(row, column) for column in SCHEMA.names))
 
     def row(self, kb_id: str) -> int | None:
         """The row of an id, or None if the knowledge base does not have it. Raises KBError if it is damaged there."""

@@ -82,10 +82,7 @@ def span_candidates(span: "Span") -> list[Candidate]:
 def candidate_rows(doc: "Doc") -> dict[tuple[int, int], list[dict[str, Any]]]:
     """The candidates of each linked span of a doc, best first, by its character offsets."""
     return {
-        (row[0], row[1]): [
-            {"kb_id": kb_id, "name": name, "score": float(score), "probability": float(probability)}
-            for kb_id, name, score, probability in row[2:]
-        ]
+        (row[0], row[1]): [Candidate(*each)._asdict() for each in row[2:]]
         for row in doc.user_data.get(CANDIDATES_KEY, ())
     }
 

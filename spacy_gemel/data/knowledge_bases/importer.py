@@ -88,8 +88,7 @@ def _write(entity: Entity, where: str, file: BinaryIO, work: Work) -> None:
     aliases = [alias for alias in dict.fromkeys(alias.strip() for alias in entity.aliases) if alias not in (name, "")]
     if aliases:
         row["aliases"] = aliases
-    if entity.description:
-        row["description"] = entity.description
+    row |= {field.name: value for field in fields(entity)[4:] if (value := getattr(entity, field.name))}
     if entity.count:
         row["count"] = min(entity.count, MAX_COUNT)
     try:
@@ -98,7 +97,7 @@ def _write(entity: Entity, where: str, file: BinaryIO, work: Work) -> None:
         drop("entities with half of a surrogate pair, which is not text", where)
         return
     if len(line) > MAX_TEXT // 8:
-        room = MAX_TEXT - sum(len(str(row.get(key, "")).encode()) for key in ("id", "name", "description"))
+        room = MAX_TEXT - sum(len(value.encode()) for value in row.values() if isinstance(value, str))
         if room < 0:
             drop(f"entities with more than {MAX_TEXT} bytes of text", where)
             return
