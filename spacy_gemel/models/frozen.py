@@ -24,9 +24,11 @@ Options = tuple[tuple[str, Any], ...]
 
 _LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 _LOCK = threading.RLock()
-_BUNDLE = "bundle.json"
+BUNDLE = "bundle.json"
 # Files that decide what a model computes; others, such as a README, may change.
 _IDENTIFYING = (".safetensors", ".json", ".txt", ".model")
+# Settings that change what is made of a model's files, not which files they are.
+_USES = ("dtype", "bos", "quantization", "projection", "pooling")
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx")
 
 
@@ -66,12 +68,13 @@ class FrozenModel(Generic[ModelT]):
 
     @property
     def _marker(self) -> dict[str, Any]:
-        return {"name": self.name, **{key: value for key, value in self.settings if key in ("revision", "pretrained")}}
+        return {"name": self.name, **{key: value for key, value in self.settings if key not in _USES}}
 
     def is_bundled(self, folder: Path) -> bool:
         """Whether a folder is a bundle of this model; the config may name another model by now."""
-        marker = folder / _BUNDLE
-        return marker.is_file() and bool(json.loads(marker.read_text(encoding="utf8")) == self._marker)
+        marker = folder / BUNDLE
+        # a setting that is newer than the bundle is not in it
+        return marker.is_file() and self._marker | json.loads(marker.read_text(encoding="utf8")) == self._marker
 
     def check_in_place(self, model: object, folder: Path | None = None) -> None:
         """Check that a bundle would hold `model`, which `load` returned. Raises ValueError if its files have changed.
@@ -99,7 +102,7 @@ class FrozenModel(Generic[ModelT]):
         """Make `target` hold the model's files; call `check_in_place` first. Raises ValueError if there is no copy."""
         source = Path(self.source(folder))
         if source.is_dir():  # even if it is bundled: another pipe may have been saved there since
-            link_folder(source, target, _model_files(source), keep=(_BUNDLE,))
+            link_folder(source, target, _model_files(source), keep=(BUNDLE,))
         elif self.is_bundled(target):
             return
         else:
@@ -111,7 +114,7 @@ class FrozenModel(Generic[ModelT]):
                     raise
                 gone = f"{folder}, from which it was loaded, is gone, and this machine has no other copy ({error})"
                 raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {gone}.") from error
-        write_json(target / _BUNDLE, self._marker)
+        write_json(target / BUNDLE, self._marker)
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def _identifying_files(source: str) -> tuple[tuple[str, int, int], ...]:
 
 def _model_files(folder: Path) -> list[str]:
     """A model's files, without hidden files and weights in other formats than safetensors."""
-    names = [name for name in files_in(folder) if name != _BUNDLE and not name.endswith(_OTHER_WEIGHTS)]
+    names = [name for name in files_in(folder) if name != BUNDLE and not name.endswith(_OTHER_WEIGHTS)]
     return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
 
 
