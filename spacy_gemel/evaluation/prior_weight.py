@@ -108,7 +108,7 @@ def cases_of(pipe: Any, references: Sequence[Doc], docs: Sequence[Doc], first: i
     `first` on.
     """
     with model_lock():
-        mentions = pipe.mentions_of(docs)
+        mentions = pipe.mentions_of(pipe.entities_to_link(docs))
         names_of_mentions = pipe.linking_model.find(mentions, pipe.settings, include_prior=True)
     text_alone = {mention.doc for mention in mentions if mention.features is None} if pipe.settings.use_image else set()
     for index, linked in enumerate(docs):

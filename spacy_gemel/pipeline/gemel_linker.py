@@ -196,7 +196,7 @@ class GemelLinker(TrainablePipe):
         if ent.label_ in self.settings.labels_discard:
             return []
         with model_lock():
-            [prompt] = self.linking_model.prompts(self._mentions([[ent]]), self.settings)
+            [prompt] = self.linking_model.prompts(self.mentions_of([[ent]]), self.settings)
             return [self.store[index] for index in prompt.demonstrations] if prompt else []
 
     # The knowledge base, and additions without training
@@ -399,7 +399,7 @@ class GemelLinker(TrainablePipe):
                 warn_once(self, f"{self.name}: {message}", UnknownEntityWarning, "update")
             if not rows:
                 return losses
-            values = self.linking_model.learn(self._mentions(entities, examples), rows, self.settings)
+            values = self.linking_model.learn(self.mentions_of(entities, examples), rows, self.settings)
         losses[self.name] += float(values.sum())
         if sgd:  # spaCy's training loop passes False to accumulate
             self.finish_update(sgd)
@@ -450,7 +450,7 @@ class GemelLinker(TrainablePipe):
         if not any(doc.ents for doc in docs):
             return predictions
         with model_lock():
-            settings, mentions = self.settings, self.mentions_of(docs)
+            settings, mentions = self.settings, self.mentions_of(self.entities_to_link(docs))
             candidates = self.linking_model.link(mentions, settings)
         for mention, ranked in zip(mentions, candidates, strict=True):
             unreadable = settings.use_image and mention.features is None and has_image(docs[mention.doc])
@@ -483,23 +483,22 @@ class GemelLinker(TrainablePipe):
         """Whether an entity gets an id; without `overwrite` it keeps the one that it has."""
         return self.settings.overwrite or not ent.kb_id_
 
-    def mentions_of(self, docs: Sequence[Doc]) -> list[Mention]:
-        """The mentions of a batch that are searched: not those that keep their id, nor those of a discarded label."""
+    def entities_to_link(self, docs: Iterable[Doc]) -> list[list[Span]]:
+        """The entities of each doc that are searched: not those that keep their id, nor those of a discarded label."""
         discarded = self.settings.labels_discard
-        ents = ([ent for ent in doc.ents if ent.label_ not in discarded and self._is_open(ent)] for doc in docs)
-        return self._mentions([*ents])
+        return [[ent for ent in doc.ents if ent.label_ not in discarded and self._is_open(ent)] for doc in docs]
 
-    def _mentions(self, entities: Sequence[Sequence[Span]], examples: Sequence[Example] | None = None) -> list[Mention]:
+    def mentions_of(self, ents: Sequence[Sequence[Span]], examples: Sequence[Example] | None = None) -> list[Mention]:
         """The mentions of each doc's entities; predicted docs of examples have what the gold docs lack, and vectors."""
         predicted = None
-        spans: Sequence[Sequence[Span | None]] = entities
+        spans: Sequence[Sequence[Span | None]] = ents
         if examples is not None:
             predicted = [example.predicted for example in examples]
-            pairs = zip(examples, entities, strict=True)
-            spans = [[aligned_span(example, ent, example.predicted) for ent in ents] for example, ents in pairs]
+            pairs = zip(examples, ents, strict=True)
+            spans = [[aligned_span(example, ent, example.predicted) for ent in row] for example, row in pairs]
         vectors = read_batch(spans, self, self.name) if self.retriever.wants_vectors else None
         reader = self._reader if self.settings.use_image else None
-        return gather_mentions(entities, reader, self.settings, predicted, vectors)
+        return gather_mentions(ents, reader, self.settings, predicted, vectors)
 
     # Serialization
 
