@@ -18,7 +18,7 @@ def convert(
         typer.Option(metavar="DIR", help="Folder with the data set's image files, or one that fetch-images filled."),
     ] = None,
     features: Annotated[
-        Path | None, typer.Option(metavar="FILE.h5", help="HDF5 file of image features (gemel; needs h5py).")
+        Path | None, typer.Option(metavar="FILE.h5", help="HDF5 file with the data set's image features; needs h5py.")
     ] = None,
     lang: Annotated[str, typer.Option(help="spaCy language whose tokenizer to use.")] = "en",
     quiet: Quiet = False,
