@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ from thinc.api import Model
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.settings import LinkerSettings, config_names
-from spacy_gemel.models.frozen import FrozenModel
+from spacy_gemel.models.frozen import BUNDLE, FrozenModel
 from spacy_gemel.utils import files
 
 if TYPE_CHECKING:
@@ -35,11 +35,14 @@ Sources = Mapping[str, tuple[str, Path]]
 
 
 def settings_to_json(settings: LinkerSettings, config: LinkerSettings, sources: Sources) -> dict[str, Any]:
-    """The content of `cfg`: the settings in force, the values of the config that differ, and the sources."""
+    """The content of `cfg`: the settings in force, the values of the config that differ, and the sources.
+
+    Settings that no config has stand beside "settings", where earlier versions wrote the temperature.
+    """
     names = config_names()
     return {
         "format": FORMAT,
-        "temperature": settings.temperature,
+        **{name: value for name, value in asdict(settings).items() if name not in names},
         "found": {part: {"name": name, "folder": str(folder)} for part, (name, folder) in sources.items()},
         "settings": {name: getattr(settings, name) for name in names},
         "config": {name: getattr(config, name) for name in names if getattr(config, name) != getattr(settings, name)},
@@ -58,7 +61,8 @@ def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings, name: str
         saved_config = config.replace(**values | {k: v for k, v in cfg.get("config", {}).items() if k in values})
         unchanged = {k: v for k, v in values.items() if _is_same(getattr(saved_config, k), getattr(config, k))}
         sources = {part: (source["name"], Path(source["folder"])) for part, source in cfg["found"].items()}
-        return config.replace(temperature=cfg["temperature"], **unchanged), sources
+        others = {name: cfg[name] for name in asdict(config).keys() & cfg.keys()}
+        return config.replace(**others, **unchanged), sources
 
     return parse(name, "cfg", read)
 
@@ -93,6 +97,9 @@ class LinkerState:
                 new.write_bytes(content)
         if self.kb is not None:
             files.link_folder(self.kb.path, folder / "kb", self.kb.files())
+        if self.models == {}:  # an earlier bundle there, maybe of other models, counts no longer; its files stay
+            for marker in (folder / "models").glob(f"*/{BUNDLE}"):
+                marker.unlink()
         self._bundle(folder / "models")
 
     def to_bytes(self, vocab: Vocab, exclude: Collection[str]) -> bytes:
@@ -178,8 +185,8 @@ def _state_from(contents: Mapping[str, bytes], folders: Mapping[str, Path], name
 
     def read_entities() -> list[Entity]:
         rows: list[list[Any]] = srsly.msgpack_loads(contents["added"])  # each in the order of Entity's fields
-        names = [field.name for field in fields(Entity)]
-        return [Entity(**dict(zip(names, row, strict=False)) | {"aliases": tuple(row[3])}) for row in rows]
+        rows = [[tuple(value) if isinstance(value, list) else value for value in row] for row in rows]
+        return [Entity(*row) for row in rows]
 
     def read_store() -> DemonstrationStore:
         return DemonstrationStore.from_dict(srsly.msgpack_loads(contents["demonstrations"]))

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.settings import LinkerSettings, settings_table
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import overridden, save_changed
+from spacy_gemel.pipeline.serialization import settings_from_json, settings_to_json
 from spacy_gemel.utils.messages import UnusedSettingWarning
 from tests.mini_pipeline import CHANGED, examples, make_config, make_doc, make_pipeline
 
@@ -216,6 +218,22 @@ def test_a_pipe_of_before_keeps_its_config(nlp: Language, tmp_path: Path) -> Non
     loaded = spacy.load(tmp_path / "saved", config={"components.gemel_linker.threshold": 0.3})
     assert pipe_of(loaded).settings.temperature == 3.0
     assert pipe_of(loaded).settings.threshold == pytest.approx(0.3, rel=1e-12)
+
+
+@dataclass(frozen=True)
+class _LaterSettings(LinkerSettings):
+    """With a further setting that no config has."""
+
+    length_penalty: float = field(default=1.0, metadata={"check": float, "in_config": False})
+
+
+def test_every_setting_that_no_config_has_is_saved() -> None:
+    later = _LaterSettings(length_penalty=0.5, temperature=2.0, labels_discard=("DATE",))
+    config = _LaterSettings(labels_discard=("DATE",))
+    saved = json.loads(json.dumps(settings_to_json(later, config, {})))
+    assert settings_from_json(saved, config, "linker") == (later, {})
+    earlier = {name: value for name, value in saved.items() if name != "length_penalty"}
+    assert settings_from_json(earlier, config, "linker") == (later.replace(length_penalty=1.0), {})
 
 
 def test_saved_settings_that_make_no_sense(nlp: Language, tmp_path: Path) -> None:

@@ -177,3 +177,33 @@ def test_a_file_that_is_not_there_is_never_taken_for_linked(tmp_path: Path) -> N
         with pytest.raises(FileNotFoundError, match=r"cannot be written: .*b is not there"):
             link_folder(tmp_path, target, ["a", "b"])
     assert not (tmp_path / "other").exists()
+
+
+def test_an_earlier_bundle_in_the_folder_is_not_loaded_when_the_models_were_not_bundled(
+    models: Path, kb: Path, tmp_path: Path
+) -> None:
+    """It may hold other weights than those of the folder that the config names."""
+    copy = shutil.copytree(models, tmp_path / "models")
+    make_pipeline(copy, kb, bundle_models=True).to_disk(tmp_path / "saved")
+    [file] = weights_in(copy / "language_model")
+    changed = {name: value * 0.5 for name, value in load_file(file).items()}
+    file.unlink()
+    save_file(changed, file, {"format": "pt"})
+    nlp = make_pipeline(copy, kb)
+    nlp.to_disk(tmp_path / "saved")
+    again = spacy.load(tmp_path / "saved")
+    assert linker(again).linking_model.language_model is linker(nlp).linking_model.language_model
+
+
+def test_a_bundle_serves_on_after_the_pipe_was_saved_there_without_bundling(
+    models: Path, kb: Path, tmp_path: Path
+) -> None:
+    """It may be the last copy of the models."""
+    copy = shutil.copytree(models, tmp_path / "models")
+    make_pipeline(copy, kb, bundle_models=True).to_disk(tmp_path / "saved")
+    shutil.rmtree(copy)
+    loaded = spacy.load(tmp_path / "saved")
+    linker(loaded).bundle_models = False
+    loaded.to_disk(tmp_path / "saved")
+    again = spacy.load(tmp_path / "saved")
+    assert linker(again).linking_model.language_model is linker(loaded).linking_model.language_model
