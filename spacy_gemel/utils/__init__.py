@@ -1,1 +1,1 @@
-"""Files, caches, messages: what every room may use."""
+"""Files, caches, messages: what every part may use."""

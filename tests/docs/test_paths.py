@@ -15,17 +15,17 @@ _DOTTED = re.compile(r"\b(?:spacy_gemel|research|benchmarks|scripts|tests)(?:\.\
 _REGISTERED = re.compile(r"spacy_gemel\.\w+\.v\d+")
 _CODE = re.compile(r"```.*?```|`([^`\s]+)`", re.S)
 _SUFFIXES = (".py", ".cfg", ".yml", ".toml", ".md")
-_TREES = ("spacy_gemel", "research", "benchmarks", "scripts", "tests", "configs", "docs", "assets", ".ci")
+_TREES = ("spacy_gemel", "research", "benchmarks", "scripts", "tests", "configs", "docs", ".ci")
 
 
 def paths_in(page: Path) -> Iterator[Path]:
-    """The places in which each path in backticks may be: in the clone, or in the package if it begins with a room."""
-    rooms = {path.name for path in (ROOT / "spacy_gemel").iterdir() if path.is_dir()}
+    """The paths in backticks: in the clone, or in the package if they begin with one of its folders."""
+    folders = {path.name for path in (ROOT / "spacy_gemel").iterdir() if path.is_dir()}
     for path in filter(None, _CODE.findall(page.read_text(encoding="utf8"))):
         first = path.split("/")[0]
         if "/" in path and first in _TREES:
             yield ROOT / path
-        elif "/" in path and first in rooms and (path.endswith(_SUFFIXES) or page.parent == ROOT):
+        elif "/" in path and first in folders and (path.endswith(_SUFFIXES) or page.parent == ROOT):
             yield ROOT / "spacy_gemel" / path
 
 
@@ -40,7 +40,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
 
 
 def test_every_module_in_the_table_of_the_architecture_exists() -> None:
-    """It names modules by the room at the beginning of their row."""
+    """It names modules below the folder at the beginning of their row."""
     named = 0
     for line in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf8").splitlines():
         if row := re.match(r"\| `(\w+)/` \|", line):

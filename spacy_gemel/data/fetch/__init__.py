@@ -1,1 +1,1 @@
-"""Images by URL into a folder: the only room that uses the network, and only when asked."""
+"""Images by URL into a folder: the only part that uses the network, and only when asked."""
