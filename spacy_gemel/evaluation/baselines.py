@@ -115,8 +115,8 @@ Lookup = Callable[[str], list[Candidate]]  # a mention's candidates, best first,
 def most_frequent_entity(kb: KnowledgeBase, training: TrainingMentions, surfaces: KBSurfaces) -> Lookup:
     """The most frequent training entity for the same mention, else the entity that has the mention as its name.
 
-    Of equally frequent ones the entity that the knowledge base counts more often, then the earlier one in it. NIL golds
-    of the training data are no entities. A candidate's probability is its share of the training mentions.
+    Of equally frequent ones the entity that the knowledge base counts more often, then the earlier one in it. Training
+    mentions of NIL are left out. A candidate's probability is its share of the training mentions.
     """
     counts: dict[str, Counter[int]] = {}
     for text, rows_of_text in training.rows.items():

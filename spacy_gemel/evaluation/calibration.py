@@ -174,7 +174,7 @@ def figures(cases: Cases, confidences: FloatArray, accepted: BoolArray) -> dict[
     """The figures of one way to decide, by (n,) confidences and which best candidates are accepted, not made NIL.
 
     `ece` and `reliability` are over the mentions whose best candidate is an entity, accepted or not; `linking` is
-    nel_micro_p/r/f; `accuracy` is over the golds that are entities, and `accuracy_with_nil` over all.
+    nel_micro_p/r/f; `accuracy` is over the gold entities, and `accuracy_with_nil` over all.
     """
     links = accepted & cases.linked
     entities, nils = int((~cases.nil).sum()), int(cases.nil.sum())

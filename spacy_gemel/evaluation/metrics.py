@@ -18,8 +18,8 @@ def summarise(
     """The metrics of one run; accuracy is the paper's, top-1 over the mentions whose gold entity is in the KB.
 
     Accuracies are from 0 to 1, or None if there is no such mention; `low` and `high` bound the 95 % interval. NIL
-    golds and golds outside the KB are counted separately, and mentions without a gold are only counted. `nil` is the
-    share of NIL golds that were answered with NIL, and p, r, f of the answer NIL. `unreadable_image` is about docs
+    and gold ids outside the KB are counted separately, and mentions without a gold are only counted. `nil` is the
+    share of mentions of NIL that were answered with NIL, and p, r, f of the answer NIL. `unreadable_image` is of docs
     whose image could not be read, which are in neither `with_image` nor `without_image`; its `mentions` counts all of
     them, including those that do not count for accuracy.
     """

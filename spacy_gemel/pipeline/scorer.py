@@ -38,8 +38,8 @@ def linker_score(examples: Iterable[Example], resolve: Callable[[str], str] = st
 
     The first four are those of spaCy's `Scorer.score_links`, less mentions without a gold. nel_accuracy is the share of
     right answers over the gold mentions with an entity, or None without any: the accuracy of METRICS.json, except that
-    golds which the knowledge base lacks count as wrong. nel_nil_p/r/f are of the answer NIL over the same mentions, see
-    `precision_recall_f`. `resolve` gives the knowledge base's id for a gold that may be a URL or a title, or the gold.
+    gold ids that the knowledge base lacks count as wrong. nel_nil_p/r/f are of the answer NIL over the same mentions,
+    see `precision_recall_f`. `resolve` gives the knowledge base's id for a gold id, which may be a URL or a title.
     """
     per_type: dict[str, PRFScore] = {}
     entities = right = nil_gold_count = nil_answers = nil_right = 0

@@ -19,7 +19,7 @@ def read_wikidata(sources: Sequence[Path], options: ImportOptions, work: Work) -
     """Yield the items of some dumps: QID, label or title, aliases, description, and the number of sitelinks as count.
 
     Texts are those of the language, else those that Wikidata has for all languages. If the label is the name, the
-    site's title is an alias, and the other way round, because golds come as both. Raises ValueError for other names.
+    site's title is an alias, and the other way round, because gold ids come as both. Raises ValueError for other names.
     """
     if options.names not in (None, "label", "title"):
         raise ValueError(f"--names must be label or title, not {options.names!r}")

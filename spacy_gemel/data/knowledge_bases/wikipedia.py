@@ -256,7 +256,7 @@ def _articles(options: ImportOptions, work: Work) -> Iterator[tuple[str, Entity]
         elif options.id == "qid":
             yield where, Entity(qid, name, count or 0, tuple(aliases), description)
         else:
-            # so that golds given as QIDs find their article; first, because the last may not fit
+            # so that gold ids given as QIDs find their article; first, because the last may not fit
             aliases = aliases if qid is None else [qid, *aliases]
             yield where, Entity(name, name, count or 0, tuple(aliases), description)
 
