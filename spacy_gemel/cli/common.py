@@ -69,9 +69,7 @@ def read_config(config: Path, component: str | None = None) -> tuple[str, dict[s
     if component is not None and component not in linkers:
         raise ValueError(f"{file}: no {FACTORY} is called {component!r} there (found: {', '.join(linkers) or 'none'})")
     if component is None and len(linkers) != 1:
-        names = (
-            f"several ({', '.join(linkers)}): choose one with --component" if linkers else "none among its components"
-        )
+        names = f"several ({', '.join(linkers)}): choose one with --component" if linkers else "none in it"
         raise ValueError(f"{file}: one {FACTORY} is needed, and there is {names}")
     name = component or next(iter(linkers))
     # merged one by one: a block of another registered name has none of the default's settings

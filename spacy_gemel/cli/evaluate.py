@@ -1,7 +1,7 @@
 """`evaluate`: the figures of a trained pipeline, or of a baseline."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -61,20 +61,12 @@ def evaluate(
         from spacy_gemel.evaluation.results import write_evaluation
         from spacy_gemel.evaluation.text import metrics_text
 
+        shared: dict[str, Any] = {"tail_share": tail_share, "limit": limit, "progress": not quiet}
         if baseline is not None and kb is not None:
             from spacy_gemel.evaluation.baselines import evaluate_baseline
 
-            metrics, results = evaluate_baseline(
-                baseline,
-                Path(pipeline),
-                data,
-                kb,
-                ignore_case=ignore_case,
-                lang=lang or "en",
-                tail_share=tail_share,
-                limit=limit,
-                progress=not quiet,
-            )
+            shared |= {"ignore_case": ignore_case, "lang": lang or "en"}
+            metrics, results = evaluate_baseline(baseline, Path(pipeline), data, kb, **shared)
         else:
             from spacy_gemel.evaluation import runner
             from spacy_gemel.pipeline.loaded_pipeline import load_pipeline
@@ -84,10 +76,8 @@ def evaluate(
                 constrained=False if unconstrained else None,
                 n_demonstrations=n_demonstrations,
                 predicted_ents=predicted_ents,
-                tail_share=tail_share,
-                limit=limit,
                 batch_size=batch_size or None,
-                progress=not quiet,
+                **shared,
             )
             nlp = load_pipeline(pipeline, gpu_id=gpu_id)
             metrics, results = runner.evaluate(nlp, data, options, pipeline=pipeline)

@@ -87,7 +87,9 @@ def _frozen_row(pipe: "GemelLinker", part: str, model: "FrozenModel[Any]") -> tu
     folder = Path(model.source(pipe.folders.get(part)))
     settings = dict(model.settings)
     what = model.what[0].upper() + model.what[1:]
-    name = PurePosixPath(model.name.replace("\\", "/")).name if _is_path(model.name) else model.name
+    name = model.name
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or Path(name).is_dir():
+        name = PurePosixPath(name.replace("\\", "/")).name
     if folder.is_dir() and (kind := _class_of(folder)):
         name = f"{name} ({kind})"
     if settings.get("revision"):
@@ -98,10 +100,6 @@ def _frozen_row(pipe: "GemelLinker", part: str, model: "FrozenModel[Any]") -> tu
     else:
         message = _digest(folder) if folder.is_dir() else "no revision named"
     return what, name, message, "yes" if pipe.bundle_models else "no"
-
-
-def _is_path(name: str) -> bool:
-    return name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or Path(name).is_dir()
 
 
 def _class_of(folder: Path) -> str | None:

@@ -133,8 +133,8 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
         gap = difference(run, reference)
         # if the interval contains zero the data cannot tell the two settings apart
         significant = gap is not None and (gap[1] > 0 or gap[2] < 0)
-        row = {"run": run, "metrics": run.metrics, "difference": gap, "apart": significant}
-        rows.append({**row, "is_reference": run is reference})
+        comparison = {"difference": gap, "apart": significant, "is_reference": run is reference}
+        rows.append({"run": run, "metrics": run.metrics, **comparison})
     _write_page(
         page,
         "report.html",

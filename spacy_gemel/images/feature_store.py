@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.models.frozen import FrozenModel
 from spacy_gemel.models.vision_encoder import VisionEncoder
-from spacy_gemel.utils.files import resolve, write_whole
+from spacy_gemel.utils.files import resolve, write_json, write_whole
 from spacy_gemel.utils.messages import DataWarning, warn
 
 _FORMAT = "spacy-gemel-features"
@@ -246,9 +246,7 @@ class FeatureWriter:
             self._pending = []
         shards = [asdict(shard) for shard in self._shards]
         content = {"format": _FORMAT, "version": _VERSION, "encoder": asdict(self._encoder), "shards": shards}
-        with write_whole(self.folder / _META) as partial:
-            text = json.dumps({**content, "checksum": _checksum(content)}, indent=1)
-            partial.write_text(text + "\n", encoding="ascii")
+        write_json(self.folder / _META, {**content, "checksum": _checksum(content)})
 
 
 def _file_digest(path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.kb.entity import KBError, build_command
+from spacy_gemel.utils.files import write_json
 
 FORMAT = "spacy-gemel-kb"
 VERSION = 3
@@ -61,10 +62,7 @@ def sha256_of(path: Path) -> str:
 
 def write_meta(folder: Path, meta: KBMeta) -> None:
     """Write meta.json with a checksum of its own content. Raises OSError."""
-    content = asdict(meta)
-    content["meta_sha256"] = _digest(content)
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    (folder / META_FILE).write_text(text, encoding="utf-8")
+    write_json(folder / META_FILE, asdict(meta) | {"meta_sha256": meta.sha256})
 
 
 def read_meta(folder: Path) -> KBMeta:

@@ -136,9 +136,8 @@ class TokenStore:
             with np.load(self._path(index), allow_pickle=False) as file:
                 if not np.array_equal(file["names"], _names_digest(names)):
                     return None
-                problems = tuple(
-                    (row, RowProblem(*problem)) for row, *problem in json.loads(file["problems"].tobytes())
-                )
+                rows = json.loads(file["problems"].tobytes())
+                problems = tuple((row, RowProblem(*problem)) for row, *problem in rows)
                 batch = TokenisedNames(file["tokens"], file["lengths"], file["indices"], problems)
         except Exception:  # the parsers of zip and numpy raise many kinds of errors on damaged bytes
             return None

@@ -393,8 +393,7 @@ class GemelLinker(TrainablePipe):
             if not self._known_missing.issuperset(missing):
                 message = (
                     f"{len(missing)} of {len(missing) + len(rows)} gold entities of these examples are not learned: "
-                    f"the knowledge base has no such id, or no usable name for it ({listed(missing)}). "
-                    "This warning is given once."
+                    f"the knowledge base lacks the id or a usable name ({listed(missing)}). This warning is given once."
                 )
                 warn_once(self, f"{self.name}: {message}", UnknownEntityWarning, "update")
             if not rows:

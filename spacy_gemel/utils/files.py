@@ -13,22 +13,16 @@ from pathlib import Path
 from typing import Any
 
 
-def config_folder() -> Path | None:
-    """The folder of the config named on the command line (`spacy train configs/mini.cfg`), or None.
-
-    spaCy does not tell a component where its config was read from; the command line does.
-    """
-    configs = (Path(argument) for argument in sys.argv[1:] if argument.endswith(".cfg"))
-    return next((path.resolve().parent for path in configs if path.is_file()), None)
-
-
 def resolve(path: str | os.PathLike[str], bases: Sequence[Path | None] = ()) -> Path:
     """A path, if it is relative from the first folder that has it: `bases`, the config's, the working folder.
 
     A path that exists nowhere is returned as in the working folder, so that an error can name it.
     """
     path = Path(path).expanduser()
-    for base in () if path.is_absolute() else (*bases, config_folder(), Path.cwd()):
+    # spaCy does not tell a component where its config was read from; the command line (`spacy train mini.cfg`) does
+    configs = (Path(argument) for argument in sys.argv[1:] if argument.endswith(".cfg"))
+    config_folder = next((config.resolve().parent for config in configs if config.is_file()), None)
+    for base in () if path.is_absolute() else (*bases, config_folder, Path.cwd()):
         if base is not None and (base / path).exists():
             return (base / path).resolve()
     return path.absolute()
@@ -93,7 +87,7 @@ def pack_folder(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def unpack_folder(files: dict[str, bytes], folder: Path) -> Path:
+def unpack_folder(files: dict[str, bytes], folder: Path) -> None:
     """Write what `pack_folder` read. Raises ValueError for a path that leads out of the folder."""
     for name, content in files.items():
         target = folder / name
@@ -101,7 +95,6 @@ def unpack_folder(files: dict[str, bytes], folder: Path) -> Path:
             raise ValueError(f"A packed file would be written outside its folder: {name!r}.")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    return folder
 
 
 def write_json(path: Path, content: Any) -> None:

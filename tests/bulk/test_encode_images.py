@@ -103,7 +103,7 @@ def test_errors_are_one_line(world: Path, features: Path, models: Path, tmp_path
     failed("no config there", corpus, "-c", tmp_path, "-o", tmp_path / "f")
     failed("no gemel_linker is called 'x'", corpus, "-c", config, "-o", tmp_path / "f", "--component", "x")
     (tmp_path / "empty.cfg").write_text('[nlp]\nlang = "en"\n')
-    failed("there is none among its components", corpus, "-c", tmp_path / "empty.cfg", "-o", tmp_path / "f")
+    failed("there is none in it", corpus, "-c", tmp_path / "empty.cfg", "-o", tmp_path / "f")
     other = Config().from_disk(config)
     other["components"]["linker"]["vision_encoder"]["projection"] = True
     other.to_disk(tmp_path / "other.cfg")

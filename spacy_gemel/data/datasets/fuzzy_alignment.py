@@ -51,11 +51,6 @@ def why_not_found(mention: Words, text: Words) -> str:
     return "only some of its words are in the text"
 
 
-def _same_words(mention: Words, text: Words) -> list[Match]:
-    """The same words in a row, whatever separates them: case, marks, dashes, quotes, commas and blanks may differ."""
-    return _search(mention, text, None)
-
-
 def _same_letters(mention: Words, text: Words) -> list[Match]:
     """The same letters, split otherwise: "Al-Hilal" and "AlHilal". Short ones and initials need the same capitals."""
     letters = "".join(word.folded for word in mention)
@@ -73,11 +68,6 @@ def _same_letters(mention: Words, text: Words) -> list[Match]:
                     matches.append(_make_match(text, first, last, 0))
                 break
     return matches
-
-
-def _function_words(mention: Words, text: Words) -> list[Match]:
-    """The text has more function words: "Louis of Nassau" for "Louis Nassau"."""
-    return _search(mention, text, _skip_function_words)
 
 
 def _initials(mention: Words, text: Words) -> list[Match]:
@@ -133,20 +123,18 @@ def _one_letter(mention: Words, text: Words) -> list[Match]:
 
 # by their names in reports, the strictest first; these find all words, so they come before a span inside another word
 STRICT_RULES: dict[str, Rule] = {
-    "case, marks or punctuation": _same_words,
+    "case, marks or punctuation": lambda mention, text: _search(mention, text, None),  # whatever separates the words
     "words split differently": _same_letters,
-    "function words": _function_words,
+    # the text has more of them: "Louis of Nassau" for "Louis Nassau"
+    "function words": lambda mention, text: _search(mention, text, _skip_function_words),
     "initials": _initials,
     "middle names": _middle_names,
 }
 LOOSE_RULES: dict[str, Rule] = {"function words added": _function_words_added, "one letter": _one_letter}
 
 
-def _have_same_letters(mention: Word, text: Word) -> bool:
-    return mention.folded == text.folded
-
-
-def _search(mention: Words, text: Words, may_skip: _MaySkip, same: _SameWord = _have_same_letters) -> list[Match]:
+def _search(mention: Words, text: Words, may_skip: _MaySkip, same: _SameWord | None = None) -> list[Match]:
+    same = same or (lambda word, candidate: word.folded == candidate.folded)
     matches = (_match_at(mention, text, first, may_skip, same) for first in range(len(text)))
     return [match for match in matches if match is not None]
 
