@@ -1,11 +1,14 @@
 """Fixtures of all tests, made once per session: small random models, a knowledge base, a trained pipeline, a corpus."""
 
 import os
+import signal
 from pathlib import Path
 
 # Both before any library reads them. No test goes to the network; the models are too small for several threads.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A job in the background, as a CI server may start it, ignores Ctrl-C, and so would the tests that send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import settings
