@@ -7,8 +7,6 @@ from pathlib import Path
 # Both before any library reads them. No test goes to the network; the models are too small for several threads.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A job in the background, as a CI server may start it, ignores Ctrl-C, and so would the tests that send it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import settings
@@ -25,7 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Generated cases are the same in every run, so that one that fails was failed by the change; --slow draws anew."""
+    # A job in the background, as a CI server may start it, ignores Ctrl-C, and so would the tests that send it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Generated cases are the same in every run, so that one that fails was failed by the change; --slow draws anew.
     settings.register_profile("spacy-gemel", derandomize=not config.getoption("--slow"))
     settings.load_profile("spacy-gemel")
 
