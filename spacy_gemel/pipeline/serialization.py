@@ -61,8 +61,8 @@ def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings, name: str
         saved_config = config.replace(**values | {k: v for k, v in cfg.get("config", {}).items() if k in values})
         unchanged = {k: v for k, v in values.items() if _is_same(getattr(saved_config, k), getattr(config, k))}
         sources = {part: (source["name"], Path(source["folder"])) for part, source in cfg["found"].items()}
-        others = {name: cfg[name] for name in asdict(config).keys() & cfg.keys()}
-        return config.replace(**others, **unchanged), sources
+        outside_config = {name: cfg[name] for name in asdict(config).keys() & cfg.keys()}
+        return config.replace(**outside_config, **unchanged), sources
 
     return parse(name, "cfg", read)
 
