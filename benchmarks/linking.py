@@ -1,10 +1,11 @@
 """How fast mentions are linked, beside the official way in the same run, and where a mention's time goes.
 
 python -m benchmarks.linking [--profile] [--mentions 8] [--repeats 3] [--names 6000000] [--tiny]
+python -m benchmarks.linking --model real [--data DATA] [--models DIR] [--profile] [--mentions 8] [--repeats 3] [--tiny]
 
 Both link the same captions of the mini world with the same weights and the same prompts, in fp32: a Llama-shaped model
-of about 100M random parameters with 16 demonstrations, and the mini world's own. Only a run with the default sizes
-writes to benchmarks/results.
+of about 100M random parameters with 16 demonstrations, and the mini world's own. For --model real see
+benchmarks/linking_real.py. Only a run with the default sizes writes to benchmarks/results.
 """
 
 import argparse
@@ -44,6 +45,7 @@ from spacy_gemel.utils.files import write_json
 if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc
+    from torch import Tensor
 
     from spacy_gemel.linking.mention import Mention
     from spacy_gemel.linking.model import LinkingModel
@@ -89,14 +91,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and at the default sizes keep."""
     default = Sizes()
     parser = argparse.ArgumentParser(prog="python -m benchmarks.linking", description=__doc__.split("\n")[0])
+    parser.add_argument("--model", choices=("random", "real"), default="random", help="the large language model")
+    parser.add_argument("--models", type=Path, help="folder of the real models, by default assets/real")
+    parser.add_argument("--data", type=Path, help="with --model real: a folder with kb/ and wikidiverse/")
     parser.add_argument("--profile", action="store_true", help="also say where a mention's time goes")
-    parser.add_argument("--mentions", type=int, default=default.mentions, help="mentions of the 100M model")
+    parser.add_argument("--mentions", type=int, default=default.mentions, help="mentions of the large model")
     parser.add_argument("--repeats", type=int, default=default.repeats)
     parser.add_argument("--names", type=int, default=default.names, help="names of the trie of constraint_overhead")
     parser.add_argument("--tiny", action="store_true", help="all sizes as small as they go: does it run?")
     options = parser.parse_args(arguments)
-    message = replace(default, mentions=options.mentions, repeats=options.repeats, names=options.names)
-    sizes = replace(TINY if options.tiny else message, profile=options.profile)
+    chosen = replace(default, mentions=options.mentions, repeats=options.repeats, names=options.names)
+    sizes = replace(TINY if options.tiny else chosen, profile=options.profile)
+    if options.model == "real":
+        from benchmarks import linking_real
+
+        linking_real.run(options.models or ROOT / "assets" / "real", options.data, sizes, tiny=options.tiny)
+        return
     prepare(WORLD)
     models = ROOT / MODELS
     paths = ModelPaths(models / "language_model", models / "vision_encoder", models / "sentence_encoder", WORLD.kb)
@@ -114,8 +124,8 @@ def measure(paths: ModelPaths, train: Sequence[Caption], test: Sequence[Caption]
         large = write_random_llama(Path(folder), paths.language_model, sizes.shape)
         result = measure_large(replace(paths, language_model=large), train, test, sizes)
     report("the mini world")
-    train_captions, asked = train[: sizes.mini_examples], test[: sizes.mini_mentions]
-    result["mini"] = measure_beside(paths, train_captions, asked, sizes.mini_demonstrations, sizes)
+    pair = make_pair(paths, train[: sizes.mini_examples], sizes.mini_demonstrations)
+    result["mini"] = measure_beside(*pair, test[: sizes.mini_mentions], sizes)
     return {**result, "holds": check_targets(result), "machine": describe_machine()}
 
 
@@ -139,13 +149,11 @@ def measure_large(paths: ModelPaths, train: Sequence[Caption], test: Sequence[Ca
     """The figures of the model of random weights."""
     train_captions = lengthen(train[: sizes.examples], sizes.more_words)
     asked = lengthen(test[: sizes.mentions], sizes.more_words)
-    result = measure_beside(paths, train_captions, asked, sizes.demonstrations, sizes)
-    nlp = make_pipeline(paths, train_captions, sizes.demonstrations)
+    nlp, half = make_pair(paths, train_captions, sizes.demonstrations)
+    result = measure_beside(nlp, half, asked, sizes)
     linking_model, settings = linker_in(nlp).linking_model, linker_in(nlp).settings
     report("the prefill alone")
-    prompts = [prompt for prompt in linking_model.prompts(mentions_of(nlp, asked), settings) if prompt]
-    embedded, _ = linking_model.embed(prompts, train=False)
-    batch = embedded[: max(1, settings.batch_tokens // max(len(prompt) for prompt in embedded))]
+    batch = prompts_at_once(nlp, asked)
     result |= measure_prefill(linking_model.language_model, batch, sizes.repeats)
     report(f"a trie of {sizes.names} names")
     with tempfile.TemporaryDirectory() as folder:
@@ -156,17 +164,28 @@ def measure_large(paths: ModelPaths, train: Sequence[Caption], test: Sequence[Ca
     return result
 
 
-def measure_beside(
-    paths: ModelPaths, train_captions: Sequence[Caption], asked: Sequence[Caption], demonstrations: int, sizes: Sizes
-) -> dict[str, Any]:
+def make_pair(paths: ModelPaths, train: Sequence[Caption], demonstrations: int) -> "tuple[Language, Language]":
+    """The pipeline in fp32 and in bf16."""
+    nlp = make_pipeline(paths, train, demonstrations)
+    half = make_pipeline(replace(paths, dtype="bfloat16"), train, demonstrations)
+    for name in ("W", "b"):  # the same mapper: its start depends a little on the embeddings
+        linker_in(half).model.set_param(name, linker_in(nlp).model.get_param(name).copy())
+    return nlp, half
+
+
+def prompts_at_once(nlp: "Language", captions: Sequence[Caption]) -> "list[Tensor]":
+    """The embedded prompts of the first captions, as many as `batch_tokens` takes."""
+    linking_model, settings = linker_in(nlp).linking_model, linker_in(nlp).settings
+    prompts = [prompt for prompt in linking_model.prompts(mentions_of(nlp, captions), settings) if prompt]
+    embedded, _ = linking_model.embed(prompts, train=False)
+    return embedded[: max(1, settings.batch_tokens // max(len(prompt) for prompt in embedded))]
+
+
+def measure_beside(nlp: "Language", half: "Language", asked: Sequence[Caption], sizes: Sizes) -> dict[str, Any]:
     """How fast this pipe, in fp32 and bf16, and the official way link the same captions, and whether they agree.
 
     They take turns, as the machine may not be the same a minute later.
     """
-    nlp = make_pipeline(paths, train_captions, demonstrations)
-    half = make_pipeline(replace(paths, dtype="bfloat16"), train_captions, demonstrations)
-    for name in ("W", "b"):  # the same mapper: its start depends a little on the embeddings
-        linker_in(half).model.set_param(name, linker_in(nlp).model.get_param(name).copy())
     linking_model, settings = linker_in(nlp).linking_model, linker_in(nlp).settings
     reference = Official(linking_model, settings)
     mentions = mentions_of(nlp, asked)

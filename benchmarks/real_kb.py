@@ -145,12 +145,12 @@ def link(data: Path, kb: Path) -> dict[str, Any]:
     }
 
 
-def captions(path: Path, count: int) -> list[Caption]:
-    """The first mention of some sentences that are short enough for the mini world's language model."""
+def captions(path: Path, count: int, longest: int = 99) -> list[Caption]:
+    """The first mention of some sentences of at most so many characters, by default as the mini world's model takes."""
     results = []
     for row in json.loads(path.read_text(encoding="utf-8")):
         start = row["sentence"].find(row["mention"][0]) if row["mention"] else -1
-        if start >= 0 and len(row["sentence"]) < 100:
+        if start >= 0 and len(row["sentence"]) <= longest:
             end = start + len(row["mention"][0])
             results.append(Caption(row["sentence"], start, end, row["answer"][0], None))
         if len(results) == count:

@@ -66,6 +66,8 @@ def make_pipeline(
     linker |= {"n_demonstrations": n_demonstrations, "bundle_models": False, **settings}
     linker["language_model"] |= {"name": str(paths.language_model), "dtype": paths.dtype}
     linker["vision_encoder"]["name"] = str(paths.vision_encoder)
+    if not (paths.vision_encoder / "open_clip_config.json").is_file():
+        linker["vision_encoder"]["@misc"] = "spacy_gemel.HuggingFaceVision.v1"
     linker["retriever"]["name"] = str(paths.sentence_encoder)
     config["paths"]["kb"] = str(paths.kb)
     fix_random_seed(seed)

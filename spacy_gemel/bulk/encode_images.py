@@ -93,7 +93,7 @@ def encode_images(
     fingerprint: EncoderFingerprint,
     report: EncodeReport,
     *,
-    batch_size: int = 32,
+    batch_size: int = 16,
     threads: int = 2,
     progress: bool = True,
 ) -> None:

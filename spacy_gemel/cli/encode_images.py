@@ -22,7 +22,7 @@ def encode_images(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FEATURES_DIR", help="Folder for the features.")],
     component: Component = None,
-    batch_size: Annotated[int, typer.Option(help="Images per batch.", min=1)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images per batch.", min=1)] = 16,
     threads: Annotated[int, typer.Option(help="Threads that read and decode images.", min=1)] = 2,
     gpu_id: GpuId = -1,
     quiet: Quiet = False,
