@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import transformers
 from PIL import Image
 
-from benchmarks import linking, soak
+from benchmarks import encode_images, linking, linking_real, size, soak
 from benchmarks.agreement import agreement
 from benchmarks.prefill import prefill_operations
 from benchmarks.random_llama import Shape, write_random_llama
@@ -16,7 +17,9 @@ from benchmarks.stage_clock import NAMES, StageClock
 from benchmarks.subject import read_captions
 from research.mini_world import World
 from spacy_gemel.models.causal_lm import load_causal_lm
+from spacy_gemel.models.open_clip import load_open_clip
 from tests.mini_pipeline import COLOURS, entity_id, make_kb, picture
+from tests.tiny import NAMES as ENTITY_NAMES
 
 
 def test_agreement_tells_ties_from_errors_and_lower_ranks() -> None:
@@ -102,6 +105,81 @@ def test_linking_runs_and_agrees(
     assert result["holds"]["lower_ranks"]
     assert result["machine"]["versions"]["torch"]
     assert not (world.root / "benchmarks").exists()  # only the default sizes are kept
+
+
+def test_a_real_model_links_beside_the_official_way(
+    world: World, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(linking, "WORLD", world)
+    monkeypatch.setattr(linking, "ROOT", world.root)
+    monkeypatch.setattr(linking_real, "prepare", lambda _: None)
+    rows = [{"id": entity_id(name), "name": name} for name in ENTITY_NAMES]
+    write_lines(world.folder("data") / "entities.jsonl", rows)
+    sentence = {"sentence": "Mercury again.", "mention": ["Mercury"], "answer": [entity_id("Mercury")]}
+    (tmp_path / "wikidiverse").mkdir()
+    (tmp_path / "kb").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / "wikidiverse" / f"{split}.json").write_text(json.dumps([sentence] * 4))
+    write_lines(tmp_path / "kb" / "entities.jsonl", rows[:8])
+    for arguments, entities in ((["--data", str(tmp_path)], 8), ([], len(ENTITY_NAMES))):
+        linking.main(["--model", "real", "--models", str(models), "--tiny", *arguments])
+        result = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert (result["entities"], result["compared"], result["same_best"]) == (entities, 4, 1.0)
+        assert result["largest_score_difference"] < 1e-4
+        for figure in ("speedup", "speedup_bf16", "bf16_over_fp32", "flop_utilisation"):
+            assert result[figure]["least"] > 0
+        assert 0 <= result["same_best_bf16"] <= 1
+    with pytest.raises(SystemExit, match="real-models"):
+        linking.main(["--model", "real", "--tiny"])
+    assert not (world.root / "benchmarks").exists()
+
+
+def write_lines(path: Path, rows: list[dict[str, str]]) -> None:
+    path.write_text("\n".join(map(json.dumps, rows)))
+
+
+@pytest.mark.parametrize("step", ["link", "train"])
+def test_computed_sizes_stand_beside_measured_ones(
+    step: str, world: World, models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = {"models": str(models), "kb": str(world.kb), "data": str(world.folder("data")), "step": step}
+    size.main(["--case", json.dumps({**case, "dtype": "float32", "batch_tokens": 512, "mentions": 4})])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    memory = "linking" if step == "link" else "training"
+    assert result["computed"].keys() == result["measured"].keys() >= {memory, "parameters"}
+    assert result["computed"]["parameters"] == pytest.approx(result["measured"]["parameters"], rel=0.01)
+    assert result["prompt_tokens"] > 0
+    assert result["not_included"] == []
+
+
+def test_images_per_second_of_a_real_encoder(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "vision_encoder"
+    config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 12, 16, 20], depths=[1, 1, 1, 1])
+    transformers.ResNetModel(config).save_pretrained(folder)
+    transformers.ConvNextImageProcessor(size={"shortest_edge": 64}).save_pretrained(folder)
+    (tmp_path / "pictures").mkdir()
+    for index in range(4):
+        Image.fromarray(picture("Mercury", index)).save(tmp_path / "pictures" / f"{index}.png")
+    monkeypatch.setattr(encode_images, "REAL_REPEATS", 1)
+    monkeypatch.setattr(
+        encode_images,
+        "large_encoder",
+        lambda: load_open_clip(str(models / "vision_encoder"), None, projection=False, device="cpu", dtype=None),
+    )
+    arguments = ["--model", "real", "--models", str(tmp_path), "--images", "3"]
+    encode_images.main([*arguments, "--pictures", str(tmp_path / "pictures")])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["images"] == 3
+    for part in (result["real"], result["vit_b_32_random"]):
+        rates = part["images_per_second"]
+        assert {"read", "preprocess", "encode", "channels_first_32", "channels_last_16"} <= rates.keys()
+        assert all(rate["least"] > 0 for rate in rates.values())
+        assert part["largest_difference"] < 1e-5
+    for wrong in (["--models", str(tmp_path / "none")], ["--pictures", str(folder)]):
+        with pytest.raises(SystemExit, match=r"does not exist|no \.png"):
+            encode_images.main([*arguments, *wrong])
 
 
 def test_the_same_prompts_or_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
