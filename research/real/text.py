@@ -137,13 +137,13 @@ def without(docs: Iterable[Doc], others: Iterable[Doc]) -> list[Doc]:
 
 
 def in_parts(docs: Sequence[Doc]) -> Iterator[list[Doc]]:
-    """Docs of at least PART mentions together; the last part has what is left."""
+    """Docs of at least PART mentions together; the last part has what is left. Docs of one text stay together."""
     part: list[Doc] = []
     for doc in docs:
-        part.append(doc)
-        if count_mentions(part) >= PART:
+        if count_mentions(part) >= PART and doc.text != part[-1].text:
             yield part
             part = []
+        part.append(doc)
     if part:
         yield part
 
