@@ -61,6 +61,7 @@ setup(
         # CausalLM's quantization; bitsandbytes runs on CPUs since 0.46
         "quantized": ["bitsandbytes>=0.46.1", "accelerate>=1.1"],
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
+        "real": ["resvg-py>=0.3"],  # scripts/drawings, in `spacy project run real`
         "dev": [
             "pytest>=8.0",
             "pytest-xdist>=3.5",
@@ -70,6 +71,7 @@ setup(
             "import-linter>=2.1",
             "filelock>=3.12",
             "h5py>=3.8,<4.0",
+            "resvg-py>=0.3",
             "build>=1.2",  # which spacy package wants
             "setuptools>=70.1",  # makes wheels by itself
         ],
