@@ -17,7 +17,7 @@ from spacy_gemel.evaluation.results import read_mentions
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUTS = (
-    "data/mini", "corpus/*.spacy", "kb", "training/model-*", "training/random*", "training/bm25*",
+    "data/mini", "corpus/*.spacy", "kb/mini", "training/model-*", "training/random*", "training/bm25*",
     "training/no-demonstrations", "metrics/*.json*", "report", "project.lock",
 )  # fmt: skip
 SETTINGS = ("full", "no-image", "no-demonstrations", "random", "bm25", "dense", "unconstrained")

@@ -31,15 +31,25 @@ def commands(project: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {command["name"]: command for command in project["commands"]}
 
 
+@pytest.mark.parametrize("workflows", [["all"], ["real", "real-ablations"]])
 def test_every_dependency_is_in_the_repo_or_made_by_an_earlier_step(
-    project: dict[str, Any], commands: dict[str, dict[str, Any]]
+    project: dict[str, Any], commands: dict[str, dict[str, Any]], workflows: list[str]
 ) -> None:
     outputs: list[str] = []
-    for name in project["workflows"]["all"]:
+    for name in [name for workflow in workflows for name in project["workflows"][workflow]]:
         for path in commands[name]["deps"]:
             by_a_step = any(path == out or path.startswith(out + "/") for out in outputs)
             assert by_a_step or (ROOT / path).exists(), f"{name}: {path}"
         outputs += commands[name]["outputs"]
+
+
+def test_the_outputs_of_real(project: dict[str, Any], commands: dict[str, dict[str, Any]]) -> None:
+    """None in the folder that another workflow's step replaces as a whole."""
+    outputs = {out for name in project["workflows"]["real"] for out in commands[name]["outputs"]}
+    assert {"data/real", "kb/real", "training/real/model-best", "report/real/index.html"} <= outputs
+    assert {"metrics/real/full.json", "metrics/real/no-image.json"} <= outputs
+    others = {out for name in project["workflows"]["all"] for out in commands[name]["outputs"]}
+    assert not [(out, other) for out in outputs for other in others if out.startswith(other) or other.startswith(out)]
 
 
 def test_the_outputs_of_all(project: dict[str, Any], commands: dict[str, dict[str, Any]]) -> None:

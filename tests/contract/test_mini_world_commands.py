@@ -51,7 +51,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split in NUMBERS:
         run(gemel_app, "convert", "jsonl", folder / "data" / f"{split}.jsonl", folder / "corpus" / f"{split}.spacy")
     tokenizer = folder / "assets" / "mini" / "language_model"
-    run(gemel_app, "build-kb", folder / "data" / "entities.jsonl", folder / "kb", "--tokenizer", tokenizer, "-q")
+    run(gemel_app, "build-kb", folder / "data" / "entities.jsonl", folder / "kb/mini", "--tokenizer", tokenizer, "-q")
     return folder
 
 
@@ -81,7 +81,7 @@ def test_fill_config_keeps_what_the_config_says(filled: Path) -> None:
 def test_debug_config_wants_a_filled_one(here: Path, name: str) -> None:
     """As of spaCy's own partial configs; it says so, and so do the README and the configs."""
     paths = [word for split in ("train", "dev") for word in (f"--paths.{split}", here / "corpus" / f"{split}.spacy")]
-    paths += ["--paths.kb", here / "kb"]
+    paths += ["--paths.kb", here / "kb" / "mini"]
     assert "field required" in spacy_says("debug", "config", here / "configs" / name, *paths, code=1).lower()
     spacy_says("init", "fill-config", here / "configs" / name, here / "configs" / f"full-{name}")
     assert "Config is valid" in spacy_says("debug", "config", here / "configs" / f"full-{name}", *paths)
