@@ -44,7 +44,7 @@ def find_missing(folder: Path) -> str | None:
             if isinstance(record, Problem):
                 return str(record)
             if record.image is None or not (folder / record.image).is_file():
-                return f"the picture {record.image} of {record.where} is missing"
+                return f"the picture {record.image} of {record.location} is missing"
     return None
 
 
