@@ -89,7 +89,7 @@ def test_demonstrations_are_those_of_the_nearest_vectors(nlp: Language) -> None:
         for ent in doc.ents:
             query = mean_of(doc, ent.start, ent.end)
             similarity = vectors @ query / np.linalg.norm(query)
-            [mention] = pipe.mentions_of([doc])
+            [mention] = pipe.mentions_of(pipe.entities_to_link([doc]))
             ranked = pipe.linking_model.rank_demonstrations(Query(ent.text, doc.text, mention.vector), pipe.settings)
             assert len(ranked) == 3
             np.testing.assert_allclose(similarity[ranked], np.sort(similarity)[::-1][:3], atol=2e-5)
