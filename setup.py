@@ -60,6 +60,8 @@ setup(
         "curated-transformers": ["spacy-curated-transformers>=0.3.1,<1.0"],
         # CausalLM's quantization; bitsandbytes runs on CPUs since 0.46
         "quantized": ["bitsandbytes>=0.46.1", "accelerate>=1.1"],
+        # CausalLM's GGUF files, whose tokenizers earlier versions of transformers get wrong
+        "gguf": ["gguf>=0.17,<1.0", "accelerate>=1.10,<2.0", "transformers>=5.24,<6.0"],
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
         "real": ["resvg-py>=0.3"],  # scripts/drawings, in `spacy project run real`
         "dev": [
@@ -70,6 +72,8 @@ setup(
             "mypy>=1.14",
             "import-linter>=2.1",
             "filelock>=3.12",
+            "gguf>=0.17,<1.0",  # [gguf], but for transformers: .ci/matrix tests its oldest version
+            "accelerate>=1.10,<2.0",
             "h5py>=3.8,<4.0",
             "resvg-py>=0.3",
             "build>=1.2",  # which spacy package wants

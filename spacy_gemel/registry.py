@@ -7,7 +7,7 @@ To add a model, an encoder or a retriever, add one function here and its entry p
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from spacy_gemel.models.frozen import FrozenModel
+from spacy_gemel.models.frozen import FrozenModel, is_gguf
 from spacy_gemel.utils.files import resolve
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def causal_lm(
     """spacy_gemel.CausalLM.v1: any causal language model of transformers.
 
     Args:
-        name: its name on the hub, or a folder.
+        name: its name on the hub, a folder, or a GGUF file (needs the extra "gguf"), whose weights are dequantised when
+            they load. A bundle of a GGUF file holds safetensors in `dtype`.
         revision: its revision on the hub.
         device: where it runs; null for spaCy's default.
         dtype: "float32" (also null), "bfloat16" or "float16".
@@ -43,7 +44,8 @@ def causal_lm(
             means float16 or bfloat16), or null. A bundle holds the unquantized model.
     """
     settings = (("revision", revision), ("dtype", dtype), ("bos", bos), ("quantization", quantization))
-    return FrozenModel("language model", f"{_MODELS}.causal_lm:load_causal_lm", _SNAPSHOT, name, device, settings)
+    loader, bundler = f"{_MODELS}.causal_lm:load_causal_lm", f"{_MODELS}.causal_lm:save_gguf"
+    return FrozenModel("language model", loader, bundler if is_gguf(name) else _SNAPSHOT, name, device, settings)
 
 
 def open_clip_encoder(

@@ -11,7 +11,7 @@ from spacy_gemel.cli.common import Quiet, fail, one_line_errors
 def build_kb(
     entities: Annotated[Path, typer.Argument(metavar="ENTITIES.jsonl", help="One entity per line.")],
     kb_dir: Annotated[Path, typer.Argument(help="Folder to write.")],
-    tokenizer: Annotated[str, typer.Option(help="The language model's name or folder.")],
+    tokenizer: Annotated[str, typer.Option(help="The language model's name, folder or GGUF file.")],
     max_name_tokens: Annotated[int, typer.Option(help="Longer names stay out of the trie.", min=1)] = 32,
     revision: Annotated[str | None, typer.Option(help="Revision of the language model.")] = None,
     quiet: Quiet = False,

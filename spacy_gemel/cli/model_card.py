@@ -79,18 +79,18 @@ def missing_models(nlp: "Language") -> list[str]:
     if pipe.bundle_models:
         return []
     sources = {part: model.source(pipe.folders.get(part)) for part, model in pipe.frozen_models.items()}
-    return [pipe.frozen_models[part].name for part, source in sources.items() if Path(source).is_dir()]
+    return [pipe.frozen_models[part].name for part, source in sources.items() if Path(source).is_absolute()]
 
 
 def _frozen_row(pipe: "GemelLinker", part: str, model: "FrozenModel[Any]") -> tuple[str, str, str, str]:
     """What it is, its name, its revision, and whether the package holds it."""
-    folder = Path(model.source(pipe.folders.get(part)))
+    source = Path(model.source(pipe.folders.get(part)))
     settings = dict(model.settings)
     what = model.what[0].upper() + model.what[1:]
     name = model.name
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name or Path(name).is_dir():
         name = PurePosixPath(name.replace("\\", "/")).name
-    if folder.is_dir() and (kind := _class_of(folder)):
+    if kind := _class_of(source):
         name = f"{name} ({kind})"
     if settings.get("revision"):
         message = f"revision {settings['revision']}"
@@ -98,7 +98,7 @@ def _frozen_row(pipe: "GemelLinker", part: str, model: "FrozenModel[Any]") -> tu
     elif settings.get("pretrained") and "/" not in model.name:
         message = str(settings["pretrained"])
     else:
-        message = _digest(folder) if folder.is_dir() else "no revision named"
+        message = _digest(source) if source.is_absolute() else "no revision named"
     return what, name, message, "yes" if pipe.bundle_models else "no"
 
 
@@ -112,12 +112,12 @@ def _class_of(folder: Path) -> str | None:
 
 
 def _digest(folder: Path) -> str:
-    """The first digits of a SHA-256 of the weights in a folder."""
+    """The first digits of a SHA-256 of the weights in a folder, or of a GGUF file."""
     whole = hashlib.sha256()
-    for name in files_in(folder):
-        if name.endswith(".safetensors"):
-            with (folder / name).open("rb") as file:
-                whole.update(hashlib.file_digest(file, "sha256").digest())
+    names = [name for name in files_in(folder) if name.endswith(".safetensors")]
+    for path in [folder] if folder.is_file() else [folder / name for name in names]:
+        with path.open("rb") as file:
+            whole.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256 {whole.hexdigest()[:12]}"
 
 

@@ -3,13 +3,22 @@
 import inspect
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from spacy_gemel.models.frozen import LoadedModel, check_weights, dtype_argument, missing_model_message, torch_dtype
+from spacy_gemel.models.frozen import (
+    LoadedModel,
+    check_weights,
+    dtype_argument,
+    is_gguf,
+    missing_model_message,
+    torch_dtype,
+)
+from spacy_gemel.models.gguf import source_arguments
 from spacy_gemel.models.memory import is_out_of_memory
 from spacy_gemel.models.quantization import DTYPES, check_quantization, make_differentiable, quantization_options
 from spacy_gemel.models.tokenizer import NameTokenizer, load_tokenizer
@@ -109,7 +118,7 @@ def load_causal_lm(
     bos: bool = False,
     quantization: str | None = None,
 ) -> CausalLM:
-    """A frozen causal language model of the Hugging Face hub or a folder, from safetensors only; see the registry.
+    """A frozen causal language model, from safetensors or a GGUF file, whose weights are dequantised; see the registry.
 
     If quantized, dtype None means float16 for 8 bits, bfloat16 for 4. Raises ValueError if the model cannot be loaded
     or quantized here, lacks some of its weights, or has no BOS token although `bos` is set.
@@ -126,9 +135,9 @@ def load_causal_lm(
         options |= quantization_options(quantization, device, parameters)
     try:
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
-            name, revision=revision, use_safetensors=True, output_loading_info=True, **options
+            **source_arguments(name), revision=revision, use_safetensors=True, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
         raise ValueError(missing_model_message("language model", name, error)) from error
     except (ImportError, RuntimeError) as error:  # bitsandbytes and accelerate raise them for an unfit machine
         if is_out_of_memory(error) or (quantization is None and isinstance(error, RuntimeError)):
@@ -142,9 +151,18 @@ def load_causal_lm(
         ) from error
     remedy = "give a folder or a name that holds a whole causal language model."
     check_weights(sorted(info["missing_keys"]), "language model", name, remedy)
+    if is_gguf(name) and getattr(model, "hf_quantizer", None) is not None:
+        model.hf_quantizer.remove_quantization_config(model)  # else transformers 5 takes it for a packed model
     loaded = CausalLM(model, tokenizer, bos=bos, name=name)
     if loaded.quantized:
         make_differentiable(model)
     else:  # A quantized model cannot be moved from the device that it was loaded to.
         model.to(device)
     return loaded
+
+
+def save_gguf(name: str, folder: Path, *, dtype: str | None, **_settings: Any) -> None:
+    """Save the model of a GGUF file as safetensors in `dtype`, with its tokenizer, as `load_causal_lm` reads them."""
+    loaded = load_causal_lm(name, revision=None, device="cpu", dtype=dtype)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.tokenizer.save_pretrained(folder)

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -29,7 +30,7 @@ BUNDLE = "bundle.json"
 _IDENTIFYING = (".safetensors", ".json", ".txt", ".model")
 # Settings that change what is made of a model's files, not which files they are.
 _USES = ("dtype", "bos", "quantization", "projection", "pooling")
-_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx")
+_OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,27 @@ class FrozenModel(Generic[ModelT]):
     what: str  # what messages call it, such as "language model"
     loader: str  # "module:function", called as `loader(name, device=..., **settings)`
     bundler: str  # the same for a model without a local folder, called as `bundler(name, folder, **settings)`
-    name: str  # a local folder (a relative one: see `utils.files.resolve`), or a name on the library's hub
+    name: str  # a local folder or GGUF file (relative: see `utils.files.resolve`), or a name on the library's hub
     device: str | None  # where it runs; None for spaCy's default
     settings: Options  # the loader's other arguments
 
     def source(self, folder: Path | None = None) -> str:
-        """The name to load: `folder` if it exists (a bundle), else a local folder, else the name on the hub.
+        """What to load: `folder` if it exists (a bundle), else a local folder or GGUF file, else the name on the hub.
 
         Raises ValueError if the name can only be a path, and does not exist.
         """
-        if folder is not None and folder.is_dir():
+        if folder is not None and folder.exists():
             return str(folder.resolve())
         local = resolve(self.name)
-        if local.is_dir():
+        if local.is_dir() or (is_gguf(local) and local.is_file()):
             return str(local)
-        if self.name.startswith((".", "/", "~")) or self.name.count("/") > 1 or "\\" in self.name:
+        is_path = self.name.startswith((".", "/", "~")) or self.name.count("/") > 1 or "\\" in self.name
+        if is_path or is_gguf(self.name):
             gone = "" if folder is None else f", and {folder}, from which it was loaded, is gone"
             raise ValueError(
-                f"The {self.what} {self.name!r} does not exist: no folder {self.name!r} beside the config or in the "
-                f"working folder{gone}. Correct `name` in the config, or create the folder (for the mini models: "
-                "`python -m spacy project run pretrain`)."
+                f"The {self.what} {self.name!r} does not exist: there is no {self.name!r} beside the config or in the "
+                f"working folder{gone}. Correct `name` in the config, or create it (for the mini models: `python -m "
+                "spacy project run pretrain`; for those in assets/real: `python -m spacy project run real-models`)."
             )
         return self.name
 
@@ -83,9 +85,9 @@ class FrozenModel(Generic[ModelT]):
         """
         source = self.source(folder)
         origin = model.origin if isinstance(model, LoadedModel) else None
-        if not Path(source).is_dir():
+        if not Path(source).is_dir() and not is_gguf(source):
             return
-        if not _model_files(Path(source)):
+        if not _identifying_files(source):
             problem = f"{source} holds none of its files. Restore them, or load the pipeline again"
         elif origin is None or origin.is_in(source):
             return
@@ -103,6 +105,12 @@ class FrozenModel(Generic[ModelT]):
         source = Path(self.source(folder))
         if source.is_dir():  # even if it is bundled: another pipe may have been saved there since
             link_folder(source, target, _model_files(source), keep=(BUNDLE,))
+        elif is_gguf(source):
+            target.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as temporary:
+                folder = Path(temporary)
+                resolve_name(self.bundler)(str(source), folder, **dict(self.settings))
+                link_folder(folder, target, files_in(folder), keep=(BUNDLE,))
         elif self.is_bundled(target):
             return
         else:
@@ -178,11 +186,18 @@ def _load_in_process(loader: str, source: str, device: str, settings: Options) -
 
 
 def _identifying_files(source: str) -> tuple[tuple[str, int, int], ...]:
-    """(name, bytes, time) of the weights, config and tokenizer files in a folder; empty for a name on a hub."""
-    folder = Path(source)
-    names = _model_files(folder) if folder.is_dir() else []
-    status = [(name, (folder / name).stat()) for name in names if name.endswith(_IDENTIFYING)]
+    """(name, bytes, time) of the model's files in a folder, or of a GGUF file; empty for a name on a hub."""
+    path = Path(source)
+    names = [name for name in _model_files(path) if name.endswith(_IDENTIFYING)] if path.is_dir() else []
+    if is_gguf(path) and path.is_file():
+        path, names = path.parent, [path.name]
+    status = [(name, (path / name).stat()) for name in names]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in status)
+
+
+def is_gguf(name: str | Path) -> bool:
+    """Whether a name means a GGUF file; it may not exist."""
+    return Path(name).suffix.lower() == ".gguf"
 
 
 def _model_files(folder: Path) -> list[str]:
@@ -220,10 +235,11 @@ def one_thread_in_forks() -> None:
 
 def missing_model_message(what: str, name: str, error: Exception) -> str:
     """The message for a frozen model that cannot be loaded."""
-    return (
-        f"The {what} {name!r} could not be loaded ({first_line(error)}). Give a local folder that holds it, or a name "
-        "on the Hugging Face hub that this machine can reach and your login may read."
-    )
+    remedy = "a name on the Hugging Face hub that this machine can reach and your login may read"
+    if is_gguf(name):
+        remedy = "a GGUF file of an architecture that the installed transformers reads (Llama, Mistral, Qwen2, ...)"
+    problem = f"The {what} {name!r} could not be loaded ({first_line(error)})."
+    return f"{problem} Give a local folder that holds it, or {remedy}."
 
 
 def check_weights(missing: Sequence[str], what: str, name: str, remedy: str | None = None) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from spacy_gemel.models.frozen import is_gguf
+
 SETTINGS = ("8bit", "4bit")
 
 # The type of all that is not quantized, if the config names none: what bitsandbytes computes in.
@@ -20,6 +22,11 @@ def check_quantization(setting: str | None, name: str) -> None:
         return
     if setting not in SETTINGS:
         raise ValueError(f"quantization = {setting!r} is not known: use {' or '.join(SETTINGS)}, or null for none.")
+    if is_gguf(name):
+        raise ValueError(
+            f"quantization = {setting!r} cannot be used with the GGUF file {name!r}, which is dequantised when it is "
+            "loaded: set quantization = null, or save the pipe with bundle_models = true and load that."
+        )
     missing = [package for package in ("bitsandbytes", "accelerate") if importlib.util.find_spec(package) is None]
     if missing:
         raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from spacy_gemel.models.frozen import missing_model_message
+from spacy_gemel.models.gguf import check_gguf, source_arguments
 
 NameEnd = Literal["newline", "eos"]
 
@@ -62,11 +63,15 @@ class NameTokenizer:
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> NameTokenizer:
-    """The tokenizer of a model on the Hugging Face hub or in a local folder. Raises ValueError if there is none."""
+    """The tokenizer of a model on the Hugging Face hub, in a local folder or a GGUF file.
+
+    Raises ValueError if there is none, or if a GGUF file cannot be read.
+    """
     from transformers import AutoTokenizer
 
+    check_gguf(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(**source_arguments(name), revision=revision)
     except (OSError, ValueError) as error:
         raise ValueError(missing_model_message("tokenizer", name, error)) from error
     return NameTokenizer(tokenizer)

@@ -567,7 +567,7 @@ class GemelLinker(TrainablePipe):
         sources = {}
         for part, frozen in self.frozen_models.items():
             source = Path(frozen.source(self.folders.get(part)))
-            if source.is_dir():
+            if source.is_absolute():  # no name on a hub
                 sources[part] = (frozen.name, source)
         if self.image_features is not None and self.feature_folder is not None:
             sources["image_features"] = (self.image_features, self.feature_folder.resolve())
@@ -592,7 +592,7 @@ class GemelLinker(TrainablePipe):
                 names = {part: frozen.name for part, frozen in self.frozen_models.items()}
                 names["image_features"] = self.image_features or ""
                 unchanged = {part: folder for part, (name, folder) in sources.items() if names.get(part) == name}
-                folders = {part: folder for part, folder in unchanged.items() if folder.is_dir()}
+                folders = {part: folder for part, folder in unchanged.items() if folder.exists()}
             if (bundle := state.models_folder) is not None:
                 bundled = [part for part, frozen in self.frozen_models.items() if frozen.is_bundled(bundle / part)]
                 folders |= {part: bundle / part for part in bundled}
