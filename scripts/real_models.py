@@ -127,7 +127,7 @@ def fetch(requirement: str, folder: Path) -> None:
     )
 
 
-def measured(step: Callable[..., None], *arguments: Any) -> tuple[float, float]:
+def measure(step: Callable[..., None], *arguments: Any) -> tuple[float, float]:
     """Run a step; its seconds, and the peak memory in MB of this process and those that it started."""
     start = time.perf_counter()
     step(*arguments)
@@ -144,7 +144,7 @@ def run(label: str, step: Callable[..., None], *arguments: Any) -> None:
     """Run a step in a process of its own, so that its peak of memory is its own, and print what it took."""
     print(f"{label} ...", flush=True)
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        seconds, peak = pool.submit(measured, step, *arguments).result()
+        seconds, peak = pool.submit(measure, step, *arguments).result()
     print(f"{label}: {seconds:.1f} s, {peak:.0f} MB at most", flush=True)
 
 
