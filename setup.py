@@ -24,6 +24,9 @@ ENTRY_POINTS = {
     "console_scripts": ["spacy-gemel = spacy_gemel.__main__:main"],
 }
 
+# CausalLM's GGUF files, whose tokenizers earlier versions of transformers get wrong
+GGUF = ["gguf>=0.17,<1.0", "accelerate>=1.10,<2.0", "transformers>=5.24,<6.0"]
+
 setup(
     name="spacy-gemel",
     version="0.1.0",
@@ -60,10 +63,9 @@ setup(
         "curated-transformers": ["spacy-curated-transformers>=0.3.1,<1.0"],
         # CausalLM's quantization; bitsandbytes runs on CPUs since 0.46
         "quantized": ["bitsandbytes>=0.46.1", "accelerate>=1.1"],
-        # CausalLM's GGUF files, whose tokenizers earlier versions of transformers get wrong
-        "gguf": ["gguf>=0.17,<1.0", "accelerate>=1.10,<2.0", "transformers>=5.24,<6.0"],
+        "gguf": GGUF,
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
-        "real": ["resvg-py>=0.3"],  # scripts/drawings, in `spacy project run real`
+        "real": [*GGUF, "resvg-py>=0.3"],  # `spacy project run real`: scripts/real_models.py, scripts/drawings
         "dev": [
             "pytest>=8.0",
             "pytest-xdist>=3.5",
