@@ -21,6 +21,7 @@ SECONDS_PER_LAYER = 0.0008  # at least, to launch its kernels from Python
 HOST_SECONDS = 0.016  # of a mention outside the models; benchmarks/results/linking.json
 PASSES = 9  # search steps for a name in a trie of real titles
 NAME_TOKENS = 6  # of a name and its end
+POSITIONS = 147  # at which a convolution's weights are used, on average: between EfficientNet's and ResNet's
 
 
 class Gpu(NamedTuple):
@@ -154,7 +155,7 @@ def encoder_parameters(config: Mapping[str, Any]) -> int:
 
 
 def vision_encoder(block: Mapping[str, Any], folder: Path) -> tuple[int, int, int]:
-    """A vision transformer's parameters, the width of its features, and its tokens per image; raises ValueError."""
+    """Parameters, width of the features, and tokens per image, of a transformer or of timm; raises ValueError."""
     if block["@misc"].startswith("spacy_gemel.OpenCLIP") and not resolve(block["name"], [folder]).is_dir():
         import open_clip
 
@@ -163,6 +164,14 @@ def vision_encoder(block: Mapping[str, Any], folder: Path) -> tuple[int, int, in
             raise ValueError(f"open_clip has no model {block['name']!r}: correct vision_encoder.name")
     else:
         config = read_shape(block["name"], folder, "vision_encoder")
+    if "architecture" in config:
+        import timm
+        import torch
+
+        if timm.is_model(config["architecture"]):
+            with torch.device("meta"):  # without memory for its weights
+                net = timm.create_model(config["architecture"], num_classes=0)
+            return sum(parameter.numel() for parameter in net.parameters()), net.num_features, POSITIONS
     model = config.get("model_cfg", config)
     shape = model.get("vision_cfg", model)
     parameters, patch, size = encoder_parameters(shape), shape.get("patch_size"), shape.get("image_size", 224)
@@ -232,7 +241,7 @@ def estimate(
     vectors = (3 if model.gated else 1) * model.inner  # of a token in the MLP
     cache = filled * model.layers * 2 * model.keys * item
     reading = (filled - rows * beam_tokens) * item * (vectors + model.inner + 5 * model.width)
-    encoding = 32 * image_item * tokens * 13 * features  # a batch of images
+    encoding = 16 * image_item * tokens * 13 * features  # a batch of images
     linking = max(cache + reading, encoding)
     # bytes that a layer stores of a token for the way back through the frozen model; norms are in fp32 if gated
     bytes_per_token = item * (2 * model.queries + 2 * model.keys + vectors)

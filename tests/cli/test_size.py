@@ -225,6 +225,19 @@ def test_an_encoder_of_unknown_size_is_left_out(tmp_path: Path, models: Path) ->
     assert "not included: vision_encoder: it is left out" in result.stdout
 
 
+def test_an_encoder_of_timm_counts_with_its_features(tmp_path: Path, models: Path) -> None:
+    """All that its config.json says is its name; one that timm does not know is left out."""
+    for name in ("tf_efficientnet_lite0", "nobody"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"model_type": "timm_wrapper", "architecture": name}))
+    figures = estimate_of(write(tmp_path, models, vision=f'name = "{tmp_path / "tf_efficientnet_lite0"}"'))
+    assert figures["encoder"] / 4e6 == pytest.approx(3.37, rel=0.01)  # of 4.65 million with its classifier
+    assert figures["mapper"] == 4 * (1280 + 1) * 4 * 32
+    assert figures["unknown"] == []
+    unknown = estimate_of(write(tmp_path, models, vision=f'name = "{tmp_path / "nobody"}"'))
+    assert "vision_encoder" in unknown["unknown"][0]
+
+
 def test_another_gpu(tmp_path: Path, models: Path) -> None:
     """It is not judged by the memory of one that nobody asked about."""
     config = write(tmp_path, models)
