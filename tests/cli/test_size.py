@@ -28,7 +28,11 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 CARRIED = {"small.cfg": "rtx-4060", "paper.cfg": "a100"}
 # The language models that configs name, each with the type of its tokenizer.
-TOKENIZERS = {"HuggingFaceTB/SmolLM2-1.7B": "smollm", "meta-llama/Llama-2-7b-hf": "llama"}
+TOKENIZERS = {
+    "HuggingFaceTB/SmolLM2-1.7B": "smollm",
+    "meta-llama/Llama-2-7b-hf": "llama",
+    "../assets/real/language_model": "smollm",  # which `project run real-models` makes
+}
 
 
 def call(*arguments: object) -> Any:
