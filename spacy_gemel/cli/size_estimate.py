@@ -170,7 +170,7 @@ def vision_encoder(block: Mapping[str, Any], folder: Path) -> tuple[int, int, in
 
         if timm.is_model(config["architecture"]):
             with torch.device("meta"):  # without memory for its weights
-                net = timm.create_model(config["architecture"], num_classes=0)
+                net: Any = timm.create_model(config["architecture"], num_classes=0)
             return sum(parameter.numel() for parameter in net.parameters()), net.num_features, POSITIONS
     model = config.get("model_cfg", config)
     shape = model.get("vision_cfg", model)
