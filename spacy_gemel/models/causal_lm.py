@@ -2,12 +2,13 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from spacy_gemel.models.frozen import (
@@ -26,6 +27,7 @@ from spacy_gemel.utils.messages import first_line
 
 _UNLIMITED = 2**31 - 1
 _EMBEDDING_BATCH = 8192
+_HEAD_ROWS = 8192
 
 
 class CausalLM(LoadedModel):
@@ -51,6 +53,9 @@ class CausalLM(LoadedModel):
         # transformers 5.24 renamed it; models with code of their own may keep the old name.
         self.cache_argument = "cache" if "cache" in arguments else "past_key_values"
         self.config = model.config.get_text_config()
+        head = model.get_output_embeddings()
+        if type(head) is nn.Linear and head.weight.dtype != torch.float32:
+            head.forward = partial(_scores_in_fp32, head, head.forward)  # type: ignore[method-assign]
 
     @property
     def device(self) -> torch.device:
@@ -107,6 +112,15 @@ class CausalLM(LoadedModel):
             labels = torch.tensor(list(name), device=self.device)
             losses.append(torch.nn.functional.cross_entropy(name_logits.float(), labels))
         return torch.stack(losses)
+
+
+def _scores_in_fp32(head: nn.Linear, forward: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:
+    """A search's scores of the vocabulary: in 16 bits they are rounded by more than close names lie apart."""
+    if torch.is_grad_enabled():  # a mapper learns as well from rounded ones, in half the memory
+        return forward(hidden)
+    wide = hidden.float()
+    scores = torch.cat([wide @ rows.float().T for rows in head.weight.split(_HEAD_ROWS)], dim=-1)
+    return scores if head.bias is None else scores + head.bias.float()
 
 
 def load_causal_lm(

@@ -127,6 +127,18 @@ def test_types_of_parameters(models: Path) -> None:
         torch_dtype("int8")
 
 
+def test_a_search_in_16_bits_has_unrounded_scores(models: Path) -> None:
+    """The gradient's are rounded, to take half the memory."""
+    half = load_causal_lm(str(models / "language_model"), revision=None, device="cpu", dtype="bfloat16")
+    embedded, keep = half.embed([5, 9, 200])[None], torch.tensor([2])
+    rounded = half.forward(embedded, keep)
+    with torch.no_grad():
+        scores = half.forward(embedded, keep)
+    assert (rounded.dtype, scores.dtype) == (torch.bfloat16, torch.float32)
+    assert not torch.equal(scores, rounded.float())
+    assert torch.equal(scores.bfloat16(), rounded)
+
+
 def test_bos_must_be_there(models: Path) -> None:
     folder = str(models / "language_model")
     assert load_causal_lm(folder, revision=None, device="cpu", dtype=None, bos=True).bos
