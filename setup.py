@@ -16,6 +16,7 @@ ENTRY_POINTS = {
         "spacy_gemel.BM25Retriever.v1 = spacy_gemel.registry:bm25_retriever",
         "spacy_gemel.SentenceTransformerRetriever.v1 = spacy_gemel.registry:sentence_transformer_retriever",
         "spacy_gemel.TransformerRetriever.v1 = spacy_gemel.registry:transformer_retriever",
+        "spacy_gemel.Alignment.v1 = spacy_gemel.registry:alignment",
         "spacy_gemel.KBFromDisk.v1 = spacy_gemel.registry:kb_from_disk",
         "spacy_gemel.KBFromLookupKB.v1 = spacy_gemel.registry:kb_from_lookup_kb",
     ],

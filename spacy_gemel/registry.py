@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
     from spacy_gemel.linking import retrievers
+    from spacy_gemel.linking.alignment import Alignment
     from spacy_gemel.models.causal_lm import CausalLM
     from spacy_gemel.models.sentence_encoder import SentenceEncoder
     from spacy_gemel.models.vision_encoder import VisionEncoder
@@ -129,6 +130,18 @@ def transformer_retriever() -> "retrievers.TransformerRetriever":
     from spacy_gemel.linking.retrievers import TransformerRetriever
 
     return TransformerRetriever()
+
+
+def alignment(
+    passes: int = 10, batch_size: int = 16, rate: float = 0.001, copies: int = 6, noise: float = 0.5
+) -> "Alignment":
+    """spacy_gemel.Alignment.v1: how the mapper learns image -> name before it is trained with demonstrations.
+
+    For [initialize.components.gemel_linker.alignment]. See `Alignment` for the values.
+    """
+    from spacy_gemel.linking.alignment import Alignment
+
+    return Alignment(passes, batch_size, rate, copies, noise)
 
 
 def kb_from_disk(path: str, verify: bool = False) -> "Callable[[Vocab], KnowledgeBase]":

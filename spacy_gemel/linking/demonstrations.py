@@ -1,7 +1,9 @@
 """The training examples that a prompt may show, with the features of their images."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,24 @@ class DemonstrationStore:
         """The features of a demonstration's image, (d_v,), or None."""
         return None if demonstration.image == NO_IMAGE else self.features[demonstration.image]
 
+    def picture_similarity(self, indices: Sequence[int], features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The cosine of some demonstrations' pictures with features (d_v,), standardised; -1 without a picture."""
+        if not len(self.features):
+            return np.full(len(indices), -1, dtype=np.float32)
+        images = np.array([self[index].image for index in indices], dtype=np.int64)
+        rows, query = (((each - self._mean) / self._deviation) for each in (self.features[images], features))
+        norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
+        cosines = (rows @ query) / np.maximum(norms, 1e-12)  # (indices,)
+        return np.where(images == NO_IMAGE, np.float32(-1), cosines)
+
+    @cached_property
+    def _mean(self) -> NDArray[np.float32]:
+        return self.features.mean(0)
+
+    @cached_property
+    def _deviation(self) -> NDArray[np.float32]:
+        return self.features.std(0) + 1e-6
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for msgpack: columns of strings and numbers, bytes and shapes of the arrays."""
         names = [field.name for field in fields(Demonstration)]
@@ -70,6 +90,27 @@ class DemonstrationStore:
         features = _from_bytes(data["features"], data["shape"])
         vectors = _from_bytes(data["vectors"], data["vectors_shape"]) if "vectors" in data else None
         return cls([Demonstration(*row) for row in rows], features, vectors)
+
+
+def contrast(
+    store: DemonstrationStore, indices: Sequence[int], features: NDArray[np.float32] | None = None
+) -> list[int]:
+    """Order equally near demonstrations so that the readings of a mention stand side by side.
+
+    First one of each entity, then the second of each, and so on: a model that sees what tells readings apart answers
+    better than one that sees a single reading again and again (Link-Context Learning, Tai et al. 2024). Of each entity,
+    and among entities, the one whose picture is most similar to `features`, the query's (d_v,), comes first; one without
+    a picture comes behind. Ties keep their order.
+    """
+    similarity = np.zeros(len(indices)) if features is None else store.picture_similarity(indices, features)
+    order = [indices[position] for position in np.argsort(-similarity, kind="stable")]
+    seen: Counter[str] = Counter()
+    rounds: dict[int, int] = {}
+    for index in order:
+        kb_id = store[index].kb_id
+        rounds[index] = seen[kb_id]
+        seen[kb_id] += 1
+    return sorted(order, key=rounds.__getitem__)
 
 
 def _from_bytes(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:

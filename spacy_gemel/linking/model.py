@@ -19,13 +19,14 @@ from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.candidates import Candidate, ScoredName, score_name, to_candidates
-from spacy_gemel.linking.demonstrations import DemonstrationStore
+from spacy_gemel.linking.demonstrations import DemonstrationStore, contrast
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import MentionPrior, rerank
 from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptEmbedder, PromptTooLong, collect_features
 from spacy_gemel.linking.retrievers import Query, Retriever, warn_changed_vectors
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.models.causal_lm import CausalLM
+from spacy_gemel.models.mapper import standardise
 from spacy_gemel.models.memory import TokenBudget
 from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWarning, excerpt, warn, warn_once
 
@@ -67,8 +68,10 @@ class LinkingModel:
         self.prompt_builder.store = store
         self._prior = None
         self._demonstrations_of: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+        self._same_string: defaultdict[str, list[int]] = defaultdict(list)
         for index, demonstration in enumerate(store):
             self._demonstrations_of[demonstration.mention, demonstration.text].add(index)
+            self._same_string[demonstration.mention].append(index)
 
     @property
     def store(self) -> DemonstrationStore:
@@ -95,7 +98,8 @@ class LinkingModel:
         self, mentions: Sequence[Mention], settings: LinkerSettings, *, training: bool = False
     ) -> list[Prompt | None]:
         """A prompt for each mention; None, with a warning, if its text is too long for the language model."""
-        queries = [Query(mention.mention, mention.text, mention.vector) for mention in mentions]
+        use_image = settings.use_image
+        queries = [Query(m.mention, m.text, m.vector, m.features if use_image else None) for m in mentions]
         self.retriever.prepare(queries, settings.n_demonstrations)
         if training:
             warn_changed_vectors(self, mentions, self.store.vectors, self._demonstrations_of)
@@ -105,7 +109,7 @@ class LinkingModel:
         for mention, query in zip(mentions, queries, strict=True):
             ranked = self.rank_demonstrations(query, settings, training=training)
             try:
-                prompt = self.prompt_builder.build(mention, ranked, max_tokens=max_tokens, use_image=settings.use_image)
+                prompt = self.prompt_builder.build(mention, ranked, max_tokens=max_tokens, use_image=use_image)
             except PromptTooLong as error:
                 fate = "skipped" if training else f"linked to {NIL!r}"
                 warn(
@@ -129,6 +133,8 @@ class LinkingModel:
         """Indices of the demonstrations to show for a mention, most similar first.
 
         In training a mention is never shown itself, that is a demonstration of the same mention in the same text.
+        Demonstrations of the same mention string are as near as each other to a retriever that compares strings:
+        `contrast` orders them.
         """
         count = settings.n_demonstrations
         same: set[int] = set()
@@ -139,6 +145,9 @@ class LinkingModel:
         if count < 1:
             return []
         ranked = self.retriever.rank(query, count + len(same))
+        if self.retriever.compares_strings:
+            strings = dict.fromkeys(self.store[index].mention for index in ranked)
+            ranked = [index for each in strings for index in contrast(self.store, self._same_string[each], query.features)]
         return [index for index in ranked if index not in same][:count]
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
@@ -151,7 +160,7 @@ class LinkingModel:
         if not len(features):
             prefixes = model.embed([]).view(0, prefix_length, model.width)
         else:
-            inputs = self.mapper.ops.asarray2f(cast(Floats2d, features))
+            inputs = self.mapper.ops.asarray2f(cast(Floats2d, standardise(self.mapper, features)))
             outputs, backprop_mapper = self.mapper(inputs, is_train=train)  # (images, prefix_length * width)
             prefixes = xp2torch(outputs, device=model.device).view(len(features), prefix_length, model.width)
             prefixes = prefixes.detach().requires_grad_(train)

@@ -27,11 +27,12 @@ _SAME_VECTOR = 0.999
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A mention, its text, and its vector there, (width,); None if there is none or `wants_vectors` is not set."""
+    """A mention in its text: what demonstrations are chosen by."""
 
     mention: str
     text: str = ""
-    vector: FloatArray | None = None
+    vector: FloatArray | None = None  # its vector there, (width,), if `wants_vectors` is set and there is one
+    features: FloatArray | None = None  # of its doc's image, (d_v,), if images are used; they break ties
 
 
 class Retriever(Protocol):
@@ -39,6 +40,7 @@ class Retriever(Protocol):
 
     frozen: FrozenModel[Any] | None = None  # the model behind it
     wants_vectors: bool = False  # whether it compares the vectors that the pipeline's transformer gave the mentions
+    compares_strings: bool = False  # whether demonstrations of the same mention string are equally near to any query
 
     def load(self, device: str, folder: Path | None = None) -> None:
         """Load the frozen model, if there is one, for the next `index`."""
@@ -133,6 +135,8 @@ class SimilarityRetriever(Retriever):
 class BM25Retriever(SimilarityRetriever):
     """BM25 over the words of the mentions (paper Table 6; Robertson and Zaragoza 2009, as rank_bm25's BM25Okapi)."""
 
+    compares_strings = True
+
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
         """See Retriever."""
         from rank_bm25 import BM25Okapi
@@ -152,6 +156,8 @@ class DenseRetriever(SimilarityRetriever):
 
     frozen: the sentence encoder, mentions -> vectors (mentions, width).
     """
+
+    compares_strings = True
 
     def __init__(self, frozen: FrozenModel[Any]) -> None:
         super().__init__()

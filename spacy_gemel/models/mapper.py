@@ -1,9 +1,16 @@
 """The mapper: one linear layer from an image's features to soft tokens, the only part that is trained."""
 
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from thinc.api import Linear, Model
-from thinc.types import Floats2d
+from thinc.types import Floats1d, Floats2d
+
+FloatArray = NDArray[np.float32]
+
+_RIDGE = 0.3  # relative to the number of mentions
+_LEAST_DEVIATION = 1e-6
 
 
 def linear_mapper(prefix_length: int) -> Model[Floats2d, Floats2d]:
@@ -31,6 +38,42 @@ def init_to_embedding_scale(model: Model[Floats2d, Floats2d], features: Floats2d
     current = float(model.ops.xp.sqrt((outputs**2).mean())) if len(features) else 0.0
     if current > 0:
         model.set_param("W", model.get_param("W") * (size / current))
+
+
+def standardise_by(model: Model[Floats2d, Floats2d], features: FloatArray) -> FloatArray:
+    """Let a mapper standardise features by the mean and deviation of these, (images, d_v). Returns the deviation.
+
+    They are kept in the model's attrs, and so are saved with it.
+    """
+    model.attrs["mean"], model.attrs["deviation"] = features.mean(0), features.std(0) + _LEAST_DEVIATION
+    return cast(FloatArray, model.attrs["deviation"])
+
+
+def standardise(model: Model[Floats2d, Floats2d], features: FloatArray) -> FloatArray:
+    """Features (images, d_v) as the mapper wants them."""
+    return (features - model.attrs["mean"]) / model.attrs["deviation"] if "mean" in model.attrs else features
+
+
+def fit_to_embeddings(
+    model: Model[Floats2d, Floats2d], features: FloatArray, targets: FloatArray, size: float
+) -> None:
+    """Start a mapper by ridge regression: each soft token is the mean embedding of the name, as far as it can be told.
+
+    Args:
+        model: The mapper, which standardises features already.
+        features: (mentions, d_v), of the mentions' images.
+        targets: (mentions, d_t), the mean embedding of each gold name's tokens.
+        size: The root mean square of the language model's embeddings. What the image adds to the mean of the targets
+            gets this size: frozen layers expect inputs of the size they were trained on.
+    """
+    x = standardise(model, features)
+    centre = targets.mean(0)
+    gram = x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1], dtype=np.float32)
+    weights = np.linalg.solve(gram, x.T @ (targets - centre)).T  # (d_t, d_v)
+    weights *= size / max(float(np.sqrt(np.square(x @ weights.T).mean())), 1e-12)
+    k = model.attrs["prefix_length"]
+    model.set_param("W", model.ops.asarray2f(cast(Floats2d, np.tile(weights, (k, 1)).astype(np.float32))))
+    model.set_param("b", model.ops.asarray1f(cast(Floats1d, np.tile(centre, k).astype(np.float32))))
 
 
 def check_mapper(name: str, value: Any) -> None:

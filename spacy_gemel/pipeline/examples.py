@@ -11,6 +11,7 @@ from spacy.tokens import Doc, Span
 from spacy.training import Example
 from tqdm import tqdm
 
+from spacy_gemel.images.augmentation import AlteredReader
 from spacy_gemel.images.features import FeatureReader
 from spacy_gemel.kb.resolve import NIL, linkable_row
 from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
@@ -112,7 +113,7 @@ def collect_demonstrations(
     docs: Sequence[Doc],
     rows: Mapping[MentionKey, int],
     kb: "KnowledgeBase",
-    reader: FeatureReader,
+    reader: FeatureReader | AlteredReader,
     settings: LinkerSettings,
     vectors: Mapping[MentionKey, Vector] | None = None,
     fallback_docs: Sequence[Doc] | None = None,

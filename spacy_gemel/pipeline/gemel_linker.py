@@ -1,12 +1,14 @@
 """The pipe `gemel_linker`: its factory, and spaCy's contract around the method in `linking/`."""
 
 import inspect
+import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 from spacy import util
 from spacy.language import Language
 from spacy.pipeline import TrainablePipe
@@ -16,12 +18,14 @@ from spacy.vocab import Vocab
 from thinc.api import Model, Optimizer, get_torch_default_device, set_dropout_rate
 from thinc.types import Floats2d
 
+from spacy_gemel.images.augmentation import AlteredReader
 from spacy_gemel.images.feature_store import open_features
 from spacy_gemel.images.features import FeatureReader
 from spacy_gemel.images.image import register_msgpack_encoder
 from spacy_gemel.kb.additions import check_entities, make_entity
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.resolve import NIL, resolve_gold
+from spacy_gemel.linking.alignment import Alignment
 from spacy_gemel.linking.candidates import Candidate, decide
 from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore, extend_store
 from spacy_gemel.linking.mention import Mention
@@ -51,6 +55,8 @@ if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
     from spacy_gemel.linking.model import LinkingModel
     from spacy_gemel.models.causal_lm import CausalLM
+
+logger = logging.getLogger("spacy_gemel")
 
 # Not KnowledgeBase, which imports pyarrow: spaCy has pydantic look at what `initialize` takes.
 KBLoader = Callable[[Vocab], Any]
@@ -300,10 +306,12 @@ class GemelLinker(TrainablePipe):
         *,
         nlp: Language | None = None,
         kb_loader: KBLoader | None = None,
+        alignment: Alignment | None = None,
     ) -> None:
         """Load the knowledge base and the frozen models, and take the training examples as demonstrations.
 
-        `kb_loader` (such as spacy_gemel.KBFromDisk.v1) is not needed after set_kb. Warns of settings without effect.
+        `kb_loader` (such as spacy_gemel.KBFromDisk.v1) is not needed after set_kb. With `alignment`
+        (spacy_gemel.Alignment.v1) the mapper learns image -> name first, without demonstrations. Warns of settings without effect.
         Raises ValueError, before any long work and before a trained pipe changes, if the knowledge base, a model or a
         usable example is missing.
         """
@@ -331,7 +339,23 @@ class GemelLinker(TrainablePipe):
             self.model.initialize()
             sample = self.model.ops.asarray2f(cast(Floats2d, store.features[:1024]))
             init_to_embedding_scale(self.model, sample, language_model.embedding_size)
+            if alignment is not None and settings.use_image:
+                self._align(
+                    alignment, lambda altered: collect_demonstrations(docs, rows, kb, altered, settings, None, predicted)
+                )
         self._known_missing = {*missing}
+
+    def _align(self, alignment: Alignment, collect: Callable[[AlteredReader], DemonstrationStore]) -> None:
+        """Align the mapper; `collect` reads the training images again as a reader alters them."""
+        import torch
+
+        altered, seed = AlteredReader(cast(FeatureReader, self._reader)), torch.initial_seed()  # the config's
+        with torch.random.fork_rng(devices=[]):  # whatever loading the models has drawn
+            torch.manual_seed(seed)
+            copies = [collect(altered).features for _ in range(alignment.copies)]
+        rng = np.random.default_rng(seed)
+        losses = alignment.run(self.linking_model, [self.store.features, *copies], self.settings, rng)
+        logger.info("Aligned the mapper: mean loss of each pass %s", ", ".join(f"{loss:.3f}" for loss in losses))
 
     def _load_models(
         self, kb: "KnowledgeBase", settings: LinkerSettings, folders: dict[str, Path], *, training: bool
@@ -625,7 +649,7 @@ _EXPECTED = {
 }
 # Parts are known by what they have, not by their classes: anybody may register their own.
 _FROZEN = ("name", "what", "settings", "source", "load", "bundle", "is_bundled")
-_RETRIEVER = ("frozen", "wants_vectors", "load", "index", "prepare", "rank")
+_RETRIEVER = ("frozen", "wants_vectors", "compares_strings", "load", "index", "prepare", "rank")
 _KINDS = ("language model", "vision encoder", "sentence encoder")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spacy.tokens import Doc, Span
 
+from spacy_gemel.images.augmentation import AlteredReader
 from spacy_gemel.images.features import FeatureReader, check_features
 from spacy_gemel.images.image import ImageError
 from spacy_gemel.linking.mention import Mention
@@ -68,7 +69,7 @@ def context_of(ent: Span, settings: LinkerSettings, fallback_doc: Doc | None = N
 
 
 def read_features(
-    docs: Sequence[Doc | None], reader: FeatureReader, fallback_docs: Sequence[Doc] | None = None
+    docs: Sequence[Doc | None], reader: FeatureReader | AlteredReader, fallback_docs: Sequence[Doc] | None = None
 ) -> list[NDArray[np.float32] | None]:
     """The features of each doc's image, (d_v,) in fp32, or None. Warns of each image that cannot be used.
 
