@@ -92,25 +92,25 @@ class DemonstrationStore:
         return cls([Demonstration(*row) for row in rows], features, vectors)
 
 
-def contrast(
+def order_ties(
     store: DemonstrationStore, indices: Sequence[int], features: NDArray[np.float32] | None = None
 ) -> list[int]:
-    """Order equally near demonstrations so that the readings of a mention stand side by side.
+    """Order equally near demonstrations of a mention, those to show first in front.
 
-    First one of each entity, then the second of each, and so on: a model that sees what tells readings apart answers
-    better than one that sees a single reading again and again (Link-Context Learning, Tai et al. 2024). Of each entity,
-    and among entities, the one whose picture is most similar to `features`, the query's (d_v,), comes first; one without
-    a picture comes behind. Ties keep their order.
+    With `features` of the query's image, (d_v,), the most similar picture comes first, and those without a picture
+    last. Without them the readings of the mention stand side by side: the first demonstration of each entity, then the
+    second of each, and so on (Link-Context Learning's contrast, Tai et al. 2024). Other ties keep the store's order.
     """
-    similarity = np.zeros(len(indices)) if features is None else store.picture_similarity(indices, features)
-    order = [indices[position] for position in np.argsort(-similarity, kind="stable")]
+    if features is not None:
+        similarity = store.picture_similarity(indices, features)
+        return [indices[position] for position in np.argsort(-similarity, kind="stable")]
     seen: Counter[str] = Counter()
     rounds: dict[int, int] = {}
-    for index in order:
+    for index in indices:
         kb_id = store[index].kb_id
         rounds[index] = seen[kb_id]
         seen[kb_id] += 1
-    return sorted(order, key=rounds.__getitem__)
+    return sorted(indices, key=rounds.__getitem__)
 
 
 def _from_bytes(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.candidates import Candidate, ScoredName, score_name, to_candidates
-from spacy_gemel.linking.demonstrations import DemonstrationStore, contrast
+from spacy_gemel.linking.demonstrations import DemonstrationStore, order_ties
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import MentionPrior, rerank
 from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptEmbedder, PromptTooLong, collect_features
@@ -134,7 +134,7 @@ class LinkingModel:
 
         In training a mention is never shown itself, that is a demonstration of the same mention in the same text.
         Demonstrations of the same mention string are as near as each other to a retriever that compares strings:
-        `contrast` orders them.
+        `order_ties` orders them.
         """
         count = settings.n_demonstrations
         same: set[int] = set()
@@ -147,7 +147,7 @@ class LinkingModel:
         ranked = self.retriever.rank(query, count + len(same))
         if self.retriever.compares_strings:
             strings = dict.fromkeys(self.store[index].mention for index in ranked)
-            ranked = [index for each in strings for index in contrast(self.store, self._same_string[each], query.features)]
+            ranked = [index for each in strings for index in order_ties(self.store, self._same_string[each], query.features)]
         return [index for index in ranked if index not in same][:count]
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from spacy.language import Language
 
-from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore, contrast
+from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore, order_ties
 from spacy_gemel.linking.retrievers import Query
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(NO_IMAGE, 5)), min_size=1, max_size=12)
@@ -16,43 +16,46 @@ def make_store(rows: list[tuple[str, int]], seed: int) -> DemonstrationStore:
     return DemonstrationStore([Demonstration("", "bat", kb_id, kb_id, image) for kb_id, image in rows], features)
 
 
-@given(rows=ROWS, seed=st.integers(0, 9), with_query=st.booleans())
-def test_readings_stand_side_by_side_the_most_similar_picture_first(
-    rows: list[tuple[str, int]], seed: int, with_query: bool
-) -> None:
+@given(rows=ROWS, seed=st.integers(0, 9))
+def test_the_most_similar_picture_comes_first(rows: list[tuple[str, int]], seed: int) -> None:
     store = make_store(rows, seed)
     query = np.random.default_rng(seed + 100).normal(size=4).astype("f")
-    order = contrast(store, range(len(rows)), query if with_query else None)
+    order = order_ties(store, range(len(rows)), query)
+    assert sorted(order) == [*range(len(rows))]
+    deviation = store.features.std(0) + 1e-6
+    asked = (query - store.features.mean(0)) / deviation
 
-    standardised = (store.features - store.features.mean(0)) / (store.features.std(0) + 1e-6)
-    asked = (query - store.features.mean(0)) / (store.features.std(0) + 1e-6)
+    def key(index: int) -> tuple[bool, float, int]:
+        row = (store.features[rows[index][1]] - store.features.mean(0)) / deviation
+        cosine = float(row @ asked / np.linalg.norm(row) / np.linalg.norm(asked))
+        return rows[index][1] == NO_IMAGE, 0.0 if rows[index][1] == NO_IMAGE else -round(cosine, 4), index
 
-    def distance(index: int) -> float:
-        if not with_query:
-            return 0.0
-        if rows[index][1] == NO_IMAGE:
-            return 1.0
-        row = standardised[rows[index][1]]
-        return -float(np.round(row @ asked / np.linalg.norm(row) / np.linalg.norm(asked), 4))
+    assert order == sorted(order, key=key)
 
-    expected: list[int] = []
-    while len(expected) < len(rows):  # a round: the nearest that is left of each entity, the nearest entity first
-        nearest: dict[str, int] = {}
-        for index in sorted(set(range(len(rows))) - {*expected}, key=lambda index: (distance(index), index)):
-            nearest.setdefault(rows[index][0], index)
-        expected += nearest.values()
+
+@given(rows=ROWS)
+def test_without_a_picture_the_readings_stand_side_by_side(rows: list[tuple[str, int]]) -> None:
+    order = order_ties(make_store(rows, 0), range(len(rows)))
+    left, expected = [*range(len(rows))], []
+    while left:  # a round: the first that is left of each entity
+        first = {rows[index][0]: index for index in reversed(left)}
+        expected += sorted(first.values())
+        left = [index for index in left if index not in first.values()]
     assert order == expected
 
 
 def test_a_store_without_pictures() -> None:
     store = DemonstrationStore([Demonstration("", "bat", kb_id, kb_id) for kb_id in "aab"])
-    assert contrast(store, [0, 1, 2], np.ones(4, "f")) == [0, 2, 1]
+    assert order_ties(store, [0, 1, 2]) == [0, 2, 1]
+    assert order_ties(store, [0, 1, 2], np.ones(4, "f")) == [0, 1, 2]
 
 
-def test_the_mentions_own_readings_come_first(trained: Language) -> None:
-    """Three readings of one mention have six demonstrations each: three that are shown are of three readings."""
+def test_a_linker_shows_what_looks_most_alike_and_else_every_reading(trained: Language) -> None:
+    """Three readings of one mention have six demonstrations each, of which three are shown."""
     pipe = trained.get_pipe("gemel_linker")
-    query = Query("Mercury", "A text.", features=pipe.store.features[7])
-    ranked = [pipe.store[index] for index in pipe.linking_model.rank_demonstrations(query, pipe.settings)]
-    assert len({demonstration.kb_id for demonstration in ranked}) == len(ranked) == 3
-    assert ranked[0] == pipe.store[7]  # the query's own picture
+    index = next(index for index, row in enumerate(pipe.store) if row.mention == "Mercury" and row.image != NO_IMAGE)
+    features = pipe.store.features_of(pipe.store[index])
+    ranked = pipe.linking_model.rank_demonstrations(Query("Mercury", "A text.", features=features), pipe.settings)
+    assert np.array_equal(pipe.store.features_of(pipe.store[ranked[0]]), features)
+    ranked = pipe.linking_model.rank_demonstrations(Query("Mercury", "A text."), pipe.settings)
+    assert len({pipe.store[index].kb_id for index in ranked}) == len(ranked) == 3
