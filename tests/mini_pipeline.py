@@ -27,6 +27,7 @@ CHANGED: dict[str, Any] = {
     "name_end": "eos",
     "n_demonstrations": 2,
     "n_training_demonstrations": 1,
+    "ties": "picture",
     "threshold": 0.25,
     "use_image": False,
     "constrained": False,

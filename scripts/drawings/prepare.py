@@ -1,6 +1,6 @@
 """The drawings as `spacy project run real` uses them: split for training, and with a table of one's own in the KB.
 
-    python scripts/drawings/prepare.py data/real corpus/real [--table MINE.jsonl]
+    python scripts/drawings/prepare.py data/real corpus/real [--table MINE.jsonl] [--hold-out fxemoji]
 
 test.jsonl has the drawings of the set that nothing is trained or chosen on. About a twelfth of the other sets' pictures
 are dev.jsonl, on which `spacy train` chooses its checkpoint; the rest is train.jsonl, so that all six sets are trained
@@ -32,19 +32,26 @@ def is_dev(image: str) -> bool:
     return int(hashlib.sha256(image.encode("utf8")).hexdigest(), 16) % _DEV_SHARE == 0
 
 
-def prepare(drawings: Path, out: Path, table: Path | None) -> dict[str, int]:
+def prepare(drawings: Path, out: Path, table: Path | None, hold_out: str | None = None) -> dict[str, int]:
     """Write the three splits and the entities; returns how many rows each has.
 
+    With `hold_out`, the name of a training set, its drawings are the test rows in place of the set kept for that.
+
     Raises:
-        ValueError: if the table is not there, or a row of it is no entity.
+        ValueError: if the table is not there, a row of it is no entity, or no training drawing is of the set to hold out.
         OSError: if a file is missing or cannot be written.
     """
     splits: dict[str, list[dict[str, Any]]] = {"train": [], "dev": [], "test": []}
     for name in ("train", "dev"):
         for line in (drawings / f"{name}.jsonl").read_bytes().splitlines():
             row = json.loads(line)
-            split = "test" if name == "dev" else "dev" if is_dev(row["image"]) else "train"
+            is_test = name == "dev" if hold_out is None else row["id"].startswith(f"{hold_out}:")
+            if hold_out is not None and name == "dev":
+                continue
+            split = "test" if is_test else "dev" if is_dev(row["image"]) else "train"
             splits[split].append({**row, "image": Path(os.path.relpath(drawings / row["image"], out)).as_posix()})
+    if not splits["test"]:
+        raise ValueError(f"no drawing in {drawings} is of the set {hold_out!r}")
     readings = (drawings / "entities.jsonl").read_bytes().splitlines()
     entities = [*readings, *([] if table is None else _further_entities(table, readings))]
     files = {
@@ -78,10 +85,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("drawings", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--table", default="", help="JSON lines of further entities; none if empty")
+    parser.add_argument("--hold-out", metavar="SET", help="a training set to measure settings on, such as fxemoji")
     options = parser.parse_args(arguments)
     table = Path(options.table) if options.table else None
     try:
-        numbers = prepare(options.drawings, options.out, table)
+        numbers = prepare(options.drawings, options.out, table, options.hold_out)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

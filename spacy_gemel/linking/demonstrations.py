@@ -93,17 +93,21 @@ class DemonstrationStore:
 
 
 def order_ties(
-    store: DemonstrationStore, indices: Sequence[int], features: NDArray[np.float32] | None = None
+    store: DemonstrationStore, indices: Sequence[int], ties: str, features: NDArray[np.float32] | None
 ) -> list[int]:
     """Order equally near demonstrations of a mention, those to show first in front.
 
-    With `features` of the query's image, (d_v,), the most similar picture comes first, and those without a picture
-    last. Without them the readings of the mention stand side by side: the first demonstration of each entity, then the
-    second of each, and so on (Link-Context Learning's contrast, Tai et al. 2024). Other ties keep the store's order.
+    Args:
+        store: The demonstrations.
+        indices: Of those that are equally near.
+        ties: The setting `ties`.
+        features: Of the query's image, (d_v,), or None.
     """
-    if features is not None:
+    if features is not None and ties != "order":
         similarity = store.picture_similarity(indices, features)
-        return [indices[position] for position in np.argsort(-similarity, kind="stable")]
+        indices = [indices[position] for position in np.argsort(-similarity, kind="stable")]
+    if ties != "contrast":
+        return [*indices]
     seen: Counter[str] = Counter()
     rounds: dict[int, int] = {}
     for index in indices:

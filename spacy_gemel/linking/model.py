@@ -145,9 +145,9 @@ class LinkingModel:
         if count < 1:
             return []
         ranked = self.retriever.rank(query, count + len(same))
-        if self.retriever.compares_strings:
-            strings = dict.fromkeys(self.store[index].mention for index in ranked)
-            ranked = [index for each in strings for index in order_ties(self.store, self._same_string[each], query.features)]
+        if self.retriever.compares_strings and settings.ties != "order":
+            groups = (self._same_string[each] for each in dict.fromkeys(self.store[index].mention for index in ranked))
+            ranked = [i for group in groups for i in order_ties(self.store, group, settings.ties, query.features)]
         return [index for index in ranked if index not in same][:count]
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:

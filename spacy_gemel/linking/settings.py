@@ -65,6 +65,7 @@ def _setting(default: Any, check: Check, doc: str, *, in_config: bool = True) ->
 
 
 NameEnd = Literal["newline", "eos"]
+Ties = Literal["order", "picture", "contrast"]
 Context = Literal["doc", "sentence", "window"]
 
 
@@ -93,6 +94,12 @@ class LinkerSettings:
         _optional(_integer(0)),
         "At most this many demonstrations in a prompt while the mapper learns, which makes a step cheaper; `null` for "
         "`n_demonstrations`, as in the paper.",
+    )
+    ties: Ties = _setting(  # noqa: RUF009
+        "order",
+        _choice(Ties),
+        'Which of the demonstrations with the same mention come first: those that do in the training data, `"picture"` '
+        'for those with the most similar pictures, or `"contrast"` for one of each entity, then another of each.',
     )
     threshold: float | None = _setting(
         None,

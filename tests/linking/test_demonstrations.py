@@ -20,7 +20,7 @@ def make_store(rows: list[tuple[str, int]], seed: int) -> DemonstrationStore:
 def test_the_most_similar_picture_comes_first(rows: list[tuple[str, int]], seed: int) -> None:
     store = make_store(rows, seed)
     query = np.random.default_rng(seed + 100).normal(size=4).astype("f")
-    order = order_ties(store, range(len(rows)), query)
+    order = order_ties(store, range(len(rows)), "picture", query)
     assert sorted(order) == [*range(len(rows))]
     deviation = store.features.std(0) + 1e-6
     asked = (query - store.features.mean(0)) / deviation
@@ -34,8 +34,8 @@ def test_the_most_similar_picture_comes_first(rows: list[tuple[str, int]], seed:
 
 
 @given(rows=ROWS)
-def test_without_a_picture_the_readings_stand_side_by_side(rows: list[tuple[str, int]]) -> None:
-    order = order_ties(make_store(rows, 0), range(len(rows)))
+def test_the_readings_stand_side_by_side(rows: list[tuple[str, int]]) -> None:
+    order = order_ties(make_store(rows, 0), range(len(rows)), "contrast", None)
     left, expected = [*range(len(rows))], []
     while left:  # a round: the first that is left of each entity
         first = {rows[index][0]: index for index in reversed(left)}
@@ -46,16 +46,19 @@ def test_without_a_picture_the_readings_stand_side_by_side(rows: list[tuple[str,
 
 def test_a_store_without_pictures() -> None:
     store = DemonstrationStore([Demonstration("", "bat", kb_id, kb_id) for kb_id in "aab"])
-    assert order_ties(store, [0, 1, 2]) == [0, 2, 1]
-    assert order_ties(store, [0, 1, 2], np.ones(4, "f")) == [0, 1, 2]
+    assert order_ties(store, [0, 1, 2], "picture", np.ones(4, "f")) == [0, 1, 2]
+    assert order_ties(store, [0, 1, 2], "contrast", np.ones(4, "f")) == [0, 2, 1]
 
 
-def test_a_linker_shows_what_looks_most_alike_and_else_every_reading(trained: Language) -> None:
+def test_a_linker_orders_the_demonstrations_of_one_mention(trained: Language) -> None:
     """Three readings of one mention have six demonstrations each, of which three are shown."""
     pipe = trained.get_pipe("gemel_linker")
     index = next(index for index, row in enumerate(pipe.store) if row.mention == "Mercury" and row.image != NO_IMAGE)
-    features = pipe.store.features_of(pipe.store[index])
-    ranked = pipe.linking_model.rank_demonstrations(Query("Mercury", "A text.", features=features), pipe.settings)
-    assert np.array_equal(pipe.store.features_of(pipe.store[ranked[0]]), features)
-    ranked = pipe.linking_model.rank_demonstrations(Query("Mercury", "A text."), pipe.settings)
-    assert len({pipe.store[index].kb_id for index in ranked}) == len(ranked) == 3
+    query = Query("Mercury", "A text.", features=pipe.store.features_of(pipe.store[index]))
+
+    def ranked(ties: str) -> list[int]:
+        return pipe.linking_model.rank_demonstrations(query, pipe.settings.replace(ties=ties))
+
+    assert np.array_equal(pipe.store.features_of(pipe.store[ranked("picture")[0]]), query.features)
+    assert len({pipe.store[index].kb_id for index in ranked("contrast")}) == 3
+    assert ranked("order") == [index for index, row in enumerate(pipe.store) if row.mention == "Mercury"][:3]

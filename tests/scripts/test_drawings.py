@@ -266,3 +266,15 @@ def test_prepare(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(["data/real", "corpus/real", "--table", "yours.jsonl"]) == 1
     assert "error: yours.jsonl: no such file" in capsys.readouterr().err
     assert len(lines(Path("corpus/real/entities.jsonl"))) == 2
+
+
+def test_prepare_with_a_training_set_held_out(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate(["data/real"]) == 0
+    rows = [{**row, "id": f"{set_}:{row['id']}"} for row in lines(Path("data/real/train.jsonl")) for set_ in ("a", "b")]
+    Path("data/real/train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert prepare(["data/real", "out", "--hold-out", "a"]) == 0
+    ids = {name: [row["id"] for row in lines(Path(f"out/{name}.jsonl"))] for name in ("train", "dev", "test")}
+    assert ids["test"] == [row["id"] for row in rows if row["id"].startswith("a:")]
+    assert sorted(ids["train"] + ids["dev"]) == sorted(row["id"] for row in rows if row["id"].startswith("b:"))
+    assert prepare(["data/real", "out", "--hold-out", "c"]) == 1
+    assert "is of the set 'c'" in capsys.readouterr().err
