@@ -38,7 +38,7 @@ def prepare(drawings: Path, out: Path, table: Path | None, hold_out: str | None 
     With `hold_out`, the name of a training set, its drawings are the test rows in place of the set kept for that.
 
     Raises:
-        ValueError: if the table is not there, a row of it is no entity, or no training drawing is of the set to hold out.
+        ValueError: if the table is not there, a row of it is no entity, or the set to hold out has no drawing.
         OSError: if a file is missing or cannot be written.
     """
     splits: dict[str, list[dict[str, Any]]] = {"train": [], "dev": [], "test": []}

@@ -1,6 +1,5 @@
 """The training examples that a prompt may show, with the features of their images."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -92,29 +91,13 @@ class DemonstrationStore:
         return cls([Demonstration(*row) for row in rows], features, vectors)
 
 
-def order_ties(
-    store: DemonstrationStore, indices: Sequence[int], ties: str, features: NDArray[np.float32] | None
-) -> list[int]:
-    """Order equally near demonstrations of a mention, those to show first in front.
+def order_by_picture(store: DemonstrationStore, indices: Sequence[int], features: NDArray[np.float32]) -> list[int]:
+    """Demonstrations by how similar their pictures are to `features` of the query's, (d_v,), the most similar first.
 
-    Args:
-        store: The demonstrations.
-        indices: Of those that are equally near.
-        ties: The setting `ties`.
-        features: Of the query's image, (d_v,), or None.
+    Those without a picture come last; ties keep their order.
     """
-    if features is not None and ties != "order":
-        similarity = store.picture_similarity(indices, features)
-        indices = [indices[position] for position in np.argsort(-similarity, kind="stable")]
-    if ties != "contrast":
-        return [*indices]
-    seen: Counter[str] = Counter()
-    rounds: dict[int, int] = {}
-    for index in indices:
-        kb_id = store[index].kb_id
-        rounds[index] = seen[kb_id]
-        seen[kb_id] += 1
-    return sorted(indices, key=rounds.__getitem__)
+    similarity = store.picture_similarity(indices, features)
+    return [indices[position] for position in np.argsort(-similarity, kind="stable")]
 
 
 def _from_bytes(data: bytes, shape: Sequence[int]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.candidates import Candidate, ScoredName, score_name, to_candidates
-from spacy_gemel.linking.demonstrations import DemonstrationStore, order_ties
+from spacy_gemel.linking.demonstrations import DemonstrationStore, order_by_picture
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import MentionPrior, rerank
 from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptEmbedder, PromptTooLong, collect_features
@@ -133,8 +133,8 @@ class LinkingModel:
         """Indices of the demonstrations to show for a mention, most similar first.
 
         In training a mention is never shown itself, that is a demonstration of the same mention in the same text.
-        Demonstrations of the same mention string are as near as each other to a retriever that compares strings:
-        `order_ties` orders them.
+        Demonstrations of the same mention string are as near as each other to a retriever that compares strings; the
+        setting `ties` orders them.
         """
         count = settings.n_demonstrations
         same: set[int] = set()
@@ -145,9 +145,11 @@ class LinkingModel:
         if count < 1:
             return []
         ranked = self.retriever.rank(query, count + len(same))
-        if self.retriever.compares_strings and settings.ties != "order":
-            groups = (self._same_string[each] for each in dict.fromkeys(self.store[index].mention for index in ranked))
-            ranked = [i for group in groups for i in order_ties(self.store, group, settings.ties, query.features)]
+        has_ties = getattr(self.retriever, "compares_strings", False)  # anybody may register a retriever
+        if has_ties and settings.ties == "picture" and query.features is not None:
+            strings = dict.fromkeys(self.store[index].mention for index in ranked)
+            groups = (order_by_picture(self.store, self._same_string[each], query.features) for each in strings)
+            ranked = [index for group in groups for index in group]
         return [index for index in ranked if index not in same][:count]
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:

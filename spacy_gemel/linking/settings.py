@@ -65,7 +65,7 @@ def _setting(default: Any, check: Check, doc: str, *, in_config: bool = True) ->
 
 
 NameEnd = Literal["newline", "eos"]
-Ties = Literal["order", "picture", "contrast"]
+Ties = Literal["order", "picture"]
 Context = Literal["doc", "sentence", "window"]
 
 
@@ -98,8 +98,8 @@ class LinkerSettings:
     ties: Ties = _setting(  # noqa: RUF009
         "order",
         _choice(Ties),
-        'Which of the demonstrations with the same mention come first: those that do in the training data, `"picture"` '
-        'for those with the most similar pictures, or `"contrast"` for one of each entity, then another of each.',
+        "Which demonstrations of the same mention are shown and stand nearest to the query: the first of the training "
+        'data, or, with `"picture"`, those whose pictures are most similar to the doc\'s.',
     )
     threshold: float | None = _setting(
         None,

@@ -54,9 +54,7 @@ def standardise(model: Model[Floats2d, Floats2d], features: FloatArray) -> Float
     return (features - model.attrs["mean"]) / model.attrs["deviation"] if "mean" in model.attrs else features
 
 
-def fit_to_embeddings(
-    model: Model[Floats2d, Floats2d], features: FloatArray, targets: FloatArray, size: float
-) -> None:
+def fit_to_embeddings(model: Model[Floats2d, Floats2d], features: FloatArray, targets: FloatArray, size: float) -> None:
     """Start a mapper by ridge regression: each soft token is the mean embedding of the name, as far as it can be told.
 
     Args:

@@ -311,9 +311,9 @@ class GemelLinker(TrainablePipe):
         """Load the knowledge base and the frozen models, and take the training examples as demonstrations.
 
         `kb_loader` (such as spacy_gemel.KBFromDisk.v1) is not needed after set_kb. With `alignment`
-        (spacy_gemel.Alignment.v1) the mapper learns image -> name first, without demonstrations. Warns of settings without effect.
-        Raises ValueError, before any long work and before a trained pipe changes, if the knowledge base, a model or a
-        usable example is missing.
+        (spacy_gemel.Alignment.v1) the mapper learns image -> name first, without demonstrations. Warns of settings
+        without effect. Raises ValueError, before any long work and before a trained pipe changes, if the knowledge
+        base, a model or a usable example is missing.
         """
         validate_get_examples(get_examples, "GemelLinker.initialize")
         self._warn_unused_settings()
@@ -341,7 +341,8 @@ class GemelLinker(TrainablePipe):
             init_to_embedding_scale(self.model, sample, language_model.embedding_size)
             if alignment is not None and settings.use_image:
                 self._align(
-                    alignment, lambda altered: collect_demonstrations(docs, rows, kb, altered, settings, None, predicted)
+                    alignment,
+                    lambda altered: collect_demonstrations(docs, rows, kb, altered, settings, None, predicted),
                 )
         self._known_missing = {*missing}
 
@@ -649,7 +650,7 @@ _EXPECTED = {
 }
 # Parts are known by what they have, not by their classes: anybody may register their own.
 _FROZEN = ("name", "what", "settings", "source", "load", "bundle", "is_bundled")
-_RETRIEVER = ("frozen", "wants_vectors", "compares_strings", "load", "index", "prepare", "rank")
+_RETRIEVER = ("frozen", "wants_vectors", "load", "index", "prepare", "rank")
 _KINDS = ("language model", "vision encoder", "sentence encoder")
 
 
