@@ -9,7 +9,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from spacy.language import Language
 from spacy.util import fix_random_seed
 
@@ -26,7 +26,13 @@ def pytest_configure(config: pytest.Config) -> None:
     # A job in the background, as a CI server may start it, ignores Ctrl-C, and so would the tests that send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # Generated cases are the same in every run, so that one that fails was failed by the change; --slow draws anew.
-    settings.register_profile("spacy-gemel", derandomize=not config.getoption("--slow"))
+    # Neither a deadline nor a check of the time that they take to draw: a busy machine misses both.
+    settings.register_profile(
+        "spacy-gemel",
+        derandomize=not config.getoption("--slow"),
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
     settings.load_profile("spacy-gemel")
 
 

@@ -102,6 +102,10 @@ def retriever(shown: int, vector: Any = None, **arguments: str) -> Callable[[str
     return check
 
 
+def alignment(name: str, world: World) -> None:
+    assert resolved("spacy_misc", name, passes=3).passes == 3
+
+
 def knowledge_base(name: str, world: World) -> None:
     assert "Mercury" in resolved("spacy_misc", name, path=str(world.kb))(world.nlp.vocab)
 
@@ -144,6 +148,7 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.BM25Retriever.v1": retriever(2),
     "spacy_gemel.SentenceTransformerRetriever.v1": retriever(2, name="sentence_encoder"),
     "spacy_gemel.TransformerRetriever.v1": retriever(2, np.ones(3, dtype="f")),
+    "spacy_gemel.Alignment.v1": alignment,
     "spacy_gemel.KBFromDisk.v1": knowledge_base,
     "spacy_gemel.KBFromLookupKB.v1": lookup_kb,
     "spacy_gemel.MultimodalCorpus.v1": reader,

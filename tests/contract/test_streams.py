@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from spacy.language import Language
@@ -114,7 +114,7 @@ WORDS = st.sampled_from(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(data=st.data())
 def test_any_entities_of_any_text_get_an_answer(trained: Language, data: st.DataObject) -> None:
     """Blank entities, unknown scripts, the template's own words, entities next to each other: all are answered."""

@@ -16,7 +16,7 @@ NLP = spacy.blank("en")
 TEXT = st.text(alphabet=st.sampled_from("ab Z.,-’'\n\t😀é(1"), min_size=1, max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXT, st.data())
 def test_no_mention_is_lost_to_the_tokeniser(
     tmp_path_factory: pytest.TempPathFactory, text: str, data: st.DataObject
@@ -37,7 +37,7 @@ def test_no_mention_is_lost_to_the_tokeniser(
     assert text[start:end].strip() in ent.text
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.one_of(
         st.binary(max_size=60),

@@ -11,7 +11,7 @@ NLP = spacy.blank("en")
 TEXT = st.text(alphabet=st.sampled_from("ab Z.,-’'\n\t😀é(1"), min_size=1, max_size=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXT, st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29), st.sampled_from("xy")), max_size=8))
 def test_mentions_that_overlap_are_all_in_some_doc(text: str, spans: list[tuple[int, int, str]]) -> None:
     mentions = [

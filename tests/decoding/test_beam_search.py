@@ -201,7 +201,7 @@ def score_all(seed: int, names: Sequence[Name], length_penalty: float) -> list[t
     names=names_lists, seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4), penalty=penalties, limit=limits,
     wanted=st.integers(1, 8),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_beam_as_wide_as_the_trie_finds_the_best_names(
     names: list[Name], seeds: list[int], penalty: float, limit: int, wanted: int
 ) -> None:
@@ -227,7 +227,7 @@ def test_a_beam_as_wide_as_the_trie_finds_the_best_names(
     names=names_lists, seeds=st.lists(st.integers(0, 99), min_size=2, max_size=6), beams=st.integers(1, 6),
     penalty=penalties, wanted=st.integers(1, 6),
 )  # fmt: skip
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_neither_company_nor_the_number_asked_for_changes_a_name(
     names: list[Name], seeds: list[int], beams: int, penalty: float, wanted: int
 ) -> None:
@@ -260,7 +260,7 @@ def test_it_stops_when_the_last_name_asked_for_is_settled() -> None:
 
 
 @given(seed=st.integers(0, 99), penalty=penalties, limit=st.integers(1, 2), wanted=st.integers(1, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_free_search_with_a_wide_beam_finds_the_best_of_all(
     seed: int, penalty: float, limit: int, wanted: int
 ) -> None:
@@ -298,7 +298,7 @@ def assert_as_generate(
     seed=st.integers(0, 10_000), mentions=st.integers(1, 3), beams=st.integers(2, 6),
     penalty=penalties, limit=st.integers(2, 6),
 )  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_random_tries_against_generate(
     model: CausalLM, names: list[Name], seed: int, mentions: int, beams: int, penalty: float, limit: int
 ) -> None:
@@ -316,7 +316,7 @@ def many_names(seed: int, count: int = 10_000) -> list[Name]:
 
 @pytest.mark.slow
 @given(seed=st.integers(0, 10_000), beams=st.integers(2, 6), penalty=penalties, limit=st.integers(3, 12))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_ten_thousand_names_against_generate(
     model: CausalLM, seed: int, beams: int, penalty: float, limit: int
 ) -> None:

@@ -32,7 +32,7 @@ def added_trie(names: list[Name], first: int) -> NameTrie:
     names=names_lists, more=names_lists, seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4),
     beams=st.integers(1, 6), penalty=penalties, limit=limits,
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_two_tries_are_searched_as_one(
     names: list[Name], more: list[Name], seeds: list[int], beams: int, penalty: float, limit: int
 ) -> None:

@@ -41,7 +41,7 @@ class Rewinding(TableState):
     names=st.lists(st.lists(st.lists(tokens, min_size=1, max_size=5).map(tuple), max_size=12), min_size=1, max_size=4),
     beams=st.integers(1, 5), penalty=penalties,
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_each_mentions_names_are_scored_within_the_room_of_a_search(
     names: list[list[Name]], beams: int, penalty: float
 ) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import spacy
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from spacy.language import Language
@@ -178,9 +178,7 @@ WORDS = {"Mercury": "ENT", "Hermes": "GOD", "Rome": "GPE", "New York City": "GPE
 
 
 @given(st.data())
-@hypothesis_settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@hypothesis_settings(max_examples=25)
 def test_nothing_shifts_to_another_doc_or_entity(trained: Language, pipe: Any, data: st.DataObject) -> None:
     """Batches of docs with and without entities, some labels discarded, some ids kept: each gets what it gets alone."""
     pipe.overwrite = data.draw(st.booleans(), label="overwrite")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -69,7 +69,7 @@ def counted(training: list[tuple[str, int]]) -> TrainingMentions:
     return TrainingMentions(rows, frozenset(), len(training), 0, 0, 0)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20)
 @given(entities, st.lists(st.tuples(surface, st.integers(0, 99)), max_size=12))
 def test_both_answer_as_plain_python_does(made: list[Row], pairs: list[tuple[str, int]]) -> None:
     rows = numbered(made)
@@ -91,7 +91,7 @@ def test_both_answer_as_plain_python_does(made: list[Row], pairs: list[tuple[str
                     assert not shares or abs(sum(shares) - 1) < 1e-9
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10)
 @given(entities)
 def test_exact_surfaces_are_the_strings_as_they_are(made: list[Row]) -> None:
     rows = numbered(made)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_gemel.evaluation.bootstrap import accuracy_interval, interval_by_doc, paired_difference
@@ -27,7 +27,6 @@ def test_difference_as_by_drawing_pairs() -> None:
     assert (low, high) == pytest.approx(slow_interval(first.astype(float) - second), abs=0.015)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 500), st.data())
 def test_the_interval_holds_the_accuracy_and_repeats(n: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, n))
@@ -37,7 +36,6 @@ def test_the_interval_holds_the_accuracy_and_repeats(n: int, data: st.DataObject
     assert low < high, "however they went, so many mentions settle it no more than that"
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=100))
 def test_the_difference_turns_its_sign_with_the_order(pairs: list[tuple[bool, bool]]) -> None:
     first, second = [a for a, _ in pairs], [b for _, b in pairs]

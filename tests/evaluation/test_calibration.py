@@ -78,7 +78,7 @@ def found_names(drawn: list[tuple[float, list[int]]]) -> list[ScoredName]:
     ]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(names, st.floats(0.05, 20), st.floats(0.3, 20))
 def test_probabilities_are_those_that_the_pipe_would_give(
     drawn: list[tuple[float, list[int]]], temperature: float, now: float
@@ -120,7 +120,7 @@ rows = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(rows)
 def test_the_threshold_is_the_smallest_of_the_best(drawn: list[tuple[float, str]]) -> None:
     found = calibrated(mentions(*drawn))

@@ -79,7 +79,7 @@ def test_the_weight_is_the_smallest_of_the_best() -> None:
 
 
 @given(cases, st.integers(2, 6), st.integers(0, 3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_doc_is_answered_with_a_weight_it_was_part_of(cases: list[PriorCase], folds: int, seed: int) -> None:
     docs = {case.doc for case in cases}
     if len(docs) < 2:
@@ -126,7 +126,6 @@ def test_mentions_of_one_doc_are_resampled_together() -> None:
 
 
 @given(cases)
-@settings(deadline=None)
 def test_the_best_of_the_curve_is_the_fitted_weight(cases: list[PriorCase]) -> None:
     points = curve(cases)
     assert [point["weight"] for point in points] == list(GRID)

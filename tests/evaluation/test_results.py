@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_gemel.evaluation.results import split_tail
@@ -40,7 +40,6 @@ def test_a_share_is_from_0_to_1(share: float) -> None:
         split_tail(np.array([1]), share)
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=40), st.floats(0, 1))
 def test_it_is_the_largest_tail_within_the_share(counts: list[int], share: float) -> None:
     split = split_tail(np.array(counts, dtype=np.int64), share)

@@ -43,7 +43,7 @@ def write(folder: Path, numbers: Any, encoder: EncoderFingerprint = ENCODER) -> 
                 writer.add(key(number), row(number))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 60), max_size=20), max_size=5), st.integers(1, 7))
 def test_what_runs_add_is_found(tmp_path_factory: Any, runs: list[list[int]], shard_rows: int) -> None:
     folder = tmp_path_factory.mktemp("features")

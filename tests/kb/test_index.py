@@ -19,7 +19,7 @@ texts = st.text(st.sampled_from("aAbB _é"), min_size=1, max_size=4)
 
 
 @given(st.lists(st.tuples(texts, st.lists(texts, max_size=3)), min_size=1, max_size=12), st.lists(texts, min_size=5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_names_and_aliases_against_all_of_them(
     build: Build, entities: list[tuple[str, list[str]]], queries: list[str]
 ) -> None:

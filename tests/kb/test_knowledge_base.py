@@ -32,7 +32,7 @@ ENTITIES = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(entities=st.lists(ENTITIES, min_size=1, max_size=20, unique_by=lambda entity: entity.kb_id))
 def test_round_trip(entities: list[Entity], build: Build, tokenizer: Any) -> None:
     entities.append(Entity("one that has a name", "a"))

@@ -49,7 +49,7 @@ def tokens_of(trie: NameTrie, node: int) -> list[int]:
     return [END if token == trie.end else int(token) for token in tokens]
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=75)
 @given(name_lists())
 def test_same_as_a_plain_set_of_names(case: tuple[list[Name], list[int], int]) -> None:
     names, counts, vocab_size = case
@@ -80,7 +80,7 @@ def test_same_as_a_plain_set_of_names(case: tuple[list[Name], list[int], int]) -
     assert check_trie(trie.arrays, np.array(counts), vocab_size) == []
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(name_lists(), st.lists(st.lists(st.integers(-1, 70001), max_size=4), max_size=10))
 def test_what_is_no_prefix_is_not_found(case: tuple[list[Name], list[int], int], strangers: list[list[int]]) -> None:
     names, _, vocab_size = case
@@ -92,7 +92,7 @@ def test_what_is_no_prefix_is_not_found(case: tuple[list[Name], list[int], int],
     assert trie.walk([trie.end]) is None  # the marker is no token
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(name_lists(), st.data())
 def test_children_of_are_the_edges_padded(case: tuple[list[Name], list[int], int], data: st.DataObject) -> None:
     names, _, vocab_size = case
@@ -111,7 +111,7 @@ def test_children_of_are_the_edges_padded(case: tuple[list[Name], list[int], int
         assert not edges[index, ~valid[index]].any()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(name_lists())
 def test_saved_and_mapped_again(case: tuple[list[Name], list[int], int]) -> None:
     names, counts, vocab_size = case
@@ -127,7 +127,7 @@ def test_saved_and_mapped_again(case: tuple[list[Name], list[int], int]) -> None
         assert all(mapped.rows_of(name).tolist() == trie.rows_of(name).tolist() for name in names)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(name_lists(), st.randoms())
 def test_order_of_the_names_does_not_matter(case: tuple[list[Name], list[int], int], random: object) -> None:
     names, counts, vocab_size = case
@@ -358,7 +358,7 @@ def test_arrays_that_do_not_fit_together() -> None:
             NameTrie(TrieArrays(**parts))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(name_lists(), st.data())
 def test_check_finds_any_changed_number(case: tuple[list[Name], list[int], int], data: st.DataObject) -> None:
     names, counts, vocab_size = case

@@ -73,7 +73,7 @@ def test_an_image_is_encoded_once_and_mapped_once_in_a_batch(
     mapper = pipe.linking_model.mapper
 
     class CountingMapper:
-        ops = mapper.ops
+        ops, attrs = mapper.ops, mapper.attrs
 
         def __call__(self, features: Any, *, is_train: bool) -> Any:
             mapped.append(len(features))

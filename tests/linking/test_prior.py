@@ -83,7 +83,7 @@ def reference(mention: str, training: list[tuple[str, str]], entities: list[Enti
     added=st.lists(st.sampled_from(ADDED), unique_by=lambda entity: entity.kb_id),
     mention=st.sampled_from(MENTIONS),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_it_is_what_counting_gives(
     kb: KnowledgeBase, training: list[tuple[str, str]], added: list[Entity], mention: str
 ) -> None:

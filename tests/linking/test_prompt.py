@@ -101,7 +101,7 @@ def test_a_document_cannot_write_special_tokens(tokenizer: NameTokenizer) -> Non
 
 
 @given(limit=st.integers(min_value=1, max_value=400))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_least_similar_go_first_and_the_query_never(limit: int, models: Path) -> None:
     tokenizer = load_cached(models)
     whole = build(tokenizer, "Mercury at dawn.", "Mercury", FEATURES, [2, 0, 1])

@@ -25,7 +25,7 @@ mentions = st.lists(words, min_size=1, max_size=4).map(" ".join)
 
 
 @given(corpus=st.lists(mentions, min_size=1, max_size=30), query=mentions, n=st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_bm25_is_rank_bm25(corpus: list[str], query: str, n: int) -> None:
     retriever = bm25_retriever()
     retriever.index(corpus)

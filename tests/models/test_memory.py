@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_gemel.models.memory import TokenBudget, is_out_of_memory
@@ -31,7 +31,6 @@ class Machine:
 
 
 @given(lengths_of, st.integers(1, 200))
-@settings(deadline=None)
 def test_batches_of_like_length_within_the_budget(lengths: dict[int, int], allowed: int) -> None:
     machine = Machine(lengths, 10**9)
     assert TokenBudget().run(lengths, allowed, machine.work) == []
@@ -42,7 +41,6 @@ def test_batches_of_like_length_within_the_budget(lengths: dict[int, int], allow
 
 
 @given(lengths_of, st.integers(1, 200), st.integers(1, 60))
-@settings(deadline=None)
 def test_whatever_fits_is_done_once_and_the_rest_is_named(lengths: dict[int, int], allowed: int, holds: int) -> None:
     machine = Machine(lengths, holds)
     with warnings.catch_warnings():

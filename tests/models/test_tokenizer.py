@@ -135,7 +135,7 @@ def test_what_does_not_come_back_is_refused_with_the_reason(kind: str, tokenizer
 
 def test_any_name_comes_back_or_is_refused(tokenizer: NameTokenizer) -> None:
     @given(st.lists(st.text(max_size=12), max_size=8))
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     def check(names: list[str]) -> None:
         tokens = tokenise_names(names, tokenizer, 64)
         assert sorted([*tokens.indices.tolist(), *(index for index, _ in tokens.problems)]) == list(range(len(names)))

@@ -62,7 +62,7 @@ def transformed(draw: st.DrawFn) -> tuple[list[list[int]], np.ndarray]:
 
 
 @given(made=transformed(), data=st.data(), gpu=st.booleans(), half=st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_mean_is_over_all_wordpieces_of_all_tokens(
     made: tuple[list[list[int]], np.ndarray], data: st.DataObject, gpu: bool, half: bool
 ) -> None:
@@ -123,7 +123,7 @@ def store_of(matrix: np.ndarray | None, size: int = 0) -> DemonstrationStore:
 
 
 @given(matrix=vectors)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_store_comes_back_with_its_vectors(matrix: np.ndarray) -> None:
     again = DemonstrationStore.from_dict(store_of(matrix).to_dict())
     assert again.vectors is not None
@@ -140,7 +140,7 @@ def test_a_store_of_before_there_were_vectors() -> None:
 
 
 @given(matrix=vectors, data=st.data(), n=st.integers(1, 40), company=st.integers(0, 100))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_ranks_are_cosines_in_order(matrix: np.ndarray, data: st.DataObject, n: int, company: int) -> None:
     query = data.draw(arrays(np.float32, matrix.shape[1], elements=finite))
     retriever = TransformerRetriever()

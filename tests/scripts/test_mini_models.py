@@ -69,7 +69,7 @@ def test_language_model_loads_and_ends_a_name_with_a_newline() -> None:
 _TOKENIZER = train_tokenizer(load_world(), make_distractors(load_world(), WORLD_SEED))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(max_size=40))
 def test_any_text_decodes_to_itself(text: str) -> None:
     text = text.encode("utf-8", "ignore").decode()

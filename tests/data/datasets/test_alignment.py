@@ -207,7 +207,7 @@ def whole_places(text: str, mention: str) -> list[int]:
     return [at for at in occurrences(text, mention) if fit_of(text, at, at + len(mention)) <= Fit.JOINED]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(texts_with_parts())
 @example(("aba", ["ab", "ba"]))
 @example(("aaa", ["aa", "a", "aa", "aaa"]))
@@ -233,7 +233,7 @@ def test_what_is_verbatim_is_found_as_it_is(case: tuple[str, list[str]]) -> None
             assert text[index.start : index.end] == wanted
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(texts_with_parts())
 @example(("111111..1111.", [".", "11111."]))
 def test_spans_overlap_only_where_no_other_place_is_left(case: tuple[str, list[str]]) -> None:
@@ -250,7 +250,7 @@ def test_spans_overlap_only_where_no_other_place_is_left(case: tuple[str, list[s
             assert any(at < other.end and other.start < at + len(surface) for other in result)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(LETTERS | ANY, st.lists(LETTERS | ANY, max_size=4))
 def test_never_raises_whatever_the_mentions(text: str, mentions: list[str]) -> None:
     checked(text, mentions)
@@ -259,7 +259,7 @@ def test_never_raises_whatever_the_mentions(text: str, mentions: list[str]) -> N
 WORDS = st.sampled_from(["of", "the", "de", "von", "and", "Anna", "Karl", "J.", "Stein", "I", "Braun", ",", "(", "-"])
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(WORDS, max_size=10), st.lists(WORDS, min_size=1, max_size=4))
 def test_a_tolerant_span_has_the_mentions_words_in_order(words: list[str], mention: list[str]) -> None:
     text = " ".join(words)

@@ -258,7 +258,7 @@ ROWS = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(ROWS, max_size=4), st.sampled_from(sorted(set(CONVERTERS) - {"jsonl"})))
 def test_no_row_raises_and_none_disappears(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], dataset: str

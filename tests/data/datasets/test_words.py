@@ -80,7 +80,7 @@ def test_fit(text: str, fit: Fit) -> None:
     assert fit_of(text.replace("[", "").replace("]", ""), start, end) is fit
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.text(max_size=12) | st.text("aB1 '-.é\u0301", max_size=12), st.data())
 def test_plain_letters_are_judged_as_a_regular_expression_does(text: str, data: st.DataObject) -> None:
     if not text:

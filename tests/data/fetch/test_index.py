@@ -47,7 +47,7 @@ def test_a_changed_index_is_read_again(tmp_path: Path) -> None:
         assert local_image(f"http://a/{n}", tmp_path) == tmp_path / NAME
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.text(), max_size=5), st.binary(max_size=30).filter(lambda tail: b"\n" not in tail))
 def test_a_line_that_was_cut_off_harms_no_other(tmp_path_factory: object, urls: list[str], tail: bytes) -> None:
     folder = tmp_path_factory.mktemp("index")  # type: ignore[attr-defined]

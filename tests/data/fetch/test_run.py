@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spacy_gemel.data.fetch.run import HOST_CLOSED, HostQueue, Job
@@ -17,7 +17,6 @@ from spacy_gemel.utils.files import lock_file
 from tests.data.fetch.server import Server, only_failure, picture
 
 
-@settings(deadline=None)
 @given(
     jobs=st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 5)), max_size=30),
     per_host=st.integers(1, 3),

@@ -96,7 +96,7 @@ def dumps(draw: st.DrawFn) -> tuple[bytes, list[list[Any]]]:
     return create + noise.join([b"", *statements, b""]), expected
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(dumps(), st.lists(st.integers(1, 60), min_size=1, max_size=4))
 def test_rows_are_what_was_written(dump: tuple[bytes, list[list[Any]]], sizes: list[int]) -> None:
     content, expected = dump
@@ -105,7 +105,7 @@ def test_rows_are_what_was_written(dump: tuple[bytes, list[list[Any]]], sizes: l
     assert not report.dropped
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(*[st.integers(0, 10**18 - 1)] * 3), min_size=1, max_size=30),
     st.sampled_from([b",", b",\n", b", ", b" ,"]),
@@ -141,7 +141,7 @@ def test_a_damaged_row_is_left_out_and_reported_with_its_line(row: str) -> None:
     assert example.startswith(f"x.sql:4: {row}")
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.binary(max_size=200), st.lists(st.integers(1, 60), min_size=1, max_size=3))
 def test_any_bytes_between_rows_harm_neither_the_first_nor_the_reader(garbage: bytes, sizes: list[int]) -> None:
     create = b"CREATE TABLE x (`a` int, `t` text, `u` text);\n"

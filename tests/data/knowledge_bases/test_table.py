@@ -119,7 +119,7 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), min_siz
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.dictionaries(cells, cells, min_size=1, max_size=8), st.sampled_from([",", "\t", ";"]))
 def test_what_csv_writes_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: dict[str, str], delimiter: str

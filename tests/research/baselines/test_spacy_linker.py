@@ -113,7 +113,7 @@ def test_golds_may_be_urls_and_titles(tmp_path: Path) -> None:
     assert counted.gold_ids == {PLANET, ELEMENT}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(word, st.lists(word, max_size=3), st.integers(0, 5)), min_size=1, max_size=6),
     st.lists(st.tuples(word, st.integers(0, 99)), max_size=8),
@@ -147,7 +147,7 @@ def test_priors_are_training_mentions_and_one_shared_by_the_bearers(
             assert math.isclose(found[kb_id], weight / sum(weights.values()), rel_tol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=8), st.integers(1, 20))
 def test_every_text_has_a_direction(texts: list[str], width: int) -> None:
     vectors = projected_vectors(texts, width)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.configs import change
@@ -165,7 +165,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(st.lists(ROWS, min_size=2, max_size=4))
 def test_two_rows_are_one_trial_exactly_where_they_come_to_the_same(folder: Path, rows: list[dict[str, Any]]) -> None:
     plan = plan_of(folder, *rows)
