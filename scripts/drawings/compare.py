@@ -32,12 +32,12 @@ def compare(first: Path, second: Path) -> dict[str, object]:
         OSError: if a file is missing or is no picture.
     """
     for name in FILES:
-        rows, others = ([json.loads(line) for line in _lines(folder / name)] for folder in (first, second))
-        for number, (row, other) in enumerate(zip(rows, others, strict=False), start=1):
+        rows, second_rows = ([json.loads(line) for line in _lines(folder / name)] for folder in (first, second))
+        for number, (row, other) in enumerate(zip(rows, second_rows, strict=False), start=1):
             if row != other:
                 raise ValueError(f"{name}:{number} differs: {row} and {other}")
-        if len(rows) != len(others):
-            raise ValueError(f"{name} has {len(rows)} rows in {first} and {len(others)} in {second}")
+        if len(rows) != len(second_rows):
+            raise ValueError(f"{name} has {len(rows)} rows in {first} and {len(second_rows)} in {second}")
     captions = {split: [json.loads(line) for line in _lines(first / f"{split}.jsonl")] for split in SPLITS}
     images = sorted({row["image"] for rows in captions.values() for row in rows})
     differences = {image: picture_difference(first / image, second / image) for image in images}
@@ -54,10 +54,10 @@ def compare(first: Path, second: Path) -> dict[str, object]:
 
 def picture_difference(first: Path, second: Path) -> float:
     """Mean absolute difference of two pictures' RGB values, from 0 to 255. Raises ValueError for unlike sizes."""
-    pixels, others = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (first, second))
-    if pixels.shape != others.shape:
-        raise ValueError(f"{first} and {second} differ in size: {pixels.shape} and {others.shape}")
-    return float(np.abs(pixels - others).mean())
+    pixels, second_pixels = (np.asarray(Image.open(path).convert("RGB"), dtype=np.int16) for path in (first, second))
+    if pixels.shape != second_pixels.shape:
+        raise ValueError(f"{first} and {second} differ in size: {pixels.shape} and {second_pixels.shape}")
+    return float(np.abs(pixels - second_pixels).mean())
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -1,6 +1,6 @@
 """Makes the drawings: 96 ambiguous names, drawn by seven emoji sets whose npm packages are fetched.
 
-    python scripts/drawings/generate.py data/real [--given FOLDER]
+    python scripts/drawings/generate.py data/real [--existing FOLDER]
 
 Writes train.jsonl, dev.jsonl, entities.jsonl, images/SET/ICON.png and sources.json (packages, versions, licences),
 whole or not at all, and nothing if they are there already. If another folder is given it is only checked.
@@ -113,19 +113,21 @@ def main(arguments: Sequence[str]) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--given", type=Path, help="drawings to use instead, if it is another folder than OUT")
+    parser.add_argument("--existing", type=Path, help="drawings to use instead, if it is another folder than OUT")
     options = parser.parse_args(arguments)
-    given = options.given or options.out
+    folder = options.existing or options.out
     try:
-        if given.resolve() == options.out.resolve():
-            start, made = time.perf_counter(), generate(given, Tables.read(TABLES))
+        if folder.resolve() == options.out.resolve():
+            start, is_new = time.perf_counter(), generate(folder, Tables.read(TABLES))
             cost = f"{time.perf_counter() - start:.0f} s, {peak_mb():.0f} MB at most"
-            print(f"{given}: the drawings are made ({cost})" if made else f"{given}: the drawings are there already")
-        elif problem := find_missing(given):
+            print(
+                f"{folder}: the drawings are made ({cost})" if is_new else f"{folder}: the drawings are there already"
+            )
+        elif problem := find_missing(folder):
             hint = f"name a folder that has the drawings, or leave real_drawings at {options.out} to make them"
-            raise ValueError(f"{given} does not hold the drawings ({problem}): {hint}")
+            raise ValueError(f"{folder} does not hold the drawings ({problem}): {hint}")
         else:
-            print(f"{given}: the drawings are there, none is made")
+            print(f"{folder}: the drawings are there, none is made")
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -161,7 +161,7 @@ def test_made_from_packages_and_only_once(folder: Path, monkeypatch: pytest.Monk
     assert json.loads((made / "sources.json").read_text())["sources"][0]["licence"] == "MIT"
     assert [path.name for path in made.parent.iterdir()] == ["real"]
     monkeypatch.setenv("PATH", "")
-    assert generate(["data/real", "--given", "data/real"]) == 0
+    assert generate(["data/real", "--existing", "data/real"]) == 0
 
 
 def test_made_again_if_a_picture_or_the_tables_changed(folder: Path) -> None:
@@ -217,12 +217,12 @@ def test_what_else_a_folder_holds_is_not_replaced(folder: Path, capsys: pytest.C
 def test_a_given_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert generate(["other"]) == 0
     monkeypatch.setenv("PATH", "")
-    assert generate(["data/real", "--given", "other"]) == 0
+    assert generate(["data/real", "--existing", "other"]) == 0
     assert not Path("data").exists()
     (folder / "other" / "images" / "flat" / "1f987.png").unlink()
-    assert generate(["data/real", "--given", "other"]) == 1
+    assert generate(["data/real", "--existing", "other"]) == 1
     refused(capsys, "does not hold the drawings (the picture images/flat/1f987.png of other/dev.jsonl:1 is missing)")
-    assert generate(["data/real", "--given", "nowhere"]) == 1
+    assert generate(["data/real", "--existing", "nowhere"]) == 1
     refused(capsys, "nowhere does not hold the drawings (train.jsonl is missing)")
 
 
