@@ -49,15 +49,14 @@ class World:
         return {"config": self.root / CONFIG, **corpora, "kb": self.kb}
 
 
-def folder_sums(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below a folder."""
-    return {name: sha256_of(folder / name) for name in files_in(folder)}
+def folder_sums(folder: Path, suffix: str | tuple[str, ...] = "") -> dict[str, str]:
+    """SHA-256 of every file below a folder whose name ends so."""
+    return {name: sha256_of(folder / name) for name in files_in(folder) if name.endswith(suffix)}
 
 
 def world_sources(root: Path) -> dict[str, str]:
     """SHA-256 of the scripts and word lists that make the mini world."""
-    sums = folder_sums(root / "scripts" / "mini_world")
-    return {name: value for name, value in sums.items() if name.endswith((".py", ".txt"))}
+    return folder_sums(root / "scripts" / "mini_world", (".py", ".txt"))
 
 
 def world_seed(root: Path) -> int:

@@ -1,5 +1,6 @@
 """The cells of the evidence on real text, and the workspace that measures each once."""
 
+import functools
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from spacy.training import Example
 
 from research.cache import Digests, cached, cached_folder, cached_json, digest, seconds_in
 from research.commands import report
-from research.mini_world import MODELS, ROOT
+from research.mini_world import MODELS, ROOT, folder_sums
 from research.real.answers import link_gold_mentions, link_raw_texts
 from research.real.ner import STEPS, train_ner
 from research.real.text import SOURCES, Corpus, make_corpus
@@ -103,10 +104,17 @@ def choose(names: Iterable[str], cells: Sequence[Cell] = CELLS) -> list[Cell]:
     return [cell for cell in cells if not names or cell.id in names or cell.dataset in names]
 
 
+@functools.cache
+def code_digest() -> str:
+    """Of the package's own sources, but for the command line and the readers of data."""
+    folder, rooms = ROOT / "spacy_gemel", ("decoding", "kb", "linking", "models", "pipeline")
+    return digest([folder_sums(folder / room, ".py") for room in rooms])[:12]
+
+
 class Workspace:
     """Measures cells in a folder, where everything is cached by a key of all it reads.
 
-    A change of the package's own code is not noticed: see `forget`.
+    A change of the package's own code makes nothing run again (see `forget`), but each cell says what code made it.
     """
 
     def __init__(self, data: Path, models: Path, folder: Path) -> None:
@@ -176,6 +184,11 @@ class Workspace:
         contents = [cached(path, self.key(cell)) for path in self._row_files(cell)]
         return round(sum(seconds_in(content) or 0.0 for content in contents), 1)
 
+    def code(self, cell: Cell) -> list[str]:
+        """The digests of the code that made the cached parts of a cell."""
+        contents = [cached(path, self.key(cell)) for path in self._row_files(cell)]
+        return sorted({str(content.get("code")) for content in contents if content is not None})
+
     def _row_files(self, cell: Cell) -> list[Path]:
         parts = self.corpus(cell.dataset).parts[: cell.parts]
         return [self.folder / "cells" / cell.id / f"{part.stem}.json" for part in parts]
@@ -196,7 +209,8 @@ class Workspace:
             start = time.perf_counter()
             with overridden(linker_of(nlp), **settings):
                 rows = link(nlp, part)
-            write_json(file, {"key": key, "seconds": round(time.perf_counter() - start, 1), "rows": rows})
+            seconds = round(time.perf_counter() - start, 1)
+            write_json(file, {"key": key, "code": code_digest(), "seconds": seconds, "rows": rows})
         self.digests.save()
 
     def prior(self, cell: Cell) -> dict[str, Any]:

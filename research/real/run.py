@@ -10,7 +10,7 @@ from research.machine import describe_machine
 from research.mini_world import ROOT
 from research.paper import DATA_SETS, REPORTED
 from research.real.answers import difference, end_to_end_figures, figures, same_best
-from research.real.cells import BASE, CELLS, DTYPE, Cell, Workspace, choose
+from research.real.cells import BASE, CELLS, DTYPE, Cell, Workspace, choose, code_digest
 from research.real.text import SOURCES
 from spacy_gemel.utils.files import lock_file, write_json
 
@@ -112,13 +112,18 @@ def collect(
         if bf16 and fp32:
             result["speed"] = {**result.get("speed", {}), **_same_best(bf16, fp32)}
     result.setdefault("speed", {}).setdefault("bf16_over_fp32", None)  # benchmarks measure it
-    return {**result, "missing": missing, "machine": machine}
+    old = [
+        cell.id
+        for cell in cells
+        if result.get(cell.dataset, {}).get(cell.name, {}).get("code", [code_digest()]) != [code_digest()]
+    ]
+    return {**result, "code": code_digest(), "made_by_other_code": old, "missing": missing, "machine": machine}
 
 
 def _cell_figures(workspace: Workspace, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     content = end_to_end_figures(rows) if cell.raw_texts else figures(rows)
     seconds = workspace.seconds(cell)
-    content |= {"seconds": seconds, "key": workspace.key(cell)}
+    content |= {"seconds": seconds, "key": workspace.key(cell), "code": workspace.code(cell)}
     if not cell.raw_texts:
         content["mentions_per_second"] = len(rows) / seconds if seconds else None
     if cell.with_prior:

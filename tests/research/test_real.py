@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from research.__main__ import app
 from research.real import cells as cells_module
+from research.real import run as run_module
 from research.real import text
 from research.real.answers import difference, end_to_end_figures, figures, same_best
 from research.real.cells import CELLS, Cell, Workspace, choose
@@ -107,7 +108,11 @@ def test_each_cell_is_measured_once(run: Callable[..., dict[str, Any]], linked: 
         name: value for name, value in result["wikimel"]["data"].items() if name.startswith("shown")
     }
     assert (result["speed"]["bf16_same_best_n"], result["speed"]["bf16_over_fp32"]) == (10, None)
+    assert result["made_by_other_code"] == []
     linked.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "code_digest", lambda: "changed since")
+        assert run(cells=some)["made_by_other_code"] == [cell.id for cell in some]
     assert run(cells=some) | {"machine": None} == result | {"machine": None}
     assert linked == []
     run("wikidiverse.none", cells=some, fresh=True)
