@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from spacy.language import Language
 
 DEMONSTRATIONS = 8
-COMPARED, TURN = 300, 30
+COMPARED, ROUND = 300, 30
 LONGEST = 1000  # characters of a caption
 
 
@@ -94,14 +94,14 @@ def compare_types(nlp: "Language", half: "Language", captions: Sequence[Caption]
     answers: dict[str, list[Answer]] = {"fp32": [], "bf16": []}
     ways = {"fp32": nlp, "bf16": half}
     matmul = []
-    for start in range(0, len(captions), TURN):
+    for start in range(0, len(captions), ROUND):
         matmul.append(matmul_rate(3, "bfloat16") / matmul_rate(3))
         for name, pipeline in ways.items():
-            second, names = time_ours(pipeline, captions[start : start + TURN])
+            second, names = time_ours(pipeline, captions[start : start + ROUND])
             seconds[name].append(second)
             answers[name] += names
         ways = dict(reversed(ways.items()))  # neither always follows the other
-        report(f"{min(start + TURN, len(captions))} of {len(captions)}")
+        report(f"{min(start + ROUND, len(captions))} of {len(captions)}")
     agreed = agreement([caption.text for caption in captions], answers["bf16"], answers["fp32"])
     ratios = [whole / half_seconds for whole, half_seconds in zip(seconds["fp32"], seconds["bf16"], strict=True)]
     return {

@@ -55,7 +55,7 @@ class Cell:
         retriever: One of RETRIEVERS.
         changes: Of BASE.
         dtype: The language model's.
-        parts: So many parts of the asked docs; None for all.
+        chunks: So many chunks of the asked docs; None for all.
         with_prior: Whether the prior's weight is the one fitted on training docs that are held out.
         raw_texts: Whether a NER finds the mentions.
     """
@@ -65,7 +65,7 @@ class Cell:
     retriever: str = "dense"
     changes: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = DTYPE
-    parts: int | None = None
+    chunks: int | None = None
     with_prior: bool = False
     raw_texts: bool = False
 
@@ -82,7 +82,7 @@ def _retrievers(dataset: str) -> list[Cell]:
 
 CELLS = (
     *_retrievers("wikidiverse"),
-    Cell("wikidiverse", "fp32", dtype="float32", parts=3),
+    Cell("wikidiverse", "fp32", dtype="float32", chunks=3),
     *(Cell("wikidiverse", f"n_{n}", changes={"n_demonstrations": n}) for n in (2, 4, 16)),
     Cell("wikidiverse", "eos", changes={"name_end": "eos"}),
     Cell("wikidiverse", "unconstrained", changes={"constrained": False}),
@@ -167,7 +167,7 @@ class Workspace:
     def key(self, cell: Cell) -> str:
         """Changes with everything that the cell's answers depend on, but for the package's code."""
         encoder = self.digests.tree(self.models / "sentence_encoder") if cell.retriever == "dense" else ""
-        how = [cell.retriever, dict(BASE) | dict(cell.changes), cell.dtype, cell.parts, cell.with_prior]
+        how = [cell.retriever, dict(BASE) | dict(cell.changes), cell.dtype, cell.chunks, cell.with_prior]
         ner = STEPS if cell.raw_texts else None
         return digest(self.kb()[1], self.corpus(cell.dataset).key, encoder, how, ner)
 
@@ -190,22 +190,22 @@ class Workspace:
         return sorted({str(content.get("code")) for content in contents if content is not None})
 
     def _row_files(self, cell: Cell) -> list[Path]:
-        parts = self.corpus(cell.dataset).parts[: cell.parts]
-        return [self.folder / "cells" / cell.id / f"{part.stem}.json" for part in parts]
+        chunks = self.corpus(cell.dataset).chunks[: cell.chunks]
+        return [self.folder / "cells" / cell.id / f"{part.stem}.json" for part in chunks]
 
     def measure(self, cell: Cell) -> None:
         """Answer what is not cached, part by part."""
         key, corpus = self.key(cell), self.corpus(cell.dataset)
         link = link_raw_texts if cell.raw_texts else link_gold_mentions
         files = self._row_files(cell)
-        for part, file in zip(corpus.parts, files, strict=False):
+        for part, file in zip(corpus.chunks, files, strict=False):
             if cached(file, key) is not None:
                 continue
             report(f"{cell.id}: part {int(part.stem) + 1} of {len(files)}")
             settings = {**BASE, **cell.changes}
             if cell.with_prior:
                 settings["prior_weight"] = self.prior(cell)["weight"]
-            nlp = self._pipeline_of(cell, corpus.shown)
+            nlp = self._pipeline_of(cell, corpus.pool)
             start = time.perf_counter()
             with overridden(linker_of(nlp), **settings):
                 rows = link(nlp, part)
@@ -226,16 +226,16 @@ class Workspace:
 
         return cached_json(self.folder / "cells" / cell.id / "weight.json", self.key(cell), fit)
 
-    def _pipeline_of(self, cell: Cell, shown: Path) -> Language:
+    def _pipeline_of(self, cell: Cell, pool: Path) -> Language:
         """A pipeline whose linker shows the mentions of a .spacy file; the last one if it is the same."""
-        made_of = [str(shown), cell.retriever, cell.dtype, cell.raw_texts]
+        made_of = [str(pool), cell.retriever, cell.dtype, cell.raw_texts]
         if self._pipeline is None or self._pipeline[0] != made_of:
             self._pipeline = None  # frees the last one's memory
             nlp = spacy.load(self._ner(cell)) if cell.raw_texts else spacy.blank("en")
-            self._pipeline = made_of, self._with_linker(nlp, cell, shown)
+            self._pipeline = made_of, self._with_linker(nlp, cell, pool)
         return self._pipeline[1]
 
-    def _with_linker(self, nlp: Language, cell: Cell, shown: Path) -> Language:
+    def _with_linker(self, nlp: Language, cell: Cell, pool: Path) -> Language:
         retriever = {"@misc": RETRIEVERS[cell.retriever]}
         if cell.retriever == "dense":
             retriever["name"] = str((self.models / "sentence_encoder").absolute())
@@ -251,7 +251,7 @@ class Workspace:
                 "retriever": retriever,
             },
         )
-        docs = [*read_docs(shown, nlp.vocab)]
+        docs = [*read_docs(pool, nlp.vocab)]
         linker_of(nlp).initialize(
             lambda: [Example(nlp.make_doc(doc.text), doc) for doc in docs],
             nlp=nlp,
@@ -265,7 +265,7 @@ class Workspace:
 
         def make(partial: Path) -> None:
             report(f"{cell.id}: training a NER, {STEPS} steps")
-            train_ner(corpus.shown, partial)
+            train_ner(corpus.pool, partial)
 
         cached_folder(folder, digest(corpus.key, STEPS), "model-best", make)
         return folder / "model-best"

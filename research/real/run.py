@@ -86,7 +86,7 @@ def collect(
         if not all((workspace.data / file).is_file() for file in SOURCES[dataset].files):
             missing += [cell.id for cell in cells if cell.dataset == dataset]
             continue
-        kept = previous.get(dataset, {})
+        earlier = previous.get(dataset, {})
         all_rows = {cell.name: workspace.rows(cell) for cell in cells if cell.dataset == dataset}
         section: dict[str, Any] = {"data": workspace.corpus(dataset).sizes}
         for cell in cells:
@@ -95,8 +95,8 @@ def collect(
             rows = all_rows[cell.name]
             if rows is not None:
                 section[cell.name] = _cell_figures(workspace, cell, rows)
-            elif kept.get(cell.name, {}).get("key") == workspace.key(cell):
-                section[cell.name] = kept[cell.name]
+            elif earlier.get(cell.name, {}).get("key") == workspace.key(cell):
+                section[cell.name] = earlier[cell.name]
             else:
                 missing.append(cell.id)
         if "none" in section:
@@ -104,7 +104,7 @@ def collect(
         section["differences"] = {
             name: value
             for first, second in _PAIRS
-            if (value := _difference(dataset, first, second, all_rows, section, kept)) is not None
+            if (value := _difference(dataset, first, second, all_rows, section, earlier)) is not None
             for name in [f"{first} - {second}"]
         }
         result[dataset] = section
@@ -138,12 +138,12 @@ def _difference(
     second: str,
     all_rows: Mapping[str, Any],
     section: Mapping[str, Any],
-    kept: Mapping[str, Any],
+    earlier: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """The paired difference of two cells, with the paper's in points; one that was kept if both cells were."""
     if not all_rows.get(first) or not all_rows.get(second):
         both = first in section and second in section
-        return kept.get("differences", {}).get(f"{first} - {second}") if both else None
+        return earlier.get("differences", {}).get(f"{first} - {second}") if both else None
     value = difference(all_rows[first], all_rows[second])
     paper = {name.casefold(): index for index, name in enumerate(DATA_SETS)}
     if dataset in paper and first in _TABLE_6 and second in _TABLE_6:

@@ -60,7 +60,7 @@ class Corpus:
     key: str
 
     @property
-    def shown(self) -> Path:
+    def pool(self) -> Path:
         """All docs whose mentions may be demonstrations; none has the text of an asked doc of the same file."""
         return self.folder / "shown.spacy"
 
@@ -75,7 +75,7 @@ class Corpus:
         return self.folder / "rest.spacy"
 
     @property
-    def parts(self) -> list[Path]:
+    def chunks(self) -> list[Path]:
         """The asked docs, in the order of their ids' hashes."""
         return sorted((self.folder / "asked").glob("*.spacy"))
 
@@ -91,18 +91,18 @@ def make_corpus(source: Source, data: Path, folder: Path, kb: KnowledgeBase, dig
     corpus = Corpus(folder, digest(source.form, sums, kb.meta.entities, SAMPLE, PART, HELD_OUT))
 
     def make(partial: Path) -> None:
-        shown, *others = [_converted(source.form, data / name, partial) for name in source.files]
-        asked = take(others[0] if others else shown, None if others else SAMPLE, kb)
-        if not others:
-            shown = without(shown, asked)
-        held_out = take(shown, HELD_OUT, kb)
+        pool, *rest = [_converted(source.form, data / name, partial) for name in source.files]
+        asked = take(rest[0] if rest else pool, None if rest else SAMPLE, kb)
+        if not rest:
+            pool = without(pool, asked)
+        held_out = take(pool, HELD_OUT, kb)
         (partial / "asked").mkdir()
         for number, part in enumerate(in_parts(asked)):
             write_docs(part, partial / "asked" / f"{number:03}.spacy")
-        for path, docs in ((corpus.shown, shown), (corpus.held_out, held_out), (corpus.rest, without(shown, held_out))):
+        for path, docs in ((corpus.pool, pool), (corpus.held_out, held_out), (corpus.rest, without(pool, held_out))):
             write_docs(docs, partial / path.name)
-        sizes = {f"{name}_docs": len(docs) for name, docs in (("asked", asked), ("shown", shown))}
-        sizes |= {f"{name}_mentions": count_mentions(docs) for name, docs in (("asked", asked), ("shown", shown))}
+        sizes = {f"{name}_docs": len(docs) for name, docs in (("asked", asked), ("shown", pool))}
+        sizes |= {f"{name}_mentions": count_mentions(docs) for name, docs in (("asked", asked), ("shown", pool))}
         write_json(partial / "sizes.json", sizes)
 
     cached_folder(folder, corpus.key, "shown.spacy", make)
@@ -130,9 +130,9 @@ def take(docs: Iterable[Doc], n: int | None, kb: KnowledgeBase) -> list[Doc]:
     return taken
 
 
-def without(docs: Iterable[Doc], others: Iterable[Doc]) -> list[Doc]:
-    """The docs that have the text of none of the others."""
-    texts = {doc.text for doc in others}
+def without(docs: Iterable[Doc], rest: Iterable[Doc]) -> list[Doc]:
+    """The docs that have no text of the rest."""
+    texts = {doc.text for doc in rest}
     return [doc for doc in docs if doc.text not in texts]
 
 

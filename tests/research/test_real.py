@@ -26,14 +26,14 @@ IDS = {name: f"Q{index}" for index, name in enumerate(NAMES)}
 FEW = [cell for cell in CELLS if cell.id in ("wikidiverse.text_only", "wikidiverse.fp32", "wikidiverse.none")]
 
 
-def row(number: int, name: str, **others: Any) -> dict[str, Any]:
+def row(number: int, name: str, **rest: Any) -> dict[str, Any]:
     mention = name.split(" (")[0]
     return {
         "id": number,
         "sentence": f"Photo {number} of {mention}.",
         "mention": [mention],
         "answer": [IDS[name]],
-        **others,
+        **rest,
     }
 
 
@@ -74,15 +74,15 @@ def run(data: Path, models: Path, tmp_path: Path) -> Callable[..., dict[str, Any
 @pytest.fixture
 def linked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The parts that are linked, in order."""
-    parts: list[str] = []
+    chunks: list[str] = []
     link = cells_module.link_gold_mentions
 
     def counting(nlp: Any, path: Path) -> Any:
-        parts.append(path.stem)
+        chunks.append(path.stem)
         return link(nlp, path)
 
     monkeypatch.setattr(cells_module, "link_gold_mentions", counting)
-    return parts
+    return chunks
 
 
 def test_each_cell_is_measured_once(run: Callable[..., dict[str, Any]], linked: list[str]) -> None:
@@ -141,10 +141,10 @@ def test_goes_on_where_it_stopped(
 def test_what_other_experiments_left_stays(
     run: Callable[..., dict[str, Any]], linked: list[str], tmp_path: Path, data: Path
 ) -> None:
-    others = {"drawings": {"full": {"accuracy": 0.5}}, "speed": {"bf16_over_fp32": 1.7}}
-    (tmp_path / "real.json").write_text(json.dumps(others))
+    rest = {"drawings": {"full": {"accuracy": 0.5}}, "speed": {"bf16_over_fp32": 1.7}}
+    (tmp_path / "real.json").write_text(json.dumps(rest))
     first = run("wikidiverse.none")
-    assert (first["drawings"], first["speed"]) == (others["drawings"], others["speed"])
+    assert (first["drawings"], first["speed"]) == (rest["drawings"], rest["speed"])
     # measured elsewhere, of the same inputs
     shutil.rmtree(tmp_path / "work" / "cells")
     second = run("wikidiverse.text_only")
@@ -162,16 +162,16 @@ def texts_of(path: Path) -> list[str]:
 
 def test_what_is_asked_is_never_shown(data: Path, models: Path, tmp_path: Path) -> None:
     corpus = Workspace(data, models, tmp_path / "work").corpus("wikimel")
-    asked, shown = [each for path in corpus.parts for each in texts_of(path)], texts_of(corpus.shown)
+    asked, pool = [each for path in corpus.chunks for each in texts_of(path)], texts_of(corpus.pool)
     assert len(asked) == 6
-    assert not {*asked} & {*shown}  # nor the same sentence under another id
-    assert {*asked} | {*shown} == {row(number, name)["sentence"] for number, name in enumerate(NAMES)}
+    assert not {*asked} & {*pool}  # nor the same sentence under another id
+    assert {*asked} | {*pool} == {row(number, name)["sentence"] for number, name in enumerate(NAMES)}
     held_out, rest = texts_of(corpus.held_out), texts_of(corpus.rest)
     assert len(held_out) == 4
-    assert {*held_out} | {*rest} == {*shown}
+    assert {*held_out} | {*rest} == {*pool}
     assert not {*held_out} & {*rest}
     again = Workspace(data, models, tmp_path / "again").corpus("wikimel")
-    assert [each for path in again.parts for each in texts_of(path)] == asked
+    assert [each for path in again.chunks for each in texts_of(path)] == asked
 
 
 def test_end_to_end_counts_mentions_and_links(
@@ -195,9 +195,9 @@ def test_end_to_end_counts_mentions_and_links(
     assert links["f1"]["value"] <= mentions["f1"]["value"]
 
 
-def answer(doc: str, predicted: str, name: str = "a", **others: Any) -> dict[str, Any]:
+def answer(doc: str, predicted: str, name: str = "a", **rest: Any) -> dict[str, Any]:
     flags = {"seen": True, "found": True, "shown": False, "new_text": True}
-    return {"doc": doc, "start": 0, "end": 1, "gold": "Q1", "predicted": predicted, "name": name, **flags, **others}
+    return {"doc": doc, "start": 0, "end": 1, "gold": "Q1", "predicted": predicted, "name": name, **flags, **rest}
 
 
 def test_figures_of_rows() -> None:
