@@ -80,7 +80,7 @@ def short_repr(value: object) -> str:
 def _field_problem(row: dict[str, Any]) -> str | None:
     kb_id, name, count, aliases = row.get("id"), row.get("name"), row.get("count"), row.get("aliases")
     if not isinstance(kb_id, str) or not kb_id:
-        return '"id" must be a text that is not empty'
+        return f'"id" must be a text that is not empty, not {short_repr(kb_id)}'
     if not isinstance(name, str):
         return f'"name" of {short_repr(kb_id)} must be a text'
     if count is not None and (type(count) is not int or not 0 <= count <= MAX_COUNT):

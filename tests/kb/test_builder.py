@@ -13,7 +13,7 @@ import pytest
 from spacy_gemel.kb.builder import BATCH_ROWS, BuildReport, build_kb
 from spacy_gemel.kb.check import check_kb
 from spacy_gemel.kb.entity import Entity, KBError
-from spacy_gemel.kb.jsonl import MAX_TEXT, SkippedRows, read_entities
+from spacy_gemel.kb.jsonl import MAX_TEXT, RowProblem, SkippedRows, parse_row, read_entities
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
 Build = Callable[..., BuildReport]
@@ -53,6 +53,13 @@ def test_bad_row_is_skipped_and_named(tmp_path: Path, build: Build, line: str) -
     (example,) = report.meta.skipped[BAD_ROWS[line]].examples
     assert example.startswith("entities.jsonl:3: ")
     assert any("entities.jsonl:3" in text for text in report.lines())
+
+
+def test_an_id_that_is_a_number_is_shown() -> None:
+    """As data frames write them."""
+    assert parse_row(b'{"id": 308, "name": "Mercury"}') == RowProblem(
+        "bad_field", '"id" must be a text that is not empty, not 308'
+    )
 
 
 def test_bytes_that_are_no_text(tmp_path: Path, tokenizer: Any) -> None:
