@@ -34,6 +34,8 @@ def init_to_embedding_scale(model: Model[Floats2d, Floats2d], features: Floats2d
     its direction slowly. On the mini world, single trials on dev data pointed this way, within their noise.
     `size` is the root mean square of the embeddings' elements; `features` are those of some images, (images, d_v).
     """
+    for key in ("mean", "deviation"):  # of an earlier alignment
+        model.attrs.pop(key, None)
     outputs = model.predict(features)  # (images, k x d_t)
     current = float(model.ops.xp.sqrt((outputs**2).mean())) if len(features) else 0.0
     if current > 0:
