@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.calibrate import calibrate
 from spacy_gemel.cli.convert import convert
 from spacy_gemel.cli.describe import describe
 from spacy_gemel.cli.encode_images import encode_images
 from spacy_gemel.cli.evaluate import evaluate
 from spacy_gemel.cli.fetch_images import fetch_images
-from spacy_gemel.cli.fit_prior import fit_prior
+from spacy_gemel.cli.fit_decision import fit_decision
 from spacy_gemel.cli.import_kb import import_kb
 from spacy_gemel.cli.knowledge_base import build_kb, check_kb
 from spacy_gemel.cli.link import link
@@ -29,8 +28,8 @@ app = typer.Typer(
 )
 
 COMMANDS: list[Callable[..., None]] = [
-    convert, fetch_images, encode_images, import_kb, build_kb, check_kb, link, evaluate, report, calibrate, fit_prior,
-    describe, size,
+    convert, fetch_images, encode_images, import_kb, build_kb, check_kb, link, evaluate, report, fit_decision, describe,
+    size,
 ]  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

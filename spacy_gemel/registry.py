@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
     from spacy_gemel.linking import retrievers
     from spacy_gemel.linking.alignment import Alignment
+    from spacy_gemel.linking.features import Feature
     from spacy_gemel.models.causal_lm import CausalLM
     from spacy_gemel.models.sentence_encoder import SentenceEncoder
     from spacy_gemel.models.vision_encoder import VisionEncoder
@@ -130,6 +131,76 @@ def transformer_retriever() -> "retrievers.TransformerRetriever":
     from spacy_gemel.linking.retrievers import TransformerRetriever
 
     return TransformerRetriever()
+
+
+def score_feature() -> "Feature":
+    """spacy_gemel.ScoreFeature.v1: the search's score of the name, and how far it falls behind the best."""
+    from spacy_gemel.linking.features import ScoreFeature
+
+    return ScoreFeature()
+
+
+def plain_score_feature() -> "Feature":
+    """spacy_gemel.PlainScoreFeature.v1: the score without demonstrations, and without the text."""
+    from spacy_gemel.linking.features import PlainScoreFeature
+
+    return PlainScoreFeature()
+
+
+def shown_feature() -> "Feature":
+    """spacy_gemel.ShownFeature.v1: whether the entity stands in a demonstration of the prompt."""
+    from spacy_gemel.linking.features import ShownFeature
+
+    return ShownFeature()
+
+
+def prior_feature() -> "Feature":
+    """spacy_gemel.PriorFeature.v1: log P(entity | mention)."""
+    from spacy_gemel.linking.features import PriorFeature
+
+    return PriorFeature()
+
+
+def surface_feature() -> "Feature":
+    """spacy_gemel.SurfaceFeature.v1: how the mention matches the entity's name and aliases."""
+    from spacy_gemel.linking.features import SurfaceFeature
+
+    return SurfaceFeature()
+
+
+def count_feature() -> "Feature":
+    """spacy_gemel.CountFeature.v1: how often the entity was linked."""
+    from spacy_gemel.linking.features import CountFeature
+
+    return CountFeature()
+
+
+def length_feature() -> "Feature":
+    """spacy_gemel.LengthFeature.v1: the tokens of the name."""
+    from spacy_gemel.linking.features import LengthFeature
+
+    return LengthFeature()
+
+
+def description_feature() -> "Feature":
+    """spacy_gemel.DescriptionFeature.v1: the similarity of the text to the entity's description."""
+    from spacy_gemel.linking.features import DescriptionFeature
+
+    return DescriptionFeature()
+
+
+def picture_feature() -> "Feature":
+    """spacy_gemel.PictureFeature.v1: the similarity of the image to the pictures of the entity's demonstrations."""
+    from spacy_gemel.linking.features import PictureFeature
+
+    return PictureFeature()
+
+
+def agreement_feature() -> "Feature":
+    """spacy_gemel.AgreementFeature.v1: how well the entity goes with the doc's other mentions."""
+    from spacy_gemel.linking.features import AgreementFeature
+
+    return AgreementFeature()
 
 
 def alignment(

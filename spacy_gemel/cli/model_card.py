@@ -134,8 +134,6 @@ def _check_settings(nlp: "Language", recorded: dict[str, Any]) -> None:
     ignored = {
         *_NOT_COMPARED,
         *(name for name, context in CONTEXT_OF.items() if settings["context"] != context),
-        # without a threshold it changes probabilities, but no answer
-        *(["temperature"] if settings["threshold"] is None else []),
         *([] if settings["n_demonstrations"] else ["retriever"]),
     }
     for key, value in settings.items():

@@ -26,7 +26,7 @@ from spacy_gemel.evaluation.results import MentionResult, score_mentions, split_
 from spacy_gemel.evaluation.runner import predict, read_examples
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL, resolve_gold
-from spacy_gemel.linking.candidates import Candidate, decide
+from spacy_gemel.linking.candidates import Answer, Candidate, answer_id
 from spacy_gemel.pipeline.user_data import to_row, write_rows
 
 BASELINES = ("most-frequent", "alias")
@@ -185,7 +185,7 @@ def _lookup_baseline(
             for ent in doc.ents:
                 candidates = lookup(ent.text)
                 for token in ent:
-                    token.ent_kb_id_ = decide(candidates, None)
+                    token.ent_kb_id_ = answer_id(Answer(candidates), None)
                 rows.append(to_row(ent.start_char, ent.end_char, candidates))
             write_rows(doc, rows)
             yield doc

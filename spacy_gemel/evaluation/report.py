@@ -1,4 +1,4 @@
-"""The HTML pages: settings side by side with linked examples, and calibration curves. They need no other file."""
+"""The HTML pages: settings side by side with linked examples, and a fitted decision. They need no other file."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ from typing import Any
 
 from spacy_gemel.evaluation.bootstrap import paired_difference
 from spacy_gemel.evaluation.results import MentionResult, mentions_path, read_mentions, read_metrics, scored
-from spacy_gemel.evaluation.text import CALIBRATION_COLUMNS, calibration_rows
+from spacy_gemel.evaluation.text import DECISION_COLUMNS, decision_rows
 from spacy_gemel.utils.files import write_json, write_whole
 
 REFERENCE = "full"
@@ -201,17 +201,16 @@ def picture_uri(path: Path) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def write_calibration(calibration: dict[str, Any], output: Path) -> Path:
-    """Write CALIBRATION.json and the page CALIBRATION.html beside it, each whole or not at all; returns the page."""
-    page, columns = output.with_suffix(".html"), CALIBRATION_COLUMNS
+def write_decision(decision: dict[str, Any], output: Path) -> Path:
+    """Write DECISION.json and the page DECISION.html beside it, each whole or not at all; returns the page."""
+    page, columns = output.with_suffix(".html"), {k: title for k, title in DECISION_COLUMNS.items() if decision[k]}
     curves = [
-        {"title": title, "figures": figures, "fullest": max(row["n"] for row in figures["reliability"])}
+        {"title": title, "figures": decision[key], "fullest": max(row["n"] for row in decision[key]["reliability"])}
         for key, title in columns.items()
-        if (figures := calibration[key])
     ]
-    values = {"settings": calibration["settings"], "rows": calibration_rows(calibration), "curves": curves}
-    _write_page(page, "calibration.html", calibration=calibration, columns=list(columns.values()), **values)
-    write_json(output, calibration)
+    values = {"settings": decision["settings"], "rows": decision_rows(decision), "curves": curves}
+    _write_page(page, "decision.html", decision=decision, columns=list(columns.values()), **values)
+    write_json(output, decision)
     return page
 
 

@@ -1,21 +1,20 @@
-"""What evaluate, calibrate and fit-prior print: their JSON as a few lines of text, figures in percent."""
+"""What evaluate and fit-decision print: their JSON as a few lines of text, figures in percent."""
 
 from functools import reduce
 from typing import Any
 
 from spacy_gemel.evaluation.metrics import SUBSETS
-from spacy_gemel.evaluation.prior_weight import WAYS
 from spacy_gemel.utils.messages import percent
 
-CALIBRATION_COLUMNS = {"before": "before", "after": "after", "cross_fitted": "cross-fitted"}
+DECISION_COLUMNS = {"before": "before", "after": "cross-fitted"}
 _SCORES = {"F1": "f", "precision": "p", "recall": "r"}
-_CALIBRATION_ROWS: dict[str, tuple[str, ...]] = {
+_DECISION_ROWS: dict[str, tuple[str, ...]] = {
+    "accuracy": ("entities", "accuracy"),
+    **{f"  {name}": (name, "accuracy") for name in ("seen", "unseen", "described", "undescribed")},
     "calibration error (ECE)": ("ece",),
     **{f"{title} {score}": (title.lower(), key) for title in ("linking", "NIL") for score, key in _SCORES.items()},
-    "accuracy without NIL": ("accuracy",),
-    "accuracy with NIL": ("accuracy_with_nil",),
+    "accuracy, NIL included": ("accuracy_with_nil",),
 }
-_WAY_TITLES = {"model": "model alone", "prior": "prior alone", "backoff": "prior, else model", "both": "both"}
 
 
 def metrics_text(metrics: dict[str, Any]) -> str:
@@ -52,51 +51,42 @@ def _accuracy(name: str, part: dict[str, Any]) -> str:
     return f"{name:<14}{percent(part['accuracy']):>6}  of {part['n']}{interval}"
 
 
-def calibration_text(calibration: dict[str, Any]) -> str:
-    """CALIBRATION.json: the change, the figures before and after it, and the reliability bins."""
-    counts, columns = calibration["mentions"], CALIBRATION_COLUMNS
-    before, after = calibration["before"], calibration["after"]
-    old, new = ("null" if part["threshold"] is None else f"{part['threshold']:g}" for part in (before, after))
+def decision_text(decision: dict[str, Any]) -> str:
+    """DECISION.json: the weights, what each feature is worth, and the figures before and after."""
+    counts, table = decision["mentions"], decision["decision"]
     lines = [
-        f"{counts['entity']} mentions with an entity, {counts['nil']} NIL; not used: {counts['not_in_kb']} gold ids "
-        f"outside the knowledge base, {counts['unannotated']} without a gold, {counts['not_found']} not found",
-        f"temperature {before['temperature']:g} -> {after['temperature']:g}, threshold {old} -> {new}",
+        f"{counts['n']} mentions in {counts['docs']} docs, {counts['nil']} of them NIL; the gold entity is among the "
+        f"candidates of {percent(decision['candidate_recall'])} %",
         "",
-        " " * 24 + "".join(f"{title:>14}" for title in columns.values()),
+        f"{'feature':<24}{'weight':>10}{'x deviation':>14}",
     ]
-    for title, values in calibration_rows(calibration):
+    for name, weight in table["weights"].items():
+        lines.append(f"{name:<24}{weight:>10.3f}{weight * table['scales'][name]:>14.2f}")
+    lines += [f"{'NIL':<24}{table['nil']:>10.3f}"] if table["nil"] is not None else []
+    if decision["worth"]:
+        lines += ["", "what is lost without it, in points, on docs that were not fitted on; 95 % over docs"]
+        lines += [f"{name:<24}{_interval(row, 'difference', '+')}" for name, row in decision["worth"].items()]
+    columns = {key: title for key, title in DECISION_COLUMNS.items() if decision[key]}
+    lines += ["", " " * 24 + "".join(f"{title:>14}" for title in columns.values())]
+    for title, values in decision_rows(decision):
         lines.append(f"{title:<24}" + "".join(f"{percent(value):>14}" for value in values))
+    if decision["after"]:
+        lines.append(f"{'after - before':<24}{_interval(decision['after_minus_before'], 'difference', '+')}")
     lines += ["", f"{'probability':<12}" + "".join(f"{title + ': n, mean, right':>30}" for title in columns.values())]
-    curves = [calibration[key]["reliability"] if calibration[key] else None for key in columns]
-    for index, row in enumerate(before["reliability"]):
-        bins = [curve[index] if curve else None for curve in curves]
-        cells = [f"{b['n']} {percent(b['confidence']):>6} {percent(b['accuracy']):>6}" if b else "-" for b in bins]
-        lines.append(f"{row['low']:.1f} to {row['high']:<5.1f}" + "".join(f"{cell:>30}" for cell in cells))
-    return "\n".join(lines + (["", *calibration["notes"]] if calibration["notes"] else []))
+    for bins in zip(*(decision[key]["reliability"] for key in columns), strict=True):
+        cells = [f"{b['n']} {percent(b['confidence']):>6} {percent(b['accuracy']):>6}" for b in bins]
+        lines.append(f"{bins[0]['low']:.1f} to {bins[0]['high']:<5.1f}" + "".join(f"{cell:>30}" for cell in cells))
+    return "\n".join(lines + (["", *decision["notes"]] if decision["notes"] else []))
 
 
-def calibration_rows(calibration: dict[str, Any]) -> list[tuple[str, list[float | None]]]:
-    """Each figure's name, and its value before, after and cross-fitted; None if there is none."""
+def decision_rows(decision: dict[str, Any]) -> list[tuple[str, list[float | None]]]:
+    """Each figure's name, and its value before and cross-fitted, if there are such figures."""
 
     def value(key: str, path: tuple[str, ...]) -> float | None:
-        return reduce(lambda part, step: None if part is None else part[step], path, calibration[key])
+        return reduce(lambda part, step: part[step], path, decision[key])
 
-    return [(title, [value(key, path) for key in CALIBRATION_COLUMNS]) for title, path in _CALIBRATION_ROWS.items()]
-
-
-def prior_text(prior: dict[str, Any]) -> str:
-    """PRIOR.json: the change, and the cross-validated figures of model, prior and both."""
-    lines = [
-        f"prior_weight {prior['before']:g} -> {prior['prior_weight']:g}, from {prior['mentions']} mentions in "
-        f"{prior['docs']} docs; the prior has evidence for {prior['with_evidence']} of them"
-    ]
-    if (figures := prior["cross_validated"]) is not None:
-        folds = ", ".join(f"{weight:g}" for weight in figures["weights"])
-        lines += ["", f"on docs that the weight was not fitted on (weights of the folds: {folds}); 95 % over docs"]
-        lines += [f"{_WAY_TITLES[way]:<26}{_interval(figures[way], 'accuracy')}" for way in WAYS]
-        gains = {way: _interval(figures[f"both_minus_{way}"], "difference", "+") for way in WAYS[:-1]}
-        lines += [f"{'both - ' + _WAY_TITLES[way]:<26}{gain}" for way, gain in gains.items()]
-    return "\n".join(lines + (["", *prior["notes"]] if prior["notes"] else []))
+    keys = [key for key in DECISION_COLUMNS if decision[key]]
+    return [(title, [value(key, path) for key in keys]) for title, path in _DECISION_ROWS.items()]
 
 
 def _interval(row: dict[str, float], key: str, sign: str = "") -> str:

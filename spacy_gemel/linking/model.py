@@ -1,8 +1,10 @@
 """The method: mentions -> demonstrations -> prompts -> constrained decoding -> candidates, and the mapper's loss."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import repeat
 from typing import cast
 
 import numpy as np
@@ -16,12 +18,24 @@ from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconst
 from spacy_gemel.decoding.decoder import DecoderState
 from spacy_gemel.decoding.score_names import score_names
 from spacy_gemel.decoding.self_check import make_decoder
+from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL
-from spacy_gemel.linking.candidates import Candidate, ScoredName, score_name, to_candidates
+from spacy_gemel.linking.candidates import (
+    Answer,
+    Candidate,
+    Options,
+    ScoredName,
+    score_name,
+    share_by_count,
+    to_candidates,
+)
+from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import DemonstrationStore, order_by_picture
+from spacy_gemel.linking.descriptions import DescriptionIndex
+from spacy_gemel.linking.features import Feature, compute, pictures_of
 from spacy_gemel.linking.mention import Mention
-from spacy_gemel.linking.prior import MentionPrior, rerank
+from spacy_gemel.linking.prior import MAX_KNOWN, MentionPrior, rerank
 from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptEmbedder, PromptTooLong, collect_features
 from spacy_gemel.linking.retrievers import Query, Retriever, warn_changed_vectors
 from spacy_gemel.linking.settings import LinkerSettings
@@ -29,6 +43,12 @@ from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.mapper import standardise
 from spacy_gemel.models.memory import TokenBudget
 from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWarning, excerpt, warn, warn_once
+
+NEAREST = 10
+"""Entities whose descriptions are nearest to the text that are scored for each mention."""
+SHARPNESS = 0.05
+"""Of the similarity of descriptions between entities of one name: a cosine that is so much higher counts e times."""
+NO_ROW = -1  # of the answer of a free search that is no entity's name
 
 
 class LinkingModel:
@@ -41,7 +61,10 @@ class LinkingModel:
         language_model: CausalLM,
         store: DemonstrationStore,
         retriever: Retriever,
+        features: Sequence[Feature] = (),
+        decision: Decision | None = None,
     ) -> None:
+        self.features, self.decision = features, decision
         self.mapper = mapper
         self.language_model = language_model
         self.decoder = make_decoder(language_model)
@@ -61,6 +84,8 @@ class LinkingModel:
         """Link to another knowledge base of the same tokenizer."""
         self.kb = kb
         self._prior = None
+        encoder = getattr(self.retriever, "loaded", None)  # anybody may register a retriever
+        self.descriptions = None if encoder is None else DescriptionIndex(encoder, kb)
 
     def use_store(self, store: DemonstrationStore) -> None:
         """Show these demonstrations from now on; what is cached of those that stay is kept."""
@@ -72,6 +97,8 @@ class LinkingModel:
         for index, demonstration in enumerate(store):
             self._demonstrations_of[demonstration.mention, demonstration.text].add(index)
             self._same_string[demonstration.mention].append(index)
+        self.pictures_of = pictures_of(store)
+        self.training_counts = Counter(demonstration.kb_id for demonstration in store)
 
     @property
     def store(self) -> DemonstrationStore:
@@ -179,35 +206,125 @@ class LinkingModel:
 
     # Linking
 
-    def link(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[list[Candidate]]:
-        """The candidates of each mention, best first.
+    def link(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Answer]:
+        """The answer to each mention: by the decision if one was fitted, else by the search's score and the prior."""
+        if self.decision is not None:
+            return self._decide(mentions, settings, self.decision)
+        with_prior = settings.prior_weight > 0
+        return self.answers_by_score(mentions, self.find(mentions, settings, with_prior=with_prior), settings)
 
-        Mentions with the same words, text, image and vector have the same prompt and are searched once.
+    def answers_by_score(
+        self, mentions: Sequence[Mention], all_names: Sequence[Sequence[ScoredName]], settings: LinkerSettings
+    ) -> list[Answer]:
+        """The answers by the search's score and the prior's weight, from all names that were scored for each mention.
+
+        Without that weight only the names count that the search found, or that the mention is a name or alias of.
+        """
+        weight, answers = settings.prior_weight, []
+        for mention, names in zip(mentions, all_names, strict=True):
+            if weight > 0:
+                limit = min(settings.n_candidates, settings.beam_size)
+                names = rerank(names, self.prior.of(mention.mention), weight, limit)
+            else:
+                bearers = {*self._bearers(mention.mention)}
+                names = [name for name in names if name.searched or name.name in bearers]
+                names.sort(key=lambda name: -name.score)  # stable: ties keep the search's order
+            answers.append(Answer(to_candidates(names, lambda name, text=mention.text: self._share(name, text))))  # type: ignore[misc]
+        return answers
+
+    def _share(self, name: ScoredName, text: str) -> Sequence[float]:
+        """How much of a name's probability each of its entities has: by count, and by its description's similarity."""
+        if self.descriptions is None or not any(entity.description for entity in name.entities):
+            return share_by_count(name)
+        [cosines] = self.descriptions.similarity([text], [name.rows])
+        counts = np.array([entity.count + 1.0 for entity in name.entities])
+        weights = counts * np.exp((cosines - cosines.max()) / SHARPNESS)
+        return cast(list[float], (weights / weights.sum()).tolist())
+
+    def _decide(self, mentions: Sequence[Mention], settings: LinkerSettings, decision: Decision) -> list[Answer]:
+        used = [each for each in self.features if any(decision.weights.get(name) for name in each.columns)]
+        batch = self.options(mentions, settings)
+        values, columns = compute(used, batch, self, settings)
+        limit, answers = min(settings.n_candidates, settings.beam_size), []
+        for options, rows in zip(batch, values, strict=True):
+            probabilities, nil = decision.probabilities(rows, columns)
+            candidates = [
+                Candidate(options.entities[index].kb_id, options.names[index].name, options.names[index].score, share)
+                for index, share in enumerate(probabilities.tolist())
+            ]
+            candidates.sort(key=lambda candidate: -candidate.probability)  # stable: ties keep the search's order
+            best = [*dict.fromkeys(candidate.name for candidate in candidates)][:limit]
+            answers.append(Answer([each for each in candidates if each.name in best], nil))
+        return answers
+
+    def options(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Options]:
+        """All that each mention may mean: what the search finds, what is known of it, and what its text describes."""
+        all_names = self.find(mentions, settings, with_prior=True, with_descriptions=True)
+        shown = [frozenset(self.store[index].kb_id for index in indices) for indices in self._shown(mentions, settings)]
+        batch = []
+        for mention, names, ids in zip(mentions, all_names, shown, strict=True):
+            triples = [triple for name in names for triple in zip(name.entities, name.rows, repeat(name))]
+            triples = [triple for triple in triples if triple[1] != NO_ROW]
+            entities, rows, names_of = zip(*triples, strict=True) if triples else ((), (), ())
+            batch.append(Options(mention, entities, rows, names_of, ids))
+        return batch
+
+    def _shown(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Sequence[int]]:
+        """The indices of the demonstrations in each mention's prompt."""
+        return [() if prompt is None else prompt.demonstrations for prompt in self.prompts(mentions, settings)]
+
+    def find(
+        self,
+        mentions: Sequence[Mention],
+        settings: LinkerSettings,
+        *,
+        with_prior: bool = False,
+        with_descriptions: bool = False,
+    ) -> list[list[ScoredName]]:
+        """The names of each mention, best first, then those that the search did not find, scored alike.
+
+        These are the names of the entities that bear exactly the mention's name or alias; with `with_prior` of those
+        that the prior knows; with `with_descriptions` of those whose descriptions are nearest to the text. Mentions
+        with the same words, text, image and vector have the same prompt and are searched once.
         """
         groups: dict[tuple[str, str, int, bytes], list[int]] = {}
         for index, mention in enumerate(mentions):
             vector = b"" if mention.vector is None else mention.vector.tobytes()
             groups.setdefault((mention.mention, mention.text, id(mention.features), vector), []).append(index)
         distinct = [mentions[indices[0]] for indices in groups.values()]
-        weight = settings.prior_weight
-        all_names = self.find(distinct, settings, include_prior=weight > 0)
-        candidates: list[list[Candidate]] = [[] for _ in mentions]
-        for mention, indices, names in zip(distinct, groups.values(), all_names, strict=True):
-            if weight > 0:
-                limit = min(settings.n_candidates, settings.beam_size)
-                names = rerank(names, self.prior.of(mention.mention), weight, limit)
-            shared = to_candidates(names, settings.temperature)
+        # a free search is to be measured by what it says itself
+        known: Sequence[Sequence[str]] = [()] * len(distinct)
+        if settings.constrained or with_prior:
+            known = self._known_names(distinct, with_prior=with_prior, with_descriptions=with_descriptions)
+        results: list[list[ScoredName]] = [[] for _ in mentions]
+        for indices, names in zip(groups.values(), self._search(distinct, known, settings), strict=True):
             for index in indices:
-                candidates[index] = list(shared)
-        return candidates
+                results[index] = list(names)
+        return results
 
-    def find(
-        self, mentions: Sequence[Mention], settings: LinkerSettings, *, include_prior: bool
+    def _known_names(
+        self, mentions: Sequence[Mention], *, with_prior: bool, with_descriptions: bool
+    ) -> list[list[str]]:
+        """Names to score for each mention whether the search finds them or not."""
+        nearest: Sequence[Sequence[int]] = [()] * len(mentions)
+        if with_descriptions and self.descriptions is not None:
+            nearest = self.descriptions.nearest([mention.text for mention in mentions], NEAREST)
+        known = []
+        for mention, rows in zip(mentions, nearest, strict=True):
+            names = self.prior.known_names(mention.mention) if with_prior else self._bearers(mention.mention)
+            known.append([*dict.fromkeys([*names, *(self.kb.entity(row).name for row in rows)])])
+        return known
+
+    def _bearers(self, mention: str) -> list[str]:
+        """The names of the MAX_KNOWN most frequent entities with exactly this name or alias."""
+        rows = [row for group in self.kb.rows_by_surface(mention) for row in group]
+        rows.sort(key=lambda row: (-self.kb.count(row), row))
+        return [*dict.fromkeys(self.kb.entity(row).name for row in rows[:MAX_KNOWN])]
+
+    def _search(
+        self, mentions: Sequence[Mention], known: Sequence[Sequence[str]], settings: LinkerSettings
     ) -> list[list[ScoredName]]:
-        """The names that the search finds for each mention, best first.
-
-        `include_prior` appends those that the prior knows and the search did not find, scored alike.
-        """
+        """Read each mention's prompt, search for names, and score those of `known` that were not found."""
         prompts = self.prompts(mentions, settings)
         constraint = self._constraint(settings)
         beams, max_tokens = settings.beam_size, constraint.max_tokens
@@ -218,22 +335,14 @@ class LinkingModel:
             state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
             searched = beam_search(state, constraint, beam_size=beams, n_names=settings.n_candidates)
             names = [self._resolve(hypotheses, constraint) for hypotheses in searched]
-            if include_prior:
-                self._add_known_names([mentions[index] for index in batch], names, state, settings, max_tokens)
+            found = [{each.name for each in names_of_mention} for names_of_mention in names]
+            missing = [[n for n in known[index] if n not in seen] for index, seen in zip(batch, found, strict=True)]
+            for names_of_mention, scored in zip(names, self._score(missing, state, settings, max_tokens), strict=True):
+                names_of_mention += scored.values()
             for index, names_of_mention in zip(batch, names, strict=True):
                 results[index] = names_of_mention
 
-        lengths = _lengths(prompts)
-        # A prompt takes its own tokens and room for its beams.
-        shared, sequential = {}, {}
-        for index, length in lengths.items():
-            if self.decoder.can_share_prefix(length, max_tokens, beams):
-                shared[index] = length + beams * max_tokens
-            else:
-                sequential[index] = length
-        failures = self._budget.run(shared, settings.batch_tokens, search)
-        # Sequential decoding takes one row at a time: a batch is one prompt, and a failure makes no batch smaller.
-        failures += TokenBudget().run(sequential, 0, search)
+        lengths, failures = self._read(prompts, search, beams, max_tokens, settings)
         self._warn_out_of_memory(mentions, lengths, failures, f"linked to {NIL!r}")
         # A free search may find nothing that ends; a trie always has a name.
         empty = [index for index in sorted(lengths.keys() - dict(failures).keys()) if not results[index]]
@@ -247,6 +356,68 @@ class LinkingModel:
                 SkippedMentionWarning,
             )
         return results
+
+    def _read(
+        self,
+        prompts: Sequence[Prompt | None],
+        search: Callable[[Sequence[int]], None],
+        beams: int,
+        max_tokens: int,
+        settings: LinkerSettings,
+    ) -> tuple[dict[int, int], list[tuple[int, str]]]:
+        """Call `search` with batches of prompts that fit the memory. Returns their lengths, and those that failed."""
+        lengths = _lengths(prompts)
+        # A prompt takes its own tokens and room for its beams.
+        shared, sequential = {}, {}
+        for index, length in lengths.items():
+            if self.decoder.can_share_prefix(length, max_tokens, beams):
+                shared[index] = length + beams * max_tokens
+            else:
+                sequential[index] = length
+        failures = self._budget.run(shared, settings.batch_tokens, search)
+        # Sequential decoding takes one row at a time: a batch is one prompt, and a failure makes no batch smaller.
+        return lengths, [*failures, *TokenBudget().run(sequential, 0, search)]
+
+    def _score(
+        self, names: Sequence[Sequence[str]], state: DecoderState, settings: LinkerSettings, max_tokens: int
+    ) -> list[dict[str, ScoredName]]:
+        """Score each mention's names by the prompt that was read: those in the trie that are not too long."""
+        results: list[dict[str, ScoredName]] = [{} for _ in names]
+        encoded = [dict.fromkeys(map(tuple, self.language_model.tokenizer.encode(of_mention))) for of_mention in names]
+        missing = [[ids for ids in each if 0 < len(ids) <= max_tokens and self.kb.rows_of(ids)] for each in encoded]
+        if any(missing):
+            scores = score_names(state, missing, self.end_id(settings), beams=settings.beam_size)
+            for scored, all_ids, values in zip(results, missing, scores, strict=True):
+                for ids, score in zip(all_ids, values, strict=True):
+                    if math.isfinite(score):
+                        name = score_name(self.kb, self.kb.rows_of(ids), score, len(ids), searched=False)
+                        scored[name.name] = name
+        return results
+
+    def score_without_demonstrations(
+        self, mentions: Sequence[Mention], names: Sequence[Sequence[str]], settings: LinkerSettings, *, with_text: bool
+    ) -> list[dict[str, float]]:
+        """The scores of each mention's names by a prompt without demonstrations, or without its text either."""
+        settings = settings.replace(n_demonstrations=0)
+        if not with_text:  # the same question, about nothing in particular
+            mentions = [replace(mention, text=mention.mention, features=None) for mention in mentions]
+        keys = [(m.mention, m.text, id(m.features), tuple(n)) for m, n in zip(mentions, names, strict=True)]
+        first = {key: index for index, key in reversed([*enumerate(keys)])}
+        chosen = [*first.values()]
+        prompts = self.prompts([mentions[index] for index in chosen], settings)
+        beams = settings.beam_size
+        max_tokens = min(settings.max_name_tokens, self.kb.max_depth) + 1
+        results: list[dict[str, float]] = [{} for _ in mentions]
+
+        def score(batch: Sequence[int]) -> None:
+            embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
+            state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
+            asked = [names[chosen[index]] for index in batch]
+            for index, scored in zip(batch, self._score(asked, state, settings, max_tokens), strict=True):
+                results[chosen[index]] = {name: value.score for name, value in scored.items()}
+
+        self._read(prompts, score, beams, max_tokens, settings)
+        return [results[first[key]] for key in keys]
 
     def _constraint(self, settings: LinkerSettings) -> Constraint:
         end_id, limit = self.end_id(settings), settings.max_name_tokens
@@ -264,32 +435,12 @@ class LinkingModel:
             decoded = "" if rows else tokenizer.decode(hypothesis.tokens)
             if decoded:
                 rows = self.kb.rows_of(tokenizer.encode([decoded])[0])
-            nil = ScoredName(decoded, hypothesis.score, [(NIL, 0)])
-            name = score_name(self.kb, rows, hypothesis.score) if rows else nil
+            nil = ScoredName(decoded, hypothesis.score, [Entity(NIL, decoded)], [NO_ROW])
+            tokens = len(hypothesis.tokens)
+            name = score_name(self.kb, rows, hypothesis.score, tokens) if rows else nil
             # A free search can find a name in several tokenisations: the best counts.
             names.setdefault(name.name, name)
         return list(names.values())
-
-    def _add_known_names(
-        self,
-        mentions: Sequence[Mention],
-        names: Sequence[list[ScoredName]],
-        state: DecoderState,
-        settings: LinkerSettings,
-        max_tokens: int,
-    ) -> None:
-        """Append to each mention's names those that only the prior knows, if they are in the trie and not too long."""
-        missing: list[list[tuple[int, ...]]] = []
-        for mention, searched in zip(mentions, names, strict=True):
-            known = [name for name in self.prior.known_names(mention.mention) if name not in {s.name for s in searched}]
-            encoded = dict.fromkeys(tuple(ids) for ids in self.language_model.tokenizer.encode(known))
-            missing.append([ids for ids in encoded if 0 < len(ids) <= max_tokens and self.kb.rows_of(ids)])
-        if any(missing):
-            scores = score_names(state, missing, self.end_id(settings), beams=settings.beam_size)
-            for names_of_mention, all_ids, values in zip(names, missing, scores, strict=True):
-                for ids, score in zip(all_ids, values, strict=True):
-                    if math.isfinite(score):
-                        names_of_mention.append(score_name(self.kb, self.kb.rows_of(ids), score, searched=False))
 
     # Learning
 

@@ -109,13 +109,13 @@ def rerank(names: Sequence[ScoredName], prior: Mapping[str, float], weight: floa
         return [*names]
     reranked = []
     for name in names:
-        by_probability: dict[float, list[tuple[str, int]]] = {}
-        for kb_id, count in name.entities:
-            by_probability.setdefault(prior.get(kb_id, 0.0), []).append((kb_id, count))
-        reranked += [
-            ScoredName(name.name, combine(name.score, probability, weight), entities, name.searched)
-            for probability, entities in by_probability.items()
-        ]
+        by_probability: dict[float, list[int]] = {}
+        for index, entity in enumerate(name.entities):
+            by_probability.setdefault(prior.get(entity.kb_id, 0.0), []).append(index)
+        for probability, indices in by_probability.items():
+            entities, rows = [name.entities[index] for index in indices], [name.rows[index] for index in indices]
+            score = combine(name.score, probability, weight)
+            reranked.append(name._replace(score=score, entities=entities, rows=rows))
     reranked.sort(key=lambda name: -name.score)  # stable: ties keep their order
     best = [*dict.fromkeys(name.name for name in reranked)][:limit]
     return [name for name in reranked if name.name in best]

@@ -132,19 +132,13 @@ class LinkerSettings:
         0.0,
         _number("must be a number from 0 on", lambda number: 0 <= number < math.inf),
         "The weight of what a mention usually means, in the training examples and in the knowledge base's names and "
-        "aliases; 0 for none. `python -m spacy_gemel fit-prior` fits it on dev data.",
+        "aliases; 0 for none. A decision that `python -m spacy_gemel fit-decision` has fitted weighs it itself.",
     )
     batch_tokens: int = _setting(
         8192,
         _integer(1),
         "Tokens that the language model holds at once: prompts, padding and room for the beams. Halved if memory runs "
         "out; more may be faster on a large GPU.",
-    )
-    temperature: float = _setting(
-        1.0,
-        _number("must be above 0", lambda number: number > 0),
-        "Divides the scores before they become probabilities. `python -m spacy_gemel calibrate` fits it.",
-        in_config=False,
     )
 
     def __post_init__(self) -> None:

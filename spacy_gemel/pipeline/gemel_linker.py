@@ -26,8 +26,10 @@ from spacy_gemel.kb.additions import check_entities, make_entity
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.alignment import Alignment
-from spacy_gemel.linking.candidates import Candidate, decide
+from spacy_gemel.linking.candidates import Answer, answer_id
+from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore, extend_store
+from spacy_gemel.linking.features import Feature
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.retrievers import Retriever
 from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config, unused_settings
@@ -68,7 +70,7 @@ class Prediction:
 
     start: int
     end: int
-    candidates: Sequence[Candidate] = ()  # best first; none if its label is discarded or the search found nothing
+    answer: Answer  # without candidates if its label is discarded or the search found nothing
     unreadable_image: bool = False  # the doc has an image that could not be read, so that the text alone decided
 
 
@@ -106,6 +108,7 @@ class GemelLinker(TrainablePipe):
         vision_encoder: FrozenModel[Any],
         retriever: Retriever,
         settings: LinkerSettings,
+        features: Sequence[Feature] = (),
         bundle_models: bool = False,
         image_features: str | None = None,
         scorer: Callable[..., Any] | None = None,
@@ -119,6 +122,7 @@ class GemelLinker(TrainablePipe):
         self.retriever = retriever
         for part in _EXPECTED:
             _check_part(name, part, getattr(self, part))
+        self.features = tuple(features)
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.scorer = scorer
@@ -130,6 +134,7 @@ class GemelLinker(TrainablePipe):
         self._folder_owners: list[Any] = []  # the folders may be temporary
         self._settings = settings
         self._kb: KnowledgeBase | None = None
+        self._decision: Decision | None = None
         self._linking_model: LinkingModel | None = None
         self._reader: FeatureReader | None = None
         self._known_missing: set[str] = set()  # gold ids already reported
@@ -150,10 +155,43 @@ class GemelLinker(TrainablePipe):
         """
         with model_lock():
             previous, settings = self._settings, self._settings.replace(**changes)
+            self._check_decision(settings, self._decision)
             if self._linking_model is not None:
                 self._linking_model.language_model.tokenizer.end_id(settings.name_end)  # raises if it has none
             self._settings = settings
         self._warn_unused_settings(unused_settings(previous).keys() - changes.keys())
+
+    @property
+    def decision(self) -> Decision | None:
+        """What weighs the candidates' features; None to decide by the search's score, as the paper does."""
+        return self._decision
+
+    def use_decision(self, decision: Decision | None) -> None:
+        """Decide so from the next doc on. It is saved with the pipe.
+
+        Raises ValueError if it weighs a feature that the config does not name, or beside a `prior_weight`.
+        """
+        with model_lock():
+            self._check_decision(self._settings, decision)
+            self._decision = decision
+            if self._linking_model is not None:
+                self._linking_model.decision = decision
+
+    def _check_decision(self, settings: LinkerSettings, decision: Decision | None) -> None:
+        if decision is None:
+            return
+        if settings.prior_weight:
+            raise ValueError(
+                f"{self.name}: prior_weight = {settings.prior_weight:g} has no place beside a fitted decision, which "
+                "weighs the prior itself: set prior_weight = 0, or drop the decision with use_decision(None)."
+            )
+        known = {column for feature in self.features for column in feature.columns}
+        if missing := [name for name, weight in decision.weights.items() if weight and name not in known]:
+            raise ValueError(
+                f"{self.name}: the decision weighs {', '.join(missing)}, which no feature of "
+                f"[components.{self.name}.features] computes: name them there as when it was fitted, or run "
+                "fit-decision again."
+            )
 
     def _warn_unused_settings(self, known: Container[str] = ()) -> None:
         for name, message in unused_settings(self._settings).items():
@@ -389,7 +427,8 @@ class GemelLinker(TrainablePipe):
                 "vectors of their mentions. Train it again, or give it demonstrations by add_demonstrations.",
                 ModelWarning,
             )
-        self._linking_model = LinkingModel(self.model, kb, language_model, store, self.retriever)
+        parts = self.features, self._decision
+        self._linking_model = LinkingModel(self.model, kb, language_model, store, self.retriever, *parts)
         self._kb, self._reader, self.store = kb, reader, store
 
     # Training
@@ -475,13 +514,13 @@ class GemelLinker(TrainablePipe):
             return predictions
         with model_lock():
             settings, mentions = self.settings, self.mentions_of(self.entities_to_link(docs))
-            candidates = self.linking_model.link(mentions, settings)
-        for mention, ranked in zip(mentions, candidates, strict=True):
+            answers = self.linking_model.link(mentions, settings)
+        for mention, answer in zip(mentions, answers, strict=True):
             unreadable = settings.use_image and mention.features is None and has_image(docs[mention.doc])
-            predictions[mention.doc].append(Prediction(mention.start, mention.end, ranked, unreadable))
+            predictions[mention.doc].append(Prediction(mention.start, mention.end, answer, unreadable))
         for doc, predicted in zip(docs, predictions, strict=True):
             discarded = [ent for ent in doc.ents if ent.label_ in settings.labels_discard and self._is_open(ent)]
-            predicted += [Prediction(ent.start, ent.end) for ent in discarded]
+            predicted += [Prediction(ent.start, ent.end, Answer()) for ent in discarded]
             predicted.sort(key=lambda prediction: prediction.start)
         return predictions
 
@@ -496,11 +535,11 @@ class GemelLinker(TrainablePipe):
             rows = []
             for prediction in predicted:
                 span = doc[prediction.start : prediction.end]
-                kb_id = decide(prediction.candidates, self.settings.threshold)
+                kb_id = answer_id(prediction.answer, self.settings.threshold)
                 for token in span:  # an id set on the spans of doc.ents would not stay
                     if self.settings.overwrite or not token.ent_kb_id:
                         token.ent_kb_id_ = kb_id
-                rows.append(to_row(span.start_char, span.end_char, prediction.candidates))
+                rows.append(to_row(span.start_char, span.end_char, prediction.answer.candidates))
             write_rows(doc, rows, keep_others=not self.settings.overwrite)
 
     def _is_open(self, ent: Span) -> bool:
@@ -584,6 +623,8 @@ class GemelLinker(TrainablePipe):
             state.mapper = self.model.to_bytes()
         if "demonstrations" not in exclude:
             state.store = self.store
+        if "decision" not in exclude:
+            state.decision, state.has_decision = self._decision, True
         if "added" not in exclude:
             state.added = self.kb.added.entities
         return state
@@ -611,6 +652,7 @@ class GemelLinker(TrainablePipe):
             current = () if self._kb is None else self._kb.added.entities
             added = current if state.added is None else state.added
             settings, folders, mapper = self._settings, dict(self.folders), self.model
+            decision = state.decision if state.has_decision else self._decision
             store = self.store if state.store is None else state.store
             if (cfg := state.cfg) is not None:
                 settings, sources = serialization.settings_from_json(cfg, self.config_settings, self.name)
@@ -618,6 +660,7 @@ class GemelLinker(TrainablePipe):
                 names["image_features"] = self.image_features or ""
                 unchanged = {part: folder for part, (name, folder) in sources.items() if names.get(part) == name}
                 folders = {part: folder for part, folder in unchanged.items() if folder.exists()}
+            self._check_decision(settings, decision)
             if (bundle := state.models_folder) is not None:
                 bundled = [part for part, frozen in self.frozen_models.items() if frozen.is_bundled(bundle / part)]
                 folders |= {part: bundle / part for part in bundled}
@@ -636,6 +679,7 @@ class GemelLinker(TrainablePipe):
                     self.retriever.load(str(get_torch_default_device()), self.folders.get("retriever"))
                 raise
             self._settings, self.folders = settings, folders
+            self._decision = self.linking_model.decision = decision
             self._folder_owners = [folder_owner(folder) for folder in folders.values()]
             if weights is not None:
                 self.model.from_bytes(weights)
@@ -666,6 +710,20 @@ def _check_part(name: str, part: str, value: Any) -> None:
         raise ValueError(f"{message}{type(value).__name__}, which lacks {', '.join(missing)}.")
 
 
+FEATURES = {
+    "score": "ScoreFeature",
+    "plain_score": "PlainScoreFeature",
+    "shown": "ShownFeature",
+    "prior": "PriorFeature",
+    "surface": "SurfaceFeature",
+    "count": "CountFeature",
+    "length": "LengthFeature",
+    "description": "DescriptionFeature",
+    "picture": "PictureFeature",
+    "agreement": "AgreementFeature",
+}
+"""What a fitted decision weighs; each is computed only where its weight is not 0."""
+
 DEFAULT_CONFIG = {
     **default_config(),
     "bundle_models": False,
@@ -677,6 +735,7 @@ DEFAULT_CONFIG = {
         "@misc": "spacy_gemel.SentenceTransformerRetriever.v1",
         "name": "princeton-nlp/sup-simcse-roberta-large",
     },
+    "features": {name: {"@misc": f"spacy_gemel.{feature}.v1"} for name, feature in FEATURES.items()},
     "scorer": {"@scorers": "spacy_gemel.linker_scorer.v1"},
 }
 
@@ -704,6 +763,7 @@ def make_gemel_linker(
     language_model: Any,
     vision_encoder: Any,
     retriever: Any,
+    features: dict[str, Any],
     bundle_models: bool,
     image_features: str | None,
     scorer: Callable[..., Any] | None,
@@ -717,4 +777,5 @@ def make_gemel_linker(
     """
     models = {"language_model": language_model, "vision_encoder": vision_encoder, "retriever": retriever}
     options: dict[str, Any] = {"bundle_models": bundle_models, "image_features": image_features, "scorer": scorer}
+    options["features"] = [*features.values()]
     return GemelLinker(nlp.vocab, model, name, settings=LinkerSettings(**settings), **models, **options)

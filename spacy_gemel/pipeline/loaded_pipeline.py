@@ -12,7 +12,7 @@ import spacy
 from spacy.language import Language
 from thinc.api import Config, require_gpu
 
-from spacy_gemel.linking.settings import config_names
+from spacy_gemel.linking.decision import Decision
 from spacy_gemel.pipeline.serialization import PART_NAMES
 from spacy_gemel.utils import files
 
@@ -74,33 +74,28 @@ def overridden(linker: "GemelLinker", **changes: Any) -> Iterator["GemelLinker"]
         linker.configure(**previous)
 
 
-def save_changed(nlp: Language, changes: dict[str, Any], target: Path) -> None:
-    """Change settings of the pipeline's linker, also in its config, and write its folder with them to `target`.
+def save_changed(nlp: Language, changes: dict[str, Any], target: Path, decision: Decision) -> None:
+    """Give the pipeline's linker a decision and settings, also in its config, and write its folder to `target`.
 
-    The rest of the folder stays the same, byte for byte. A new folder appears when it is complete; in place, the two
-    changed files are each replaced as a whole. The knowledge base and bundled models are hard-linked. Raises OSError
-    if the folder cannot be read or written, and ValueError if a setting is unknown or a value makes no sense.
+    The rest of the folder is the same, byte for byte. The new folder appears when it is complete; the knowledge base
+    and bundled models are hard-linked. Raises OSError if the folder cannot be read or written, and ValueError if a
+    setting is unknown or a value makes no sense.
     """
     name, linker = linker_name(nlp), linker_of(nlp)
     linker.configure(**changes)
-    in_config = {setting: value for setting, value in changes.items() if setting in config_names()}
-    linker.config_settings = linker.config_settings.replace(**in_config)
-    nlp.get_pipe_config(name).update(in_config)
+    linker.use_decision(decision)
+    linker.config_settings = linker.config_settings.replace(**changes)
+    nlp.get_pipe_config(name).update(changes)
     source = cast(Path, nlp.path)
     config = Config().from_disk(source / "config.cfg", interpolate=False)
-    config["components"][name].update(in_config)
-    changed = ("config.cfg", f"{name}/cfg")
+    config["components"][name].update(changes)
+    changed = ("config.cfg", f"{name}/cfg", f"{name}/decision")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as work:
         copy = Path(work) / "copy"
         copy.mkdir()
         config.to_disk(copy / "config.cfg", interpolate=False)
-        linker.to_disk(copy / name, exclude=[part for part in PART_NAMES if part != "cfg"])
-        if target.resolve() == source.resolve():
-            for relative in changed:
-                with files.write_whole(target / relative) as new:
-                    shutil.copyfile(copy / relative, new)
-            return
+        linker.to_disk(copy / name, exclude=[part for part in PART_NAMES if part not in ("cfg", "decision")])
         for relative in files.files_in(source):
             (copy / relative).parent.mkdir(parents=True, exist_ok=True)
             if relative.startswith((f"{name}/kb/", f"{name}/models/")):
@@ -112,19 +107,9 @@ def save_changed(nlp: Language, changes: dict[str, Any], target: Path) -> None:
         copy.replace(target)
 
 
-def check_target(pipeline: str, save: Path | None, *, in_place: bool) -> None:
-    """Raise ValueError if these options cannot be used to save the pipeline; called before the long work."""
-    if save is not None and in_place:
-        raise ValueError("--save and --in-place: give one of them")
-    if save is not None:
-        check_new_folder(pipeline, save, f", or give --in-place for {pipeline}")
-    if in_place and not Path(pipeline).is_dir():
-        raise ValueError(f"{pipeline}: --in-place needs the pipeline's folder; an installed package is not changed")
-
-
-def check_new_folder(pipeline: str, folder: Path, alternative: str = "") -> None:
-    """Raise ValueError if the pipeline cannot be saved to a folder as a new one; `alternative` ends the message."""
+def check_new_folder(pipeline: str, folder: Path) -> None:
+    """Raise ValueError if the pipeline cannot be saved to a folder as a new one; called before the long work."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder}: there is something already; name a new folder{alternative}")
+        raise ValueError(f"{folder}: there is something already; name a new folder")
     if folder.resolve().is_relative_to(Path(pipeline).resolve()) and Path(pipeline).is_dir():
-        raise ValueError(f"{folder}: lies in the pipeline's own folder; name another one{alternative}")
+        raise ValueError(f"{folder}: lies in the pipeline's own folder; name another one")

@@ -21,8 +21,9 @@ from spacy_gemel.utils.messages import UnreadableImageWarning, excerpt, warn
 _REMEDY = (
     "`spacy evaluate`, `spacy benchmark accuracy`, `spacy find-threshold` and every use of spacy.Corpus.v1 hand the "
     "linker the text alone. Evaluate with `python -m spacy_gemel evaluate PIPELINE DATA.spacy --output METRICS.json`, "
-    "find a threshold with `python -m spacy_gemel calibrate PIPELINE DEV.spacy`, or use examples of the reader "
-    "spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true if no pipe sets entities)."
+    "learn when to answer NIL with `python -m spacy_gemel fit-decision PIPELINE DEV.spacy OUTPUT`, or use examples of "
+    "the reader spacy_gemel.MultimodalCorpus.v1, also as the dev corpus of a config (gold_ents = true if no pipe sets "
+    "entities)."
 )
 
 

@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,6 +16,7 @@ from spacy.vocab import Vocab
 from thinc.api import Model
 
 from spacy_gemel.kb.entity import Entity
+from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.settings import LinkerSettings, config_names
 from spacy_gemel.models.frozen import BUNDLE, FrozenModel
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from spacy_gemel.models.vision_encoder import VisionEncoder
 
 FORMAT = 1
-PART_NAMES = ("vocab", "cfg", "model", "demonstrations", "kb", "added", "models")
+PART_NAMES = ("vocab", "cfg", "model", "demonstrations", "decision", "kb", "added", "models")
+_NO_DECISION = b"null"
 PartT = TypeVar("PartT")
 
 Sources = Mapping[str, tuple[str, Path]]
@@ -35,14 +37,10 @@ Sources = Mapping[str, tuple[str, Path]]
 
 
 def settings_to_json(settings: LinkerSettings, config: LinkerSettings, sources: Sources) -> dict[str, Any]:
-    """The content of `cfg`: the settings in force, the values of the config that differ, and the sources.
-
-    Settings that no config has stand beside "settings", where earlier versions wrote the temperature.
-    """
+    """The content of `cfg`: the settings in force, the values of the config that differ, and the sources."""
     names = config_names()
     return {
         "format": FORMAT,
-        **{name: value for name, value in asdict(settings).items() if name not in names},
         "found": {part: {"name": name, "folder": str(folder)} for part, (name, folder) in sources.items()},
         "settings": {name: getattr(settings, name) for name in names},
         "config": {name: getattr(config, name) for name in names if getattr(config, name) != getattr(settings, name)},
@@ -53,7 +51,6 @@ def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings, name: str
     """The settings and sources that a linker of this config and name takes from `cfg`; raises ValueError if damaged.
 
     A value of the config holds if the linker was saved with another one in its config: it was overridden, or edited.
-    Earlier versions saved only the temperature.
     """
 
     def read() -> tuple[LinkerSettings, Sources]:
@@ -61,8 +58,7 @@ def settings_from_json(cfg: Mapping[str, Any], config: LinkerSettings, name: str
         saved_config = config.replace(**values | {k: v for k, v in cfg.get("config", {}).items() if k in values})
         unchanged = {k: v for k, v in values.items() if _is_same(getattr(saved_config, k), getattr(config, k))}
         sources = {part: (source["name"], Path(source["folder"])) for part, source in cfg["found"].items()}
-        outside_config = {name: cfg[name] for name in asdict(config).keys() & cfg.keys()}
-        return config.replace(**outside_config, **unchanged), sources
+        return config.replace(**unchanged), sources
 
     return parse(name, "cfg", read)
 
@@ -81,6 +77,8 @@ class LinkerState:
     cfg: Mapping[str, Any] | None = None  # see settings_to_json
     mapper: bytes | None = None  # the weights, as Thinc writes them
     store: DemonstrationStore | None = None
+    decision: Decision | None = None
+    has_decision: bool = False  # whether the decision, or that there is none, was saved or is to be
     kb: "KnowledgeBase | None" = None
     added: Sequence[Entity] | None = None
     models: Mapping[str, tuple[FrozenModel[Any], Path | None]] | None = None  # to bundle, and where each is from
@@ -124,6 +122,8 @@ class LinkerState:
             contents["model"] = self.mapper
         if self.store is not None:
             contents["demonstrations"] = srsly.msgpack_dumps(self.store.to_dict())
+        if self.has_decision:
+            contents["decision"] = _NO_DECISION if self.decision is None else self.decision.to_json()
         if self.added is not None:
             contents["added"] = srsly.msgpack_dumps([[*astuple(entity)] for entity in self.added])
         return contents
@@ -140,6 +140,8 @@ def read_folder(path: str | Path, vocab: Vocab, exclude: Collection[str], name: 
     contents = {part: (folder / part).read_bytes() for part in always}
     if "added" not in exclude:  # versions before entities could be added wrote none
         contents["added"] = (folder / "added").read_bytes() if (folder / "added").is_file() else b"\x90"
+    if "decision" not in exclude:  # nor a decision before there was one
+        contents["decision"] = (folder / "decision").read_bytes() if (folder / "decision").is_file() else _NO_DECISION
     folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
     state = _state_from(contents, folders, name)
     if "vocab" not in exclude:
@@ -198,6 +200,10 @@ def _state_from(contents: Mapping[str, bytes], folders: Mapping[str, Path], name
             raise ValueError(f"{name}: saved in format {cfg.get('format')!r}, this version reads {FORMAT}.")
     if "demonstrations" in contents:
         state.store = parse(name, "demonstrations", read_store)
+    if (decision := contents.get("decision")) is not None:
+        state.has_decision = True
+        if decision != _NO_DECISION:
+            state.decision = parse(name, "decision", lambda: Decision.from_json(decision))
     if "added" in contents:
         state.added = parse(name, "added", read_entities)
     if "kb" in folders:

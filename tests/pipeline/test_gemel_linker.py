@@ -17,7 +17,7 @@ from PIL import Image
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
-from spacy_gemel.linking.candidates import ScoredName, decide, to_candidates
+from spacy_gemel.linking.candidates import ScoredName, to_candidates
 from spacy_gemel.linking.retrievers import Query
 from spacy_gemel.pipeline.user_data import has_unreadable_image
 from tests.mini_pipeline import (

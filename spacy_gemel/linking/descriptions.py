@@ -1,0 +1,96 @@
+"""How similar a mention's text is to the descriptions of entities, by the retriever's own sentence encoder."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacy_gemel.kb.entity import Entity
+from spacy_gemel.utils.cache import BoundedCache
+
+if TYPE_CHECKING:
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase  # imports pyarrow
+
+FloatArray = NDArray[np.float32]
+Embed = Callable[[Sequence[str]], FloatArray]
+
+_CACHED = 20_000  # vectors of texts, and of entities that have none on disk: 30 MB each of a width of 384
+_BLOCK = 2**18  # entities compared at once
+
+
+class DescriptionIndex:
+    """The vectors of "name. description" of each entity, and of the texts that they are compared with.
+
+    Args:
+        embed: A sentence encoder, texts -> vectors (texts, width).
+        kb: The knowledge base. What `build-kb --encode-descriptions` left in it is used; without it an entity is
+            encoded when it is first a candidate, and none is found by its description alone.
+    """
+
+    def __init__(self, embed: Embed, kb: "KnowledgeBase") -> None:
+        self.kb = kb
+        self._embed = embed
+        self._texts: BoundedCache[str, FloatArray] = BoundedCache(_CACHED)
+        self._entities: BoundedCache[int, FloatArray] = BoundedCache(_CACHED)
+
+    def similarity(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[FloatArray]:
+        """The cosine of each text, (its rows,), with the entities in its rows."""
+        queries = self._vectors_of_texts(texts)
+        entities = self._vectors_of_rows({row for each in rows for row in each})
+        return [
+            np.array([query @ entities[row] for row in each], dtype=np.float32)
+            for query, each in zip(queries, rows, strict=True)
+        ]
+
+    def between(self, first: Sequence[int], second: Sequence[int]) -> FloatArray:
+        """The cosines of entities with each other, (first, second)."""
+        entities = self._vectors_of_rows({*first, *second})
+        return np.stack([entities[row] for row in first]) @ np.stack([entities[row] for row in second]).T
+
+    def nearest(self, texts: Sequence[str], n: int) -> list[list[int]]:
+        """The rows of the n entities on disk that are most similar to each text; none without vectors on disk."""
+        vectors = self.kb.description_vectors
+        if vectors is None or not texts:
+            return [[] for _ in texts]
+        distinct = [*dict.fromkeys(texts)]
+        queries = self._vectors_of_texts(distinct)  # (texts, width)
+        scores = np.zeros((len(distinct), 0), dtype=np.float32)
+        rows = np.zeros((len(distinct), 0), dtype=np.int64)
+        for start in range(0, len(vectors), _BLOCK):
+            block = queries @ vectors[start : start + _BLOCK].astype(np.float32).T
+            scores = np.concatenate([scores, block], axis=1)
+            rows = np.concatenate([rows, np.tile(np.arange(start, start + block.shape[1]), (len(distinct), 1))], axis=1)
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+            scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+        found = dict(zip(distinct, rows.tolist(), strict=True))
+        return [found[text] for text in texts]
+
+    def _vectors_of_texts(self, texts: Sequence[str]) -> FloatArray:
+        known = {text: self._texts.get(text) for text in dict.fromkeys(texts)}
+        new = [text for text, vector in known.items() if vector is None]
+        if new:
+            vectors = unit(self._embed(new))
+            known |= {text: self._texts.put(text, vector) for text, vector in zip(new, vectors, strict=True)}
+        return np.stack([vector for text in texts if (vector := known[text]) is not None])
+
+    def _vectors_of_rows(self, rows: set[int]) -> dict[int, FloatArray]:
+        on_disk = self.kb.description_vectors
+        size = 0 if on_disk is None else len(on_disk)
+        known = {row: on_disk[row].astype(np.float32) for row in rows if row < size} if on_disk is not None else {}
+        known |= {row: vector for row in rows if row >= size and (vector := self._entities.get(row)) is not None}
+        new = sorted(rows - known.keys())
+        if new:
+            vectors = unit(self._embed([described(self.kb.entity(row)) for row in new]))
+            known |= {row: self._entities.put(row, vector) for row, vector in zip(new, vectors, strict=True)}
+        return known
+
+
+def described(entity: Entity) -> str:
+    """What is encoded of an entity: "name. description", or its name alone."""
+    return f"{entity.name}. {entity.description}" if entity.description else entity.name
+
+
+def unit(vectors: FloatArray) -> FloatArray:
+    """Each row of (rows, width) at length 1."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

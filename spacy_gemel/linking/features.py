@@ -1,0 +1,256 @@
+"""The features that a decision weighs, each a class with the columns that it computes for a mention's candidates.
+
+A feature is registered in registry.py and chosen in the config's block `features`; a decision names its columns.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spacy_gemel.kb.index import surface_key
+from spacy_gemel.linking.candidates import Options, ScoredName
+from spacy_gemel.linking.demonstrations import NO_IMAGE
+from spacy_gemel.linking.prior import FLOOR, fold
+from spacy_gemel.linking.settings import LinkerSettings
+
+if TYPE_CHECKING:
+    from spacy_gemel.linking.model import LinkingModel
+
+FloatArray = NDArray[np.float64]
+
+
+class Feature(Protocol):
+    """Computes its columns for the candidates of mentions."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Their names, each unique among all features."""
+        ...
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """Of each mention, (candidates, columns). `batch` has all mentions of its docs that are linked."""
+        ...
+
+
+def compute(
+    features: Sequence[Feature], batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings
+) -> tuple[list[FloatArray], list[str]]:
+    """All features of each mention's candidates side by side, (candidates, columns), and the columns' names."""
+    columns = [name for feature in features for name in feature.columns]
+    parts = [feature.values(batch, model, settings) for feature in features]
+    empty = [np.zeros((len(options.entities), 0)) for options in batch]
+    return [np.concatenate(each, axis=1) for each in zip(empty, *parts, strict=True)], columns
+
+
+def _stack(rows: Sequence[Sequence[float]], width: int) -> FloatArray:
+    return np.array(rows, dtype=np.float64).reshape(len(rows), width)
+
+
+class ScoreFeature:
+    """The search's score of the name (paper section 3.3), and how far it falls behind the mention's best."""
+
+    columns = ("score", "behind")
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        results = []
+        for options in batch:
+            scores = np.array([name.score for name in options.names])
+            results.append(_stack([*zip(scores, scores - max(scores, default=0.0), strict=True)], 2))
+        return results
+
+
+class PlainScoreFeature:
+    """The score of the name without demonstrations, and without the text either.
+
+    What the model says of the mention alone is what is merely popular: with a negative weight the decision is by
+    pointwise mutual information of text and name (Holtzman et al. 2021, arXiv 2104.08315).
+    """
+
+    columns = ("without_demonstrations", "without_text")
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        names = [[*dict.fromkeys(name.name for name in options.names)] for options in batch]
+        mentions = [options.mention for options in batch]
+        tables = [
+            model.score_without_demonstrations(mentions, names, settings, with_text=with_text)
+            for with_text in (True, False)
+        ]
+        return [
+            _stack([[table[number].get(name.name, 0.0) for table in tables] for name in options.names], 2)
+            for number, options in enumerate(batch)
+        ]
+
+
+class ShownFeature:
+    """Whether the entity stands in a demonstration of the prompt, from which models like to copy."""
+
+    columns = ("shown",)
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        return [_stack([[entity.kb_id in each.shown] for entity in each.entities], 1) for each in batch]
+
+
+class PriorFeature:
+    """log P(entity | mention), commonness (Milne and Witten 2008), as `MentionPrior` smooths it."""
+
+    columns = ("prior",)
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        results = []
+        for options in batch:
+            prior = model.prior.of(options.mention.mention)
+            results.append(_stack([[np.log(prior.get(each.kb_id, 0.0) + FLOOR)] for each in options.entities], 1))
+        return results
+
+
+class SurfaceFeature:
+    """How the mention matches the entity: as its name, as an alias, folded, and the share of words in common."""
+
+    columns = ("is_name", "is_alias", "folded_name", "folded_alias", "common_words")
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        results = []
+        for options in batch:
+            key, folded = surface_key(options.mention.mention), fold(options.mention.mention)
+            words, rows = {*folded.split()}, []
+            for entity in options.entities:
+                name = fold(entity.name)
+                overlap = len(words & {*name.split()}) / max(len(words | {*name.split()}), 1)
+                is_name, is_alias = surface_key(entity.name) == key, key in map(surface_key, entity.aliases)
+                like_alias = not is_alias and folded in map(fold, entity.aliases)
+                rows.append([is_name, is_alias, not is_name and name == folded, like_alias, overlap])
+            results.append(_stack(rows, 5))
+        return results
+
+
+class CountFeature:
+    """log(1 + how often the entity was linked)."""
+
+    columns = ("count",)
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        return [_stack([[np.log1p(entity.count)] for entity in each.entities], 1) for each in batch]
+
+
+class LengthFeature:
+    """The name's tokens: dividing the log-probability by them favours long names that predict themselves."""
+
+    columns = ("tokens",)
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        return [_stack([[name.tokens] for name in options.names], 1) for options in batch]
+
+
+class DescriptionFeature:
+    """The cosine of the text with "name. description", by the retriever's sentence encoder, and whether there is one.
+
+    Zero-shot linking by descriptions (Wu et al. 2020, arXiv 1911.03814), untrained.
+    """
+
+    columns = ("described", "description")
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        if model.descriptions is None:
+            return [np.zeros((len(options.entities), 2)) for options in batch]
+        rows = [options.rows for options in batch]
+        cosines = model.descriptions.similarity([options.mention.text for options in batch], rows)
+        return [
+            _stack([[bool(e.description), cosine] for e, cosine in zip(options.entities, values, strict=True)], 2)
+            for options, values in zip(batch, cosines, strict=True)
+        ]
+
+
+class PictureFeature:
+    """The highest cosine of the doc's image with the pictures of the entity's demonstrations, and if it has any.
+
+    A nearest neighbour on the encoder's standardised features, as in CLIPPINGS (Arora et al. 2023).
+    """
+
+    columns = ("pictured", "picture")
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        results = []
+        for options in batch:
+            rows, features = np.zeros((len(options.entities), 2)), options.mention.features
+            if features is not None and settings.use_image:
+                indices = [model.pictures_of.get(entity.kb_id, []) for entity in options.entities]
+                cosines = model.store.picture_similarity([index for each in indices for index in each], features)
+                ends = np.cumsum([len(each) for each in indices])
+                for row, end, each in zip(rows, ends, indices, strict=True):
+                    if each:
+                        row[:] = 1.0, cosines[end - len(each) : end].max()
+            results.append(rows)
+        return results
+
+
+class AgreementFeature:
+    """How well an entity goes with what the doc's other mentions may mean: a second look, once all have candidates.
+
+    By the cosine of descriptions, weighted by the other mention's probabilities, and by name chains, "Holmes" beside
+    "Sherlock Holmes" (all mentions of a text at once: ReLiK, Orlando et al. 2024).
+    """
+
+    columns = ("agreement", "chain")
+
+    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        docs: dict[int, list[int]] = {}
+        for number, options in enumerate(batch):
+            docs.setdefault(options.mention.doc, []).append(number)
+        results = [np.zeros((len(options.entities), 2)) for options in batch]
+        for numbers in docs.values():
+            for number in numbers:
+                others = [batch[other] for other in numbers if other != number]
+                if others and batch[number].entities:
+                    results[number] = self._beside(batch[number], others, model)
+        return results
+
+    def _beside(self, options: Options, others: Sequence[Options], model: "LinkingModel") -> FloatArray:
+        values = np.zeros((len(options.entities), 2))
+        words = {*fold(options.mention.mention).split()}
+        ids = [entity.kb_id for entity in options.entities]
+        cosines = []
+        for other in others:
+            if not other.entities:
+                continue
+            shares = _shares(other.names)
+            longer = {*fold(other.mention.mention).split()}
+            if words < longer:
+                by_id = {entity.kb_id: share for entity, share in zip(other.entities, shares, strict=True)}
+                values[:, 1] = np.maximum(values[:, 1], [by_id.get(kb_id, 0.0) for kb_id in ids])
+            if model.descriptions is not None and words != longer:
+                best = np.argsort(-shares, kind="stable")[:_LOOKED_AT]
+                rows = [other.rows[index] for index in best]
+                cosines.append(model.descriptions.between(options.rows, rows) @ (shares[best] / shares[best].sum()))
+        if cosines:
+            values[:, 0] = np.mean(cosines, axis=0)
+        return values
+
+
+_LOOKED_AT = 3  # candidates of another mention
+
+
+def _shares(names: Sequence[ScoredName]) -> FloatArray:
+    scores = np.array([name.score for name in names])
+    weights = np.exp(scores - scores.max())
+    return np.asarray(weights / weights.sum())
+
+
+def pictures_of(store: "object") -> dict[str, list[int]]:
+    """The indices of the demonstrations with a picture, by their entity's id."""
+    indices: dict[str, list[int]] = {}
+    for index, demonstration in enumerate(store):  # type: ignore[arg-type,var-annotated]
+        if demonstration.image != NO_IMAGE:
+            indices.setdefault(demonstration.kb_id, []).append(index)
+    return indices
