@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy.language import Language
-from spacy.tokens import Doc
+from spacy.tokens import Doc, Span
 from tqdm import tqdm
 
 from spacy_gemel.data.jsonl import read_jsonl
@@ -46,17 +46,24 @@ class _Input:
 
 
 def link_file(
-    nlp: Language, source: Path, out: Path, *, batch_size: int | None = None, progress: bool = True
+    nlp: Language,
+    source: Path,
+    out: Path,
+    *,
+    batch_size: int | None = None,
+    explain: bool = False,
+    progress: bool = True,
 ) -> LinkReport:
     """Link every doc of `source` and write one JSON line per doc to `out`, in the same order.
 
     `source` is a file of JSON lines, a .spacy file or a folder of .spacy files. The mentions that it gives are linked,
     even if they overlap; for a doc without them the pipeline's own NER is asked. Lines that cannot be read are left out
     and reported. A doc whose image cannot be read is linked from its text: its line says "unreadable_image": true.
+    With `explain` each mention has an "explanation", at the cost of linking it a few times more.
 
     Raises ValueError if the pipeline has no linker or the source has no usable doc, and OSError for the files.
     """
-    linker_of(nlp)
+    linker = linker_of(nlp)
     if not source.exists():
         raise ValueError(f"{source}: no such file or folder")
     report = LinkReport()
@@ -69,7 +76,7 @@ def link_file(
         partial.open("w", encoding="utf-8", newline="\n") as lines,
         tqdm(desc=f"link {source.name}", unit=" docs", disable=not progress) as bar,
     ):
-        for row in _output_rows(nlp, inputs, batch_size or nlp.batch_size):
+        for row in _output_rows(nlp, inputs, batch_size or nlp.batch_size, linker.explain if explain else None):
             report.docs += 1
             report.mentions += len(row["mentions"])
             report.nil += sum(mention["kb_id"] == NIL for mention in row["mentions"])
@@ -113,12 +120,17 @@ def _inputs_from_docs(nlp: Language, source: Path, out_folder: Path) -> Iterator
         yield _Input(doc, output_image, has_mentions)
 
 
-def _output_rows(nlp: Language, inputs: Iterator[_Input], batch_size: int) -> Iterator[dict[str, Any]]:
+Explain = Callable[[Span], dict[str, Any]]
+
+
+def _output_rows(
+    nlp: Language, inputs: Iterator[_Input], batch_size: int, explain: Explain | None
+) -> Iterator[dict[str, Any]]:
     """The lines of the output: those of docs with the same text and image are merged."""
     last: dict[str, Any] | None = None
     while batch := list(islice(inputs, batch_size)):
         for item, doc in zip(batch, _link(nlp, batch), strict=True):
-            row = _make_row(doc, item.image)
+            row = _make_row(doc, item.image, explain)
             if item.is_continuation and last is not None:
                 mentions = [*last["mentions"], *row["mentions"]]
                 # with labels_discard, the first doc may have had no mention to link and so read no image
@@ -143,7 +155,7 @@ def _link(nlp: Language, batch: Sequence[_Input]) -> Iterable[Doc]:
     return [linked[index] for index in range(len(batch))]
 
 
-def _make_row(doc: Doc, image: str | None) -> dict[str, Any]:
+def _make_row(doc: Doc, image: str | None, explain: Explain | None) -> dict[str, Any]:
     candidates_by_span = candidate_rows(doc)
     mentions = []
     for ent in doc.ents:
@@ -153,6 +165,8 @@ def _make_row(doc: Doc, image: str | None) -> dict[str, Any]:
         answer = {"kb_id": kb_id, "name": best and best["name"], "score": best and best["score"]}
         scores = {"probability": probability_of(kb_id, candidates), "candidates": candidates}
         mentions.append({"start": start, "end": end, "label": ent.label_, "text": ent.text, **answer, **scores})
+        if explain is not None and candidates:
+            mentions[-1]["explanation"] = explain(ent)
     row = {"id": doc.user_data["id"]} if "id" in doc.user_data else {}
     row |= {"text": doc.text, "mentions": mentions} | ({} if image is None else {"image": image})
     return row | ({"unreadable_image": True} if has_unreadable_image(doc) else {})

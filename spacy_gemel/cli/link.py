@@ -14,6 +14,9 @@ def link(
     pipeline: Pipeline,
     source: Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, a .spacy file, or a folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON lines to write.")],
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Write why each mention is linked so; much slower.")
+    ] = False,
     batch_size: BatchSize = 0,
     gpu_id: GpuId = -1,
     quiet: Quiet = False,
@@ -26,7 +29,7 @@ def link(
         if not source.exists():  # before the pipeline is loaded, which takes long
             raise ValueError(f"{source}: no such file or folder")
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
-        report = link_file(nlp, source, out, batch_size=batch_size or None, progress=not quiet)
+        report = link_file(nlp, source, out, batch_size=batch_size or None, explain=explain, progress=not quiet)
         for problem in report.problems[:_MAX_LISTED]:
             typer.echo(str(problem), err=True)
         if len(report.problems) > _MAX_LISTED:

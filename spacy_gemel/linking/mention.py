@@ -18,3 +18,4 @@ class Mention:
     features: NDArray[np.float32] | None  # of the doc's image, (d_v,)
     gold: str = ""  # the gold id, if it is known
     vector: NDArray[np.float32] | None = None  # that the pipeline's transformer gave it, (width,), if it is used
+    candidate_ids: tuple[str, ...] = ()  # all that it may mean; without any, every entity

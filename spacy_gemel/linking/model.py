@@ -287,20 +287,40 @@ class LinkingModel:
         that the prior knows; with `with_descriptions` of those whose descriptions are nearest to the text. Mentions
         with the same words, text, image and vector have the same prompt and are searched once.
         """
-        groups: dict[tuple[str, str, int, bytes], list[int]] = {}
+        groups: dict[tuple[object, ...], list[int]] = {}
         for index, mention in enumerate(mentions):
             vector = b"" if mention.vector is None else mention.vector.tobytes()
-            groups.setdefault((mention.mention, mention.text, id(mention.features), vector), []).append(index)
+            key = mention.mention, mention.text, id(mention.features), vector, mention.candidate_ids
+            groups.setdefault(key, []).append(index)
         distinct = [mentions[indices[0]] for indices in groups.values()]
-        # a free search is to be measured by what it says itself
-        known: Sequence[Sequence[str]] = [()] * len(distinct)
-        if settings.constrained or with_prior:
-            known = self._known_names(distinct, with_prior=with_prior, with_descriptions=with_descriptions)
+        listed = [self._listed_names(mention, settings) for mention in distinct]
+        open_ = [index for index, names in enumerate(listed) if not names]
+        closed = [index for index, names in enumerate(listed) if names]
+        found: dict[int, list[ScoredName]] = {}
+        if closed:
+            scored = self._score_by_prompt([distinct[i] for i in closed], [listed[i] for i in closed], settings)
+            found |= {
+                i: sorted(names.values(), key=lambda name: -name.score) for i, names in zip(closed, scored, strict=True)
+            }
+        if open_:
+            searched = [distinct[index] for index in open_]
+            # a free search is to be measured by what it says itself
+            known: Sequence[Sequence[str]] = [()] * len(searched)
+            if settings.constrained or with_prior:
+                known = self._known_names(searched, with_prior=with_prior, with_descriptions=with_descriptions)
+            found |= zip(open_, self._search(searched, known, settings), strict=True)
         results: list[list[ScoredName]] = [[] for _ in mentions]
-        for indices, names in zip(groups.values(), self._search(distinct, known, settings), strict=True):
+        for number, indices in enumerate(groups.values()):
             for index in indices:
-                results[index] = list(names)
+                results[index] = list(found[number])
         return results
+
+    def _listed_names(self, mention: Mention, settings: LinkerSettings) -> list[str]:
+        """The names of all that a mention may mean, if that is not everything."""
+        if mention.candidate_ids:
+            rows = [self.kb.row(kb_id) for kb_id in mention.candidate_ids]
+            return [*dict.fromkeys(self.kb.entity(row).name for row in rows if row is not None)]
+        return self.prior.known_names(mention.mention) if settings.candidates == "aliases" else []
 
     def _known_names(
         self, mentions: Sequence[Mention], *, with_prior: bool, with_descriptions: bool
@@ -398,26 +418,33 @@ class LinkingModel:
         self, mentions: Sequence[Mention], names: Sequence[Sequence[str]], settings: LinkerSettings, *, with_text: bool
     ) -> list[dict[str, float]]:
         """The scores of each mention's names by a prompt without demonstrations, or without its text either."""
-        settings = settings.replace(n_demonstrations=0)
         if not with_text:  # the same question, about nothing in particular
             mentions = [replace(mention, text=mention.mention, features=None) for mention in mentions]
         keys = [(m.mention, m.text, id(m.features), tuple(n)) for m, n in zip(mentions, names, strict=True)]
         first = {key: index for index, key in reversed([*enumerate(keys)])}
-        chosen = [*first.values()]
-        prompts = self.prompts([mentions[index] for index in chosen], settings)
-        beams = settings.beam_size
-        max_tokens = min(settings.max_name_tokens, self.kb.max_depth) + 1
-        results: list[dict[str, float]] = [{} for _ in mentions]
+        asked, listed = [mentions[index] for index in first.values()], [names[index] for index in first.values()]
+        scored = self._score_by_prompt(asked, listed, settings.replace(n_demonstrations=0))
+        scores = dict(zip(first, ({name.name: name.score for name in each.values()} for each in scored), strict=True))
+        return [scores[key] for key in keys]
+
+    def _score_by_prompt(
+        self, mentions: Sequence[Mention], names: Sequence[Sequence[str]], settings: LinkerSettings
+    ) -> list[dict[str, ScoredName]]:
+        """Read each mention's prompt and score its names, without any search."""
+        prompts = self.prompts(mentions, settings)
+        beams, max_tokens = settings.beam_size, min(settings.max_name_tokens, self.kb.max_depth) + 1
+        results: list[dict[str, ScoredName]] = [{} for _ in mentions]
 
         def score(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
             state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
-            asked = [names[chosen[index]] for index in batch]
-            for index, scored in zip(batch, self._score(asked, state, settings, max_tokens), strict=True):
-                results[chosen[index]] = {name: value.score for name, value in scored.items()}
+            scored = self._score([names[index] for index in batch], state, settings, max_tokens)
+            for index, names_of_mention in zip(batch, scored, strict=True):
+                results[index] = names_of_mention
 
-        self._read(prompts, score, beams, max_tokens, settings)
-        return [results[first[key]] for key in keys]
+        lengths, failures = self._read(prompts, score, beams, max_tokens, settings)
+        self._warn_out_of_memory(mentions, lengths, failures, f"linked to {NIL!r}")
+        return results
 
     def _constraint(self, settings: LinkerSettings) -> Constraint:
         end_id, limit = self.end_id(settings), settings.max_name_tokens

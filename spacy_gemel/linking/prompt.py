@@ -38,6 +38,11 @@ class Segment:
     image: int
     ids: tuple[int, ...]
 
+    @property
+    def has_image(self) -> bool:
+        """Whether a visual prefix stands before the text."""
+        return self.image != NO_IMAGE
+
 
 @dataclass(frozen=True, slots=True)
 class Prompt:

@@ -67,6 +67,7 @@ def _setting(default: Any, check: Check, doc: str, *, in_config: bool = True) ->
 NameEnd = Literal["newline", "eos"]
 Ties = Literal["order", "picture"]
 Context = Literal["doc", "sentence", "window"]
+CandidateSource = Literal["names", "aliases"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,13 @@ class LinkerSettings:
     use_image: bool = _setting(True, _flag, "Use the image; `false` to link from the text alone.")
     constrained: bool = _setting(
         True, _flag, '`false` lets the model answer anything; an answer that is no name of an entity is then `"NIL"`.'
+    )
+    candidates: CandidateSource = _setting(  # noqa: RUF009
+        "names",
+        _choice(CandidateSource),
+        'What a mention may mean: any of the `"names"` in the knowledge base, or, with `"aliases"`, only the entities '
+        "with this name or alias and those that the training examples know it by, all of them scored; a mention without "
+        "any may mean everything.",
     )
     prior_weight: float = _setting(
         0.0,

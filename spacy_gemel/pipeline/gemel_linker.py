@@ -4,7 +4,7 @@ import inspect
 import logging
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -64,6 +64,9 @@ logger = logging.getLogger("spacy_gemel")
 KBLoader = Callable[[Vocab], Any]
 
 
+GetCandidates = Callable[["KnowledgeBase", Span], Iterable[Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What `GemelLinker.predict` finds for the entity of a doc in tokens start to end (exclusive)."""
@@ -109,6 +112,7 @@ class GemelLinker(TrainablePipe):
         retriever: Retriever,
         settings: LinkerSettings,
         features: Sequence[Feature] = (),
+        get_candidates: GetCandidates | None = None,
         bundle_models: bool = False,
         image_features: str | None = None,
         scorer: Callable[..., Any] | None = None,
@@ -123,6 +127,7 @@ class GemelLinker(TrainablePipe):
         for part in _EXPECTED:
             _check_part(name, part, getattr(self, part))
         self.features = tuple(features)
+        self.get_candidates = get_candidates
         self.bundle_models = bundle_models
         self.image_features = image_features
         self.scorer = scorer
@@ -234,14 +239,33 @@ class GemelLinker(TrainablePipe):
 
     def demonstrations_for(self, doc: Doc, span: Any) -> list[Demonstration]:
         """The demonstrations in an entity's prompt, least similar first. Raises ValueError if it is not in doc.ents."""
-        ent = next((ent for ent in doc.ents if (ent.start, ent.end) == (span.start, span.end)), None)
-        if ent is None:
-            raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
+        ent = self._entity_at(doc, span)
         if ent.label_ in self.settings.labels_discard:
             return []
         with model_lock():
             [prompt] = self.linking_model.prompts(self.mentions_of([[ent]]), self.settings)
             return [self.store[index] for index in prompt.demonstrations] if prompt else []
+
+    def explain(self, span: Span) -> dict[str, Any]:
+        """Why an entity of a doc is linked as it is; see `spacy_gemel.linking.explanation.explain`.
+
+        It is linked once more. Raises ValueError if it is not among the doc's entities, or its label is discarded.
+        """
+        from spacy_gemel.linking.explanation import explain
+
+        ent = self._entity_at(span.doc, span)
+        if ent.label_ in self.settings.labels_discard:
+            raise ValueError(f"{self.name}: {ent.text!r} is not linked: its label {ent.label_} is in labels_discard.")
+        ents = [each for each in span.doc.ents if each.label_ not in self.settings.labels_discard]
+        with model_lock():
+            return explain(self.linking_model, self.mentions_of([ents]), ents.index(ent), self.settings)
+
+    def _entity_at(self, doc: Doc, span: Any) -> Span:
+        """The entity of a doc at a span. Raises ValueError if there is none."""
+        ent = next((ent for ent in doc.ents if (ent.start, ent.end) == (span.start, span.end)), None)
+        if ent is None:
+            raise ValueError(f"{self.name}: {span.text!r} is not among the doc's entities.")
+        return ent
 
     # The knowledge base, and additions without training
 
@@ -561,7 +585,15 @@ class GemelLinker(TrainablePipe):
             spans = [[aligned_span(example, ent, example.predicted) for ent in row] for example, row in pairs]
         vectors = read_batch(spans, self, self.name) if self.retriever.wants_vectors else None
         reader = self._reader if self.settings.use_image else None
-        return gather_mentions(ents, reader, self.settings, predicted, vectors)
+        mentions = gather_mentions(ents, reader, self.settings, predicted, vectors)
+        if self.get_candidates is None:
+            return mentions
+        ids = [
+            tuple(str(getattr(each, "entity_", each)) for each in self.get_candidates(self.kb, ent))
+            for row in ents
+            for ent in row
+        ]
+        return [replace(mention, candidate_ids=own) for mention, own in zip(mentions, ids, strict=True)]
 
     # Serialization
 
@@ -728,6 +760,7 @@ DEFAULT_CONFIG = {
     **default_config(),
     "bundle_models": False,
     "image_features": None,
+    "get_candidates": None,
     "model": {"@architectures": "spacy_gemel.LinearMapper.v1", "prefix_length": 4},
     "language_model": {"@misc": "spacy_gemel.CausalLM.v1", "name": "meta-llama/Llama-2-7b-hf"},
     "vision_encoder": {"@misc": "spacy_gemel.OpenCLIP.v1", "name": "ViT-L-14-quickgelu", "pretrained": "openai"},
@@ -764,6 +797,7 @@ def make_gemel_linker(
     vision_encoder: Any,
     retriever: Any,
     features: dict[str, Any],
+    get_candidates: Callable[..., Any] | None,
     bundle_models: bool,
     image_features: str | None,
     scorer: Callable[..., Any] | None,
@@ -772,10 +806,12 @@ def make_gemel_linker(
     """Make the pipe `gemel_linker`: GEMEL (Shi et al. 2024, arXiv 2306.12725), and what its settings add.
 
     See docs/settings.md for the keys of the config, LinkerSettings for `settings`, and spacy_gemel.registry for the
-    models and retrievers. With `bundle_models` the pipe works without the frozen models' own folders. `image_features`
-    is a folder that `encode-images` wrote; it only saves time.
+    models, retrievers and features. `get_candidates` is called with the knowledge base and an entity's span, as spaCy's
+    entity_linker does, and gives the ids, or objects with `entity_`, that the span may mean. With `bundle_models` the
+    pipe works without the frozen models' own folders. `image_features` is a folder that `encode-images` wrote; it only
+    saves time.
     """
     models = {"language_model": language_model, "vision_encoder": vision_encoder, "retriever": retriever}
     options: dict[str, Any] = {"bundle_models": bundle_models, "image_features": image_features, "scorer": scorer}
-    options["features"] = [*features.values()]
+    options |= {"features": [*features.values()], "get_candidates": get_candidates}
     return GemelLinker(nlp.vocab, model, name, settings=LinkerSettings(**settings), **models, **options)
