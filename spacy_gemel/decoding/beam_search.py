@@ -95,7 +95,7 @@ def beam_search(
         seen = np.concatenate([beams.seen[:, :width], slots], axis=-1)
         beams = _Beams(beams.sums[:, :width], beams.nodes[:, :width], beams.history[:, :width], seen)
         tokens = torch.from_numpy(beams.history[:, :, -1]).to(device)
-        logits = state.extend(tokens, torch.from_numpy(seen).to(device), depth)
+        logits = state.extend(tokens, torch.from_numpy(seen).to(device), torch.full_like(tokens, depth))
     return [names[:n_names] for names in finished]
 
 

@@ -17,7 +17,7 @@ from spacy_gemel.utils.messages import ModelWarning, warn_once
 # outgrow its caches: seven at once took up to a fifth longer.
 _MAX_PASS_TOKENS = {"cpu": 2048}
 # Numbers in the logits of one pass: prompts of different lengths need the logits at all their ends.
-_MAX_PASS_LOGITS = 2**26
+MAX_PASS_LOGITS = 2**26
 
 
 class DecoderState(Protocol):
@@ -27,12 +27,14 @@ class DecoderState(Protocol):
     """
 
     logits: Tensor
+    room: int  # tokens that may be appended to each prompt
 
-    def extend(self, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
-        """Append one token per beam, (mentions, beams). Returns the logits after each, (mentions, beams, vocab), fp32.
+    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor) -> Tensor:
+        """Append tokens to each prompt, (mentions, new), one per beam, or several of a beam, a parent before its child.
 
-        `seen`, (mentions, beams, slots) bool, tells a beam's ancestors and itself among all tokens appended so far, of
-        which `tokens` are the last; `depth` is the number of tokens of a name before these.
+        `seen`, (mentions, new, slots) bool, tells a token's ancestors and itself among all tokens appended so far, of
+        which `tokens` are the last; `depth`, (mentions, new), is the number of tokens of a name before each. Returns
+        the logits after each, (mentions, new, vocab), in fp32.
         """
         ...
 
@@ -57,7 +59,8 @@ class SharedPrefixDecoder:
         lengths = [len(prompt) for prompt in prompts]
         self.lengths = torch.tensor(lengths, device=model.device)
         self.width = max(lengths)
-        self.depths = self.lengths.new_zeros(0)  # of the appended tokens, (slots,)
+        self.depths = self.lengths.new_zeros((len(prompts), 0))  # of the appended tokens, (mentions, slots)
+        self.room = room
         self.cache = SharedCache(len(prompts), self.width, room)
         self.logits = torch.cat([self._read(prompts, batch) for batch in self._batches(lengths)])
         self.cache.reading = None
@@ -69,7 +72,7 @@ class SharedPrefixDecoder:
         for stop in range(1, len(lengths) + 1):
             batch = lengths[start : stop + 1]
             too_long = max_tokens is not None and len(batch) * max(batch) > max_tokens
-            too_many_logits = len(batch) * len(set(batch)) * self.model.vocab_size > _MAX_PASS_LOGITS
+            too_many_logits = len(batch) * len(set(batch)) * self.model.vocab_size > MAX_PASS_LOGITS
             if stop == len(lengths) or too_long or too_many_logits:
                 yield slice(start, stop)
                 start = stop
@@ -84,12 +87,11 @@ class SharedPrefixDecoder:
             logits = self.model.forward(padded, keep, use_cache=True, **{self.model.cache_argument: self.cache})
             return logits[torch.arange(len(padded), device=padded.device), ends].float()
 
-    def extend(self, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
+    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor) -> Tensor:
         """See DecoderState."""
-        beams = tokens.shape[1]
-        self.depths = torch.cat([self.depths, self.depths.new_full((beams,), depth)])
+        self.depths = torch.cat([self.depths, depth], dim=1)
         mask = self.windows.beam_mask(self.lengths, self.width, self.depths, seen, depth, self.model.dtype)
-        positions = (self.lengths[:, None] + depth).expand(-1, beams)
+        positions = self.lengths[:, None] + depth
         options = {"attention_mask": mask, "position_ids": positions, self.model.cache_argument: self.cache}
         with torch.no_grad():
             embeddings = self.model.embeddings(tokens)
@@ -97,7 +99,7 @@ class SharedPrefixDecoder:
 
     def rewind(self) -> None:
         """See DecoderState."""
-        self.depths = self.lengths.new_zeros(0)
+        self.depths = self.depths[:, :0]
         self.cache.rewind()
 
 
@@ -107,13 +109,15 @@ class SequentialDecoder:
     The answers are the same, at the cost of a prefill per beam and step, one at a time to save memory.
     """
 
+    room = 2**16
+
     def __init__(self, model: CausalLM, prompts: Sequence[Tensor]) -> None:
         self.model = model
         self.prompts = [prompt.to(model.dtype) for prompt in prompts]
         self.appended = torch.zeros((len(prompts), 0), dtype=torch.long, device=model.device)  # (mentions, slots)
         self.logits = torch.stack([self._last_logits(prompt) for prompt in self.prompts])
 
-    def extend(self, tokens: Tensor, seen: Tensor, depth: int) -> Tensor:
+    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor) -> Tensor:
         """See DecoderState."""
         self.appended = torch.cat([self.appended, tokens], dim=1)
         logits = []

@@ -55,26 +55,27 @@ class AttentionWindows:
         return max((window for window in self.windows.values() if window), default=0)
 
     def beam_mask(
-        self, lengths: Tensor, width: int, depths: Tensor, seen: Tensor, depth: int, dtype: torch.dtype
+        self, lengths: Tensor, width: int, depths: Tensor, seen: Tensor, depth: Tensor, dtype: torch.dtype
     ) -> Tensor | dict[str, Tensor]:
         """The additive mask of one step, (mentions, 1, beams, width + slots), or one for each kind of layer.
 
         Args:
             lengths: tokens of each prompt, (mentions,).
             width: tokens of the longest prompt.
-            depths: depths of the tokens in the slots, (slots,).
+            depths: depths of the tokens in the slots, (mentions, slots).
             seen: (mentions, beams, slots) bool, the ancestors of each beam and itself.
-            depth: depth of the beams' tokens.
+            depth: depth of the beams' tokens, (mentions, beams).
             dtype: the model's.
         """
         masks = {}
         columns = torch.arange(width, device=lengths.device)
         for window in set(self.windows.values()):
-            prompt, slots = columns < lengths[:, None], seen  # (mentions, width), (mentions, beams, slots)
+            prompt = (columns < lengths[:, None])[:, None].expand(-1, seen.shape[1], -1)  # (mentions, beams, width)
+            slots = seen  # (mentions, beams, slots)
             if window is not None:
-                prompt = prompt & (columns > lengths[:, None] + depth - window)
-                slots = slots & (depths > depth - window)
-            prompt = prompt[:, None].expand(-1, seen.shape[1], -1)
+                first = depth[..., None] - window  # (mentions, beams, 1), the depth before the window
+                prompt = prompt & (columns > lengths[:, None, None] + first)
+                slots = slots & (depths[:, None] > first)
             visible = torch.cat([prompt, slots], dim=-1)[:, None]  # (mentions, 1, beams, keys)
             mask = torch.zeros(visible.shape, dtype=dtype, device=lengths.device)
             masks[window] = mask.masked_fill_(~visible, torch.finfo(dtype).min)

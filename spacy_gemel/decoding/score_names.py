@@ -1,60 +1,103 @@
 """Scores of given names: those that the search would have given them, had it found them."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from spacy_gemel.decoding.decoder import DecoderState
+from spacy_gemel.decoding.decoder import MAX_PASS_LOGITS, DecoderState
 
 Name = Sequence[int]
 
 
 def score_names(
-    state: DecoderState, names: Sequence[Sequence[Name]], end_id: int, *, beams: int, length_penalty: float = 1.0
+    state: DecoderState, names: Sequence[Sequence[Name]], end_id: int, *, length_penalty: float = 1.0
 ) -> list[list[float]]:
     """The scores of each mention's names, in their order, as `beam_search` defines them.
 
-    `state` has room for `beams` beams of the longest name; what follows its prompts is dropped. `names` are, for each
-    mention, token ids without the end, not empty; a mention may have none. `beams` names of a mention are scored in one
-    pass, so that no more memory is taken than by a search.
+    All tokens of a mention's names follow its prompt in one pass, each seeing only those of its own name before it;
+    names that begin alike share these. There are several passes if the state has no room for all at once.
+
+    Args:
+        state: The prompts that were read; what follows them is dropped.
+        names: For each mention, token ids without the end, not empty; a mention may have none.
+        end_id: The token that ends a name.
+        length_penalty: The power of the number of tokens that a sum is divided by.
     """
-    # Long names first, so that those of one length share their steps and the finished ones stand last.
-    orders = [np.argsort([-len(name) for name in row], kind="stable").tolist() for row in names]
-    sums: list[dict[int, float]] = [{} for _ in names]
-    for start in range(0, max(map(len, names), default=0), beams):
-        indices = [order[start : start + beams] for order in orders]
-        chunk = [[row[index] for index in chosen] for row, chosen in zip(names, indices, strict=True)]
-        for sums_of_mention, chosen, values in zip(sums, indices, _sums(state, chunk, end_id), strict=True):
-            sums_of_mention.update(zip(chosen, values, strict=False))
-    return [
-        [sums_of_mention[index] / (len(name) + 1) ** length_penalty for index, name in enumerate(row)]
-        for sums_of_mention, row in zip(sums, names, strict=True)
-    ]
+    mentions, vocab = state.logits.shape
+    most = max(min(state.room, MAX_PASS_LOGITS // (mentions * vocab)), 1)
+    waiting = [[*range(len(row))] for row in names]
+    scores = [[0.0] * len(row) for row in names]
+    while any(waiting):
+        tries = [_PrefixTrie() for _ in names]
+        chosen: list[list[int]] = [[] for _ in names]
+        for row, left, trie, taken in zip(names, waiting, tries, chosen, strict=True):
+            while left and (not taken or len(trie.tokens) + len(row[left[0]]) <= most):
+                taken.append(left.pop(0))
+                trie.add(row[taken[-1]])
+        for mention, sums in enumerate(_sums(state, names, chosen, tries, end_id)):
+            for index, total in zip(chosen[mention], sums, strict=True):
+                scores[mention][index] = total / (len(names[mention][index]) + 1) ** length_penalty
+    return scores
 
 
-def _sums(state: DecoderState, names: Sequence[Sequence[Name]], end_id: int) -> list[list[float]]:
-    """Log-probability of each name and its end. names: of each mention the longest first."""
+class _PrefixTrie:
+    """Beginnings of a mention's names, each once, a parent before its children; -1 is the empty beginning."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.parents: list[int] = []
+        self.depths: list[int] = []
+        self.paths: list[list[int]] = []  # of each name: the slots of its beginnings
+        self._children: dict[tuple[int, int], int] = {}
+
+    def add(self, name: Name) -> None:
+        parent, path = -1, []
+        for depth, token in enumerate(name):
+            slot = self._children.setdefault((parent, token), len(self.tokens))
+            if slot == len(self.tokens):
+                self.tokens.append(token)
+                self.parents.append(parent)
+                self.depths.append(depth)
+            path.append(parent := slot)
+        self.paths.append(path)
+
+
+def _sums(
+    state: DecoderState,
+    names: Sequence[Sequence[Name]],
+    chosen: Sequence[Sequence[int]],
+    tries: Sequence[_PrefixTrie],
+    end_id: int,
+) -> list[list[float]]:
+    """Log-probability of each chosen name and its end, from one pass over the tokens of all."""
     state.rewind()
-    device = state.logits.device
-    width = max(map(len, names))
-    lengths = torch.zeros((len(names), width), dtype=torch.long)
-    tokens = torch.full((len(names), width, max(len(row[0]) for row in names if row) + 1), end_id)
-    for mention, row in enumerate(names):
-        for beam, name in enumerate(row):
-            lengths[mention, beam] = len(name)
-            tokens[mention, beam, : len(name)] = torch.tensor(list(name))
-    sums = torch.zeros((len(names), width), device=device)
-    logits = state.logits[:, None].expand(-1, width, -1)  # (mentions, names, vocab)
-    seen = np.zeros((len(names), width, 0), dtype=np.bool_)
-    for depth in range(tokens.shape[-1]):
-        step = tokens[:, :width, depth].to(device)  # (mentions, unfinished names)
-        values = logits.gather(-1, step[..., None])[..., 0] - torch.logsumexp(logits, dim=-1)
-        sums[:, :width] += values.masked_fill((lengths[:, :width] < depth).to(device), 0.0)
-        width = int((lengths > depth).sum(dim=1).max())
-        if not width:
-            break
-        slots = np.broadcast_to(np.eye(width, dtype=np.bool_), (len(names), width, width))
-        seen = np.concatenate([seen[:, :width], slots], axis=-1)
-        logits = state.extend(tokens[:, :width, depth].to(device), torch.from_numpy(seen).to(device), depth)
-    return sums.tolist()
+    device, width = state.logits.device, max(len(trie.tokens) for trie in tries)
+    tokens = np.full((len(tries), width), end_id)
+    depths = np.zeros((len(tries), width), dtype=np.int64)
+    seen = np.zeros((len(tries), width, width), dtype=np.bool_)
+    seen[:, np.arange(width), np.arange(width)] = True  # padding sees itself: no row of the mask is empty
+    for mention, trie in enumerate(tries):
+        for slot, (token, parent) in enumerate(zip(trie.tokens, trie.parents, strict=True)):
+            tokens[mention, slot] = token
+            if parent >= 0:
+                seen[mention, slot] |= seen[mention, parent]
+        depths[mention, : len(trie.depths)] = trie.depths
+    extended = state.extend(*(torch.from_numpy(array).to(device) for array in (tokens, seen, depths)))
+    logits = torch.cat([state.logits[:, None], extended], dim=1)  # (mentions, 1 + slots, vocab)
+    totals = torch.logsumexp(logits, dim=-1)  # (mentions, 1 + slots)
+    sums = []
+    for mention, trie in enumerate(tries):
+        before = [slot + 1 for path in trie.paths for slot in (-1, *path)]
+        after = [token for index in chosen[mention] for token in (*names[mention][index], end_id)]
+        values = _pick(logits[mention], before, after) - totals[mention, before]
+        ends = np.cumsum([0, *(len(path) + 1 for path in trie.paths)]).tolist()
+        sums.append([float(values[start:stop].sum()) for start, stop in pairwise(ends)])
+    return sums
+
+
+def _pick(logits: Tensor, slots: Sequence[int], tokens: Sequence[int]) -> Tensor:
+    """The logits of some tokens in some slots, (picks,), from (slots, vocab)."""
+    return logits[torch.tensor(slots, dtype=torch.long), torch.tensor(tokens, dtype=torch.long)]

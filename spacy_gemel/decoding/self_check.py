@@ -111,17 +111,23 @@ def _compare(model: CausalLM, limits: PrefixLimits, lengths: Sequence[int], *, b
     state = SharedPrefixDecoder(model, [model.embed(ids) for ids in prompts], 3 * _BEAMS, limits.windows)
     eye = torch.eye(_BEAMS, dtype=torch.bool, device=model.device)
     parents = eye[list(_PARENTS)]
-    logits_by_depth = [  # (prompts, beams, vocab) each
-        state.logits[:, None].expand(-1, _BEAMS, -1),
-        _extend(state, first, eye, 0)[:, list(_PARENTS)],
-        _extend(state, second, torch.cat([parents, eye], dim=1), 1),
+    zeros, ones = [0] * _BEAMS, [1] * _BEAMS
+    whole = torch.cat([torch.cat([eye, torch.zeros_like(eye)], dim=1), torch.cat([parents, eye], dim=1)])
+    at_once = _extend(state, [*first, *second], whole, [*zeros, *ones])  # as score_names does
+    state.rewind()
+    by_depth = [  # (depth, logits), (prompts, beams, vocab) each
+        (1, at_once[:, list(_PARENTS)]),
+        (2, at_once[:, _BEAMS:]),
+        (0, state.logits[:, None].expand(-1, _BEAMS, -1)),
+        (1, _extend(state, first, eye, zeros)[:, list(_PARENTS)]),
+        (2, _extend(state, second, torch.cat([parents, eye], dim=1), ones)),
     ]
     seen = torch.cat([parents, torch.zeros_like(eye), eye], dim=1)
     if beyond_windows:
         state.windows = replace(limits.windows, windows=dict.fromkeys(limits.windows.windows))
     else:
         seen = torch.ones_like(seen)
-    wrong = _extend(state, second, seen, 1)
+    wrong = _extend(state, second, seen, ones)
     for index, ids in enumerate(prompts):
         branches = [[*ids, first[parent], token] for parent, token in zip(_PARENTS, second, strict=True)]
         keep = torch.arange(len(ids) - 1, len(ids) + _DEPTH, device=model.device)
@@ -130,17 +136,19 @@ def _compare(model: CausalLM, limits: PrefixLimits, lengths: Sequence[int], *, b
         expected = torch.stack(reference).float()  # (beams, 3, vocab)
         exact = model.dtype == torch.float32 and not model.quantized
         tolerance = (_TOLERANCE if exact else _HALF_PRECISION_TOLERANCE) * max(float(expected.abs().max()), 1.0)
-        for depth, logits in enumerate(logits_by_depth):
+        for depth, logits in by_depth:
             difference = float((logits[index] - expected[:, depth]).abs().max())
             if not difference <= tolerance:  # also if it is not a number
                 return f"a beam differs from a plain forward pass by {difference:.2g} after {len(ids)} tokens"
-        right = logits_by_depth[-1]
+        right = by_depth[-1][1]
         if not (right[index] - expected[:, -1]).norm() <= (wrong[index] - expected[:, -1]).norm() / 2:
             return f"after {len(ids)} tokens the effect of a mask cannot be told from rounding"
     return None
 
 
-def _extend(state: SharedPrefixDecoder, tokens: Sequence[int], seen: Tensor, depth: int) -> Tensor:
-    """Append the same tokens to each prompt. Returns the logits, (prompts, beams, vocab)."""
-    rows = torch.tensor(list(tokens), device=seen.device).expand(len(state.lengths), -1)
-    return state.extend(rows, seen.expand(len(rows), -1, -1), depth)
+def _extend(state: SharedPrefixDecoder, tokens: Sequence[int], seen: Tensor, depth: Sequence[int]) -> Tensor:
+    """Append the same tokens to each prompt, each at its depth. Returns the logits, (prompts, new, vocab)."""
+    rows, depths = (
+        torch.tensor(list(each), device=seen.device).expand(len(state.lengths), -1) for each in (tokens, depth)
+    )
+    return state.extend(rows, seen.expand(len(rows), -1, -1), depths)

@@ -406,7 +406,7 @@ class LinkingModel:
         encoded = [dict.fromkeys(map(tuple, self.language_model.tokenizer.encode(of_mention))) for of_mention in names]
         missing = [[ids for ids in each if 0 < len(ids) <= max_tokens and self.kb.rows_of(ids)] for each in encoded]
         if any(missing):
-            scores = score_names(state, missing, self.end_id(settings), beams=settings.beam_size)
+            scores = score_names(state, missing, self.end_id(settings))
             for scored, all_ids, values in zip(results, missing, scores, strict=True):
                 for ids, score in zip(all_ids, values, strict=True):
                     if math.isfinite(score):

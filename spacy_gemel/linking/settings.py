@@ -133,8 +133,8 @@ class LinkerSettings:
         "names",
         _choice(CandidateSource),
         'What a mention may mean: any of the `"names"` in the knowledge base, or, with `"aliases"`, only the entities '
-        "with this name or alias and those that the training examples know it by, all of them scored; a mention without "
-        "any may mean everything.",
+        "with this name or alias and those that the training examples know it by, all of them scored; a mention "
+        "without any may mean everything.",
     )
     prior_weight: float = _setting(
         0.0,

@@ -167,15 +167,15 @@ class TableState:
     def scores_after(seed: int, name: Name) -> torch.Tensor:
         return torch.from_numpy(np.random.default_rng([seed, *name]).normal(0, 3, VOCAB).astype(np.float32))
 
-    def extend(self, tokens: torch.Tensor, seen: torch.Tensor, depth: int) -> torch.Tensor:
+    def extend(self, tokens: torch.Tensor, seen: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
         self.steps += 1
         for slots, row in zip(self.slots, tokens.tolist(), strict=True):
             slots.extend(row)
             assert len(slots) <= self.room
         rows = []
-        for seed, slots, own in zip(self.seeds, self.slots, seen.tolist(), strict=True):
+        for seed, slots, own, depths in zip(self.seeds, self.slots, seen.tolist(), depth.tolist(), strict=True):
             names = [tuple(token for token, mine in zip(slots, beam, strict=True) if mine) for beam in own]
-            assert all(len(name) == depth + 1 for name in names)
+            assert [len(name) for name in names] == [each + 1 for each in depths]
             rows.append(torch.stack([self.scores_after(seed, name) for name in names]))
         return torch.stack(rows)
 

@@ -308,11 +308,12 @@ def test_the_cache_is_taken_once(tmp_path: Path) -> None:
     assert [layer.keys.shape for layer in state.cache._layers.values()] == [(2, 2, 9 + 4, 8)] * 2
     eye = torch.eye(2, dtype=torch.bool).expand(2, -1, -1)
     tokens = torch.tensor([[7, 8], [9, 10]])
-    state.extend(tokens, eye, 0)
-    state.extend(tokens, torch.cat([eye, eye], dim=-1), 1)
+    zeros = torch.zeros_like(tokens)
+    state.extend(tokens, eye, zeros)
+    state.extend(tokens, torch.cat([eye, eye], dim=-1), zeros + 1)
     assert [layer.keys.data_ptr() for layer in state.cache._layers.values()] == indices
     with pytest.raises(RuntimeError, match="room for 4 tokens"):
-        state.extend(tokens, torch.cat([eye, eye, eye], dim=-1), 2)
+        state.extend(tokens, torch.cat([eye, eye, eye], dim=-1), zeros + 2)
 
 
 @pytest.mark.parametrize(("max_tokens", "n_passes"), [(10_000, 1), (1, 3)])
@@ -332,7 +333,8 @@ def test_both_ways_give_the_same_logits(
     first, second = torch.arange(9).view(3, 3), torch.arange(9, 18).view(3, 3)
     parents = torch.tensor([[2, 0, 0], [1, 1, 1], [0, 2, 1]])
     seen = torch.cat([eye.gather(1, parents[..., None].expand(-1, -1, 3)), eye], dim=-1)
-    for tokens, visible, depth in ((first, eye, 0), (second, seen, 1)):
+    zeros = torch.zeros_like(first)
+    for tokens, visible, depth in ((first, eye, zeros), (second, seen, zeros + 1)):
         torch.testing.assert_close(
             fast.extend(tokens, visible, depth), slow.extend(tokens, visible, depth), atol=1e-4, rtol=1e-4
         )

@@ -47,7 +47,7 @@ def test_each_mentions_names_are_scored_within_the_room_of_a_search(
 ) -> None:
     longest = max((len(name) for own in names for name in own), default=1)
     state = Rewinding(list(range(len(names))), room=beams * longest)
-    found = score_names(state, names, END, beams=beams, length_penalty=penalty)
+    found = score_names(state, names, END, length_penalty=penalty)
     for seed, (own, scores) in enumerate(zip(names, found, strict=True)):
         expected = dict(score_all(seed, own, penalty))
         assert scores == pytest.approx([expected[name] for name in own], abs=1e-4, rel=1e-6)
@@ -82,7 +82,7 @@ def test_the_scores_of_plain_transformers(model: CausalLM, way: type, searched: 
     )
     allowed = TrieConstraint(trie_from_names(random_names(23), vocab_size=400), END, LIMIT)
     before = beam_search(state, allowed, beam_size=beams, n_names=beams) if searched else None
-    found = score_names(state, names, END, beams=beams)
+    found = score_names(state, names, END)
     for prompt, own, scores in zip(prompts, names, found, strict=True):
         np.testing.assert_allclose(scores, [plain(model, prompt, name) for name in own], atol=1e-4)
     if before is not None:  # and the search gives again what it gave
@@ -96,12 +96,12 @@ def test_a_found_name_has_the_score_that_the_search_gave_it(model: CausalLM) -> 
     allowed = TrieConstraint(trie_from_names(random_names(25), vocab_size=400), END, LIMIT)
     state = make_decoder(model).prefill(prompts, beams=5, tokens=LIMIT)
     results = beam_search(state, allowed, beam_size=5, n_names=5)
-    scores = score_names(state, [[h.tokens for h in found] for found in results], END, beams=5)
+    scores = score_names(state, [[h.tokens for h in found] for found in results], END)
     for found, own in zip(results, scores, strict=True):
         np.testing.assert_allclose(own, [h.score for h in found], atol=1e-5)
 
 
 def test_nothing_is_computed_for_no_names() -> None:
     state = Rewinding([1, 2], room=0)
-    assert score_names(state, [[], []], END, beams=3) == [[], []]
+    assert score_names(state, [[], []], END) == [[], []]
     assert state.steps == 0
