@@ -110,23 +110,50 @@ class PriorFeature:
 
 
 class SurfaceFeature:
-    """How the mention matches the entity: as its name, as an alias, folded, and the share of words in common."""
+    """How the mention matches the entity: as its name, as an alias, each folded too, and by words.
 
-    columns = ("is_name", "is_alias", "folded_name", "folded_alias", "common_words")
+    `mention_words`: the share of the mention's words that the name has, "Clinton" in "Hillary Clinton"; `name_words`:
+    the share of the name's words that the mention has; `text_words`: the share of the others that the text has;
+    `alias_words`: the words that mention and alias share, among all of theirs, for the best alias.
+    """
+
+    columns = (
+        "is_name",
+        "is_alias",
+        "folded_name",
+        "folded_alias",
+        "mention_words",
+        "name_words",
+        "text_words",
+        "alias_words",
+    )
 
     def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         results = []
         for options in batch:
             key, folded = surface_key(options.mention.mention), fold(options.mention.mention)
-            words, rows = {*folded.split()}, []
+            words, text = {*folded.split()}, {*fold(options.mention.text).split()}
+            rows = []
             for entity in options.entities:
-                name = fold(entity.name)
-                overlap = len(words & {*name.split()}) / max(len(words | {*name.split()}), 1)
+                name, aliases = fold(entity.name), [fold(alias) for alias in entity.aliases]
+                own = {*name.split()}
+                others = own - words
                 is_name, is_alias = surface_key(entity.name) == key, key in map(surface_key, entity.aliases)
-                like_alias = not is_alias and folded in map(fold, entity.aliases)
-                rows.append([is_name, is_alias, not is_name and name == folded, like_alias, overlap])
-            results.append(_stack(rows, 5))
+                overlaps = (len(words & each) / max(len(words | each), 1) for each in ({*a.split()} for a in aliases))
+                rows.append(
+                    [
+                        is_name,
+                        is_alias,
+                        not is_name and name == folded,
+                        not is_alias and folded in aliases,
+                        len(words & own) / max(len(words), 1),
+                        len(words & own) / max(len(own), 1),
+                        len(others & text) / max(len(others), 1),
+                        max(overlaps, default=0.0),
+                    ]
+                )
+            results.append(_stack(rows, len(self.columns)))
         return results
 
 
@@ -151,22 +178,23 @@ class LengthFeature:
 
 
 class DescriptionFeature:
-    """The cosine of the text with "name. description", by the retriever's sentence encoder, and whether there is one.
+    """The cosines of the text and of the mention with "name. description", and whether there is a description.
 
-    Zero-shot linking by descriptions (Wu et al. 2020, arXiv 1911.03814), untrained.
+    By the retriever's sentence encoder, untrained: zero-shot linking by descriptions (Wu et al. 2020, arXiv 1911.03814).
     """
 
-    columns = ("described", "description")
+    columns = ("described", "text_description", "mention_description")
 
     def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         if model.descriptions is None:
-            return [np.zeros((len(options.entities), 2)) for options in batch]
+            return [np.zeros((len(options.entities), 3)) for options in batch]
         rows = [options.rows for options in batch]
-        cosines = model.descriptions.similarity([options.mention.text for options in batch], rows)
+        by_text = model.descriptions.similarity([options.mention.text for options in batch], rows)
+        by_mention = model.descriptions.similarity([options.mention.mention for options in batch], rows)
         return [
-            _stack([[bool(e.description), cosine] for e, cosine in zip(options.entities, values, strict=True)], 2)
-            for options, values in zip(batch, cosines, strict=True)
+            np.stack([[bool(entity.description) for entity in options.entities], texts, mentions], axis=1).astype(float)
+            for options, texts, mentions in zip(batch, by_text, by_mention, strict=True)
         ]
 
 

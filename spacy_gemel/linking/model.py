@@ -45,7 +45,7 @@ from spacy_gemel.models.memory import TokenBudget
 from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWarning, excerpt, warn, warn_once
 
 NEAREST = 10
-"""Entities whose descriptions are nearest to the text that are scored for each mention."""
+"""Entities whose descriptions are nearest to the mention and its text that are scored for each."""
 SHARPNESS = 0.05
 """Of the similarity of descriptions between entities of one name: a cosine that is so much higher counts e times."""
 NO_ROW = -1  # of the answer of a free search that is no entity's name
@@ -328,7 +328,7 @@ class LinkingModel:
         """Names to score for each mention whether the search finds them or not."""
         nearest: Sequence[Sequence[int]] = [()] * len(mentions)
         if with_descriptions and self.descriptions is not None:
-            nearest = self.descriptions.nearest([mention.text for mention in mentions], NEAREST)
+            nearest = self.descriptions.nearest([(mention.mention, mention.text) for mention in mentions], NEAREST)
         known = []
         for mention, rows in zip(mentions, nearest, strict=True):
             names = self.prior.known_names(mention.mention) if with_prior else self._bearers(mention.mention)
