@@ -64,7 +64,7 @@ class DecisionCase:
         """The answer by a decision, the best candidate's id, and its probability; NIL and None without any."""
         if not self.ids:
             return NIL, NIL, None
-        probabilities, nil = decision.probabilities(self.values, columns)
+        probabilities, nil = decision.probabilities(decision.utilities(self.values, columns))
         best = int(probabilities.argmax())  # the first of equals
         return (NIL if nil > probabilities[best] else self.ids[best]), self.ids[best], float(probabilities[best])
 

@@ -33,9 +33,12 @@ class Decision:
     nil: float | None = None
     scales: Mapping[str, float] = field(default_factory=dict)
 
-    def probabilities(self, values: FloatArray, columns: Sequence[str]) -> tuple[FloatArray, float]:
-        """Of the candidates, (candidates,), and of NIL. values: (candidates, columns)."""
-        utilities = values @ np.array([self.weights.get(name, 0.0) for name in columns])
+    def utilities(self, values: FloatArray, columns: Sequence[str]) -> FloatArray:
+        """The weighted sum of each candidate's features, (candidates,), from (candidates, columns)."""
+        return values @ np.array([self.weights.get(name, 0.0) for name in columns])
+
+    def probabilities(self, utilities: FloatArray) -> tuple[FloatArray, float]:
+        """Of the candidates, (candidates,), and of NIL."""
         every = np.append(utilities, -np.inf if self.nil is None else self.nil)
         if not len(utilities):
             return utilities, 1.0

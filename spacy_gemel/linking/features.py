@@ -180,7 +180,7 @@ class LengthFeature:
 class DescriptionFeature:
     """The cosines of the text and of the mention with "name. description", and whether there is a description.
 
-    By the retriever's sentence encoder, untrained: zero-shot linking by descriptions (Wu et al. 2020, arXiv 1911.03814).
+    By the retriever's sentence encoder, untrained: zero-shot linking by descriptions (Wu et al. 2020, 1911.03814).
     """
 
     columns = ("described", "text_description", "mention_description")

@@ -222,11 +222,11 @@ class LinkingModel:
         """
         weight, answers = settings.prior_weight, []
         for mention, names in zip(mentions, all_names, strict=True):
+            bearers = {*self._bearers(mention.mention)}
             if weight > 0:
                 limit = min(settings.n_candidates, settings.beam_size)
-                names = rerank(names, self.prior.of(mention.mention), weight, limit)
+                names = rerank(names, self.prior.of(mention.mention), weight, limit, bearers)
             else:
-                bearers = {*self._bearers(mention.mention)}
                 names = [name for name in names if name.searched or name.name in bearers]
                 names.sort(key=lambda name: -name.score)  # stable: ties keep the search's order
             answers.append(Answer(to_candidates(names, lambda name, text=mention.text: self._share(name, text))))  # type: ignore[misc]
@@ -247,10 +247,12 @@ class LinkingModel:
         values, columns = compute(used, batch, self, settings)
         limit, answers = min(settings.n_candidates, settings.beam_size), []
         for options, rows in zip(batch, values, strict=True):
-            probabilities, nil = decision.probabilities(rows, columns)
+            utilities = decision.utilities(rows, columns)
+            probabilities, nil = decision.probabilities(utilities)
+            numbers = zip(utilities.tolist(), probabilities.tolist(), strict=True)
             candidates = [
-                Candidate(options.entities[index].kb_id, options.names[index].name, options.names[index].score, share)
-                for index, share in enumerate(probabilities.tolist())
+                Candidate(entity.kb_id, name.name, utility, probability)
+                for entity, name, (utility, probability) in zip(options.entities, options.names, numbers, strict=True)
             ]
             candidates.sort(key=lambda candidate: -candidate.probability)  # stable: ties keep the search's order
             best = [*dict.fromkeys(candidate.name for candidate in candidates)][:limit]

@@ -4,7 +4,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from spacy_gemel.kb.index import surface_key
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -99,8 +99,10 @@ def combine(score: float, probability: float, weight: float) -> float:
     return score + weight * math.log(probability + FLOOR)
 
 
-def rerank(names: Sequence[ScoredName], prior: Mapping[str, float], weight: float, limit: int) -> list[ScoredName]:
-    """At most `limit` of a mention's names by the combined score of their entities, best first.
+def rerank(
+    names: Sequence[ScoredName], prior: Mapping[str, float], weight: float, limit: int, bearers: Collection[str] = ()
+) -> list[ScoredName]:
+    """At most `limit` of a mention's names by the combined score of their entities, best first, and those of `bearers`.
 
     `prior` is P(entity | mention) of the entities with evidence; without any, the names are returned as they are.
     Entities of one name that the prior tells apart become entries of their own, each with its score.
@@ -118,7 +120,7 @@ def rerank(names: Sequence[ScoredName], prior: Mapping[str, float], weight: floa
             reranked.append(name._replace(score=score, entities=entities, rows=rows))
     reranked.sort(key=lambda name: -name.score)  # stable: ties keep their order
     best = [*dict.fromkeys(name.name for name in reranked)][:limit]
-    return [name for name in reranked if name.name in best]
+    return [name for name in reranked if name.name in best or name.name in bearers]
 
 
 def fold(mention: str) -> str:
