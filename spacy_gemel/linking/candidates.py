@@ -17,8 +17,8 @@ class Candidate(NamedTuple):
     """An entity that a mention may mean.
 
     score: the normalised log-probability of its name; with a `prior_weight` the combined score, which adds
-        prior_weight * log P(entity | mention) (`spacy_gemel.linking.prior.combine`); with a fitted decision the weighted
-        sum of its features.
+        prior_weight * log P(entity | mention) (`spacy_gemel.linking.prior.combine`); with a fitted decision its
+        features' weighted sum.
     probability: softmax of the scores over the mention's names, divided among the entities of a name; with a
         `prior_weight`, entities that the prior tells apart have a score each. With a fitted decision, the decision's.
     """
