@@ -17,6 +17,7 @@ from spacy_gemel.cli.fit_prior import fit_prior
 from spacy_gemel.cli.import_kb import import_kb
 from spacy_gemel.cli.knowledge_base import build_kb, check_kb
 from spacy_gemel.cli.link import link
+from spacy_gemel.cli.make_demonstrations import make_demonstrations
 from spacy_gemel.cli.report import report
 from spacy_gemel.cli.size import size
 
@@ -29,8 +30,8 @@ app = typer.Typer(
 )
 
 COMMANDS: list[Callable[..., None]] = [
-    convert, fetch_images, encode_images, import_kb, build_kb, check_kb, link, evaluate, report, calibrate, fit_prior,
-    describe, size,
+    convert, fetch_images, encode_images, import_kb, build_kb, check_kb, make_demonstrations, link, evaluate, report,
+    calibrate, fit_prior, describe, size,
 ]  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

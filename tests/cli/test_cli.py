@@ -63,6 +63,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "check-kb",
         "fetch-images",
         "encode-images",
+        "make-demonstrations",
         "link",
         "evaluate",
         "report",
