@@ -254,5 +254,26 @@ def baseline(
         typer.echo("wrote " + ", ".join(str(path) for path in output))
 
 
+@app.command()
+def weak_labels(
+    gold: Annotated[Path, typer.Argument(metavar="GOLD.spacy", help="Docs with gold ids, which only measure.")],
+    kb: Annotated[Path, typer.Option(metavar="KB_DIR", help="The knowledge base whose names are searched.")],
+    keep: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Also write the figures here, under GOLD.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Compare the labels of make-demonstrations with gold ones."""
+    with one_line_errors():
+        from research.cache import read_object
+        from research.weak_labels import compare
+        from spacy_gemel.utils.files import write_json
+
+        figures = compare(gold, kb, progress=not quiet)
+        if keep is not None:
+            write_json(keep, {**read_object(keep), gold.stem: figures})
+        typer.echo(json.dumps(figures))
+
+
 if __name__ == "__main__":
     app(prog_name="python -m research")

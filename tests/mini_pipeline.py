@@ -48,11 +48,11 @@ def entity_id(name: str) -> str:
     return name.replace(" ", "_")
 
 
-def make_kb(folder: Path, models: Path, rows: list[dict[str, Any]] | None = None) -> Path:
+def make_kb(folder: Path, models: Path, rows: list[dict[str, Any]] | None = None, **options: Any) -> Path:
     rows = rows or [{"id": entity_id(name), "name": name, "count": index} for index, name in enumerate(NAMES)]
     source = folder / "entities.jsonl"
     source.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf8")
-    build_kb(source, folder / "kb", load_tokenizer(str(models / "language_model")), progress=False)
+    build_kb(source, folder / "kb", load_tokenizer(str(models / "language_model")), progress=False, **options)
     return folder / "kb"
 
 

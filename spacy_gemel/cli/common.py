@@ -1,7 +1,7 @@
 """What the commands share: one-line errors, common options, and the linker's block of a config."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -17,6 +17,8 @@ GpuId = Annotated[int, typer.Option("--gpu-id", "-g", help="GPU to run on, -1 fo
 Limit = Annotated[int, typer.Option(help="Docs to read at most, 0 for all.", min=0)]
 PredictedEnts = Annotated[bool, typer.Option("--predicted-ents", help="Link what the pipeline's own NER finds.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+_MAX_LISTED = 5
 
 
 @contextmanager
@@ -35,6 +37,14 @@ def fail(message: str) -> NoReturn:
     """Print one line on stderr, and exit with code 1."""
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(1)
+
+
+def list_problems(problems: Sequence[object]) -> None:
+    """Print the first five problems on stderr, and how many more there are."""
+    for problem in problems[:_MAX_LISTED]:
+        typer.echo(str(problem), err=True)
+    if len(problems) > _MAX_LISTED:
+        typer.echo(f"... and {len(problems) - _MAX_LISTED} more", err=True)
 
 
 def check_paths(data: Path, *outputs: Path) -> None:

@@ -1,11 +1,14 @@
 """`build-kb` and `check-kb`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spacy_gemel.cli.common import Quiet, fail, one_line_errors
+from spacy_gemel.cli.common import GpuId, Quiet, fail, one_line_errors
+
+if TYPE_CHECKING:
+    from spacy_gemel.models.sentence_encoder import PoolerEncoder, SentenceEncoder
 
 
 def build_kb(
@@ -14,6 +17,13 @@ def build_kb(
     tokenizer: Annotated[str, typer.Option(help="The language model's name, folder or GGUF file.")],
     max_name_tokens: Annotated[int, typer.Option(help="Longer names stay out of the trie.", min=1)] = 32,
     revision: Annotated[str | None, typer.Option(help="Revision of the language model.")] = None,
+    encode_descriptions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_FOLDER", help="A sentence encoder: store its vector of each entity's name and description."
+        ),
+    ] = None,
+    gpu_id: GpuId = -1,
     quiet: Quiet = False,
 ) -> None:
     """Build a knowledge base for one language model's tokenizer; an interrupted build resumes where it stopped."""
@@ -25,13 +35,31 @@ def build_kb(
             raise ValueError(f"{entities}: no such file; it must have one entity per line as JSON")
         try:
             name_tokenizer = load_tokenizer(tokenizer, revision)
-            report = run(entities, kb_dir, name_tokenizer, max_name_tokens=max_name_tokens, progress=not quiet)
+            encode = None if encode_descriptions is None else _load_encoder(encode_descriptions, gpu_id)
+            report = run(
+                entities,
+                kb_dir,
+                name_tokenizer,
+                encode=encode,
+                max_name_tokens=max_name_tokens,
+                progress=not quiet,
+            )
         except KeyboardInterrupt as interrupt:
             # the notes say what is left, which depends on how far the build was
             notes = getattr(interrupt, "__notes__", ())
             typer.echo(" ".join([f"interrupted while building {kb_dir}.", *notes]), err=True)
             raise typer.Exit(130) from None
         typer.echo("\n".join(report.lines()))
+
+
+def _load_encoder(name: str, gpu_id: int) -> "SentenceEncoder | PoolerEncoder":
+    from thinc.api import get_torch_default_device, require_gpu
+
+    from spacy_gemel.models.sentence_encoder import load_sentence_encoder
+
+    if gpu_id >= 0:
+        require_gpu(gpu_id)
+    return load_sentence_encoder(name, device=str(get_torch_default_device()))
 
 
 def check_kb(kb_dir: Annotated[Path, typer.Argument(help="Folder that build-kb wrote.")]) -> None:

@@ -5,9 +5,7 @@ from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import BatchSize, GpuId, Pipeline, Quiet, one_line_errors
-
-_MAX_LISTED = 5
+from spacy_gemel.cli.common import BatchSize, GpuId, Pipeline, Quiet, list_problems, one_line_errors
 
 
 def link(
@@ -30,10 +28,7 @@ def link(
             raise ValueError(f"{source}: no such file or folder")
         nlp = load_pipeline(pipeline, gpu_id=gpu_id)
         report = link_file(nlp, source, out, batch_size=batch_size or None, explain=explain, progress=not quiet)
-        for problem in report.problems[:_MAX_LISTED]:
-            typer.echo(str(problem), err=True)
-        if len(report.problems) > _MAX_LISTED:
-            typer.echo(f"... and {len(report.problems) - _MAX_LISTED} more", err=True)
+        list_problems(report.problems)
         message = f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL"
         if report.unreadable_image:
             message += f"; the image of {report.unreadable_image} docs could not be read: linked from the text alone"

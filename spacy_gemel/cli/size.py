@@ -72,6 +72,7 @@ def lines(figures: dict[str, Any], gpu: "Gpu", data: "Data") -> list[str]:
         "memory, linking": sizes["linking"],
         "memory, training": sizes["training"],
         f"trie of {data.entities / 1e6:g}M names, not on the GPU": sizes["trie"],
+        "vectors of descriptions, if encoded": sizes["description_vectors"],
         "operations: mention, training step": ", ".join(operations),
         f"training, {data.mentions:,} mentions x {epochs}": f"{figures['training_hours']:.1f} hours ({gpu.name})",
         evaluations: f"{(n or 1) * hours:.1f} hours ({gpu.name})",

@@ -209,7 +209,7 @@ def estimate(
     model = language_model(read_shape(block["name"], folder, "language_model", file))
     item = _itemsize(block.get("dtype") or ("float16" if quantization else None))
     image_item = _itemsize(image.get("dtype"))
-    vision = sentences = features = tokens = 0
+    vision = sentences = features = tokens = sentence_width = 0
     try:
         if linker["use_image"]:
             vision, features, tokens = vision_encoder(image, folder)
@@ -217,7 +217,8 @@ def estimate(
         unknown.append(f"vision_encoder: {error}")
     try:
         if retriever["@misc"].startswith("spacy_gemel.SentenceTransformerRetriever"):
-            sentences = encoder_parameters(read_shape(retriever["name"], folder, "retriever"))
+            shape = read_shape(retriever["name"], folder, "retriever")
+            sentences, sentence_width = encoder_parameters(shape), shape.get("width") or shape["hidden_size"]
     except ValueError as error:
         unknown.append(f"retriever: {error}")
 
@@ -278,6 +279,7 @@ def estimate(
         "linking": constant + linking,
         # 4.29 edges a name, as 6 million made-up names had
         "trie": data.entities * (4.288 * ((2 if model.vocabulary <= 65_535 else 4) + 5) + 4),
+        "description_vectors": 2 * data.entities * sentence_width,
         "prompt": prompt,
         "training_prompt": training_prompt,
         "rows": rows,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import spacy
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
@@ -117,6 +118,16 @@ def make_example(nlp: Language, reference: Doc, *, gold_ents: bool) -> Example:
         if key in reference.user_data:
             predicted.user_data[key] = reference.user_data[key]
     return Example(predicted, reference)
+
+
+def blank_pipeline(lang: str) -> Language:
+    """A pipeline of a language's tokenizer alone. Raises ValueError if spaCy does not have the language."""
+    try:
+        nlp = spacy.blank(lang)
+    except ImportError as error:
+        raise ValueError(f"spaCy has no language {lang!r}: give its code, such as en ({error})") from error
+    nlp.max_length = 10**9  # which guards parsers and NERs against long texts; the tokenizer needs no guard
+    return nlp
 
 
 def doc_from_record(

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,23 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from spacy_gemel.kb.description_vectors import DescriptionEncoder, Encode
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.folder import Replacement, work_folder, work_path
 from spacy_gemel.kb.index import HashIndex, save_array, surface_hashes
 from spacy_gemel.kb.jsonl import REASONS, Scan, SkippedRows, read_batches, scan_entities
-from spacy_gemel.kb.knowledge_base import COUNTS_FILE, DATA_FILES, ENTITIES_FILE, IDS, SCHEMA, SURFACES, record_batch
-from spacy_gemel.kb.meta import META_FILE, FileRecord, KBMeta, sha256_of, write_meta
+from spacy_gemel.kb.knowledge_base import (
+    COUNTS_FILE,
+    DATA_FILES,
+    ENTITIES_FILE,
+    IDS,
+    SCHEMA,
+    SURFACES,
+    VECTORS_FILE,
+    EntityTable,
+    record_batch,
+)
+from spacy_gemel.kb.meta import META_FILE, KBMeta, file_record, write_meta
 from spacy_gemel.kb.name_tokens import TokenizerLike, TokenStore, tokenise_names
 from spacy_gemel.kb.trie_builder import MAX_TOKENS, build_trie
 
@@ -34,17 +45,23 @@ class BuildReport:
     path: Path
     meta: KBMeta  # `meta.skipped` counts what was left out
     seconds: float  # of the whole build
-    trie_seconds: float  # of the part after tokenising
+    trie_seconds: float  # of the part after tokenising, without the encoding of descriptions
+    encoding_seconds: float  # of the descriptions; 0 if they were not encoded
     resumed: int  # entities whose names an interrupted build had already tokenised
+    resumed_descriptions: int  # entities whose descriptions it had already encoded
 
     def lines(self) -> list[str]:
         """The report as text, line by line."""
         meta = self.meta
         trie = f"{meta.names} of them in the trie under {meta.distinct_names} names ({meta.edges} edges)"
         seconds = f"{self.seconds:.1f} s, {self.trie_seconds:.1f} of them for the trie"
+        if VECTORS_FILE in meta.files:
+            seconds += f" and {self.encoding_seconds:.1f} for the vectors of descriptions"
         lines = [f"{meta.entities} entities, {trie}, in {seconds}: {self.path}"]
         if self.resumed:
             lines.append(f"An interrupted build had already tokenised the names of {self.resumed} entities")
+        if self.resumed_descriptions:
+            lines.append(f"It had already encoded the descriptions of {self.resumed_descriptions} entities")
         for reason, skipped in meta.skipped.items():
             lines.append(f"{skipped.count} {REASONS[reason]}:")
             lines.extend(f"  {example}" for example in skipped.examples)
@@ -58,6 +75,7 @@ def build_kb(
     out_dir: str | Path,
     tokenizer: TokenizerLike,
     *,
+    encode: Encode | None = None,
     max_name_tokens: int = 32,
     progress: bool = True,
     before_replacing: Callable[[KBMeta], object] | None = None,
@@ -71,9 +89,13 @@ def build_kb(
     resumes. An existing knowledge base is replaced once the new one is on the disk; `before_replacing` is called with
     the new meta just before and may raise KBError.
 
+    With `encode`, a sentence encoder, each entity also gets a vector (``KnowledgeBase.description_vectors``). Its
+    batches are in the work folder, too, and a build with the same encoder resumes from them.
+
     Raises:
         KBError: if the file cannot be read, changes meanwhile, or has no entity or usable name; if `out_dir` holds
-            something else, is a mount point, is being built by another process, or cannot be written.
+            something else, is a mount point, is being built by another process, or cannot be written; if the encoder
+            gives no usable vectors.
         KeyboardInterrupt: with a note that says what is left.
     """
     begin = time.perf_counter()
@@ -82,16 +104,23 @@ def build_kb(
         raise KBError(f"max_name_tokens must be from 1 to {MAX_TOKENS}, not {max_name_tokens}")
     if not source.is_file():
         raise KBError(f"{source} does not exist or is not a file: give a file of JSON lines with id and name")
-    replacement = Replacement(target, {META_FILE, *DATA_FILES, *_FORMAT_1_FILES})
+    replacement = Replacement(target, {META_FILE, *DATA_FILES, VECTORS_FILE, *_FORMAT_1_FILES})
     try:
         scan = scan_entities(source, progress)
         with work_folder(target) as work:
             store = TokenStore(work, scan.sha256, tokenizer, max_name_tokens, BATCH_ROWS)
+            encoder = None if encode is None else DescriptionEncoder(work, scan.sha256, encode, BATCH_ROWS)
             build = _Build(source, scan, tokenizer, max_name_tokens, store, progress)
             with replacement.written(work) as folder:
                 build.write_entities(folder)
                 tokenised = time.perf_counter()
                 meta = build.write_arrays(folder)
+                built = time.perf_counter()
+                if encoder is not None:
+                    encoder.write(folder, EntityTable(folder, meta.entities, meta.batch_rows), progress)
+                    meta = replace(meta, files={**meta.files, VECTORS_FILE: file_record(folder / VECTORS_FILE)})
+                encoded = time.perf_counter()
+                write_meta(folder, meta)
                 if before_replacing is not None:
                     before_replacing(meta)
     except OSError as error:
@@ -101,7 +130,9 @@ def build_kb(
         error.add_note(_state(replacement))
         raise
     end = time.perf_counter()
-    return BuildReport(Path(out_dir), meta, end - begin, end - tokenised, build.resumed)
+    seconds = (end - begin, built - tokenised + end - encoded, encoded - built)
+    resumed_descriptions = 0 if encoder is None else encoder.resumed
+    return BuildReport(Path(out_dir), meta, *seconds, build.resumed, resumed_descriptions)
 
 
 def _state(replacement: Replacement) -> str:
@@ -111,7 +142,8 @@ def _state(replacement: Replacement) -> str:
         rest = f" {work} can be deleted." if work.exists() else ""
         return f"The new knowledge base is complete.{rest}"
     if any(work.glob("tokens-*/*.npz")):
-        return f"What was there before is unchanged. The same command resumes from the tokenised names in {work}."
+        kept = "tokenised names" + " and encoded descriptions" * any(work.glob("descriptions-*/*.npz"))
+        return f"What was there before is unchanged. The same command resumes from the {kept} in {work}."
     return "What was there before is unchanged. No tokenised names were saved: the same command starts over."
 
 
@@ -163,7 +195,7 @@ class _Build:
             writer.close()  # not after an error: a full disk would only raise again
 
     def write_arrays(self, folder: Path) -> KBMeta:
-        """Build the trie and the indexes, and write all arrays and meta.json. Raises KBError, OSError."""
+        """Build the trie and the indexes, and write all arrays; returns their meta. Raises KBError, OSError."""
         vocab_size = self.tokenizer.vocab_size
         columns = map(np.concatenate, zip(*self.batches, strict=True))
         counts, ids, tokens, lengths, rows, surfaces, surface_rows = columns
@@ -186,8 +218,8 @@ class _Build:
             show("indexing names and aliases")
             HashIndex.save(folder, SURFACES, surfaces, surface_rows)
             show("computing checksums")
-            files = {n: FileRecord((folder / n).stat().st_size, sha256_of(folder / n)) for n in DATA_FILES}
-        meta = KBMeta(
+            files = {name: file_record(folder / name) for name in DATA_FILES}
+        return KBMeta(
             entities=len(counts),
             names=len(rows),
             distinct_names=trie.count_names(),
@@ -200,5 +232,3 @@ class _Build:
             skipped=self.skipped.summary(),
             files=files,
         )
-        write_meta(folder, meta)
-        return meta

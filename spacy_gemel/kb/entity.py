@@ -22,6 +22,11 @@ class Entity:
     description: str | None = None
 
 
+def described(entity: Entity) -> str:
+    """The text that stands for an entity: "name. description", or the name if there is no description."""
+    return f"{entity.name}. {entity.description}" if entity.description else entity.name
+
+
 class KBError(ValueError):
     """A knowledge base cannot be built, opened or trusted; the message says what to do."""
 

@@ -4,7 +4,7 @@ import hashlib
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,13 +16,19 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write a one-dimensional array as ``.npy``, without pickle. Raises OSError."""
     array = np.ascontiguousarray(array)
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        write_header(file, array.shape, array.dtype)
         # np.save does not report a full disk as such
         file.write(array.view(np.uint8).data)
 
 
-def open_array(path: Path, *dtypes: DTypeLike) -> NDArray[Any]:
-    """Memory-map a read-only, one-dimensional array; only its header is read.
+def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    """Begin an ``.npy`` file, whose numbers follow in rows. Raises OSError."""
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+
+
+def open_array(path: Path, *dtypes: DTypeLike, ndim: int = 1) -> NDArray[Any]:
+    """Memory-map a read-only array of one or two dimensions; only its header is read.
 
     The result is a plain ndarray over the mapping: slices of ``np.memmap`` itself cost several times as much.
 
@@ -35,9 +41,10 @@ def open_array(path: Path, *dtypes: DTypeLike) -> NDArray[Any]:
         raise KBError(f"{path} is missing: build the KB again") from None
     except Exception as error:  # numpy's header parser raises many kinds of errors on damaged bytes
         raise KBError(f"{path} is truncated or not an array file ({error}): build the KB again") from error
-    if not isinstance(array, np.memmap) or array.ndim != 1 or array.dtype not in [np.dtype(dtype) for dtype in dtypes]:
-        expected = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
-        raise KBError(f"{path} does not hold a one-dimensional {expected} array: build the KB again")
+    kinds = [np.dtype(dtype) for dtype in dtypes]
+    if not isinstance(array, np.memmap) or array.ndim != ndim or array.dtype not in kinds:
+        expected = f"{ndim}-D {' or '.join(map(str, kinds))} array"
+        raise KBError(f"{path} does not hold a {expected}: build the KB again")
     # a header with a wrong length of its own would shift all numbers
     if array.offset + array.nbytes != path.stat().st_size:
         raise KBError(f"{path} has another size than its header gives: build the KB again")

@@ -22,7 +22,9 @@ from spacy_gemel.utils.files import folder_owner
 IDS, SURFACES = "ids", "surfaces"
 ENTITIES_FILE, COUNTS_FILE = "entities.arrow", "counts.npy"
 DATA_FILES = (ENTITIES_FILE, COUNTS_FILE, *HashIndex.files(IDS), *HashIndex.files(SURFACES), *TrieArrays.file_names())
-"""Every file of a knowledge base but meta.json."""
+"""The files that every knowledge base has beside meta.json."""
+VECTORS_FILE = "descriptions.npy"
+"""Vectors of the entities' descriptions; only if they were encoded."""
 
 _COLUMNS = {"id": pa.string(), "name": pa.string(), "count": pa.int64(), "aliases": pa.list_(pa.string())}
 SCHEMA = pa.schema(
@@ -52,6 +54,9 @@ class EntityTable:
         if not self._reader.schema.equals(SCHEMA) or self._reader.num_record_batches != self.n_batches:
             raise KBError(f"{self._path} does not have the columns or batches that meta.json gives: build the KB again")
 
+    def __len__(self) -> int:
+        return self._rows
+
     def batch(self, index: int) -> Any:
         """One record batch, a view of the mapping. Raises KBError if it is damaged."""
         batch = self._batches.get(index)
@@ -74,6 +79,10 @@ class EntityTable:
         index, offset = divmod(row, self._batch_rows)
         value = self.batch(index).column(column)[offset].as_py()
         return tuple(value) if isinstance(value, list) else value
+
+    def entity(self, row: int) -> Entity:
+        """The entity of a row. Raises as `value`."""
+        return Entity(*(self.value(row, column) for column in SCHEMA.names))
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,8 @@ class KnowledgeBase:
         ids: index of their ids.
         surfaces: index of their names and aliases.
         folder_counts: how often each of them is linked, (entities,).
+        description_vectors: the unit vector of ``described`` of each of them, (entities, width); None if they were not
+            encoded. Added entities have none.
         added: entities in memory, see ``with_added``. Their rows follow those of the folder.
     """
 
@@ -111,6 +122,7 @@ class KnowledgeBase:
     ids: HashIndex
     surfaces: HashIndex
     folder_counts: NDArray[np.int64]
+    description_vectors: NDArray[np.float16] | None = None
     added: Additions = Additions()
 
     def __post_init__(self) -> None:
@@ -135,7 +147,7 @@ class KnowledgeBase:
         if sizes != (meta.edges, meta.names, meta.entities, meta.entities):
             raise KBError(f"The arrays of {path} do not have the sizes that meta.json gives: build it again")
         table = EntityTable(folder, meta.entities, meta.batch_rows)
-        return cls(folder, meta, trie, table, ids, surfaces, counts)
+        return cls(folder, meta, trie, table, ids, surfaces, counts, _open_vectors(folder, meta))
 
     def without_added(self) -> "KnowledgeBase":
         """The knowledge base of the folder alone."""
@@ -198,7 +210,7 @@ class KnowledgeBase:
             raise IndexError(f"Row {row} is outside the knowledge base's {len(self)}")
         if row >= self.meta.entities:
             return self.added.entities[row - self.meta.entities]
-        return Entity(*(self.table.value(row, column) for column in SCHEMA.names))
+        return self.table.entity(row)
 
     def row(self, kb_id: str) -> int | None:
         """The row of an id, or None if the knowledge base does not have it. Raises KBError if it is damaged there."""
@@ -265,7 +277,7 @@ class KnowledgeBase:
 
     def files(self) -> list[str]:
         """Names of the files of the knowledge base in ``path``."""
-        return [META_FILE, *DATA_FILES]
+        return [META_FILE, *data_files(self.meta)]
 
     def check_tokenizer(self, fingerprint: str, name: str) -> None:
         """Raise KBError if the fingerprint is not that of its tokenizer; `name` is the language model's."""
@@ -284,10 +296,25 @@ def _reopen(path: Path, sha256: str, added: Additions) -> KnowledgeBase:
     return replace(kb, added=added)
 
 
+def data_files(meta: KBMeta) -> list[str]:
+    """Every file of a knowledge base but meta.json."""
+    return [*DATA_FILES, *(name for name in [VECTORS_FILE] if name in meta.files)]
+
+
+def _open_vectors(folder: Path, meta: KBMeta) -> NDArray[np.float16] | None:
+    if VECTORS_FILE not in meta.files:
+        return None
+    vectors = open_array(folder / VECTORS_FILE, np.float16, ndim=2)
+    if len(vectors) != meta.entities:
+        problem = f"has vectors of {len(vectors)} entities instead of {meta.entities}"
+        raise KBError(f"{folder / VECTORS_FILE} {problem}: build the KB again")
+    return vectors
+
+
 def file_problems(folder: Path, meta: KBMeta, verify: bool = False) -> list[str]:
     """Files that are missing, not in meta.json, or of another size; with `verify`, also those with changed bytes."""
     problems = []
-    for name in DATA_FILES:
+    for name in data_files(meta):
         path, record = folder / name, meta.files.get(name)
         try:
             if record is None:

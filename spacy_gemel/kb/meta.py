@@ -60,6 +60,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_record(path: Path) -> FileRecord:
+    """The record of a file, which is read. Raises OSError."""
+    return FileRecord(path.stat().st_size, sha256_of(path))
+
+
 def write_meta(folder: Path, meta: KBMeta) -> None:
     """Write meta.json with a checksum of its own content. Raises OSError."""
     write_json(folder / META_FILE, asdict(meta) | {"meta_sha256": meta.sha256})

@@ -1,8 +1,6 @@
 """Names as tokens: which names the trie takes, and a store of tokenised batches for interrupted builds."""
 
-import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +9,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from spacy_gemel.kb.batch_store import BatchStore
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.jsonl import RowProblem, short_repr
 from spacy_gemel.kb.trie import TokenArray, token_dtype
-from spacy_gemel.utils.files import digest, write_whole
 
-_STORE_VERSION = 3
+_STORE_VERSION = 4
 
 
 class TokenizerLike(Protocol):
@@ -103,54 +101,33 @@ def tokenise_names(names: Sequence[str], tokenizer: TokenizerLike, max_tokens: i
 
 
 class TokenStore:
-    """Tokenised batches on disk, so that a build can resume: one .npz file each.
-
-    The folder in `work` is named after all that the batches depend on; folders of other builds are removed. Each file
-    also holds a digest of its names: the input may have changed, and back again. Raises OSError.
-    """
+    """Tokenised batches on disk, so that a build can resume. Raises OSError."""
 
     def __init__(self, work: Path, input_sha256: str, tokenizer: TokenizerLike, max_tokens: int, rows: int) -> None:
         settings = [_STORE_VERSION, input_sha256, tokenizer.fingerprint, tokenizer.vocab_size, tokenizer.leading_space]
         settings += [sorted(tokenizer.special_ids), max_tokens, rows]
-        self.folder = work / f"tokens-{digest(settings)[:32]}"
+        self._store = BatchStore(work, "tokens", settings)
         self._dtype = token_dtype(tokenizer.vocab_size)
-        for folder in work.glob("tokens-*"):
-            if folder != self.folder:
-                shutil.rmtree(folder)
 
     def __len__(self) -> int:
         """Number of batches."""
-        return sum(1 for _ in self.folder.glob("*.npz"))
+        return len(self._store)
 
     def write(self, index: int, names: Sequence[str], batch: TokenisedNames) -> None:
         """Store the tokens of `names`, whole or not at all. Raises OSError."""
         problems = [[number, problem.reason, problem.message] for number, problem in batch.problems]
         text = np.frombuffer(json.dumps(problems).encode("ascii"), dtype=np.uint8)
-        of = _names_digest(names)
-        with write_whole(self._path(index)) as partial, partial.open("wb") as file:
-            np.savez(file, names=of, tokens=batch.tokens, lengths=batch.lengths, indices=batch.indices, problems=text)
+        arrays = {"tokens": batch.tokens, "lengths": batch.lengths, "indices": batch.indices, "problems": text}
+        self._store.write(index, names, arrays)
 
     def read(self, index: int, names: Sequence[str]) -> TokenisedNames | None:
-        """The tokens of `names`; None if they are missing, of other names, or damaged (zip has checksums)."""
-        try:
-            with np.load(self._path(index), allow_pickle=False) as file:
-                if not np.array_equal(file["names"], _names_digest(names)):
-                    return None
-                rows = json.loads(file["problems"].tobytes())
-                problems = tuple((row, RowProblem(*problem)) for row, *problem in rows)
-                batch = TokenisedNames(file["tokens"], file["lengths"], file["indices"], problems)
-        except Exception:  # the parsers of zip and numpy raise many kinds of errors on damaged bytes
+        """The tokens of `names`; None if they are missing, of other names, or damaged."""
+        arrays = self._store.read(index, names)
+        if arrays is None:
             return None
+        rows = json.loads(arrays["problems"].tobytes())
+        problems = tuple((row, RowProblem(*problem)) for row, *problem in rows)
+        batch = TokenisedNames(arrays["tokens"], arrays["lengths"], arrays["indices"], problems)
         n_names = len(names) - len(batch.problems)
         sizes = (len(batch.lengths), len(batch.indices), int(batch.lengths.sum()))
         return batch if (batch.tokens.dtype, *sizes) == (self._dtype, n_names, n_names, len(batch.tokens)) else None
-
-    def _path(self, index: int) -> Path:
-        return self.folder / f"{index:08d}.npz"
-
-
-def _names_digest(names: Sequence[str]) -> NDArray[np.uint8]:
-    """A digest (32,) of texts, their order and their lengths."""
-    texts = [name.encode("utf-8") for name in names]
-    lengths = np.array([len(text) for text in texts], dtype="<i8")
-    return np.frombuffer(hashlib.sha256(lengths.tobytes() + b"".join(texts)).digest(), dtype=np.uint8)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.entity import described
 from spacy_gemel.utils.cache import BoundedCache
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ FloatArray = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], FloatArray]
 
 _CACHED = 20_000  # vectors of texts, and of entities that have none on disk: 30 MB each of a width of 384
+_SAME = 0.99  # of one text's vectors by one encoder, rounded to 16 bits
 _BLOCK = 2**18  # entities compared at once
 
 
@@ -26,13 +27,29 @@ class DescriptionIndex:
         embed: A sentence encoder, texts -> vectors (texts, width).
         kb: The knowledge base. What `build-kb --encode-descriptions` left in it is used; without it an entity is
             encoded when it is first a candidate, and none is found by its description alone.
+
+    Raises:
+        ValueError: if the vectors in the knowledge base are not this encoder's.
     """
 
     def __init__(self, embed: Embed, kb: "KnowledgeBase") -> None:
         self.kb = kb
         self._embed = embed
+        self._check()
         self._texts: BoundedCache[str, FloatArray] = BoundedCache(_CACHED)
         self._entities: BoundedCache[int, FloatArray] = BoundedCache(_CACHED)
+
+    def _check(self) -> None:
+        """Compare the first entity's vector with the encoder's own: the knowledge base does not say whose they are."""
+        vectors = self.kb.description_vectors
+        if vectors is None:
+            return
+        own = unit(self._embed([described(self.kb.entity(0))]))[0]
+        if own.shape != vectors[0].shape or own @ vectors[0].astype(np.float32) < _SAME:
+            raise ValueError(
+                f"The knowledge base {self.kb.path} has descriptions encoded by another sentence encoder than the "
+                "retriever's: build it again with --encode-descriptions and the retriever's encoder, or without."
+            )
 
     def similarity(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[FloatArray]:
         """The cosine of each text, (its rows,), with the entities in its rows."""
@@ -48,18 +65,13 @@ class DescriptionIndex:
         entities = self._vectors_of_rows({*first, *second})
         return np.stack([entities[row] for row in first]) @ np.stack([entities[row] for row in second]).T
 
-    def nearest(self, mentions: Sequence[tuple[str, str]], n: int) -> list[list[int]]:
-        """The rows of the n entities on disk that are most similar to each mention and its text together.
-
-        None without vectors on disk. The vectors of both are added: of WikiDiverse's gold entities 88 % are among the
-        first ten so, 87 % by the mention alone, 67 % by the text alone.
-        """
+    def nearest(self, texts: Sequence[str], n: int) -> list[list[int]]:
+        """The rows of the n entities on disk that are most similar to each text; none without vectors on disk."""
         vectors = self.kb.description_vectors
-        if vectors is None or not mentions:
-            return [[] for _ in mentions]
-        distinct = [*dict.fromkeys(mentions)]
-        words, texts = zip(*distinct, strict=True)
-        queries = self._vectors_of_texts(words) + self._vectors_of_texts(texts)  # (mentions, width)
+        if vectors is None or not texts:
+            return [[] for _ in texts]
+        distinct = [*dict.fromkeys(texts)]
+        queries = self._vectors_of_texts(distinct)  # (texts, width)
         scores = np.zeros((len(distinct), 0), dtype=np.float32)
         rows = np.zeros((len(distinct), 0), dtype=np.int64)
         for start in range(0, len(vectors), _BLOCK):
@@ -69,7 +81,7 @@ class DescriptionIndex:
             order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
             scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
         found = dict(zip(distinct, rows.tolist(), strict=True))
-        return [found[mention] for mention in mentions]
+        return [found[text] for text in texts]
 
     def _vectors_of_texts(self, texts: Sequence[str]) -> FloatArray:
         known = {text: self._texts.get(text) for text in dict.fromkeys(texts)}
@@ -89,11 +101,6 @@ class DescriptionIndex:
             vectors = unit(self._embed([described(self.kb.entity(row)) for row in new]))
             known |= {row: self._entities.put(row, vector) for row, vector in zip(new, vectors, strict=True)}
         return known
-
-
-def described(entity: Entity) -> str:
-    """What is encoded of an entity: "name. description", or its name alone."""
-    return f"{entity.name}. {entity.description}" if entity.description else entity.name
 
 
 def unit(vectors: FloatArray) -> FloatArray:

@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import spacy
 from PIL import Image
 from spacy.tokens import DocBin, Span
 
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.pipeline import loaded_pipeline as pipelines
 from tests.commands import call, failed
 from tests.evaluation.doubles import TableLinker, pipeline
@@ -63,6 +65,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "check-kb",
         "fetch-images",
         "encode-images",
+        "make-demonstrations",
         "link",
         "evaluate",
         "report",
@@ -179,3 +182,22 @@ def test_build_and_check_kb(models: Path, tmp_path: Path) -> None:
     assert broken.exit_code == 1 and trie.name in broken.stderr
     assert "Traceback" not in broken.output
     failed(call("build-kb", tmp_path / "gone", tmp_path / "k", "--tokenizer", tokenizer), "no such file")
+
+
+def test_build_kb_with_vectors(models: Path, tmp_path: Path) -> None:
+    entities = tmp_path / "entities.jsonl"
+    entities.write_text('{"id": "Q1", "name": "a b", "description": "Java"}\n{"id": "Q2", "name": "b"}\n')
+    command = ("build-kb", entities, tmp_path / "kb", "--tokenizer", models / "language_model", "-q")
+    gone = tmp_path / "gone"
+    failed(call(*command, "--encode-descriptions", gone), f"The sentence encoder '{gone}' could not be loaded")
+    assert [*tmp_path.iterdir()] == [entities]
+    encoder = models / "sentence_encoder"
+    result = call(*command, "--encode-descriptions", encoder)
+    assert result.exit_code == 0, result.output
+    assert "for the vectors of descriptions" in result.stdout
+    vectors = KnowledgeBase.open(tmp_path / "kb", verify=True).description_vectors
+    expected = load_sentence_encoder(str(encoder), device="cpu")(["a b. Java", "b"])
+    assert vectors is not None
+    assert np.allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-3)
+    assert call(*command).exit_code == 0
+    assert KnowledgeBase.open(tmp_path / "kb").description_vectors is None

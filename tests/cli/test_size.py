@@ -206,6 +206,8 @@ def test_settings_that_cost(tmp_path: Path, models: Path) -> None:
     half = estimate_of(write(tmp_path, models, vision=f'name = "{models / "vision_encoder"}"\ndtype = "float16"'))
     assert 2 * half["encoder"] == plain["encoder"]
     assert plain["mapper"] == 4 * (24 + 1) * 4 * 32
+    assert plain["description_vectors"] == 0  # BM25 has no encoder
+    assert figures_of("small.cfg", "rtx-4060")["description_vectors"] == 6_000_000 * 384 * 2
 
 
 def test_a_model_that_is_not_known_by_its_config(tmp_path: Path, models: Path) -> None:

@@ -53,12 +53,13 @@ def build() -> Callable[..., BuildReport]:
     """Write rows (dicts, or raw lines) to folder/entities.jsonl and build folder/kb."""
 
     def run(
-        folder: Path, rows: Rows, tokenizer: CharacterTokenizer | None = None, max_name_tokens: int = 32
+        folder: Path, rows: Rows, tokenizer: CharacterTokenizer | None = None, max_name_tokens: int = 32, **options: Any
     ) -> BuildReport:
         write_rows(folder, rows)
         tokenizer = tokenizer or CharacterTokenizer()
         source = folder / "entities.jsonl"
-        return build_kb(source, folder / "kb", tokenizer, max_name_tokens=max_name_tokens, progress=False)
+        options = {"max_name_tokens": max_name_tokens, "progress": False, **options}
+        return build_kb(source, folder / "kb", tokenizer, **options)
 
     return run
 

@@ -17,8 +17,10 @@ from PIL import Image
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.candidates import ScoredName, to_candidates
 from spacy_gemel.linking.retrievers import Query
+from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.pipeline.user_data import has_unreadable_image
 from tests.mini_pipeline import (
     COLOURS,
@@ -27,6 +29,7 @@ from tests.mini_pipeline import (
     entity_id,
     example,
     examples,
+    linker,
     make_config,
     make_doc,
     make_kb,
@@ -270,6 +273,19 @@ def test_bundled_models_go_with_the_pipe(models: Path, kb: Path, tmp_path: Path)
     unpacked.add_pipe("gemel_linker", config=make_config(copy, bundle_models=True))
     unpacked.from_bytes(data)
     assert_same(expected, unpacked(mercury(unpacked, picture("Mercury"))))
+
+
+def test_vectors_of_descriptions_go_with_the_pipe(models: Path, tmp_path: Path) -> None:
+    encoder = load_sentence_encoder(str(models / "sentence_encoder"), device="cpu")
+    kb = make_kb(tmp_path, models, encode=encoder)
+    vectors = KnowledgeBase.open(kb).description_vectors
+    nlp = make_pipeline(models, kb)
+    nlp.to_disk(tmp_path / "pipeline")
+    unpacked = spacy.blank("en")
+    unpacked.add_pipe("gemel_linker", config=make_config(models))
+    unpacked.from_bytes(nlp.to_bytes())
+    for loaded in (spacy.load(tmp_path / "pipeline"), unpacked):
+        assert np.array_equal(linker(loaded).kb.description_vectors, vectors)
 
 
 def test_no_pickle_is_written(nlp: Language, tmp_path: Path) -> None:

@@ -167,8 +167,9 @@ def convert(
     and left out; mentions that overlap an earlier one go into a further doc. Raises ValueError for wrong arguments and
     if no row is usable, OSError for files, ImportError if `features` need a package that is not installed.
     """
-    import spacy
     from tqdm import tqdm
+
+    from spacy_gemel.data.reader import blank_pipeline
 
     if dataset not in CONVERTERS:
         raise ValueError(f"unknown data set {dataset!r}: there are {', '.join(CONVERTERS)}")
@@ -189,11 +190,7 @@ def convert(
     # a reader without `images` may still have image URLs, whose files are looked up later
     options = {"images": images, "features": features}
     options = {name: path for name, path in options.items() if path is not None and name in parameters[dataset]}
-    try:
-        nlp = spacy.blank(lang)
-    except ImportError as error:
-        raise ValueError(f"spaCy has no language {lang!r}: give its code, such as en ({error})") from error
-    nlp.max_length = 10**9  # only the tokeniser runs, which needs no guard against long texts
+    nlp = blank_pipeline(lang)
     report = ConvertReport(str(source))
     try:
         records = CONVERTERS[dataset](source, **options)
