@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import described
+from spacy_gemel.linking.prior import fold
 from spacy_gemel.utils.cache import BoundedCache
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ Embed = Callable[[Sequence[str]], FloatArray]
 
 _CACHED = 20_000  # vectors of texts, and of entities that have none on disk: 30 MB each of a width of 384
 _SAME = 0.99  # of one text's vectors by one encoder, rounded to 16 bits
+_SHORTEST = 4  # letters of a word that says something
 _BLOCK = 2**18  # entities compared at once
 
 
@@ -106,6 +108,15 @@ class DescriptionIndex:
             vectors = unit(self._embed([described(self.kb.entity(row)) for row in new]))
             known |= {row: self._entities.put(row, vector) for row, vector in zip(new, vectors, strict=True)}
         return known
+
+
+def shared_words(text: str, description: str | None) -> float:
+    """The share of a description's words of four letters or more that the text has, whatever their case.
+
+    Names of fields and things that a vector blurs, "songs" or "bridges", tell the bearers of one name apart.
+    """
+    words = {word for word in fold(description or "").split() if len(word) >= _SHORTEST}
+    return len(words & {*fold(text).split()}) / len(words) if words else 0.0
 
 
 def unit(vectors: FloatArray) -> FloatArray:

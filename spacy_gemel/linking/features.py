@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spacy_gemel.kb.index import surface_key
 from spacy_gemel.linking.candidates import Options, ScoredName
 from spacy_gemel.linking.demonstrations import NO_IMAGE
+from spacy_gemel.linking.descriptions import shared_words
 from spacy_gemel.linking.prior import FLOOR, fold
 from spacy_gemel.linking.settings import LinkerSettings
 
@@ -178,24 +179,27 @@ class LengthFeature:
 
 
 class DescriptionFeature:
-    """The cosines of the text and of the mention with "name. description", and whether there is a description.
+    """The cosines of the text and of the mention with "name. description", the words that text and description share.
 
     By the retriever's sentence encoder, untrained: zero-shot linking by descriptions (Wu et al. 2020, 1911.03814).
+    `described` is whether there is a description.
     """
 
-    columns = ("described", "text_description", "mention_description")
+    columns = ("described", "text_description", "mention_description", "description_words")
 
     def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
-        if model.descriptions is None:
-            return [np.zeros((len(options.entities), 3)) for options in batch]
         rows = [options.rows for options in batch]
-        by_text = model.descriptions.similarity([options.mention.text for options in batch], rows)
-        by_mention = model.descriptions.similarity([options.mention.mention for options in batch], rows)
-        return [
-            np.stack([[bool(entity.description) for entity in options.entities], texts, mentions], axis=1).astype(float)
-            for options, texts, mentions in zip(batch, by_text, by_mention, strict=True)
-        ]
+        by_text = by_mention = [np.zeros(len(each), dtype=np.float32) for each in rows]
+        if model.descriptions is not None:
+            by_text = model.descriptions.similarity([options.mention.text for options in batch], rows)
+            by_mention = model.descriptions.similarity([options.mention.mention for options in batch], rows)
+        results = []
+        for options, texts, mentions in zip(batch, by_text, by_mention, strict=True):
+            described = [bool(entity.description) for entity in options.entities]
+            words = [shared_words(options.mention.text, entity.description) for entity in options.entities]
+            results.append(np.stack([described, texts, mentions, words], axis=1).astype(np.float64))
+        return results
 
 
 class PictureFeature:
