@@ -744,7 +744,6 @@ def _check_part(name: str, part: str, value: Any) -> None:
 
 FEATURES = {
     "score": "ScoreFeature",
-    "plain_score": "PlainScoreFeature",
     "shown": "ShownFeature",
     "prior": "PriorFeature",
     "surface": "SurfaceFeature",
@@ -754,7 +753,7 @@ FEATURES = {
     "picture": "PictureFeature",
     "agreement": "AgreementFeature",
 }
-"""What a fitted decision weighs; each is computed only where its weight is not 0."""
+"""What a fitted decision weighs. PlainScoreFeature reads two more prompts and brought nothing: see docs/decisions.md."""
 
 DEFAULT_CONFIG = {
     **default_config(),

@@ -1,0 +1,211 @@
+"""What a fitted decision is worth on real text: `python -m research decision`, kept in results/decision.json."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from research.cache import cached, digest, read_object
+from research.commands import Progress, report
+from research.machine import describe_machine
+from research.mini_world import ROOT
+from research.real.calibrate import cross_calibrate
+from research.real.cells import BASE, DTYPE, Cell, Workspace, code_digest
+from research.statistics import with_interval
+from spacy_gemel.evaluation.bootstrap import accuracy_of, difference_of
+from spacy_gemel.evaluation.calibration import answer_figures
+from spacy_gemel.evaluation.decision_cases import DecisionCase, collect_cases
+from spacy_gemel.evaluation.decision_report import FOLDS, Answers, by_decision, cross_fit, fit
+from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.pipeline.loaded_pipeline import linker_of, overridden
+from spacy_gemel.utils.files import lock_file, write_json
+
+OUTPUT = ROOT / "research" / "results" / "decision.json"
+WORK = ROOT / "metrics" / "evidence-real"
+DATASETS = ("wikidiverse", "wikimel", "richpediamel")
+"""The first is fitted on; what is fitted there is measured on the others."""
+DRAWS, TAKEN = 3, 0.2
+"""So often so large a share of the gold entities is taken out of what the mentions may mean, to make NIL."""
+TAIL = 2
+"""An entity linked so often in the shown docs, at most, is of the tail."""
+
+
+def run_decision(
+    data: Path, models: Path, datasets: Sequence[str] = DATASETS, *, work: Path = WORK, output: Path = OUTPUT
+) -> dict[str, Any]:
+    """Link the asked mentions with all features, fit, measure, write and return the figures.
+
+    Args:
+        data: A folder with kb/, wikidiverse/, wikimel/ and richpediamel/.
+        models: A folder with language_model/ and sentence_encoder/.
+        datasets: Of DATASETS; the first is always needed.
+        work: Where the features of each part are cached.
+        output: The file of the figures; what it holds of other experiments stays.
+
+    Raises:
+        ValueError: If a file is missing, or another process is running here.
+    """
+    names = list(dict.fromkeys([DATASETS[0], *datasets]))
+    cells = {name: Cell(name, "text_only") for name in names}
+    workspace = Workspace(data, models, work)
+    workspace.check(cells.values())
+    with lock_file(work / ".lock", f"{work}: another process is running cells here; wait for it"):
+        progress = Progress(len(names))
+        collected = {}
+        for name, cell in cells.items():
+            progress.report(name)
+            collected[name] = _collect(workspace, cell)
+        result = {**read_object(output), **figures(collected)}
+        result |= {
+            "command": "python -m research decision --data DATA --models MODELS",
+            "settings": {**BASE, "use_image": False, "retriever": "dense", "dtype": DTYPE, "tail": TAIL},
+            "code": code_digest(),
+            "machine": describe_machine(),
+        }
+        write_json(output, result)
+        workspace.digests.save()
+    report(f"wrote {output}")
+    return result
+
+
+Collected = tuple[list[DecisionCase], list[str], dict[str, tuple[str, ...]]]
+"""Cases, the columns of their values, and the columns of each feature."""
+
+
+def _collect(workspace: Workspace, cell: Cell) -> Collected:
+    """The cases of all asked mentions, part by part; a part that is cached is not linked again."""
+    corpus, cases, columns = workspace.corpus(cell.dataset), [], []
+    key = digest(workspace.key(cell), code_digest())
+    features: dict[str, tuple[str, ...]] = {}
+    for part in corpus.chunks:
+        file = workspace.folder / "decision" / cell.dataset / f"{part.stem}.json"
+        content = cached(file, key)
+        if content is None:
+            report(f"{cell.dataset}: part {int(part.stem) + 1} of {len(corpus.chunks)}")
+            nlp = workspace.pipeline_of(cell, corpus.pool)
+            linker = linker_of(nlp)
+            with overridden(linker, **BASE):
+                rows, names = collect_cases(nlp, part, progress=False)
+            own = {type(feature).__name__: [*feature.columns] for feature in linker.features}
+            content = {"key": key, "columns": names, "features": own, "cases": [_to_json(case) for case in rows]}
+            write_json(file, content)
+        columns, features = content["columns"], {k: tuple(v) for k, v in content["features"].items()}
+        cases += [_from_json(row, len(columns)) for row in content["cases"]]
+    return cases, columns, features
+
+
+def _to_json(case: DecisionCase) -> dict[str, Any]:
+    return {**asdict(case), "values": case.values.tolist()}
+
+
+def _from_json(row: Mapping[str, Any], width: int) -> DecisionCase:
+    values = np.array(row["values"], dtype=np.float64).reshape(-1, width)
+    return DecisionCase(**{**row, "values": values, "ids": tuple(row["ids"]), "before": tuple(row["before"])})
+
+
+def figures(collected: Mapping[str, Collected]) -> dict[str, Any]:
+    """All figures of the collected data sets."""
+    first = DATASETS[0]
+    cases, columns, features = collected[first]
+    decision = fit(cases, columns, columns)
+    after = cross_fit(cases, columns, columns, FOLDS)
+    section = _section(cases, after)
+    section["folds"] = FOLDS
+    section["weights"] = {name: weight * decision.scales[name] for name, weight in decision.weights.items()}
+    section["worth"] = {
+        name: _worth(cases, after, cross_fit(cases, columns, [c for c in columns if c not in own], FOLDS))
+        for name, own in features.items()
+        if any(decision.weights[column] for column in own)
+    }
+    result = {first: section, "nil": nil_figures(cases, columns)}
+    for name, (others, _, _) in collected.items():
+        if name != first:
+            result[name] = {**_section(others, by_decision(others, columns, decision)), "fitted_on": first}
+    return result
+
+
+def _section(cases: Sequence[DecisionCase], after: Answers) -> dict[str, Any]:
+    """Accuracy with the decision and by the score alone, and their difference, over all mentions and over groups."""
+    before = Answers(*zip(*(case.before for case in cases), strict=True))
+    groups = {
+        "all": [True] * len(cases),
+        "seen": [case.seen for case in cases],
+        "unseen": [not case.seen for case in cases],
+        "described": [case.described for case in cases],
+        "undescribed": [not case.described for case in cases],
+        "tail": [0 < case.count <= TAIL for case in cases],
+        "common": [case.count > TAIL for case in cases],
+    }
+    right, old = after.right(cases), before.right(cases)
+    section: dict[str, Any] = {}
+    for name, mask in groups.items():
+        docs = [case.doc for case, inside in zip(cases, mask, strict=True) if inside]
+        if docs:
+            new, past = ([each for each, inside in zip(values, mask, strict=True) if inside] for values in (right, old))
+            section[name] = {
+                **with_interval(accuracy_of(new, docs)),
+                "by_score": with_interval(accuracy_of(past, docs)),
+                "gain": with_interval(difference_of(new, past, docs)),
+            }
+    recall = sum(case.gold_index is not None for case in cases) / len(cases)
+    ece = {"ece": after.figures(cases)["ece"], "ece_by_score": before.figures(cases)["ece"]}
+    return {**section.pop("all"), "candidate_recall": recall, **ece, **section}
+
+
+def _worth(cases: Sequence[DecisionCase], whole: Answers, without: Answers) -> dict[str, Any]:
+    """What is lost without a feature, over all mentions, seen and unseen."""
+    right, rest, docs = whole.right(cases), without.right(cases), [case.doc for case in cases]
+    groups = {"all": [True] * len(cases), "seen": [c.seen for c in cases], "unseen": [not c.seen for c in cases]}
+
+    def chosen(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
+        return [value for value, inside in zip(values, mask, strict=True) if inside]
+
+    parts = {
+        name: with_interval(difference_of(chosen(right, mask), chosen(rest, mask), chosen(docs, mask)))
+        for name, mask in groups.items()
+    }
+    return {**parts.pop("all"), **parts}
+
+
+def nil_figures(cases: Sequence[DecisionCase], columns: Sequence[str]) -> dict[str, Any]:
+    """NIL by the decision, beside the temperature and threshold of the score that `calibrate` used to fit.
+
+    In each draw some gold entities are taken out of all candidates, which stands for a knowledge base without them: the
+    search is not run again, so no other name takes the place of one that it had found.
+    """
+    golds = sorted({case.gold for case in cases})
+    draws = []
+    for seed in range(DRAWS):
+        taken = {*np.random.default_rng(seed).permutation(golds)[: round(TAKEN * len(golds))].tolist()}
+        drawn = [_without(case, taken, columns) for case in cases]
+        after = cross_fit(drawn, columns, columns, FOLDS)
+        before = _calibrated(drawn, columns)
+        draws.append({"before": _nil(before, drawn), "after": _nil(after, drawn)})
+    keys = ("ece", "nil_f", "nil_p", "nil_r", "linking_f")
+    means = {f"{key}_{when}": float(np.mean([draw[when][key] for draw in draws])) for key in keys for when in draws[0]}
+    return {**means, "draws": draws, "share_taken": TAKEN, "by": "removal from the candidates"}
+
+
+def _nil(answers: Answers, cases: Sequence[DecisionCase]) -> dict[str, Any]:
+    content = answer_figures([case.gold for case in cases], answers.answers, answers.best, answers.confidences)
+    nil, linking = content["nil"], content["linking"]
+    return {"ece": content["ece"], **{f"nil_{k}": nil[k] for k in "prf"}, "linking_f": linking["f"], "n": nil["n"]}
+
+
+def _without(case: DecisionCase, taken: set[str], columns: Sequence[str]) -> DecisionCase:
+    """A case without some entities, "behind" counted from the best that is left."""
+    kept = [index for index, kb_id in enumerate(case.ids) if kb_id not in taken]
+    values = case.values[kept].copy()
+    if kept:
+        score, behind = columns.index("score"), columns.index("behind")
+        values[:, behind] = values[:, score] - values[:, score].max()
+    ids = tuple(case.ids[index] for index in kept)
+    return replace(case, gold=NIL if case.gold in taken else case.gold, ids=ids, values=values)
+
+
+def _calibrated(cases: Sequence[DecisionCase], columns: Sequence[str]) -> Answers:
+    """The score alone at a temperature with a threshold, both fitted on the docs of the other folds."""
+    scores = [case.values[:, columns.index("score")] for case in cases]
+    return cross_calibrate(cases, scores, FOLDS)
