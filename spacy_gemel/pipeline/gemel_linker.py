@@ -753,7 +753,7 @@ FEATURES = {
     "picture": "PictureFeature",
     "agreement": "AgreementFeature",
 }
-"""What a fitted decision weighs. PlainScoreFeature reads two more prompts and brought nothing: see docs/decisions.md."""
+"""What a fitted decision weighs. PlainScoreFeature is not here: it reads two more prompts (docs/decisions.md)."""
 
 DEFAULT_CONFIG = {
     **default_config(),
