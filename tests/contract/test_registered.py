@@ -167,10 +167,14 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.PlainScoreFeature.v1": feature("without_demonstrations", "without_text"),
     "spacy_gemel.ShownFeature.v1": feature("shown"),
     "spacy_gemel.PriorFeature.v1": feature("prior"),
-    "spacy_gemel.SurfaceFeature.v1": feature("is_name", "is_alias", "folded_name", "folded_alias", "common_words"),
+    "spacy_gemel.SurfaceFeature.v1": feature(
+        "is_name", "is_alias", "folded_name", "folded_alias", "mention_words", "name_words", "text_words", "alias_words"
+    ),
     "spacy_gemel.CountFeature.v1": feature("count"),
     "spacy_gemel.LengthFeature.v1": feature("tokens"),
-    "spacy_gemel.DescriptionFeature.v1": feature("described", "description"),
+    "spacy_gemel.DescriptionFeature.v1": feature(
+        "described", "text_description", "mention_description", "description_words"
+    ),
     "spacy_gemel.PictureFeature.v1": feature("pictured", "picture"),
     "spacy_gemel.AgreementFeature.v1": feature("agreement", "chain"),
     "spacy_gemel.KBFromDisk.v1": knowledge_base,
