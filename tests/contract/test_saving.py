@@ -226,7 +226,7 @@ def test_a_damaged_decision_is_one_error(saved: Path, tmp_path: Path, content: b
     shutil.copytree(saved, tmp_path / "damaged")
     (tmp_path / "damaged" / LINKER / "decision").unlink()
     (tmp_path / "damaged" / LINKER / "decision").write_bytes(content)
-    with pytest.raises(ValueError, match="gemel_linker: 'decision' of the saved pipe cannot be read .* is damaged"):
+    with pytest.raises(ValueError, match=r"gemel_linker: 'decision' of the saved pipe cannot be read .* is damaged"):
         spacy.load(tmp_path / "damaged")
 
 
