@@ -31,6 +31,7 @@ CHANGED: dict[str, Any] = {
     "threshold": 0.25,
     "use_image": False,
     "constrained": False,
+    "candidates": "aliases",
     "prior_weight": 0.5,
     "batch_tokens": 900,
     "labels_discard": ("DATE",),
@@ -39,7 +40,6 @@ CHANGED: dict[str, Any] = {
     "context": "window",
     "n_sents": 1,
     "window": 4,
-    "temperature": 2.0,
 }
 """A value for each of a linker's settings that is not its default."""
 

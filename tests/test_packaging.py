@@ -154,18 +154,13 @@ def test_scores_of_an_ablation_are_refused(nlp: Language, ablation: dict[str, An
         make_meta(nlp, {}, metrics(**ablation))
 
 
-def test_scores_of_a_calibrated_pipeline_and_of_another_temperature(
-    nlp: Language, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_meta(nlp, {}, metrics(temperature=0.5))  # without a threshold no answer depends on it
+def test_scores_of_another_threshold_are_refused(nlp: Language, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe: Any = nlp.get_pipe("gemel_linker")
     monkeypatch.setattr(pipe, "_settings", pipe.settings)  # put back after the test
     pipe.configure(threshold=0.25)
     with pytest.raises(ValueError, match=r"measured with threshold = null, the pipeline has 0\.25"):
         make_meta(nlp, {}, metrics(threshold=None))
-    make_meta(nlp, {}, metrics(threshold=0.25, temperature=1.0))
-    with pytest.raises(ValueError, match=r"measured with temperature = 0\.5, the pipeline has 1\.0"):
-        make_meta(nlp, {}, metrics(threshold=0.25, temperature=0.5))
+    make_meta(nlp, {}, metrics(threshold=0.25))
 
 
 def test_what_changes_no_answer_may_be_another(nlp: Language) -> None:
@@ -186,14 +181,13 @@ def test_what_evaluate_writes_of_a_pipeline_is_taken(
     pipe: Any = nlp.get_pipe("gemel_linker")
     monkeypatch.setattr(pipe, "_settings", pipe.settings)  # put back after the test
     pipe.configure(labels_discard=("DATE",))
-    pipe.configure(temperature=0.3)
     pipe.configure(threshold=0.1)
     DocBin(docs=[eg.reference for eg in examples(nlp)[:2]], store_user_data=True).to_disk(tmp_path / "dev.spacy")
     for options in (EvaluateOptions(progress=False), EvaluateOptions(progress=False, n_demonstrations=1)):
         written, results = evaluate(nlp, tmp_path / "dev.spacy", options)
         write_evaluation(written, results, tmp_path / f"{options.n_demonstrations}.json")
     measured = read_metrics(tmp_path / "None.json", METRICS_KEYS)
-    assert {*config_names(), "temperature"} <= set(measured["settings"])
+    assert {*config_names()} <= set(measured["settings"])
     assert "test_accuracy" in make_meta(nlp, {}, measured)["performance"]
     with pytest.raises(ValueError, match="measured with n_demonstrations = 1, the pipeline has 3"):
         make_meta(nlp, {}, read_metrics(tmp_path / "1.json", METRICS_KEYS))

@@ -20,7 +20,7 @@ from spacy_gemel.models.frozen import model_lock
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_name, linker_of
 from spacy_gemel.pipeline.scorer import check_images_read
-from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image
+from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image, has_unreadable_image
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +40,7 @@ class DecisionCase:
         described: Whether the gold entity has a description.
         count: How often the gold entity occurs in the training examples.
         is_demonstration: Whether the same mention of the same text is one that the pipe shows.
+        unreadable_image: Whether its doc has an image that could not be read, so that the text alone decides.
     """
 
     doc: str
@@ -52,6 +53,7 @@ class DecisionCase:
     described: bool = False
     count: int = 0
     is_demonstration: bool = False
+    unreadable_image: bool = False
 
     @property
     def gold_index(self) -> int | None:
@@ -99,7 +101,8 @@ def collect_cases(
     if not cases:
         raise ValueError(f"{data}: not one mention with a gold entity of the knowledge base in {len(examples)} docs")
     if linker.settings.use_image:
-        check_images_read([example.predicted for example in examples if example.reference.ents], name=name)
+        docs_with_gold = [example.predicted for example in examples if example.reference.ents]
+        check_images_read(docs_with_gold, name=name, labels_discard=linker.settings.labels_discard)
     return cases, columns
 
 
@@ -154,6 +157,7 @@ def _cases_of(
                     described=gold is not None and bool(gold.description),
                     count=training.get(gold_id, 0),
                     is_demonstration=options is not None and (ent.text, options.mention.text) in shown,
+                    unreadable_image=has_unreadable_image(docs[index]),
                 )
             )
     return cases

@@ -103,6 +103,12 @@ def fit_report(
         notes.append(f"Only {len(cases)} mentions: the weights and all of these figures are rough.")
     if decision.nil is None:
         notes.append("No gold is NIL, so NIL is no alternative: it is learned from mentions without an entity.")
+    unreadable = sum(case.unreadable_image for case in cases)
+    if unreadable:
+        notes.append(
+            f"The image of {unreadable} of the {len(cases)} mentions could not be read. They count, in the figures and "
+            "in the weights, with what was linked from their text alone."
+        )
     shown = sum(case.is_demonstration for case in cases)
     if shown > _FEW_DEMONSTRATIONS * len(cases):
         notes.append(

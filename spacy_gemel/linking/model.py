@@ -305,9 +305,9 @@ class LinkingModel:
         found: dict[int, list[ScoredName]] = {}
         if closed:
             scored = self._score_by_prompt([distinct[i] for i in closed], [listed[i] for i in closed], settings)
-            found |= {
-                i: sorted(names.values(), key=lambda name: -name.score) for i, names in zip(closed, scored, strict=True)
-            }
+            for i, names in zip(closed, scored, strict=True):
+                listed_names = [name._replace(searched=True) for name in names.values()]  # all that there was to find
+                found[i] = sorted(listed_names, key=lambda name: -name.score)
         if open_:
             searched = [distinct[index] for index in open_]
             # a free search is to be measured by what it says itself

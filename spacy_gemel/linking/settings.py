@@ -60,8 +60,8 @@ def _labels(value: Any) -> tuple[str, ...]:
     return labels
 
 
-def _setting(default: Any, check: Check, doc: str, *, in_config: bool = True) -> Any:
-    return field(default=default, metadata={"check": check, "doc": doc, "in_config": in_config})
+def _setting(default: Any, check: Check, doc: str) -> Any:
+    return field(default=default, metadata={"check": check, "doc": doc})
 
 
 NameEnd = Literal["newline", "eos"]
@@ -174,30 +174,30 @@ def _refuse_assignment(_settings: LinkerSettings, name: str, value: Any) -> None
 LinkerSettings.__setattr__ = _refuse_assignment  # type: ignore[method-assign,assignment]
 
 
-_CONFIG_FIELDS = {setting.name: setting for setting in fields(LinkerSettings) if setting.metadata["in_config"]}
+_FIELDS = {setting.name: setting for setting in fields(LinkerSettings)}
 
 
 def config_names() -> list[str]:
-    """The names of the settings that a config has."""
-    return [*_CONFIG_FIELDS]
+    """The names of the settings."""
+    return [*_FIELDS]
 
 
 def default_config() -> dict[str, Any]:
-    """The defaults of the settings that a config has."""
-    defaults = {name: setting.default for name, setting in _CONFIG_FIELDS.items()}
+    """The defaults of the settings, as a config has them."""
+    defaults = {name: setting.default for name, setting in _FIELDS.items()}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
 
 
 def config_parameters() -> list[Parameter]:
-    """The settings that a config has as parameters of a function, by which spaCy checks a config's types."""
-    types = {name: list[str] if setting.default == () else setting.type for name, setting in _CONFIG_FIELDS.items()}
+    """The settings as parameters of a function, by which spaCy checks a config's types."""
+    types = {name: list[str] if setting.default == () else setting.type for name, setting in _FIELDS.items()}
     return [Parameter(name, Parameter.KEYWORD_ONLY, annotation=type_) for name, type_ in types.items()]
 
 
 def settings_table() -> str:
     """The table of the settings in docs/settings.md."""
     rows = [
-        f"| `{name}` | `{json.dumps(default)}` | {_CONFIG_FIELDS[name].metadata['doc']} |"
+        f"| `{name}` | `{json.dumps(default)}` | {_FIELDS[name].metadata['doc']} |"
         for name, default in default_config().items()
     ]
     return "\n".join(["| setting | default | meaning |", "|---|---|---|", *rows])

@@ -806,11 +806,12 @@ def make_gemel_linker(
 
     See docs/settings.md for the keys of the config, LinkerSettings for `settings`, and spacy_gemel.registry for the
     models, retrievers and features. `get_candidates` is called with the knowledge base and an entity's span, as spaCy's
-    entity_linker does, and gives the ids, or objects with `entity_`, that the span may mean. With `bundle_models` the
+    entity_linker does, and gives the ids, or objects with `entity_`, that the span may mean. A feature that is None is
+    left out, which a config says by null, as spaCy adds the defaults that it does not name. With `bundle_models` the
     pipe works without the frozen models' own folders. `image_features` is a folder that `encode-images` wrote; it only
     saves time.
     """
     models = {"language_model": language_model, "vision_encoder": vision_encoder, "retriever": retriever}
     options: dict[str, Any] = {"bundle_models": bundle_models, "image_features": image_features, "scorer": scorer}
-    options |= {"features": [*features.values()], "get_candidates": get_candidates}
+    options |= {"features": [each for each in features.values() if each is not None], "get_candidates": get_candidates}
     return GemelLinker(nlp.vocab, model, name, settings=LinkerSettings(**settings), **models, **options)

@@ -69,8 +69,8 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "link",
         "evaluate",
         "report",
-        "calibrate",
-        "fit-prior",
+        "fit-decision",
+        "describe",
         "size",
     ):
         assert command in done.stdout

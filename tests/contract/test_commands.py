@@ -178,7 +178,7 @@ def test_find_threshold(best: Path, corpus: Path, tmp_path: Path) -> None:
     assert (table["0.0"], table["1.0"]) == ("1.0", "0.0")  # no candidate is certain
     done = call("find-threshold", tmp_path / "ruled", corpus, *words)
     assert done.code == 1
-    assert "python -m spacy_gemel calibrate" in done.output
+    assert "python -m spacy_gemel fit-decision" in done.output
 
 
 def test_benchmark_speed(best: Path, corpus: Path) -> None:

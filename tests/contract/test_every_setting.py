@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ from typer.testing import CliRunner
 
 from spacy_gemel.__main__ import app
 from spacy_gemel.pipeline.gemel_linker import DEFAULT_CONFIG, make_gemel_linker
-from tests.mini_pipeline import CHANGED, LINKER, assert_same, captions, entity_id, examples
+from tests.mini_pipeline import CHANGED, COLOURS, LINKER, assert_same, captions, entity_id, examples
 
 # What no answer shows where images are not looked at, or nearly all is NIL
 AS_IN_USE = {"use_image": True, "constrained": True, "threshold": None}
 
 
+@spacy.registry.misc("tests.three_mercuries.v1")
+def three_mercuries() -> Callable[[Any, Any], list[str]]:
+    return lambda kb, span: [entity_id(name) for name in COLOURS]
+
+
 def settings_of(models: Path, features: Path) -> dict[str, Any]:
     """A value for each setting that is not its default."""
     return {
-        **{name: value for name, value in CHANGED.items() if name != "temperature"},  # which no config says
+        **CHANGED,
         "labels_discard": list(CHANGED["labels_discard"]),
         "bundle_models": True,
         "image_features": str(features),
@@ -53,6 +59,8 @@ def settings_of(models: Path, features: Path) -> dict[str, Any]:
             "device": "cpu",
             "pooling": "cls",
         },
+        "features": {**DEFAULT_CONFIG["features"], "length": None},
+        "get_candidates": {"@misc": "tests.three_mercuries.v1"},
         "scorer": None,
     }
 
@@ -113,6 +121,7 @@ def test_saved_and_loaded_it_is_the_same(
         same: Any = other.get_pipe(LINKER)
         assert dataclasses.asdict(same.settings) == dataclasses.asdict(pipe.settings)
         assert (same.bundle_models, same.feature_folder) == (True, pipe.feature_folder)
+        assert [*map(type, same.features)] == [*map(type, pipe.features)]
         assert_same(list(other.pipe(captions(other, 6))), docs)
     answers = {ent.kb_id_ for doc in docs for ent in doc.ents}
     assert all(len(ent._.gemel_candidates) <= 3 for doc in docs for ent in doc.ents)

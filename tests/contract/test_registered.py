@@ -17,6 +17,7 @@ from spacy.training import Example
 
 from spacy_gemel.linking.retrievers import Query
 from tests.mini_pipeline import LINKER, captions, make_config, picture
+from tests.mini_pipeline import linker as pipe_of
 
 SETUP = Path(__file__).parents[2] / "setup.py"
 
@@ -102,6 +103,19 @@ def retriever(shown: int, vector: Any = None, **arguments: str) -> Callable[[str
     return check
 
 
+def feature(*columns: str) -> Callable[[str, World], None]:
+    def check(name: str, world: World) -> None:
+        made, pipe = resolved("spacy_misc", name), pipe_of(world.nlp)
+        assert tuple(made.columns) == columns
+        mentions = pipe.mentions_of(pipe.entities_to_link(captions(world.nlp, 2)))
+        batch = pipe.linking_model.options(mentions, pipe.settings)
+        values = made.values(batch, pipe.linking_model, pipe.settings)
+        assert [rows.shape for rows in values] == [(len(options.entities), len(columns)) for options in batch]
+        assert all(len(rows) and np.isfinite(rows).all() for rows in values)
+
+    return check
+
+
 def alignment(name: str, world: World) -> None:
     assert resolved("spacy_misc", name, passes=3).passes == 3
 
@@ -149,6 +163,20 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.SentenceTransformerRetriever.v1": retriever(2, name="sentence_encoder"),
     "spacy_gemel.TransformerRetriever.v1": retriever(2, np.ones(3, dtype="f")),
     "spacy_gemel.Alignment.v1": alignment,
+    "spacy_gemel.ScoreFeature.v1": feature("score", "behind"),
+    "spacy_gemel.PlainScoreFeature.v1": feature("without_demonstrations", "without_text"),
+    "spacy_gemel.ShownFeature.v1": feature("shown"),
+    "spacy_gemel.PriorFeature.v1": feature("prior"),
+    "spacy_gemel.SurfaceFeature.v1": feature(
+        "is_name", "is_alias", "folded_name", "folded_alias", "mention_words", "name_words", "text_words", "alias_words"
+    ),
+    "spacy_gemel.CountFeature.v1": feature("count"),
+    "spacy_gemel.LengthFeature.v1": feature("tokens"),
+    "spacy_gemel.DescriptionFeature.v1": feature(
+        "described", "text_description", "mention_description", "description_words"
+    ),
+    "spacy_gemel.PictureFeature.v1": feature("pictured", "picture"),
+    "spacy_gemel.AgreementFeature.v1": feature("agreement", "chain"),
     "spacy_gemel.KBFromDisk.v1": knowledge_base,
     "spacy_gemel.KBFromLookupKB.v1": lookup_kb,
     "spacy_gemel.MultimodalCorpus.v1": reader,

@@ -1,7 +1,9 @@
 """What is saved comes back the same, in a folder and in bytes, and each part can be left out."""
 
 import gc
+import json
 import shutil
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -13,10 +15,12 @@ import spacy
 import srsly
 from spacy.language import Language
 
+from spacy_gemel.linking.decision import Decision
 from tests.mini_pipeline import LINKER, add_linker, assert_same, captions, linker, make_doc, make_pipeline
 from tests.tiny import make_language_model
 
-PARTS = ["vocab", "cfg", "model", "demonstrations", "kb", "added", "models"]
+PARTS = ["vocab", "cfg", "model", "demonstrations", "decision", "kb", "added", "models"]
+OWN = Decision({"score": 2.0, "count": 0.5}, nil=-1.0, scales={"score": 0.25, "count": 1.0})
 
 
 def blank(models: Path, **changes: Any) -> Language:
@@ -58,6 +62,7 @@ def test_a_part_that_is_left_out_keeps_its_own(
     other = make_pipeline(models, own)
     pipe, source = linker(other), linker(trained)
     weights, shown = pipe.model.get_param("W").copy(), list(pipe.store)
+    pipe.use_decision(OWN)
     pipe.store.demonstrations.pop()
     shown = shown[:-1]
     if form == "disk":
@@ -68,8 +73,9 @@ def test_a_part_that_is_left_out_keeps_its_own(
     assert np.array_equal(pipe.model.get_param("W"), weights if part == "model" else source.model.get_param("W"))
     assert len(pipe.store) == (len(shown) if part == "demonstrations" else len(source.store))
     assert (pipe.kb.path == own) == (part == "kb")
+    assert pipe.decision == pipe.linking_model.decision == (OWN if part == "decision" else None)
     docs = list(other.pipe(captions(other)))
-    if part not in ("model", "demonstrations"):
+    if part not in ("model", "demonstrations", "decision"):
         assert_same(docs, list(trained.pipe(captions(trained))))
 
 
@@ -102,7 +108,7 @@ def test_disabled_it_is_loaded_when_it_is_enabled(trained: Language, saved: Path
 
 
 def test_a_damaged_part_is_one_error_that_names_it(saved: Path, tmp_path: Path) -> None:
-    for part in ("model", "demonstrations", "cfg", "added"):
+    for part in ("model", "demonstrations", "cfg", "added", "decision"):
         folder = tmp_path / part
         shutil.copytree(saved, folder)
         path = folder / LINKER / part
@@ -110,7 +116,7 @@ def test_a_damaged_part_is_one_error_that_names_it(saved: Path, tmp_path: Path) 
         path.write_bytes(b"\x00 not what it was")
         with pytest.raises(ValueError, match=part):
             spacy.load(folder)
-        if part == "added":  # the first versions saved none
+        if part in ("added", "decision"):  # the first versions saved none
             continue
         path.unlink()
         with pytest.raises((OSError, ValueError), match=part):
@@ -134,13 +140,14 @@ def test_added_entities_are_a_part_of_their_own(
 
 
 @pytest.mark.parametrize("form", ["disk", "bytes"])
-@pytest.mark.parametrize("part", ["added", "kb", "demonstrations"])
+@pytest.mark.parametrize("part", ["added", "kb", "demonstrations", "decision"])
 def test_a_pipe_that_cannot_be_loaded_leaves_the_other_as_it_was(
     trained: Language, models: Path, kb: Path, tmp_path: Path, part: str, form: str
 ) -> None:
     nlp = make_pipeline(models, kb)
     pipe = linker(nlp)
-    pipe.configure(temperature=2.0)
+    pipe.configure(n_demonstrations=1)
+    pipe.use_decision(OWN)
     expected = list(nlp.pipe(captions(nlp)))
     state = pipe.to_bytes(exclude=["vocab"])  # words that are learned do no harm
     if form == "disk":
@@ -159,6 +166,88 @@ def test_a_pipe_that_cannot_be_loaded_leaves_the_other_as_it_was(
     assert_same(list(nlp.pipe(captions(nlp))), expected)
 
 
+# The decision
+
+
+@pytest.fixture
+def decided(trained: Language) -> Iterator[Language]:
+    """The trained pipeline with a decision."""
+    linker(trained).use_decision(OWN)
+    yield trained
+    linker(trained).use_decision(None)
+
+
+@pytest.mark.parametrize("form", ["disk", "bytes"])
+def test_a_decision_comes_back_and_decides(decided: Language, models: Path, tmp_path: Path, form: str) -> None:
+    expected = list(decided.pipe(captions(decided)))
+    if form == "disk":
+        decided.to_disk(tmp_path)
+        nlp = spacy.load(tmp_path)
+        assert json.loads((tmp_path / LINKER / "decision").read_text())["weights"] == OWN.weights
+    else:
+        nlp = blank(models).from_bytes(decided.to_bytes())
+    assert linker(nlp).decision == OWN
+    docs = list(nlp.pipe(captions(nlp)))
+    assert_same(docs, expected)
+    found, saved = ([c.probability for doc in row for c in doc.ents[0]._.gemel_candidates] for row in (docs, expected))
+    assert found == pytest.approx(saved, abs=1e-4)
+    assert linker(nlp).to_bytes(exclude=["vocab"]) == linker(decided).to_bytes(exclude=["vocab"])
+
+
+@pytest.mark.parametrize("form", ["disk", "bytes"])
+def test_an_older_pipe_has_no_decision(trained: Language, models: Path, tmp_path: Path, form: str) -> None:
+    expected = list(trained.pipe(captions(trained)))
+    if form == "disk":
+        trained.to_disk(tmp_path)
+        (tmp_path / LINKER / "decision").unlink()
+        nlp = spacy.load(tmp_path)
+    else:
+        content = srsly.msgpack_loads(linker(trained).to_bytes())
+        del content["decision"]
+        nlp = blank(models)
+        linker(nlp).from_bytes(srsly.msgpack_dumps(content))
+    assert linker(nlp).decision is None
+    assert_same(list(nlp.pipe(captions(nlp))), expected)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"weights": {}}',
+        b'{"weights": {"score": "much"}, "nil": null, "scales": {}}',
+        b'{"weights": {"score": NaN}, "nil": null, "scales": {}}',
+        b'{"weights": {"score": 1}, "nil": Infinity, "scales": {}}',
+        b'{"weights": ["score"], "nil": null, "scales": {}}',
+    ],
+)
+def test_a_damaged_decision_is_one_error(saved: Path, tmp_path: Path, content: bytes) -> None:
+    shutil.copytree(saved, tmp_path / "damaged")
+    (tmp_path / "damaged" / LINKER / "decision").unlink()
+    (tmp_path / "damaged" / LINKER / "decision").write_bytes(content)
+    with pytest.raises(ValueError, match=r"gemel_linker: 'decision' of the saved pipe cannot be read .* is damaged"):
+        spacy.load(tmp_path / "damaged")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"features.count": None},
+            r"decision weighs count, which no feature of \[components\.gemel_linker\.features\]",
+        ),
+        ({"prior_weight": 0.5}, r"prior_weight = 0\.5 has no place beside a fitted decision"),
+    ],
+)
+def test_a_config_that_the_decision_does_not_go_with(
+    decided: Language, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    decided.to_disk(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        spacy.load(tmp_path, config={f"components.{LINKER}.{name}": value for name, value in changes.items()})
+
+
 @pytest.mark.parametrize("form", ["disk", "bytes"])
 def test_the_garbage_collector_stays_on(trained: Language, models: Path, tmp_path: Path, form: str) -> None:
     """srsly switches it off while it reads, and on only where that ends well."""
@@ -167,7 +256,7 @@ def test_the_garbage_collector_stays_on(trained: Language, models: Path, tmp_pat
     content = srsly.msgpack_loads(linker(trained).to_bytes())
     was_on = gc.isenabled()
     try:
-        for part in ("demonstrations", "added", "model", None):
+        for part in ("demonstrations", "added", "model", "decision", None):
             gc.enable()
             if form == "disk":
                 shutil.copytree(tmp_path / "pipe", tmp_path / str(part))

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from research.statistics import outcomes
 from spacy_gemel.__main__ import app
 from spacy_gemel.data.reader import multimodal_corpus
-from spacy_gemel.evaluation.prior_weight import collect_cases
+from spacy_gemel.evaluation.decision_cases import collect_cases
 from spacy_gemel.evaluation.results import read_mentions
 from spacy_gemel.pipeline.loaded_pipeline import overridden
 from tests.mini_pipeline import linker, make_doc, picture
@@ -40,8 +40,8 @@ def evaluate(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--quiet", "--n-demonstrations", "1"])
 
 
-def fit_prior(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["fit-prior", *map(str, arguments), "--quiet"])
+def fit_decision(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["fit-decision", *map(str, arguments), "--quiet"])
 
 
 def data_of(nlp: Language, corpus: Path, limit: int) -> list[Example]:
@@ -134,9 +134,9 @@ def test_the_doc_says_whether_its_image_was_read(trained: Language) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:gemel_linker. no image")
-def test_fit_prior_refuses_where_not_one_is_there(saved: Path, own_corpus: Path, tmp_path: Path) -> None:
+def test_fit_decision_refuses_where_not_one_is_there(saved: Path, own_corpus: Path, tmp_path: Path) -> None:
     lose(own_corpus, 18)  # those of the first 18 docs
-    done = fit_prior(saved, own_corpus, tmp_path / "fitted", "--limit", 18)
+    done = fit_decision(saved, own_corpus, tmp_path / "fitted", "--limit", 18, "-r", tmp_path / "fitted.json")
     assert done.exit_code == 1
     assert "of 18 docs with an image not one image could be read" in done.stderr
     assert not (tmp_path / "fitted").exists()
@@ -144,22 +144,24 @@ def test_fit_prior_refuses_where_not_one_is_there(saved: Path, own_corpus: Path,
 
 
 @pytest.mark.filterwarnings("ignore:gemel_linker. no image")
-def test_fit_prior_says_of_how_many_it_is_not_there(saved: Path, own_corpus: Path, tmp_path: Path) -> None:
-    assert fit_prior(saved, own_corpus, tmp_path / "all", "--limit", 18).exit_code == 0
+def test_fit_decision_says_of_how_many_it_is_not_there(saved: Path, own_corpus: Path, tmp_path: Path) -> None:
+    def fit(name: str) -> Result:
+        return fit_decision(saved, own_corpus, tmp_path / name, "--limit", 18, "-r", tmp_path / f"{name}.json")
+
+    assert fit("all").exit_code == 0
     lose(own_corpus, 5)
     with pytest.warns(UserWarning, match="of 18 docs with an image 5 have one that could not be read"):
-        done = fit_prior(saved, own_corpus, tmp_path / "fitted", "--limit", 18)
+        done = fit("fitted")
     assert done.exit_code == 0, done.output
     said = "The image of 5 of the 18 mentions could not be read."
     for name, number in (("all", 0), ("fitted", 5)):
-        report = json.loads((tmp_path / f"{name}.json").read_text())
-        assert report["unreadable_image"] == number
-        assert [note.startswith(said) for note in report["notes"]].count(True) == bool(number)
+        notes = json.loads((tmp_path / f"{name}.json").read_text())["notes"]
+        assert [note.startswith(said) for note in notes].count(True) == bool(number)
     assert said in done.stdout
 
 
 @pytest.mark.filterwarnings("ignore:gemel_linker. no image")
-def test_fit_prior_does_not_count_images_that_nobody_looked_at(
+def test_fit_decision_does_not_count_images_that_nobody_looked_at(
     trained: Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mentions of a discarded label are answered unseen: their images cannot make up for the others."""
@@ -171,8 +173,9 @@ def test_fit_prior_does_not_count_images_that_nobody_looked_at(
     with pytest.raises(ValueError, match="of 2 docs with an image not one"):
         collect_cases(trained, tmp_path / "dev.spacy", progress=False)
     with overridden(pipe, use_image=False):  # on purpose
-        cases = collect_cases(trained, tmp_path / "dev.spacy", progress=False)
+        cases, _ = collect_cases(trained, tmp_path / "dev.spacy", progress=False)
     assert [case.unreadable_image for case in cases] == [False] * 3
+    assert [len(case.ids) > 0 for case in cases] == [True, True, False]
 
 
 @pytest.mark.filterwarnings("ignore:gemel_linker. no image")

@@ -78,7 +78,7 @@ def test_the_numbers(data: Path) -> None:
     assert metrics["mentions_per_second"] > 0
     settings = metrics["settings"]
     assert (settings["pipeline"], settings["use_image"], settings["n_demonstrations"]) == ("here", True, 2)
-    assert (settings["threshold"], settings["temperature"], settings["labels_discard"]) == (None, 1.0, [])
+    assert (settings["threshold"], settings["prior_weight"], settings["labels_discard"]) == (None, 0.0, [])
     first = results[0]
     assert (first.doc, first.start, first.end, first.mention) == ("d0", 0, 7, "Mercury")
     assert (first.gold, first.predicted, first.probability) == (PLANET, PLANET, 0.5)

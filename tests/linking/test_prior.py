@@ -18,6 +18,7 @@ from spacy_gemel.linking.candidates import ScoredName, to_candidates
 from spacy_gemel.linking.prior import ALIAS, FLOOR, SURFACE, UNKNOWN, MentionPrior, fold, rerank, spellings
 from tests.calls import Calls
 from tests.kb.conftest import CharacterTokenizer
+from tests.names import scored
 
 ROWS: list[dict[str, Any]] = [
     {"id": "planet", "name": "Mercury", "aliases": ["Hermes"], "count": 9},
@@ -164,7 +165,7 @@ def scored_names(draw: st.DrawFn) -> list[ScoredName]:
     ids = draw(st.permutations(LETTERS))
     scores = sorted(draw(st.lists(st.floats(-9, 0), min_size=4, max_size=4)), reverse=True)
     return [
-        ScoredName(f"n{index}", score, [(kb_id, draw(st.integers(0, 3))) for kb_id in ids[2 * index : 2 * index + 2]])
+        scored(f"n{index}", score, *((kb_id, draw(st.integers(0, 3))) for kb_id in ids[2 * index : 2 * index + 2]))
         for index, score in enumerate(scores)
     ]
 
@@ -178,28 +179,30 @@ def test_each_entity_has_its_own_score(
         assert parts == found
         return
     expected = {
-        kb_id: name.score + weight * math.log(prior.get(kb_id, 0.0) + FLOOR)
+        entity.kb_id: name.score + weight * math.log(prior.get(entity.kb_id, 0.0) + FLOOR)
         for name in found
-        for kb_id, _ in name.entities
+        for entity in name.entities
     }
-    scores = {kb_id: part.score for part in parts for kb_id, _ in part.entities}
+    rows = {(name.name, row, entity) for name in found for row, entity in zip(name.rows, name.entities, strict=True)}
+    assert {(p.name, row, e) for p in parts for row, e in zip(p.rows, p.entities, strict=True)} <= rows
+    scores = {entity.kb_id: part.score for part in parts for entity in part.entities}
     assert scores == pytest.approx({kb_id: expected[kb_id] for kb_id in scores})
     assert [part.score for part in parts] == sorted((part.score for part in parts), reverse=True)
     assert max(scores.values()) == pytest.approx(max(expected.values()))
-    best = {name.name: max(expected[kb_id] for kb_id, _ in name.entities) for name in found}
+    best = {name.name: max(expected[entity.kb_id] for entity in name.entities) for name in found}
     kept = {part.name for part in parts}
     assert len(kept) == min(limit, len(found))
     assert all(best[one] >= best[other] - 1e-9 for one in kept for other in best.keys() - kept)
     for name in found:
         if name.name in kept:
-            assert {kb_id for kb_id, _ in name.entities} <= scores.keys()
+            assert {entity.kb_id for entity in name.entities} <= scores.keys()
 
 
 @given(scored_names(), probabilities, weights)
 def test_probabilities_are_in_the_order_of_the_scores_and_add_up(
     found: list[ScoredName], prior: dict[str, float], weight: float
 ) -> None:
-    candidates = to_candidates(rerank(found, prior, weight, 5), temperature=2.0)
+    candidates = to_candidates(rerank(found, prior, weight, 5))
     assert sum(candidate.probability for candidate in candidates) == pytest.approx(1)
     scores = [candidate.score for candidate in candidates]
     assert scores == sorted(scores, reverse=True)
@@ -207,8 +210,8 @@ def test_probabilities_are_in_the_order_of_the_scores_and_add_up(
 
 def test_bearers_of_one_name_are_told_apart_by_the_prior_or_else_share_by_count() -> None:
     found = [
-        ScoredName("Mercury", -1.0, [("planet", 30), ("element", 10), ("god", 0)]),
-        ScoredName("Jaguar", -2.0, [("c", 1)]),
+        scored("Mercury", -1.0, ("planet", 30), ("element", 10), ("god", 0)),
+        scored("Jaguar", -2.0, ("c", 1)),
     ]
     [element, *_] = to_candidates(rerank(found, {"element": 0.9}, 1.0, 5))
     assert element.kb_id == "element"
@@ -219,7 +222,7 @@ def test_bearers_of_one_name_are_told_apart_by_the_prior_or_else_share_by_count(
 
 
 def test_a_large_weight_gives_the_priors_order() -> None:
-    found = [ScoredName(name, -float(index), [(name, 0)]) for index, name in enumerate("abcd")]
+    found = [scored(name, -float(index)) for index, name in enumerate("abcd")]
     prior = {"d": 0.5, "b": 0.3, "c": 0.1}
     assert [part.name for part in rerank(found, prior, 1e4, 9)] == ["d", "b", "c", "a"]
     assert [part.name for part in rerank(found, prior, 1e-6, 9)] == ["a", "b", "c", "d"]

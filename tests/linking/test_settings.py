@@ -3,7 +3,6 @@
 import json
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from spacy.language import Language
 from thinc.api import Config
 
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.settings import LinkerSettings, settings_table
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import overridden, save_changed
@@ -41,7 +41,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("labels_discard", [1], "labels_discard must be a list of labels"),
     ("labels_discard", None, "labels_discard must be a list of labels"),
     ("overwrite", "no", "overwrite must be true or false, not 'no'"),
-    ("temperature", 0, "temperature must be above 0"),
+    ("candidates", "all", 'candidates must be "names" or "aliases", not'),
     ("prior_weight", float("inf"), "prior_weight must be a number from 0 on"),
 ]
 
@@ -193,13 +193,15 @@ def test_what_the_config_says_anew_holds(nlp: Language, tmp_path: Path) -> None:
     assert pipe_of(spacy.load(tmp_path / "saved")).settings.n_demonstrations == 2
 
 
-def test_a_calibrated_pipeline_may_be_overridden_with_what_it_had(nlp: Language, tmp_path: Path) -> None:
+def test_a_fitted_pipeline_may_be_overridden_with_what_it_had(nlp: Language, tmp_path: Path) -> None:
     loaded = from_disk(nlp, tmp_path)
-    save_changed(loaded, {"temperature": 1.5, "threshold": 0.6}, tmp_path / "calibrated")
-    calibrated = pipe_of(spacy.load(tmp_path / "calibrated")).settings
-    assert (calibrated.temperature, calibrated.threshold) == (1.5, 0.6)
-    plain = spacy.load(tmp_path / "calibrated", config={"components.gemel_linker.threshold": None})
+    save_changed(loaded, {"n_demonstrations": 1, "threshold": 0.6}, tmp_path / "fitted", Decision({"score": 2.0}))
+    fitted = pipe_of(spacy.load(tmp_path / "fitted"))
+    assert (fitted.settings.n_demonstrations, fitted.settings.threshold) == (1, 0.6)
+    assert fitted.decision == Decision({"score": 2.0})
+    plain = spacy.load(tmp_path / "fitted", config={"components.gemel_linker.threshold": None})
     assert pipe_of(plain).settings.threshold is None
+    assert pipe_of(plain).decision == fitted.decision
 
 
 def test_a_number_that_the_config_does_not_keep_to_the_last_digit(models: Path, kb: Path, tmp_path: Path) -> None:
@@ -210,30 +212,23 @@ def test_a_number_that_the_config_does_not_keep_to_the_last_digit(models: Path, 
 
 
 def test_a_pipe_of_before_keeps_its_config(nlp: Language, tmp_path: Path) -> None:
-    """Earlier versions saved the calibration alone."""
+    """Earlier versions saved no settings but a temperature, which there is no longer."""
     nlp.to_disk(tmp_path / "saved")
     cfg = tmp_path / "saved" / "gemel_linker" / "cfg"
     state = json.loads(cfg.read_text())
     cfg.write_text(json.dumps({"format": state["format"], "temperature": 3.0, "found": state["found"]}))
     loaded = spacy.load(tmp_path / "saved", config={"components.gemel_linker.threshold": 0.3})
-    assert pipe_of(loaded).settings.temperature == 3.0
+    assert answer(loaded) == answer(nlp)
     assert pipe_of(loaded).settings.threshold == pytest.approx(0.3, rel=1e-12)
 
 
-@dataclass(frozen=True)
-class _LaterSettings(LinkerSettings):
-    """With a further setting that no config has."""
-
-    length_penalty: float = field(default=1.0, metadata={"check": float, "in_config": False})
-
-
-def test_every_setting_that_no_config_has_is_saved() -> None:
-    later = _LaterSettings(length_penalty=0.5, temperature=2.0, labels_discard=("DATE",))
-    config = _LaterSettings(labels_discard=("DATE",))
-    saved = json.loads(json.dumps(settings_to_json(later, config, {})))
-    assert settings_from_json(saved, config, "linker") == (later, {})
-    earlier = {name: value for name, value in saved.items() if name != "length_penalty"}
-    assert settings_from_json(earlier, config, "linker") == (later.replace(length_penalty=1.0), {})
+def test_every_setting_is_saved_and_one_that_was_not_yet_there_is_the_configs() -> None:
+    settings, config = LinkerSettings(**CHANGED), LinkerSettings(prior_weight=0.25)
+    saved = json.loads(json.dumps(settings_to_json(settings, config, {})))
+    assert set(saved["settings"]) == set(CHANGED)
+    assert settings_from_json(saved, config, "linker") == (settings, {})
+    del saved["settings"]["prior_weight"]
+    assert settings_from_json(saved, config, "linker") == (settings.replace(prior_weight=0.25), {})
 
 
 def test_saved_settings_that_make_no_sense(nlp: Language, tmp_path: Path) -> None:
@@ -269,7 +264,7 @@ def test_the_config_holds_over_what_a_pipe_in_use_was_changed_to(models: Path, k
     assert pipe.settings.n_demonstrations == 2
     pipe.configure(n_demonstrations=1)
     state = json.loads(cfg.read_text())
-    cfg.write_text(json.dumps({name: state[name] for name in ("format", "temperature", "found")}))  # of before
+    cfg.write_text(json.dumps({name: state[name] for name in ("format", "found")}))  # of before
     pipe.from_disk(tmp_path / "saved" / "gemel_linker", exclude=["vocab"])
     assert pipe.settings.n_demonstrations == 2
     pipe.configure(n_demonstrations=1)

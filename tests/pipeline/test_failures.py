@@ -302,6 +302,6 @@ def test_nothing_stays_where_loading_fails_late(nlp: Language, models: Path, tmp
 
 
 def test_the_state_is_written_as_plain_json(nlp: Language, tmp_path: Path) -> None:
-    linker(nlp).configure(temperature=1 / 3)
+    linker(nlp).configure(prior_weight=1 / 3)
     linker(nlp).to_disk(tmp_path)
-    assert json.loads((tmp_path / "cfg").read_text())["temperature"] == 1 / 3
+    assert json.loads((tmp_path / "cfg").read_text())["settings"]["prior_weight"] == 1 / 3

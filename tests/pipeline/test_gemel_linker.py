@@ -18,7 +18,7 @@ from spacy.language import Language
 from spacy.tokens import Doc, DocBin
 
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.linking.candidates import ScoredName, to_candidates
+from spacy_gemel.linking.candidates import Answer, answer_id, to_candidates
 from spacy_gemel.linking.retrievers import Query
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.pipeline.user_data import has_unreadable_image
@@ -37,6 +37,7 @@ from tests.mini_pipeline import (
     picture,
     train,
 )
+from tests.names import scored
 
 TEXT = "A photo of Mercury number 3."
 
@@ -291,7 +292,7 @@ def test_vectors_of_descriptions_go_with_the_pipe(models: Path, tmp_path: Path) 
 def test_no_pickle_is_written(nlp: Language, tmp_path: Path) -> None:
     nlp.to_disk(tmp_path)
     pipe = tmp_path / "gemel_linker"
-    assert sorted(path.name for path in pipe.iterdir()) == ["added", "cfg", "demonstrations", "kb", "model"]
+    assert sorted(path.name for path in pipe.iterdir()) == ["added", "cfg", "decision", "demonstrations", "kb", "model"]
     for file in pipe.rglob("*"):
         assert file.is_dir() or not file.read_bytes().startswith(b"\x80\x04"), file
 
@@ -324,16 +325,14 @@ def test_entities_that_share_a_name_share_its_probability(models: Path, tmp_path
 
 
 def test_candidates_by_hand() -> None:
-    found = [ScoredName("A", -1.0, [("a", 1), ("b", 0)]), ScoredName("B", -2.0, [("c", 0), ("d", 0)])]
+    found = [scored("A", -1.0, ("a", 1), ("b", 0)), scored("B", -2.0, ("c", 0), ("d", 0))]
     share = 1 / (1 + np.exp(-1.0))
     candidates = to_candidates(found)
     assert [c.kb_id for c in candidates] == ["a", "b", "c", "d"]
     assert [c.probability for c in candidates] == pytest.approx([share, 0, (1 - share) / 2, (1 - share) / 2])
-    flat = to_candidates(found, temperature=1e9)
-    assert flat[0].probability == pytest.approx(0.5)
-    assert decide(candidates, None) == "a"
-    assert decide(candidates, 0.99) == "NIL"
-    assert decide([], None) == "NIL"
+    assert answer_id(Answer(candidates), None) == "a"
+    assert answer_id(Answer(candidates), 0.99) == "NIL"
+    assert answer_id(Answer(), None) == "NIL"
 
 
 def test_unconstrained_says_nil_for_what_is_no_name(nlp: Language) -> None:
