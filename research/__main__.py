@@ -193,6 +193,20 @@ def real(
 
 
 @app.command()
+def decision(
+    data: Annotated[Path, typer.Option(help="A folder with kb/, wikidiverse/, wikimel/ and richpediamel/.")],
+    models: Annotated[
+        Path, typer.Option(help="A folder with language_model/ and sentence_encoder/, as real-models leaves it.")
+    ] = Path("assets/real"),
+) -> None:
+    """What a fitted decision is worth on real text and on the drawings; a part that is linked is not linked again."""
+    with _long_work():
+        from research.real.decision import run_decision
+
+        typer.echo(json.dumps(run_decision(data, models)))
+
+
+@app.command()
 def baseline(
     train: Annotated[Path, typer.Argument(metavar="TRAIN.spacy", help="What the linker is trained on.")],
     test: Annotated[Path, typer.Argument(metavar="TEST.spacy", help="What to evaluate on.")],

@@ -11,6 +11,7 @@ from typing import Any
 import spacy
 from spacy.language import Language
 from spacy.training import Example
+from spacy_gemel.evaluation.prior_weight import collect_cases, curve, fit_weight
 
 from research.cache import Digests, cached, cached_folder, cached_json, digest, seconds_in
 from research.commands import report
@@ -19,7 +20,6 @@ from research.real.answers import link_gold_mentions, link_raw_texts
 from research.real.ner import STEPS, train_ner
 from research.real.text import SOURCES, Corpus, make_corpus
 from spacy_gemel.data.reader import read_docs
-from spacy_gemel.evaluation.prior_weight import collect_cases, curve, fit_weight
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.models.tokenizer import load_tokenizer
@@ -205,7 +205,7 @@ class Workspace:
             settings = {**BASE, **cell.changes}
             if cell.with_prior:
                 settings["prior_weight"] = self.prior(cell)["weight"]
-            nlp = self._pipeline_of(cell, corpus.pool)
+            nlp = self.pipeline_of(cell, corpus.pool)
             start = time.perf_counter()
             with overridden(linker_of(nlp), **settings):
                 rows = link(nlp, part)
@@ -219,14 +219,14 @@ class Workspace:
 
         def fit() -> dict[str, Any]:
             report(f"{cell.id}: fitting the prior's weight")
-            nlp = self._pipeline_of(cell, corpus.rest)
+            nlp = self.pipeline_of(cell, corpus.rest)
             with overridden(linker_of(nlp), **BASE):
                 cases = collect_cases(nlp, corpus.held_out, progress=False)
             return {"weight": fit_weight(cases), "mentions": len(cases), "curve": curve(cases)}
 
         return cached_json(self.folder / "cells" / cell.id / "weight.json", self.key(cell), fit)
 
-    def _pipeline_of(self, cell: Cell, pool: Path) -> Language:
+    def pipeline_of(self, cell: Cell, pool: Path) -> Language:
         """A pipeline whose linker shows the mentions of a .spacy file; the last one if it is the same."""
         made_of = [str(pool), cell.retriever, cell.dtype, cell.raw_texts]
         if self._pipeline is None or self._pipeline[0] != made_of:

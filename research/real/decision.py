@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import spacy
 
 from research.cache import cached, digest, read_object
 from research.commands import Progress, report
@@ -14,12 +15,16 @@ from research.mini_world import ROOT
 from research.real.calibrate import cross_calibrate
 from research.real.cells import BASE, DTYPE, Cell, Workspace, code_digest
 from research.statistics import with_interval
+from spacy_gemel.data.reader import read_docs
 from spacy_gemel.evaluation.bootstrap import accuracy_of, difference_of
 from spacy_gemel.evaluation.calibration import answer_figures
 from spacy_gemel.evaluation.decision_cases import DecisionCase, collect_cases
 from spacy_gemel.evaluation.decision_report import FOLDS, Answers, by_decision, cross_fit, fit
-from spacy_gemel.kb.resolve import NIL
-from spacy_gemel.pipeline.loaded_pipeline import linker_of, overridden
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.kb.resolve import NIL, resolve_gold
+from spacy_gemel.linking.descriptions import DescriptionIndex
+from spacy_gemel.models.sentence_encoder import load_sentence_encoder
+from spacy_gemel.pipeline.loaded_pipeline import linker_of, load_pipeline, overridden
 from spacy_gemel.utils.files import lock_file, write_json
 
 OUTPUT = ROOT / "research" / "results" / "decision.json"
@@ -28,12 +33,19 @@ DATASETS = ("wikidiverse", "wikimel", "richpediamel")
 """The first is fitted on; what is fitted there is measured on the others."""
 DRAWS, TAKEN = 3, 0.2
 """So often so large a share of the gold entities is taken out of what the mentions may mean, to make NIL."""
+SIBLINGS = 200
 TAIL = 2
 """An entity linked so often in the shown docs, at most, is of the tail."""
 
 
 def run_decision(
-    data: Path, models: Path, datasets: Sequence[str] = DATASETS, *, work: Path = WORK, output: Path = OUTPUT
+    data: Path,
+    models: Path,
+    datasets: Sequence[str] = DATASETS,
+    *,
+    work: Path = WORK,
+    output: Path = OUTPUT,
+    root: Path = ROOT,
 ) -> dict[str, Any]:
     """Link the asked mentions with all features, fit, measure, write and return the figures.
 
@@ -43,6 +55,7 @@ def run_decision(
         datasets: Of DATASETS; the first is always needed.
         work: Where the features of each part are cached.
         output: The file of the figures; what it holds of other experiments stays.
+        root: The clone, where `spacy project run real` has left the pipeline and the drawings to measure on.
 
     Raises:
         ValueError: If a file is missing, or another process is running here.
@@ -57,7 +70,13 @@ def run_decision(
         for name, cell in cells.items():
             progress.report(name)
             collected[name] = _collect(workspace, cell)
-        result = {**read_object(output), **figures(collected)}
+        kb = KnowledgeBase.open(workspace.kb()[0])
+        result = {**read_object(output), **figures(collected, kb)}
+        result["made_siblings"] = sibling_figures(workspace, kb)
+        pipeline, test = root / "training" / "real" / "model-best", root / "corpus" / "real" / "test.spacy"
+        if pipeline.is_dir() and test.exists():
+            report("drawings")
+            result["drawings"] = drawing_figures(pipeline, test)
         result |= {
             "command": "python -m research decision --data DATA --models MODELS",
             "settings": {**BASE, "use_image": False, "retriever": "dense", "dtype": DTYPE, "tail": TAIL},
@@ -105,13 +124,13 @@ def _from_json(row: Mapping[str, Any], width: int) -> DecisionCase:
     return DecisionCase(**{**row, "values": values, "ids": tuple(row["ids"]), "before": tuple(row["before"])})
 
 
-def figures(collected: Mapping[str, Collected]) -> dict[str, Any]:
+def figures(collected: Mapping[str, Collected], kb: KnowledgeBase) -> dict[str, Any]:
     """All figures of the collected data sets."""
     first = DATASETS[0]
     cases, columns, features = collected[first]
     decision = fit(cases, columns, columns)
     after = cross_fit(cases, columns, columns, FOLDS)
-    section = _section(cases, after)
+    section = _section(cases, after, kb)
     section["folds"] = FOLDS
     section["weights"] = {name: weight * decision.scales[name] for name, weight in decision.weights.items()}
     section["worth"] = {
@@ -122,11 +141,44 @@ def figures(collected: Mapping[str, Collected]) -> dict[str, Any]:
     result = {first: section, "nil": nil_figures(cases, columns)}
     for name, (others, _, _) in collected.items():
         if name != first:
-            result[name] = {**_section(others, by_decision(others, columns, decision)), "fitted_on": first}
+            result[name] = {**_section(others, by_decision(others, columns, decision), kb), "fitted_on": first}
     return result
 
 
-def _section(cases: Sequence[DecisionCase], after: Answers) -> dict[str, Any]:
+def drawing_figures(pipeline: Path, test: Path) -> dict[str, Any]:
+    """The drawings, linked by the pipeline that was trained on the others: with the decision, cross-fitted, and not."""
+    nlp = load_pipeline(str(pipeline))
+    cases, columns = collect_cases(nlp, test, progress=False)
+    section = _section(cases, cross_fit(cases, columns, columns, FOLDS), linker_of(nlp).kb)
+    return {**section, "folds": FOLDS}
+
+
+def sibling_figures(workspace: Workspace, kb: KnowledgeBase) -> dict[str, Any]:
+    """How often the description tells an entity from a made one of the same name, which has another's description.
+
+    Without counts, the search's score and the name leave it to chance.
+    """
+    encoder = load_sentence_encoder(str(workspace.models / "sentence_encoder"), device="cpu")
+    index, right, docs, seen = DescriptionIndex(encoder, kb), [], [], set()
+    others = np.random.default_rng(0)
+    for part in workspace.corpus(DATASETS[0]).chunks:
+        for doc in read_docs(part, spacy.blank("en").vocab):
+            for ent in doc.ents:
+                row = resolve_gold(kb, ent.kb_id_)
+                if row is None or row in seen or len(right) == SIBLINGS or not kb.entity(row).description:
+                    continue
+                seen.add(row)
+                entity, other = kb.entity(row), None
+                while other is None or not other.description or other.description == entity.description:
+                    other = kb.entity(int(others.integers(len(kb))))
+                siblings = [entity, replace(other, kb_id="made", name=entity.name, count=entity.count)]
+                shares = index.share(doc.text, siblings)
+                right.append(shares[0] > shares[1])
+                docs.append(str(doc.user_data["id"]))
+    return {**with_interval(accuracy_of(right, docs)), "by_score": 0.5}
+
+
+def _section(cases: Sequence[DecisionCase], after: Answers, kb: KnowledgeBase) -> dict[str, Any]:
     """Accuracy with the decision and by the score alone, and their difference, over all mentions and over groups."""
     before = Answers(*zip(*(case.before for case in cases), strict=True))
     groups = {
@@ -137,6 +189,7 @@ def _section(cases: Sequence[DecisionCase], after: Answers) -> dict[str, Any]:
         "undescribed": [not case.described for case in cases],
         "tail": [0 < case.count <= TAIL for case in cases],
         "common": [case.count > TAIL for case in cases],
+        "shared_name": [_shares_name(kb, case.gold) for case in cases],
     }
     right, old = after.right(cases), before.right(cases)
     section: dict[str, Any] = {}
@@ -152,6 +205,11 @@ def _section(cases: Sequence[DecisionCase], after: Answers) -> dict[str, Any]:
     recall = sum(case.gold_index is not None for case in cases) / len(cases)
     ece = {"ece": after.figures(cases)["ece"], "ece_by_score": before.figures(cases)["ece"]}
     return {**section.pop("all"), "candidate_recall": recall, **ece, **section}
+
+
+def _shares_name(kb: KnowledgeBase, kb_id: str) -> bool:
+    row = kb.row(kb_id)
+    return row is not None and len(kb.rows_by_surface(kb.entity(row).name)[0]) > 1
 
 
 def _worth(cases: Sequence[DecisionCase], whole: Answers, without: Answers) -> dict[str, Any]:

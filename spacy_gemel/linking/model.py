@@ -32,7 +32,7 @@ from spacy_gemel.linking.candidates import (
 )
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import DemonstrationStore, order_by_picture
-from spacy_gemel.linking.descriptions import DescriptionIndex, shared_words
+from spacy_gemel.linking.descriptions import DescriptionIndex
 from spacy_gemel.linking.features import Feature, compute, pictures_of
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import MAX_KNOWN, MentionPrior, rerank
@@ -46,10 +46,6 @@ from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWar
 
 NEAREST = 10
 """Entities whose descriptions are nearest to the mention and its text that are scored for each."""
-SHARPNESS = 0.05
-"""Of the similarity of descriptions between entities of one name: a cosine that is so much higher counts e times."""
-WORDS = 0.5
-"""What the words that text and description share count beside the cosine. Neither was tuned on data."""
 NO_ROW = -1  # of the answer of a free search that is no entity's name
 
 
@@ -238,12 +234,7 @@ class LinkingModel:
         """How much of a name's probability each of its entities has: by count, and by its description's similarity."""
         if self.descriptions is None or not any(entity.description for entity in name.entities):
             return share_by_count(name)
-        [cosines] = self.descriptions.similarity([text], [name.rows])
-        words = np.array([shared_words(text, entity.description) for entity in name.entities])
-        counts = np.array([entity.count + 1.0 for entity in name.entities])
-        similarity = cosines + WORDS * words
-        weights = counts * np.exp((similarity - similarity.max()) / SHARPNESS)
-        return cast(list[float], (weights / weights.sum()).tolist())
+        return self.descriptions.share(text, name.entities)
 
     def _decide(self, mentions: Sequence[Mention], settings: LinkerSettings, decision: Decision) -> list[Answer]:
         used = [each for each in self.features if any(decision.weights.get(name) for name in each.columns)]
