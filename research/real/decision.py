@@ -34,6 +34,7 @@ DATASETS = ("wikidiverse", "wikimel", "richpediamel")
 DRAWS, TAKEN = 3, 0.2
 """So often so large a share of the gold entities is taken out of what the mentions may mean, to make NIL."""
 SIBLINGS = 200
+"""Entities that get a made sibling of the same name."""
 TAIL = 2
 """An entity linked so often in the shown docs, at most, is of the tail."""
 
@@ -159,8 +160,10 @@ def sibling_figures(workspace: Workspace, kb: KnowledgeBase) -> dict[str, Any]:
     Without counts, the search's score and the name leave it to chance.
     """
     encoder = load_sentence_encoder(str(workspace.models / "sentence_encoder"), device="cpu")
-    index, right, docs, seen = DescriptionIndex(encoder, kb), [], [], set()
-    others = np.random.default_rng(0)
+    index, others = DescriptionIndex(encoder, kb), np.random.default_rng(0)
+    right: list[bool] = []
+    docs: list[str] = []
+    seen: set[int] = set()
     for part in workspace.corpus(DATASETS[0]).chunks:
         for doc in read_docs(part, spacy.blank("en").vocab):
             for ent in doc.ents:

@@ -100,9 +100,8 @@ class DescriptionIndex:
         cosines = unit(self._embed([described(entity) for entity in entities])) @ query
         words = np.array([shared_words(text, entity.description) for entity in entities])
         similarity = cosines + WORDS * words
-        weights = np.array([entity.count + 1.0 for entity in entities]) * np.exp(
-            (similarity - similarity.max()) / SHARPNESS
-        )
+        counts = np.array([entity.count + 1.0 for entity in entities])
+        weights = counts * np.exp((similarity - similarity.max()) / SHARPNESS)
         return [float(weight) for weight in weights / weights.sum()]
 
     def _vectors_of_texts(self, texts: Sequence[str]) -> FloatArray:
