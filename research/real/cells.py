@@ -22,6 +22,7 @@ from research.real.text import SOURCES, Corpus, make_corpus
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.pipeline.loaded_pipeline import FACTORY, linker_of, overridden
 from spacy_gemel.utils.files import write_json
@@ -142,15 +143,17 @@ class Workspace:
     # What cells read
 
     def kb(self) -> tuple[Path, str]:
-        """The knowledge base for the language model's tokenizer, and its key."""
+        """The knowledge base for the language model's tokenizer, with vectors of descriptions, and its key."""
         if self._kb is None:
             entities, model = self.data / "kb" / "entities.jsonl", self.models / "language_model"
-            key = digest(self.digests.file(entities), self.digests.tree(model))
+            encoder = self.models / "sentence_encoder"
+            key = digest(self.digests.file(entities), self.digests.tree(model), self.digests.tree(encoder))
             folder = self.folder / "kb"
 
             def make(partial: Path) -> None:
                 report("building the knowledge base")
-                build_kb(entities, partial / "kb", load_tokenizer(str(model)), progress=False)
+                encode = load_sentence_encoder(str(encoder), device="cpu")
+                build_kb(entities, partial / "kb", load_tokenizer(str(model)), encode=encode, progress=False)
 
             cached_folder(folder, key, "kb", make)
             self._kb = folder / "kb", key

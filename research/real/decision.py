@@ -96,8 +96,9 @@ Collected = tuple[list[DecisionCase], list[str], dict[str, tuple[str, ...]]]
 
 def _collect(workspace: Workspace, cell: Cell) -> Collected:
     """The cases of all asked mentions, part by part; a part that is cached is not linked again."""
-    corpus, cases, columns = workspace.corpus(cell.dataset), [], []
-    key = digest(workspace.key(cell), code_digest())
+    corpus, key = workspace.corpus(cell.dataset), digest(workspace.key(cell), "decision")
+    cases: list[DecisionCase] = []
+    columns: list[str] = []
     features: dict[str, tuple[str, ...]] = {}
     for part in corpus.chunks:
         file = workspace.folder / "decision" / cell.dataset / f"{part.stem}.json"
@@ -110,7 +111,7 @@ def _collect(workspace: Workspace, cell: Cell) -> Collected:
                 rows, names = collect_cases(nlp, part, progress=False)
             own = {type(feature).__name__: [*feature.columns] for feature in linker.features}
             content = {"key": key, "columns": names, "features": own, "cases": [_to_json(case) for case in rows]}
-            write_json(file, content)
+            write_json(file, {**content, "code": code_digest()})
         columns, features = content["columns"], {k: tuple(v) for k, v in content["features"].items()}
         cases += [_from_json(row, len(columns)) for row in content["cases"]]
     return cases, columns, features
