@@ -17,9 +17,43 @@ from spacy_gemel.linking.prior import FLOOR, fold
 from spacy_gemel.linking.settings import LinkerSettings
 
 if TYPE_CHECKING:
-    from spacy_gemel.linking.model import LinkingModel
+    from spacy_gemel.linking.demonstrations import DemonstrationStore
+    from spacy_gemel.linking.descriptions import DescriptionIndex
+    from spacy_gemel.linking.mention import Mention
+    from spacy_gemel.linking.prior import MentionPrior
 
 FloatArray = NDArray[np.float64]
+
+
+class Evidence(Protocol):
+    """What features are computed from, beside the candidates: a `LinkingModel` has it.
+
+    descriptions: None if the retriever has no sentence encoder. pictures_of: see the function of this name.
+    """
+
+    descriptions: "DescriptionIndex | None"
+    pictures_of: dict[str, list[int]]
+
+    @property
+    def prior(self) -> "MentionPrior":
+        """P(entity | mention)."""
+        ...
+
+    @property
+    def store(self) -> "DemonstrationStore":
+        """The demonstrations that may be shown."""
+        ...
+
+    def score_without_demonstrations(
+        self,
+        mentions: "Sequence[Mention]",
+        names: Sequence[Sequence[str]],
+        settings: LinkerSettings,
+        *,
+        with_text: bool,
+    ) -> list[dict[str, float]]:
+        """The scores of each mention's names by a prompt without demonstrations, or without its text either."""
+        ...
 
 
 class Feature(Protocol):
@@ -30,17 +64,17 @@ class Feature(Protocol):
         """Their names, each unique among all features."""
         ...
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """Of each mention, (candidates, columns). `batch` has all mentions of its docs that are linked."""
         ...
 
 
 def compute(
-    features: Sequence[Feature], batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings
+    features: Sequence[Feature], batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings
 ) -> tuple[list[FloatArray], list[str]]:
     """All features of each mention's candidates side by side, (candidates, columns), and the columns' names."""
     columns = [name for feature in features for name in feature.columns]
-    parts = [feature.values(batch, model, settings) for feature in features]
+    parts = [feature.values(batch, evidence, settings) for feature in features]
     empty = [np.zeros((len(options.entities), 0)) for options in batch]
     return [np.concatenate(each, axis=1) for each in zip(empty, *parts, strict=True)], columns
 
@@ -54,7 +88,7 @@ class ScoreFeature:
 
     columns = ("score", "behind")
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         results = []
         for options in batch:
@@ -72,12 +106,12 @@ class PlainScoreFeature:
 
     columns = ("without_demonstrations", "without_text")
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         names = [[*dict.fromkeys(name.name for name in options.names)] for options in batch]
         mentions = [options.mention for options in batch]
         tables = [
-            model.score_without_demonstrations(mentions, names, settings, with_text=with_text)
+            evidence.score_without_demonstrations(mentions, names, settings, with_text=with_text)
             for with_text in (True, False)
         ]
         return [
@@ -91,7 +125,7 @@ class ShownFeature:
 
     columns = ("shown",)
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         return [_stack([[entity.kb_id in each.shown] for entity in each.entities], 1) for each in batch]
 
@@ -101,11 +135,11 @@ class PriorFeature:
 
     columns = ("prior",)
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         results = []
         for options in batch:
-            prior = model.prior.of(options.mention.mention)
+            prior = evidence.prior.of(options.mention.mention)
             results.append(_stack([[np.log(prior.get(each.kb_id, 0.0) + FLOOR)] for each in options.entities], 1))
         return results
 
@@ -129,7 +163,7 @@ class SurfaceFeature:
         "alias_words",
     )
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         results = []
         for options in batch:
@@ -163,7 +197,7 @@ class CountFeature:
 
     columns = ("count",)
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         return [_stack([[np.log1p(entity.count)] for entity in each.entities], 1) for each in batch]
 
@@ -173,7 +207,7 @@ class LengthFeature:
 
     columns = ("tokens",)
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         return [_stack([[name.tokens] for name in options.names], 1) for options in batch]
 
@@ -187,13 +221,13 @@ class DescriptionFeature:
 
     columns = ("described", "text_description", "mention_description", "description_words")
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         rows = [options.rows for options in batch]
         by_text = by_mention = [np.zeros(len(each), dtype=np.float32) for each in rows]
-        if model.descriptions is not None:
-            by_text = model.descriptions.similarity([options.mention.text for options in batch], rows)
-            by_mention = model.descriptions.similarity([options.mention.mention for options in batch], rows)
+        if evidence.descriptions is not None:
+            by_text = evidence.descriptions.similarity([options.mention.text for options in batch], rows)
+            by_mention = evidence.descriptions.similarity([options.mention.mention for options in batch], rows)
         results = []
         for options, texts, mentions in zip(batch, by_text, by_mention, strict=True):
             described = [bool(entity.description) for entity in options.entities]
@@ -210,14 +244,14 @@ class PictureFeature:
 
     columns = ("pictured", "picture")
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         results = []
         for options in batch:
             rows, features = np.zeros((len(options.entities), 2)), options.mention.features
             if features is not None and settings.use_image:
-                indices = [model.pictures_of.get(entity.kb_id, []) for entity in options.entities]
-                cosines = model.store.picture_similarity([index for each in indices for index in each], features)
+                indices = [evidence.pictures_of.get(entity.kb_id, []) for entity in options.entities]
+                cosines = evidence.store.picture_similarity([index for each in indices for index in each], features)
                 ends = np.cumsum([len(each) for each in indices])
                 for row, end, each in zip(rows, ends, indices, strict=True):
                     if each:
@@ -235,7 +269,7 @@ class AgreementFeature:
 
     columns = ("agreement", "chain")
 
-    def values(self, batch: Sequence[Options], model: "LinkingModel", settings: LinkerSettings) -> list[FloatArray]:
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
         docs: dict[int, list[int]] = {}
         for number, options in enumerate(batch):
@@ -245,10 +279,10 @@ class AgreementFeature:
             for number in numbers:
                 others = [batch[other] for other in numbers if other != number]
                 if others and batch[number].entities:
-                    results[number] = self._beside(batch[number], others, model)
+                    results[number] = self._beside(batch[number], others, evidence)
         return results
 
-    def _beside(self, options: Options, others: Sequence[Options], model: "LinkingModel") -> FloatArray:
+    def _beside(self, options: Options, others: Sequence[Options], evidence: Evidence) -> FloatArray:
         values = np.zeros((len(options.entities), 2))
         words = {*fold(options.mention.mention).split()}
         ids = [entity.kb_id for entity in options.entities]
@@ -261,10 +295,10 @@ class AgreementFeature:
             if words < longer:
                 by_id = {entity.kb_id: share for entity, share in zip(other.entities, shares, strict=True)}
                 values[:, 1] = np.maximum(values[:, 1], [by_id.get(kb_id, 0.0) for kb_id in ids])
-            if model.descriptions is not None and words != longer:
+            if evidence.descriptions is not None and words != longer:
                 best = np.argsort(-shares, kind="stable")[:_LOOKED_AT]
                 rows = [other.rows[index] for index in best]
-                cosines.append(model.descriptions.between(options.rows, rows) @ (shares[best] / shares[best].sum()))
+                cosines.append(evidence.descriptions.between(options.rows, rows) @ (shares[best] / shares[best].sum()))
         if cosines:
             values[:, 0] = np.mean(cosines, axis=0)
         return values
