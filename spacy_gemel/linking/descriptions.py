@@ -59,6 +59,8 @@ class DescriptionIndex:
 
     def similarity(self, texts: Sequence[str], rows: Sequence[Sequence[int]]) -> list[FloatArray]:
         """The cosine of each text, (its rows,), with the entities in its rows."""
+        if not texts:
+            return []
         queries = self._vectors_of_texts(texts)
         entities = self._vectors_of_rows({row for each in rows for row in each})
         return [

@@ -80,10 +80,10 @@ class LinkingModel:
 
     def use_kb(self, kb: KnowledgeBase) -> None:
         """Link to another knowledge base of the same tokenizer."""
+        encoder = getattr(self.retriever, "loaded", None)  # anybody may register a retriever
+        self.descriptions = None if encoder is None else DescriptionIndex(encoder, kb)  # first: it may raise
         self.kb = kb
         self._prior = None
-        encoder = getattr(self.retriever, "loaded", None)  # anybody may register a retriever
-        self.descriptions = None if encoder is None else DescriptionIndex(encoder, kb)
 
     def use_store(self, store: DemonstrationStore) -> None:
         """Show these demonstrations from now on; what is cached of those that stay is kept."""

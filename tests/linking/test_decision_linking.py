@@ -1,0 +1,200 @@
+"""A decision in a pipe: what it decides, on which candidates, and what goes with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from spacy.language import Language
+from spacy.tokens import Doc, Span
+
+from spacy_gemel.decoding.beam_search import Hypothesis
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.linking import model as model_module
+from spacy_gemel.linking.candidates import Candidate
+from spacy_gemel.linking.decision import Decision
+from spacy_gemel.linking.features import compute
+from spacy_gemel.linking.model import NEAREST
+from spacy_gemel.models.sentence_encoder import load_sentence_encoder
+from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from spacy_gemel.pipeline.loaded_pipeline import overridden
+from tests.calls import Calls
+from tests.mini_pipeline import entity_id, linker, make_doc, make_kb, make_pipeline, picture
+from tests.tiny import NAMES
+
+SCORE = Decision({"score": 3.0})
+ROWS: list[dict[str, Any]] = [
+    {"id": entity_id(name), "name": name, "count": number, "description": f"what {name} is"}
+    for number, name in enumerate(NAMES)
+]
+TWINS = [{"id": f"twin {number}", "name": "Java", "description": f"number {number}"} for number in range(2)]
+
+
+@pytest.fixture(scope="module")
+def nlp(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Language:
+    """With the descriptions' vectors on disk."""
+    encoder = load_sentence_encoder(str(models / "sentence_encoder"), device="cpu")
+    kb = make_kb(tmp_path_factory.mktemp("kb"), models, [*ROWS, *TWINS], encode=encoder)
+    return make_pipeline(models, kb)
+
+
+@pytest.fixture
+def pipe(nlp: Language) -> Iterator[GemelLinker]:
+    """Few beams, and a decision and settings that each test may change."""
+    pipe = linker(nlp)
+    with overridden(pipe, **{**vars(pipe.settings), "beam_size": 2, "n_candidates": 2}):
+        yield pipe
+        pipe.use_decision(None)
+
+
+def docs(nlp: Language, *mentions: str) -> list[Doc]:
+    return [make_doc(nlp, f"A photo of {each}.", each, image=picture("Mercury")) for each in mentions]
+
+
+def link(nlp: Language, *mentions: str) -> list[list[Candidate]]:
+    return [doc.ents[0]._.gemel_candidates for doc in nlp.pipe(docs(nlp, *mentions))]
+
+
+def test_the_probabilities_are_over_all_that_a_mention_may_mean(nlp: Language, pipe: GemelLinker) -> None:
+    """Not only over the candidates that are told, those of the best names."""
+    mentions = pipe.mentions_of([doc.ents for doc in docs(nlp, "Java", "evening")])
+    batch = pipe.linking_model.options(mentions, pipe.settings)
+    decision = Decision({"score": 2.0, "count": 0.3, "is_name": 1.0}, nil=-2.0)
+    values, columns = compute(pipe.features, batch, pipe.linking_model, pipe.settings)
+    pipe.use_decision(decision)
+    for found, options, rows in zip(link(nlp, "Java", "evening"), batch, values, strict=True):
+        utilities = rows @ [decision.weights.get(name, 0.0) for name in columns]
+        shares = np.exp(utilities) / (np.exp(utilities).sum() + np.exp(-2.0))
+        expected = {
+            entity.kb_id: pair
+            for entity, pair in zip(options.entities, zip(utilities, shares, strict=True), strict=True)
+        }
+        assert {c.kb_id: (c.score, c.probability) for c in found} == {
+            c.kb_id: pytest.approx(expected[c.kb_id], abs=1e-4) for c in found
+        }
+        assert found[0].probability == pytest.approx(shares.max(), abs=1e-4)
+        assert [c.probability for c in found] == sorted((c.probability for c in found), reverse=True)
+        assert len({c.name for c in found}) == 2 < len({name.name for name in options.names})  # n_candidates
+        assert sum(c.probability for c in found) < 1
+
+
+def test_the_bearers_of_a_name_are_told_apart(nlp: Language, pipe: GemelLinker) -> None:
+    pipe.use_decision(Decision({"count": 5.0, "is_name": 50.0}))
+    [found] = link(nlp, "Java")
+    assert [c.kb_id for c in found[:3]] == ["Java", "twin 0", "twin 1"]  # of equals the first in the knowledge base
+    assert found[0].probability > 0.99 > found[1].probability == found[2].probability
+
+
+def test_nil_is_an_answer(nlp: Language, pipe: GemelLinker) -> None:
+    pipe.use_decision(SCORE)
+    [sure] = link(nlp, "Java")
+    for nil, answer in ((sure[0].score + 0.1, "NIL"), (sure[0].score - 0.1, sure[0].kb_id)):
+        pipe.use_decision(Decision(SCORE.weights, nil))
+        [doc] = nlp.pipe(docs(nlp, "Java"))
+        assert doc.ents[0].kb_id_ == answer
+        assert doc.ents[0]._.gemel_candidates[0].kb_id == sure[0].kb_id  # still told
+    pipe.configure(threshold=1.0)  # counts beside it
+    pipe.use_decision(SCORE)
+    assert [doc.ents[0].kb_id_ for doc in nlp.pipe(docs(nlp, "Java"))] == ["NIL"]
+
+
+def test_a_feature_without_weight_is_not_computed(
+    nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefilled = Calls(monkeypatch, pipe.linking_model.decoder, "prefill")
+
+    def prompts_of(decision: Decision) -> int:
+        pipe.use_decision(decision)
+        prefilled.seen.clear()
+        link(nlp, "Java", "Jaguar")
+        return sum(len(prompts) for prompts in prefilled.seen)
+
+    assert prompts_of(Decision({"score": 1.0, "without_text": 0.0})) == 2
+    assert prompts_of(Decision({"score": 1.0, "without_text": -0.5})) == 2 * 3
+
+
+@pytest.mark.parametrize("column", ["text_description", "agreement", "picture", "without_text"])
+def test_docs_without_a_mention_to_link(nlp: Language, pipe: GemelLinker, column: str) -> None:
+    pipe.use_decision(Decision({"score": 1.0, column: 1.0}))
+    pipe.configure(labels_discard=("DATE",))
+    [doc] = docs(nlp, "Java")
+    doc.set_ents([Span(doc, ent.start, ent.end, label="DATE") for ent in doc.ents])
+    assert nlp(doc).ents[0].kb_id_ == "NIL"
+    assert nlp("Nothing here.").ents == ()
+
+
+def test_what_the_text_describes_is_a_candidate(nlp: Language, pipe: GemelLinker) -> None:
+    model = pipe.linking_model
+    mentions = pipe.mentions_of([doc.ents for doc in docs(nlp, "evening")])
+    assert model.descriptions is not None
+    [nearest] = model.descriptions.nearest([(mentions[0].mention, mentions[0].text)], NEAREST)
+    [options] = model.options(mentions, pipe.settings)
+    assert set(nearest) <= set(options.rows)
+    assert len({name.name for name in options.names if not name.searched}) > 2  # whom neither search nor name brings in
+    for entity, row, name in zip(options.entities, options.rows, options.names, strict=True):
+        assert pipe.kb.entity(row) == entity
+        assert name.name == entity.name
+        assert name.tokens > 0
+
+
+def test_options_have_the_demonstrations_of_the_prompt(nlp: Language, pipe: GemelLinker) -> None:
+    [doc] = docs(nlp, "Mercury")
+    [options] = pipe.linking_model.options(pipe.mentions_of([doc.ents]), pipe.settings)
+    assert options.shown == {each.kb_id for each in pipe.demonstrations_for(doc, doc.ents[0])} != set()
+    pipe.configure(n_demonstrations=0)
+    [options] = pipe.linking_model.options(pipe.mentions_of([doc.ents]), pipe.settings)
+    assert options.shown == set()
+
+
+def test_what_a_free_search_says_that_is_no_entity_is_no_candidate(
+    nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = pipe.linking_model.language_model.tokenizer.encode(["a blue thing", "Jaguar"])
+    said = [Hypothesis(tuple(ids), score, 0) for ids, score in zip(encoded, (-0.1, -0.2), strict=True)]
+    monkeypatch.setattr(model_module, "beam_search", lambda state, *_, **__: [said] * len(state.logits))
+    pipe.configure(constrained=False)
+    assert [c.kb_id for c in link(nlp, "evening")[0]] == ["NIL", "Jaguar"]
+    pipe.use_decision(SCORE)
+    [found] = link(nlp, "evening")
+    assert found[0].kb_id == "Jaguar"
+    assert "NIL" not in {c.kb_id for c in found}
+
+
+def test_what_does_not_go_together_is_refused_and_changes_nothing(nlp: Language, pipe: GemelLinker) -> None:
+    with pytest.raises(ValueError, match=r"gemel_linker: the decision weighs hair, which no feature of \[components"):
+        pipe.use_decision(Decision({"score": 1.0, "hair": 0.5}))
+    pipe.configure(prior_weight=0.5)
+    with pytest.raises(ValueError, match=r"prior_weight = 0\.5 has no place beside a fitted decision.*use_decision\(N"):
+        pipe.use_decision(SCORE)
+    assert pipe.decision is pipe.linking_model.decision is None
+    pipe.configure(prior_weight=0.0)
+    pipe.use_decision(Decision({"score": 1.0, "hair": 0.0}))  # without weight it does no harm
+    pipe.use_decision(SCORE)
+    before = link(nlp, "Java")
+    with pytest.raises(ValueError, match="set prior_weight = 0, or drop the decision"):
+        pipe.configure(prior_weight=0.5, beam_size=1)
+    assert pipe.settings.beam_size == 2
+    assert link(nlp, "Java") == before
+
+
+def test_without_a_decision_it_links_as_before(nlp: Language, pipe: GemelLinker) -> None:
+    before = link(nlp, "Java", "evening")
+    pipe.use_decision(SCORE)
+    assert link(nlp, "Java", "evening") != before
+    pipe.use_decision(None)
+    assert link(nlp, "Java", "evening") == before
+
+
+def test_a_knowledge_base_encoded_by_another_encoder_changes_nothing(
+    nlp: Language, pipe: GemelLinker, models: Path, tmp_path: Path
+) -> None:
+    def other(texts: Any) -> Any:
+        return np.eye(16, dtype="f")[[len(text) % 16 for text in texts]]
+
+    before, kb = link(nlp, "Java"), pipe.kb
+    foreign = make_kb(tmp_path, models, [{"id": "only", "name": "Java", "description": "all there is"}], encode=other)
+    with pytest.raises(ValueError, match="descriptions encoded by another sentence encoder than the retriever's"):
+        pipe.set_kb(lambda vocab: KnowledgeBase.open(foreign))
+    assert pipe.kb is pipe.linking_model.kb is kb
+    assert link(nlp, "Java") == before
