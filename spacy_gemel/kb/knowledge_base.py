@@ -223,6 +223,14 @@ class KnowledgeBase:
     def _added_rows(self) -> dict[str, int]:
         return {entity.kb_id: row for row, entity in enumerate(self.added.entities, self.meta.entities)}
 
+    @cached_property
+    def _added_surfaces(self) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = {}
+        for row, entity in enumerate(self.added.entities, self.meta.entities):
+            for key in {surface_key(text) for text in (entity.name, *entity.aliases)}:
+                rows.setdefault(key, []).append(row)
+        return rows
+
     def rows_by_surface(self, text: str) -> tuple[list[int], list[int]]:
         """The rows of entities with this name, and of those with only an alias like this, each ascending.
 
@@ -233,7 +241,7 @@ class KnowledgeBase:
             return [], []
         named: list[int] = []
         aliased: list[int] = []
-        for row in (*self.surfaces.candidates(key), *range(self.meta.entities, len(self))):
+        for row in (*self.surfaces.candidates(key), *self._added_surfaces.get(key, ())):
             entity = self.entity(row)
             if surface_key(entity.name) == key:
                 named.append(row)

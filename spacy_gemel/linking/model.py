@@ -2,10 +2,10 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import repeat
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,13 @@ from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWar
 NEAREST = 10
 """Entities whose descriptions are nearest to the mention and its text that are scored for each."""
 NO_ROW = -1  # of the answer of a free search that is no entity's name
+
+
+class Found(NamedTuple):
+    """What was found for a mention: its names, and the demonstrations in its prompt as indices in the store."""
+
+    names: list[ScoredName]
+    demonstrations: Sequence[int]
 
 
 class LinkingModel:
@@ -208,8 +215,8 @@ class LinkingModel:
         """The answer to each mention: by the decision if one was fitted, else by the search's score and the prior."""
         if self.decision is not None:
             return self._decide(mentions, settings, self.decision)
-        with_prior = settings.prior_weight > 0
-        return self.answers_by_score(mentions, self.find(mentions, settings, with_prior=with_prior), settings)
+        all_found = self.find(mentions, settings, with_prior=settings.prior_weight > 0)
+        return self.answers_by_score(mentions, [found.names for found in all_found], settings)
 
     def answers_by_score(
         self, mentions: Sequence[Mention], all_names: Sequence[Sequence[ScoredName]], settings: LinkerSettings
@@ -256,19 +263,15 @@ class LinkingModel:
 
     def options(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Options]:
         """All that each mention may mean: what the search finds, what is known of it, and what its text describes."""
-        all_names = self.find(mentions, settings, with_prior=True, with_descriptions=True)
-        shown = [frozenset(self.store[index].kb_id for index in indices) for indices in self._shown(mentions, settings)]
         batch = []
-        for mention, names, ids in zip(mentions, all_names, shown, strict=True):
-            triples = [triple for name in names for triple in zip(name.entities, name.rows, repeat(name))]
+        all_found = self.find(mentions, settings, with_prior=True, with_descriptions=True)
+        for mention, found in zip(mentions, all_found, strict=True):
+            triples = [triple for name in found.names for triple in zip(name.entities, name.rows, repeat(name))]
             triples = [triple for triple in triples if triple[1] != NO_ROW]
-            entities, rows, names_of = zip(*triples, strict=True) if triples else ((), (), ())
-            batch.append(Options(mention, entities, rows, names_of, ids))
+            entities, rows, names = zip(*triples, strict=True) if triples else ((), (), ())
+            ids = frozenset(self.store[index].kb_id for index in found.demonstrations)
+            batch.append(Options(mention, entities, rows, names, ids))
         return batch
-
-    def _shown(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Sequence[int]]:
-        """The indices of the demonstrations in each mention's prompt."""
-        return [() if prompt is None else prompt.demonstrations for prompt in self.prompts(mentions, settings)]
 
     def find(
         self,
@@ -277,7 +280,7 @@ class LinkingModel:
         *,
         with_prior: bool = False,
         with_descriptions: bool = False,
-    ) -> list[list[ScoredName]]:
+    ) -> list[Found]:
         """The names of each mention, best first, then those that the search did not find, scored alike.
 
         These are the names of the entities that bear exactly the mention's name or alias; with `with_prior` of those
@@ -290,26 +293,21 @@ class LinkingModel:
             key = mention.mention, mention.text, id(mention.features), vector, mention.candidate_ids
             groups.setdefault(key, []).append(index)
         distinct = [mentions[indices[0]] for indices in groups.values()]
+        prompts = self.prompts(distinct, settings)
         listed = [self._listed_names(mention, settings) for mention in distinct]
-        open_ = [index for index, names in enumerate(listed) if not names]
-        closed = [index for index, names in enumerate(listed) if names]
-        found: dict[int, list[ScoredName]] = {}
-        if closed:
-            scored = self._score_by_prompt([distinct[i] for i in closed], [listed[i] for i in closed], settings)
-            for i, names in zip(closed, scored, strict=True):
-                listed_names = [name._replace(searched=True) for name in names.values()]  # all that there was to find
-                found[i] = sorted(listed_names, key=lambda name: -name.score)
-        if open_:
-            searched = [distinct[index] for index in open_]
-            # a free search is to be measured by what it says itself
-            known: Sequence[Sequence[str]] = [()] * len(searched)
-            if settings.constrained or with_prior:
-                known = self._known_names(searched, with_prior=with_prior, with_descriptions=with_descriptions)
-            found |= zip(open_, self._search(searched, known, settings), strict=True)
-        results: list[list[ScoredName]] = [[] for _ in mentions]
-        for number, indices in enumerate(groups.values()):
+        # a free search is to be measured by what it says itself
+        widened = settings.constrained or with_prior
+        known = self._known_names(distinct, with_prior, with_descriptions) if widened else [[] for _ in distinct]
+        searched = [None if names else prompt for names, prompt in zip(listed, prompts, strict=True)]
+        scored = [prompt if names else None for names, prompt in zip(listed, prompts, strict=True)]
+        all_names = self._search(distinct, searched, known, settings)
+        for index, names in enumerate(self._score_by_prompt(distinct, scored, listed, settings)):
+            if listed[index]:
+                all_names[index] = _listed_only(distinct[index], names.values())
+        results = [Found([], ()) for _ in mentions]
+        for indices, names_of_mention, prompt in zip(groups.values(), all_names, prompts, strict=True):
             for index in indices:
-                results[index] = list(found[number])
+                results[index] = Found([*names_of_mention], () if prompt is None else prompt.demonstrations)
         return results
 
     def _listed_names(self, mention: Mention, settings: LinkerSettings) -> list[str]:
@@ -319,9 +317,7 @@ class LinkingModel:
             return [*dict.fromkeys(self.kb.entity(row).name for row in rows if row is not None)]
         return self.prior.known_names(mention.mention) if settings.candidates == "aliases" else []
 
-    def _known_names(
-        self, mentions: Sequence[Mention], *, with_prior: bool, with_descriptions: bool
-    ) -> list[list[str]]:
+    def _known_names(self, mentions: Sequence[Mention], with_prior: bool, with_descriptions: bool) -> list[list[str]]:
         """Names to score for each mention whether the search finds them or not."""
         nearest: Sequence[Sequence[int]] = [()] * len(mentions)
         if with_descriptions and self.descriptions is not None:
@@ -339,10 +335,13 @@ class LinkingModel:
         return [*dict.fromkeys(self.kb.entity(row).name for row in rows[:MAX_KNOWN])]
 
     def _search(
-        self, mentions: Sequence[Mention], known: Sequence[Sequence[str]], settings: LinkerSettings
+        self,
+        mentions: Sequence[Mention],
+        prompts: Sequence[Prompt | None],
+        known: Sequence[Sequence[str]],
+        settings: LinkerSettings,
     ) -> list[list[ScoredName]]:
         """Read each mention's prompt, search for names, and score those of `known` that were not found."""
-        prompts = self.prompts(mentions, settings)
         constraint = self._constraint(settings)
         beams, max_tokens = settings.beam_size, constraint.max_tokens
         results: list[list[ScoredName]] = [[] for _ in mentions]
@@ -420,15 +419,19 @@ class LinkingModel:
         keys = [(m.mention, m.text, id(m.features), tuple(n)) for m, n in zip(mentions, names, strict=True)]
         first = {key: index for index, key in reversed([*enumerate(keys)])}
         asked, listed = [mentions[index] for index in first.values()], [names[index] for index in first.values()]
-        scored = self._score_by_prompt(asked, listed, settings.replace(n_demonstrations=0))
+        settings = settings.replace(n_demonstrations=0)
+        scored = self._score_by_prompt(asked, self.prompts(asked, settings), listed, settings)
         scores = dict(zip(first, ({name.name: name.score for name in each.values()} for each in scored), strict=True))
         return [scores[key] for key in keys]
 
     def _score_by_prompt(
-        self, mentions: Sequence[Mention], names: Sequence[Sequence[str]], settings: LinkerSettings
+        self,
+        mentions: Sequence[Mention],
+        prompts: Sequence[Prompt | None],
+        names: Sequence[Sequence[str]],
+        settings: LinkerSettings,
     ) -> list[dict[str, ScoredName]]:
         """Read each mention's prompt and score its names, without any search."""
-        prompts = self.prompts(mentions, settings)
         beams, max_tokens = settings.beam_size, min(settings.max_name_tokens, self.kb.max_depth) + 1
         results: list[dict[str, ScoredName]] = [{} for _ in mentions]
 
@@ -502,6 +505,18 @@ class LinkingModel:
                 "n_demonstrations or beam_size, or a smaller dtype of the language model.",
                 SkippedMentionWarning,
             )
+
+
+def _listed_only(mention: Mention, names: Iterable[ScoredName]) -> list[ScoredName]:
+    """The names that a mention was said to mean, best first, each with the entities that were listed."""
+    result = []
+    for name in sorted(names, key=lambda name: -name.score):
+        pairs = [*zip(name.entities, name.rows, strict=True)]
+        if mention.candidate_ids:
+            pairs = [pair for pair in pairs if pair[0].kb_id in mention.candidate_ids]
+        entities, rows = zip(*pairs, strict=True)
+        result.append(name._replace(entities=entities, rows=rows, searched=True))  # all that there was to find
+    return result
 
 
 def _lengths(prompts: Sequence[Prompt | None]) -> dict[int, int]:
