@@ -223,13 +223,16 @@ class LinkingModel:
     ) -> list[Answer]:
         """The answers by the search's score and the prior's weight, from all names that were scored for each mention.
 
-        Without that weight only the names count that the search found, or that the mention is a name or alias of.
+        Only the names count that the search found or that the prior knows; without that weight those that the search
+        found or that the mention is a name or alias of.
         """
         weight, answers = settings.prior_weight, []
         for mention, names in zip(mentions, all_names, strict=True):
             bearers = {*self._bearers(mention.mention)}
             if weight > 0:
                 limit = min(settings.n_candidates, settings.beam_size)
+                known = {*self.prior.known_names(mention.mention)}
+                names = [name for name in names if name.searched or name.name in known]
                 names = rerank(names, self.prior.of(mention.mention), weight, limit, bearers)
             else:
                 names = [name for name in names if name.searched or name.name in bearers]
