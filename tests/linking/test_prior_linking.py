@@ -15,6 +15,7 @@ from spacy.tokens import Doc
 
 from spacy_gemel.linking import model as model_module
 from spacy_gemel.linking.candidates import Candidate, ScoredName
+from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import FLOOR, MAX_KNOWN
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import overridden
@@ -63,6 +64,10 @@ def link(nlp: Language, *mentions: str) -> list[list[Candidate]]:
     return [doc.ents[0]._.gemel_candidates for doc in nlp.pipe(docs(nlp, *mentions))]
 
 
+def names_of(pipe: GemelLinker, mentions: list[Mention], *, with_prior: bool = False) -> list[list[ScoredName]]:
+    return [found.names for found in pipe.linking_model.find(mentions, pipe.settings, with_prior=with_prior)]
+
+
 def best(names: list[ScoredName], prior: dict[str, float], weight: float) -> set[str]:
     """The ids of the highest sum of score and prior; without a weight, of what was searched or bears the name."""
     sums = {
@@ -102,7 +107,7 @@ def test_a_mention_without_evidence_is_linked_as_before(nlp: Language, pipe: Gem
 
 def test_the_known_names_have_the_scores_that_a_wide_search_gives_them(nlp: Language, pipe: GemelLinker) -> None:
     mentions = gather_mentions([doc.ents for doc in docs(nlp, "Thing", "Mercury", "evening")], None, pipe.settings)
-    found = pipe.linking_model.find(mentions, pipe.settings, with_prior=True)
+    found = names_of(pipe, mentions, with_prior=True)
     assert [sum(name.searched for name in names) for names in found] == [2, 2, 2]
     known = pipe.linking_model.prior.of("Thing")
     assert len(known) == 12 > MAX_KNOWN
@@ -110,7 +115,7 @@ def test_the_known_names_have_the_scores_that_a_wide_search_gives_them(nlp: Lang
     assert {name.name for name in found[0]} >= expected
     assert not [name for name in found[2] if not name.searched]
     pipe.configure(beam_size=40, n_candidates=40)
-    for names, all_names in zip(found, pipe.linking_model.find(mentions, pipe.settings), strict=True):
+    for names, all_names in zip(found, names_of(pipe, mentions), strict=True):
         scores = {name.name: name for name in all_names}
         for name in names:
             assert name.score == pytest.approx(scores[name.name].score, abs=1e-4)
@@ -121,9 +126,9 @@ def test_a_name_of_several_that_the_prior_alone_brings_in(nlp: Language, pipe: G
     """It is scored as the search would have, once, with all that bear it; the prior knows some of them, or one."""
     known = ("Twin", "Isle")
     mentions = gather_mentions([doc.ents for doc in docs(nlp, *known)], None, pipe.settings)
-    found = pipe.linking_model.find(mentions, pipe.settings, with_prior=True)
+    found = names_of(pipe, mentions, with_prior=True)
     pipe.configure(beam_size=40, n_candidates=40)
-    wide = pipe.linking_model.find(mentions, pipe.settings)
+    wide = names_of(pipe, mentions)
     for mention, names, all_names in zip(known, found, wide, strict=True):
         [brought] = [name for name in names if name.name == "Atlantis"]
         assert not brought.searched
@@ -141,7 +146,7 @@ def test_the_best_sum_of_score_and_prior_is_the_answer(nlp: Language, pipe: Geme
     for beams in (1, 2):
         pipe.configure(beam_size=beams, n_candidates=beams)
         asked = pipe.mentions_of([doc.ents for doc in docs(nlp, *mentions)])
-        found = pipe.linking_model.find(asked, pipe.settings, with_prior=True)
+        found = names_of(pipe, asked, with_prior=True)
         brought = {entity.kb_id for names in found for name in names if not name.searched for entity in name.entities}
         assert brought
         answered: dict[str, set[str]] = {mention: set() for mention in mentions}
