@@ -85,7 +85,7 @@ def load_sentence_encoder(
 
 
 def _fill_empty(mentions: Sequence[str], tokenizer: Any) -> list[str]:
-    return [mention if len(tokenizer.encode(mention)) else _PLACEHOLDER for mention in mentions]
+    return [mention if len(tokenizer.encode(mention, truncation=True)) else _PLACEHOLDER for mention in mentions]
 
 
 # Each loader returns the encoder, and the weights that are missing from its files.
