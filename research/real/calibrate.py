@@ -11,18 +11,14 @@ from spacy_gemel.evaluation.decision_report import Answers
 from spacy_gemel.kb.resolve import NIL
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 _TEMPERATURES = np.geomspace(0.05, 20, 121)
 _NAMES = 5  # the beams of a search
 _EDGE = 1e-6
 
 
 def cross_calibrate(cases: Sequence[DecisionCase], scores: Sequence[FloatArray], folds: int) -> Answers:
-    """The best-scored candidate of each case, or NIL below a threshold, fitted on the docs of the other folds.
-
-    The temperature minimises the log loss of the best candidates' probabilities (Guo et al. 2017), among as many as a
-    search finds; the threshold has the highest F1 of links.
-    """
-    top = [np.sort(each)[::-1][:_NAMES] for each in scores]
+    """The best-scored candidate of each case, or NIL below a threshold, fitted on the docs of the other folds."""
     best = [case.ids[int(each.argmax())] if len(each) else NIL for case, each in zip(cases, scores, strict=True)]
     right = np.array([name == case.gold != NIL for name, case in zip(best, cases, strict=True)])
     nil = np.array([case.gold == NIL for case in cases])
@@ -30,24 +26,43 @@ def cross_calibrate(cases: Sequence[DecisionCase], scores: Sequence[FloatArray],
     sure, accepted = np.zeros(len(cases)), np.zeros(len(cases), dtype=bool)
     for fold in range(folds):
         rest, own = fold_of != fold, fold_of == fold
-        by_temperature = [_confidences(top, temperature) for temperature in _TEMPERATURES]
-        losses = [_log_loss(values[rest], right[rest]) for values in by_temperature]
-        values = by_temperature[int(np.argmin(losses))]
-        sure[own], accepted[own] = values[own], values[own] >= _threshold(values[rest], right[rest], nil[rest])
+        fitted_on = [scores[index] for index in np.flatnonzero(rest).tolist()]
+        temperature, threshold = calibrate(fitted_on, right[rest], nil[rest])
+        sure[own] = confidences([scores[index] for index in np.flatnonzero(own).tolist()], temperature)
+        accepted[own] = sure[own] >= threshold
     answers = [name if accept else NIL for name, accept in zip(best, accepted, strict=True)]
-    return Answers(answers, best, [float(value) if len(each) else None for value, each in zip(sure, top, strict=True)])
+    rated = zip(sure.tolist(), scores, strict=True)
+    return Answers(answers, best, [value if len(each) else None for value, each in rated])
 
 
-def _confidences(top: Sequence[FloatArray], temperature: float) -> FloatArray:
+def calibrate(scores: Sequence[FloatArray], right: BoolArray, nil: BoolArray) -> tuple[float, float]:
+    """The temperature of the best candidates' probabilities, and the threshold below which a mention is NIL.
+
+    The temperature minimises the log loss of these probabilities (Guo et al. 2017); the threshold has the highest F1 of
+    links.
+
+    Args:
+        scores: Of each mention's candidates; as many count as a search finds.
+        right: Whether the best candidate is the gold, (mentions,).
+        nil: Whether the gold is NIL, (mentions,).
+    """
+    losses = [_log_loss(confidences(scores, temperature), right) for temperature in _TEMPERATURES]
+    temperature = float(_TEMPERATURES[int(np.argmin(losses))])
+    return temperature, _threshold(confidences(scores, temperature), right, nil)
+
+
+def confidences(scores: Sequence[FloatArray], temperature: float) -> FloatArray:
+    """The probability of each mention's best candidate, (mentions,); 0 without any."""
+    top = [np.sort(each)[::-1][:_NAMES] for each in scores]
     return np.array([1 / np.exp((each - each[0]) / temperature).sum() if len(each) else 0.0 for each in top])
 
 
-def _log_loss(values: FloatArray, right: NDArray[np.bool_]) -> float:
+def _log_loss(values: FloatArray, right: BoolArray) -> float:
     values = np.clip(values, _EDGE, 1 - _EDGE)
     return float(-np.where(right, np.log(values), np.log1p(-values)).mean())
 
 
-def _threshold(values: FloatArray, right: NDArray[np.bool_], nil: NDArray[np.bool_]) -> float:
+def _threshold(values: FloatArray, right: BoolArray, nil: BoolArray) -> float:
     """The least confidence at which the links from it on have the highest F1."""
     order = np.argsort(values, kind="stable")
     hits = np.cumsum(right[order][::-1])[::-1]

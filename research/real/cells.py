@@ -4,14 +4,13 @@ import functools
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import spacy
 from spacy.language import Language
 from spacy.training import Example
-from spacy_gemel.evaluation.prior_weight import collect_cases, curve, fit_weight
 
 from research.cache import Digests, cached, cached_folder, cached_json, digest, seconds_in
 from research.commands import report
@@ -20,8 +19,11 @@ from research.real.answers import link_gold_mentions, link_raw_texts
 from research.real.ner import STEPS, train_ner
 from research.real.text import SOURCES, Corpus, make_corpus
 from spacy_gemel.data.reader import read_docs
+from spacy_gemel.evaluation.decision_cases import collect_cases
+from spacy_gemel.evaluation.decision_report import fit
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from spacy_gemel.linking.decision import Decision
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.pipeline.loaded_pipeline import FACTORY, linker_of, overridden
@@ -57,7 +59,7 @@ class Cell:
         changes: Of BASE.
         dtype: The language model's.
         chunks: So many chunks of the asked docs; None for all.
-        with_prior: Whether the prior's weight is the one fitted on training docs that are held out.
+        with_decision: Whether a decision decides, fitted on training docs that are held out.
         raw_texts: Whether a NER finds the mentions.
     """
 
@@ -67,7 +69,7 @@ class Cell:
     changes: Mapping[str, Any] = field(default_factory=dict)
     dtype: str = DTYPE
     chunks: int | None = None
-    with_prior: bool = False
+    with_decision: bool = False
     raw_texts: bool = False
 
     @property
@@ -87,7 +89,7 @@ CELLS = (
     *(Cell("wikidiverse", f"n_{n}", changes={"n_demonstrations": n}) for n in (2, 4, 16)),
     Cell("wikidiverse", "eos", changes={"name_end": "eos"}),
     Cell("wikidiverse", "unconstrained", changes={"constrained": False}),
-    Cell("wikidiverse", "prior", with_prior=True),
+    Cell("wikidiverse", "decision", with_decision=True),
     *_retrievers("wikimel"),
     *_retrievers("richpediamel"),
     Cell("wikidiverse", "end_to_end", raw_texts=True),
@@ -170,7 +172,7 @@ class Workspace:
     def key(self, cell: Cell) -> str:
         """Changes with everything that the cell's answers depend on, but for the package's code."""
         encoder = self.digests.tree(self.models / "sentence_encoder") if cell.retriever == "dense" else ""
-        how = [cell.retriever, dict(BASE) | dict(cell.changes), cell.dtype, cell.chunks, cell.with_prior]
+        how = [cell.retriever, dict(BASE) | dict(cell.changes), cell.dtype, cell.chunks, cell.with_decision]
         ner = STEPS if cell.raw_texts else None
         return digest(self.kb()[1], self.corpus(cell.dataset).key, encoder, how, ner)
 
@@ -206,9 +208,9 @@ class Workspace:
                 continue
             report(f"{cell.id}: part {int(part.stem) + 1} of {len(files)}")
             settings = {**BASE, **cell.changes}
-            if cell.with_prior:
-                settings["prior_weight"] = self.prior(cell)["weight"]
+            decision = Decision(**self.decision(cell)["decision"]) if cell.with_decision else None
             nlp = self.pipeline_of(cell, corpus.pool)
+            linker_of(nlp).use_decision(decision)
             start = time.perf_counter()
             with overridden(linker_of(nlp), **settings):
                 rows = link(nlp, part)
@@ -216,18 +218,19 @@ class Workspace:
             write_json(file, {"key": key, "code": code_digest(), "seconds": seconds, "rows": rows})
         self.digests.save()
 
-    def prior(self, cell: Cell) -> dict[str, Any]:
-        """The prior's `weight`, fitted as `fit-prior` does on training docs that this pipeline never shows."""
+    def decision(self, cell: Cell) -> dict[str, Any]:
+        """The `decision` that `fit-decision` fits on training docs that this pipeline never shows."""
         corpus = self.corpus(cell.dataset)
 
-        def fit() -> dict[str, Any]:
-            report(f"{cell.id}: fitting the prior's weight")
+        def make() -> dict[str, Any]:
+            report(f"{cell.id}: fitting the decision")
             nlp = self.pipeline_of(cell, corpus.rest)
+            linker_of(nlp).use_decision(None)
             with overridden(linker_of(nlp), **BASE):
-                cases = collect_cases(nlp, corpus.held_out, progress=False)
-            return {"weight": fit_weight(cases), "mentions": len(cases), "curve": curve(cases)}
+                cases, columns = collect_cases(nlp, corpus.held_out, progress=False)
+            return {"decision": asdict(fit(cases, columns, columns)), "mentions": len(cases)}
 
-        return cached_json(self.folder / "cells" / cell.id / "weight.json", self.key(cell), fit)
+        return cached_json(self.folder / "cells" / cell.id / "decision.json", self.key(cell), make)
 
     def pipeline_of(self, cell: Cell, pool: Path) -> Language:
         """A pipeline whose linker shows the mentions of a .spacy file; the last one if it is the same."""

@@ -25,7 +25,7 @@ _PAIRS = (
     ("text_only", "random"),
     ("text_only", "none"),
     ("bm25", "none"),
-    *(("text_only", name) for name in ("n_2", "n_4", "n_16", "eos", "unconstrained", "prior")),
+    *(("text_only", name) for name in ("n_2", "n_4", "n_16", "eos", "unconstrained", "decision")),
 )
 
 
@@ -126,9 +126,9 @@ def _cell_figures(workspace: Workspace, cell: Cell, rows: Sequence[Mapping[str, 
     content |= {"seconds": seconds, "key": workspace.key(cell), "code": workspace.code(cell)}
     if not cell.raw_texts:
         content["mentions_per_second"] = len(rows) / seconds if seconds else None
-    if cell.with_prior:
-        fitted = workspace.prior(cell)
-        content |= {"prior_weight": fitted["weight"], "fitted_on_mentions": fitted["mentions"]}
+    if cell.with_decision:
+        fitted = workspace.decision(cell)
+        content |= {"decision": fitted["decision"], "fitted_on_mentions": fitted["mentions"]}
     return content
 
 

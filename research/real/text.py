@@ -21,7 +21,7 @@ SAMPLE = 1000
 PART = 100
 """Mentions after which a part ends: what an interrupt loses at most."""
 HELD_OUT = 500
-"""Training mentions that the prior's weight is fitted on."""
+"""Training mentions that the decision is fitted on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
-"""The val rows answered by baselines, by the model, by the prior, and by both."""
+"""The val rows answered by baselines, by the model, by the prior, and by a decision that weighs them and the rest."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from itertools import compress
 from pathlib import Path
@@ -21,8 +23,12 @@ from research.wikidiverse.text import read_entities, read_examples, split
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.evaluation.baselines import evaluate_baseline
 from spacy_gemel.evaluation.bootstrap import accuracy_of, difference_of
-from spacy_gemel.evaluation.prior_weight import WAYS, collect_cases, cross_validate, curve
+from spacy_gemel.evaluation.decision_cases import collect_cases
+from spacy_gemel.evaluation.decision_report import FOLDS, by_decision, cross_fit, fit
 from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.linking.decision import Decision
+from spacy_gemel.linking.prior import FLOOR
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.utils.files import write_json
 
@@ -38,16 +44,20 @@ BASELINES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 _REPORTED = ("seconds_to_prepare", "epoch", "prior_alone", "gold_among_candidates")
 """Of a baseline's own metrics."""
+WAYS = ("model", "prior", "backoff", "decision")
+"""The model alone; the prior alone, wrong where it has no evidence; the prior or else the model; all that is known."""
+_BY_PRIOR = Decision({"prior": 1.0}, nil=math.log(FLOOR) + 1e-6)
+"""The entity of the most evidence, NIL if none has any."""
 _DIFFERENCES = (
-    ("both", "prior"),
-    ("both", "model"),
-    ("both", "backoff"),
+    ("decision", "prior"),
+    ("decision", "model"),
+    ("decision", "backoff"),
     ("model", "most_frequent"),
     ("model", "most_frequent_any_case"),
     ("model", "prior"),
     ("model", "entity_linker"),
-    ("both", "most_frequent"),
-    ("both", "entity_linker"),
+    ("decision", "most_frequent"),
+    ("decision", "entity_linker"),
 )
 
 
@@ -62,7 +72,7 @@ def run_wikidiverse(
     """Train what is not trained yet, measure, and write the figures to research/results.
 
     The language model reads the training text and the knowledge base's names, aliases and descriptions. Nothing is
-    chosen on the val rows but the prior's weight, which is cross-validated.
+    chosen on the val rows but the decision, which is cross-fitted.
 
     Args:
         data: A folder with kb/ and wikidiverse/.
@@ -151,13 +161,13 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     paths = ModelPaths(language_model, VISION_ENCODER, Path(encoder_folder()), kb)
     train_captions, val_captions = captions_of(train), captions_of(val)
     nlp = make_pipeline(paths, train_captions, DEMONSTRATIONS, use_image=False, beam_size=BEAMS, n_candidates=BEAMS)
-    cases = collect_cases(nlp, val)
-    crossed = cross_validate(cases)
+    cases, columns = collect_cases(nlp, val)
     gold_ids = [case.gold for case in cases]
     if [caption.kb_id for caption in val_captions] != gold_ids:
         raise RuntimeError(f"{val}: {len(val_captions)} mentions, of which {len(gold_ids)} were answered")
     train_ids, texts = linker_in(nlp).training_gold_ids, {caption.text for caption in train_captions}
-    evidence = [case.has_evidence() for case in cases]
+    by_prior = by_decision(cases, columns, _BY_PRIOR)
+    evidence = [answer != NIL for answer in by_prior.answers]
     groups = {
         "seen": [gold in train_ids for gold in gold_ids],
         "unseen": [gold not in train_ids for gold in gold_ids],
@@ -166,8 +176,15 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
         "without_evidence": [not known for known in evidence],
     }
     answers = Answers(gold_ids, groups)
+    right = {
+        "model": [case.before[0] == case.gold for case in cases],
+        "prior": by_prior.right(cases),
+        "decision": cross_fit(cases, columns, columns, FOLDS).right(cases),
+    }
+    backoff = zip(evidence, right["prior"], right["model"], strict=True)
+    right["backoff"] = [prior if known else model for known, prior, model in backoff]
     for way in WAYS:
-        answers.add(way, crossed.correct[way], gold_ids)
+        answers.add(way, right[way], gold_ids)
     baselines: dict[str, dict[str, Any]] = {}
     for name, (kind, options) in BASELINES.items():
         report(f"baseline: {name}")
@@ -175,13 +192,11 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
         in_kb = [result for result in results if result.in_kb]
         answers.add(name, [result.correct for result in in_kb], [result.gold for result in in_kb])
         baselines[name] = {key: metrics["settings"][key] for key in _REPORTED if key in metrics["settings"]}
-    reachable = sum(case.gold in {c.kb_id for c in case.candidates if c.searched} for case in cases)
     return {
         **{way: answers.figures(way) for way in (*BASELINES, *WAYS)},
         "differences": {f"{first} - {second}": answers.difference(first, second) for first, second in _DIFFERENCES},
-        "prior_weights": crossed.weights,
-        "accuracy_by_weight": curve(cases),
-        "gold_among_the_models_candidates": reachable / len(cases),
+        "fitted": asdict(fit(cases, columns, columns)),
+        "gold_among_the_candidates": sum(case.gold_index is not None for case in cases) / len(cases),
         "baselines": baselines,
         "settings": {"n_demonstrations": DEMONSTRATIONS, "beam_size": BEAMS, "use_image": False},
     }

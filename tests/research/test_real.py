@@ -86,7 +86,7 @@ def linked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_each_cell_is_measured_once(run: Callable[..., dict[str, Any]], linked: list[str]) -> None:
-    names = ("text_only", "none", "fp32", "eos", "prior")
+    names = ("text_only", "none", "fp32", "eos", "decision")
     some = [cell for cell in CELLS if cell.id in {f"wikidiverse.{name}" for name in names} | {"wikimel.random"}]
     result = run(cells=some)
     assert result["missing"] == []
@@ -100,8 +100,9 @@ def test_each_cell_is_measured_once(run: Callable[..., dict[str, Any]], linked: 
     assert wikidiverse["none"]["gold_not_shown"]["n"] == 10
     assert wikidiverse["text_only"]["gold_shown"]["n"] > 0
     assert wikidiverse["n_0"] == {**wikidiverse["none"], "same_as": "none"}
-    assert wikidiverse["prior"]["fitted_on_mentions"] == 4
-    assert wikidiverse["differences"].keys() == {"text_only - none", "text_only - eos", "text_only - prior"}
+    assert wikidiverse["decision"]["fitted_on_mentions"] == 4
+    assert wikidiverse["decision"]["decision"]["weights"].keys() >= {"score", "prior", "count", "text_description"}
+    assert wikidiverse["differences"].keys() == {"text_only - none", "text_only - eos", "text_only - decision"}
     assert wikidiverse["differences"]["text_only - none"]["paper_points"] == 6.1
     assert result["wikimel"]["random"]["n"] == 6
     assert result["wikimel"]["data"] == {"asked_docs": 6, "asked_mentions": 6} | {

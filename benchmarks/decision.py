@@ -1,10 +1,11 @@
-"""What `calibrate` brings on the mini world with a fifth of its entities taken out of the knowledge base.
+"""What `fit-decision` brings on the mini world with a fifth of its entities taken out of the knowledge base.
 
-python -m benchmarks.calibration [--pipeline training/model-best] [--data data/mini] [--draws 3] [--share 0.2]
+python -m benchmarks.decision [--pipeline training/model-best] [--data data/mini] [--draws 3] [--share 0.2]
 
 Trains nothing. In each draw a share of the entities that are gold in dev or test is left out of the knowledge base and
-of the demonstrations, as if nobody had known them, and their mentions become NIL. The pipeline is calibrated on dev,
-and measured on test as it was and as it was saved. Only a run of the default size writes to benchmarks/results.
+of the demonstrations, as if nobody had known them, and their mentions become NIL. What is fitted is fitted on dev and
+measured on test: the pipeline as it was, the same answers at one temperature with one threshold for NIL, and the
+pipeline with the decision as it was saved. Only a run of the default size writes to benchmarks/results.
 """
 
 import argparse
@@ -13,31 +14,25 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from spacy.language import Language
+from numpy.typing import NDArray
 
 from benchmarks.subject import linker_in
 from research.commands import report
 from research.machine import describe_machine
 from research.mini_world import MODELS, ROOT
+from research.real.calibrate import calibrate, confidences
 from spacy_gemel.data.datasets.converters import convert
-from spacy_gemel.evaluation.calibration import (
-    Cases,
-    Decision,
-    calibrate,
-    cases_of,
-    confidence,
-    expected_calibration_error,
-    figures,
-)
-from spacy_gemel.evaluation.calibration import reliability as reliability_of
+from spacy_gemel.evaluation.calibration import answer_figures
+from spacy_gemel.evaluation.decision_cases import collect_cases
+from spacy_gemel.evaluation.decision_report import fit_report
 from spacy_gemel.evaluation.results import MentionResult
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.pipeline.loaded_pipeline import load_pipeline, save_changed
@@ -46,13 +41,14 @@ from spacy_gemel.utils.files import write_json
 DRAWS = 3
 SHARE = 0.2
 SPLITS = ("dev", "test")
+WAYS = ("before", "calibrated", "decision")
 OPTIONS = EvaluateOptions(tail_share=0.2, progress=False, demonstrations=False)
 MEANS = ("ece", "nil_f", "linking_f", "accuracy", "accuracy_with_nil")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and at the default size keep."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.calibration", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decision", description=__doc__.split("\n")[0])
     parser.add_argument("--pipeline", type=Path, default=ROOT / "training" / "model-best")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "mini")
     parser.add_argument("--draws", type=int, default=DRAWS)
@@ -65,25 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for seed in range(message.draws):
         with tempfile.TemporaryDirectory() as folder:
             draws.append(measure(message.pipeline, message.data, Path(folder), message.share, seed))
-        report(f"draw {seed}: " + json.dumps({when: draws[-1]["test"][when]["nil_f"] for when in ("before", "after")}))
+        report(f"draw {seed}: " + json.dumps({way: draws[-1]["test"][way]["nil_f"] for way in WAYS}))
     result = {
         "share_left_out": message.share,
         "mean_on_test": {
-            when: {key: _mean([draw["test"][when][key] for draw in draws]) for key in MEANS}
-            for when in ("before", "after")
+            way: {key: _mean([draw["test"][way][key] for draw in draws]) for key in MEANS} for way in WAYS
         },
         "draws": draws,
         "machine": describe_machine(),
     }
     if (message.draws, message.share) == (DRAWS, SHARE):
-        write_json(ROOT / "benchmarks" / "results" / "calibration.json", result)
+        write_json(ROOT / "benchmarks" / "results" / "decision.json", result)
     print(json.dumps(result))
-
-
-def decision_of(nlp: Language) -> Decision:
-    """How the pipeline decides."""
-    settings = linker_in(nlp).settings
-    return Decision(settings.temperature, settings.threshold)
 
 
 def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -> dict[str, Any]:
@@ -91,38 +80,34 @@ def measure(pipeline: Path, data: Path, folder: Path, share: float, seed: int) -
     unknown = draw(data, share, seed)
     report(f"draw {seed}: {len(unknown)} entities are left out")
     prepare(pipeline, data, folder, unknown)
-    start = time.perf_counter()
     nlp = load_pipeline(str(folder / "pipeline"))
-    _, dev = evaluate(nlp, folder / "dev.spacy", OPTIONS)
-    current = decision_of(nlp)
-    outcome = calibrate(dev, current)
-    fitted = Decision(outcome["after"]["temperature"], outcome["after"]["threshold"])
+    (_, dev), (_, test) = (evaluate(nlp, folder / f"{split}.spacy", OPTIONS) for split in SPLITS)
+    temperature, threshold = calibrate(scores_of(dev), right(dev), np.array([result.gold == NIL for result in dev]))
+    start = time.perf_counter()
+    cases, columns = collect_cases(nlp, folder / "dev.spacy", progress=False)
+    features = {type(feature).__name__: feature.columns for feature in linker_in(nlp).features}
+    decision, outcome = fit_report(cases, columns, features)
     seconds = time.perf_counter() - start
-    metrics, test = evaluate(nlp, folder / "test.spacy", OPTIONS)
-    save_changed(nlp, asdict(fitted), folder / "calibrated")
-    calibrated = load_pipeline(str(folder / "calibrated"))
-    if decision_of(calibrated) != fitted:
-        raise RuntimeError(f"the saved pipeline has {decision_of(calibrated)} in place of {fitted}")
-    metrics_after, test_after = evaluate(calibrated, folder / "test.spacy", OPTIONS)
-    other = gold_likelihood_temperature(dev)
+    save_changed(nlp, {"prior_weight": 0.0, "threshold": None}, folder / "decided", decision)
+    metrics, decided = evaluate(load_pipeline(str(folder / "decided")), folder / "test.spacy", OPTIONS)
+    figures = {
+        "before": figures_of(test),
+        "calibrated": figures_of(test, temperature, threshold),
+        "decision": figures_of(decided),
+    }
+    if {key: metrics["nil"][key] for key in "prf"} != {key: figures["decision"][f"nil_{key}"] for key in "prf"}:
+        raise RuntimeError(f"evaluate says {metrics['nil']} of NIL, and the same answers have {figures['decision']}")
     return {
         "seed": seed,
         "entities_left_out": len(unknown),
-        "seconds_of_calibration": round(seconds, 1),
-        "temperature": fitted.temperature,
-        "threshold": fitted.threshold,
+        "seconds_of_fitting": round(seconds, 1),
+        "temperature": temperature,
+        "threshold": threshold,
+        "decision": outcome["decision"],
+        "worth": outcome["worth"],
         "notes": outcome["notes"],
-        "dev": {
-            "mentions": outcome["mentions"],
-            "before": brief(outcome["before"]),
-            "after": brief(outcome["after"]),
-            "cross_fitted": brief(outcome["cross_fitted"]) if outcome["cross_fitted"] else None,
-        },
-        "test": {
-            "before": judged(test, metrics, current),
-            "after": judged(test_after, metrics_after, fitted),
-        },
-        "gold_likelihood": {"temperature": other, "ece_on_test": ece_of(cases_of(test)[0], other)},
+        "dev": {"mentions": outcome["mentions"], "cross_fitted": brief(outcome["after"]) if outcome["after"] else None},
+        "test": figures,
     }
 
 
@@ -167,17 +152,33 @@ def prepare(pipeline: Path, data: Path, folder: Path, unknown: set[str]) -> None
     nlp.to_disk(folder / "pipeline")
 
 
-def judged(results: Sequence[MentionResult], metrics: dict[str, Any], decision: Decision) -> dict[str, Any]:
-    """The figures of a pipeline that decides so; what METRICS.json says of NIL must be the same."""
-    cases, _ = cases_of(results)
-    confidences = confidence(cases, decision.temperature)
-    outcome = figures(cases, confidences, decision.accepts(confidences))
-    message = {key: metrics["nil"][key] for key in "prf"}
-    if message != {key: outcome["nil"][key] for key in "prf"} or metrics["accuracy"] != outcome["accuracy"]:
-        raise RuntimeError(
-            f"the pipeline decided otherwise than it was calibrated to: {message} against {outcome['nil']}"
-        )
-    return {**brief(outcome), "reliability": outcome["reliability"]}
+def scores_of(results: Sequence[MentionResult]) -> list[NDArray[np.float64]]:
+    """The scores of each mention's names."""
+    names = ({candidate["name"]: candidate["score"] for candidate in result.candidates} for result in results)
+    return [np.array([*of_mention.values()], dtype=np.float64) for of_mention in names]
+
+
+def best_of(results: Sequence[MentionResult]) -> list[str]:
+    """Each mention's best candidate, NIL without any."""
+    return [result.candidates[0]["kb_id"] if result.candidates else NIL for result in results]
+
+
+def right(results: Sequence[MentionResult]) -> NDArray[np.bool_]:
+    """Whether each mention's best candidate is the gold entity."""
+    return np.array([best == result.gold != NIL for best, result in zip(best_of(results), results, strict=True)])
+
+
+def figures_of(results: Sequence[MentionResult], temperature: float = 0.0, threshold: float = 0.0) -> dict[str, Any]:
+    """The figures of the answers as they are, or of the scores at a temperature, with NIL below the threshold."""
+    best = best_of(results)
+    answers = [str(result.predicted) for result in results]
+    sure = [result.candidates[0]["probability"] if result.candidates else None for result in results]
+    if temperature:
+        rated = confidences(scores_of(results), temperature).tolist()
+        answers = [name if value >= threshold else NIL for name, value in zip(best, rated, strict=True)]
+        sure = [value if result.candidates else None for value, result in zip(rated, results, strict=True)]
+    figures = answer_figures([result.gold for result in results], answers, best, sure)
+    return {**brief(figures), "reliability": figures["reliability"]}
 
 
 def brief(outcome: dict[str, Any]) -> dict[str, Any]:
@@ -192,29 +193,6 @@ def brief(outcome: dict[str, Any]) -> dict[str, Any]:
         "accuracy": outcome["accuracy"],
         "accuracy_with_nil": outcome["accuracy_with_nil"],
     }
-
-
-def ece_of(cases: Cases, temperature: float) -> float | None:
-    """The calibration error at a temperature."""
-    confidences = confidence(cases, temperature)
-    return expected_calibration_error(reliability_of(confidences[cases.linked], cases.right[cases.linked]))
-
-
-def gold_likelihood_temperature(results: Sequence[MentionResult]) -> float:
-    """The temperature that is usual, for comparison: most likely golds among the names found, others left out."""
-    rows = []
-    for result in results:
-        indices = [index for index, candidate in enumerate(result.candidates) if candidate["kb_id"] == result.gold]
-        if indices:  # every name of the mini world has one entity
-            scores = np.array([candidate["score"] for candidate in result.candidates])
-            rows.append((scores, indices[0]))
-
-    def surprise(temperature: float) -> float:
-        return float(
-            sum(np.logaddexp.reduce(scores / temperature) - scores[gold] / temperature for scores, gold in rows)
-        )
-
-    return float(f"{min(np.geomspace(0.01, 100, 2001), key=surprise):.4g}")
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
