@@ -168,11 +168,11 @@ def surface_feature() -> "Feature":
     return SurfaceFeature()
 
 
-def count_feature() -> "Feature":
-    """spacy_gemel.CountFeature.v1: how often the entity was linked."""
-    from spacy_gemel.linking.features import CountFeature
+def name_share_feature() -> "Feature":
+    """spacy_gemel.NameShareFeature.v1: the entity's share in the probability of a name that several entities bear."""
+    from spacy_gemel.linking.features import NameShareFeature
 
-    return CountFeature()
+    return NameShareFeature()
 
 
 def length_feature() -> "Feature":

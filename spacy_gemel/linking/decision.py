@@ -16,6 +16,8 @@ FloatArray = NDArray[np.float64]
 
 RIDGE = 1.0
 """Of the weights of standardised features. Not tuned on data."""
+NAME_SHARE = "name_share"
+"""The column whose weight is not fitted but 1: see `NameShareFeature`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,11 @@ def fit_decision(
         gradient = np.einsum("mc,mck->k", residual, scaled)
         return value + 0.5 * (penalty * weights**2).sum(), gradient + penalty * weights
 
-    start = np.zeros(len(columns) + 1)
-    fitted = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x / scales
-    weights = {name: 0.0 if none else float(w) for name, w, none in zip(columns, fitted, useless, strict=False)}
+    fixed = [float(scale) if name == NAME_SHARE else None for name, scale in zip([*columns, ""], scales, strict=True)]
+    start = np.array([value or 0.0 for value in fixed])
+    options = {"method": "L-BFGS-B", "bounds": [(value, value) for value in fixed], "options": {"maxiter": 1000}}
+    fitted = minimize(loss, start, jac=True, **options).x / scales
+    unused = useless & (np.array(columns) != NAME_SHARE)
+    weights = {name: 0.0 if none else float(w) for name, w, none in zip(columns, fitted, unused, strict=False)}
     named_scales = {name: float(scale) for name, scale in zip(columns, scales, strict=False)}
     return Decision(weights, float(fitted[-1]) if has_nil else None, named_scales)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.kb.index import surface_key
 from spacy_gemel.linking.candidates import Options, ScoredName
+from spacy_gemel.linking.decision import NAME_SHARE
 from spacy_gemel.linking.demonstrations import NO_IMAGE
 from spacy_gemel.linking.descriptions import shared_words
 from spacy_gemel.linking.prior import FLOOR, fold
@@ -42,6 +43,10 @@ class Evidence(Protocol):
     @property
     def store(self) -> "DemonstrationStore":
         """The demonstrations that may be shown."""
+        ...
+
+    def share(self, name: ScoredName, text: str) -> Sequence[float]:
+        """How much of a name's probability each of its entities has."""
         ...
 
     def score_without_demonstrations(
@@ -192,14 +197,30 @@ class SurfaceFeature:
         return results
 
 
-class CountFeature:
-    """log(1 + how often the entity was linked)."""
+class NameShareFeature:
+    """log of the entity's share in the name's probability, among the bearers of one name: by description and count.
 
-    columns = ("count",)
+    Its weight is fixed at 1: entities of one name have the same score, and few dev sets have enough of them to fit on.
+    """
+
+    columns = (NAME_SHARE,)
 
     def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
-        return [_stack([[np.log1p(entity.count)] for entity in each.entities], 1) for each in batch]
+        results = []
+        for options in batch:
+            shares = {
+                (name.name, entity.kb_id): share
+                for name in options.distinct_names
+                for entity, share in zip(name.entities, evidence.share(name, options.mention.text), strict=True)
+            }
+            pairs = zip(options.names, options.entities, strict=True)
+            rows = [[np.log(max(shares[name.name, entity.kb_id], LEAST_SHARE))] for name, entity in pairs]
+            results.append(_stack(rows, 1))
+        return results
+
+
+LEAST_SHARE = 1e-4  # of an entity that was never counted beside one that was
 
 
 class LengthFeature:

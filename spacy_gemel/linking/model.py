@@ -237,10 +237,10 @@ class LinkingModel:
             else:
                 names = [name for name in names if name.searched or name.name in bearers]
                 names.sort(key=lambda name: -name.score)  # stable: ties keep the search's order
-            answers.append(Answer(to_candidates(names, lambda name, text=mention.text: self._share(name, text))))  # type: ignore[misc]
+            answers.append(Answer(to_candidates(names, lambda name, text=mention.text: self.share(name, text))))  # type: ignore[misc]
         return answers
 
-    def _share(self, name: ScoredName, text: str) -> Sequence[float]:
+    def share(self, name: ScoredName, text: str) -> Sequence[float]:
         """How much of a name's probability each of its entities has: by count, and by its description's similarity."""
         if self.descriptions is None or not any(entity.description for entity in name.entities):
             return share_by_count(name)
@@ -260,8 +260,11 @@ class LinkingModel:
                 for entity, name, (utility, probability) in zip(options.entities, options.names, numbers, strict=True)
             ]
             candidates.sort(key=lambda candidate: -candidate.probability)  # stable: ties keep the search's order
-            best = [*dict.fromkeys(candidate.name for candidate in candidates)][:limit]
-            answers.append(Answer([each for each in candidates if each.name in best], nil))
+            kept = {
+                *[*dict.fromkeys(each.name for each in candidates)][:limit],
+                *self._bearers(options.mention.mention),
+            }
+            answers.append(Answer([each for each in candidates if each.name in kept], nil))
         return answers
 
     def options(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Options]:

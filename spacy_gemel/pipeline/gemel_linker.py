@@ -747,7 +747,7 @@ FEATURES = {
     "shown": "ShownFeature",
     "prior": "PriorFeature",
     "surface": "SurfaceFeature",
-    "count": "CountFeature",
+    "name_share": "NameShareFeature",
     "length": "LengthFeature",
     "description": "DescriptionFeature",
     "picture": "PictureFeature",

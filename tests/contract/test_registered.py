@@ -170,7 +170,7 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.SurfaceFeature.v1": feature(
         "is_name", "is_alias", "folded_name", "folded_alias", "mention_words", "name_words", "text_words", "alias_words"
     ),
-    "spacy_gemel.CountFeature.v1": feature("count"),
+    "spacy_gemel.NameShareFeature.v1": feature("name_share"),
     "spacy_gemel.LengthFeature.v1": feature("tokens"),
     "spacy_gemel.DescriptionFeature.v1": feature(
         "described", "text_description", "mention_description", "description_words"

@@ -122,9 +122,21 @@ def test_surface(mention: str, text: str, planet: list[float], element: list[flo
         assert own == pytest.approx(expected)
 
 
-def test_count_and_length() -> None:
-    [found, empty] = values("CountFeature", options("Mercury", ALL), EMPTY)
-    assert (found, empty) == ([[pytest.approx(math.log(10))], [0.0], [pytest.approx(math.log(4))]], [])
+def test_the_share_of_a_name() -> None:
+    """Of an entity alone with its name everything, which is 0; a share of nothing is bounded."""
+    both = ScoredName("Mercury", -1.0, [PLANET, ELEMENT], [0, 1], 1)
+    asked = options("Mercury", ALL)
+    shared = Options(asked.mention, ALL, asked.rows, [both, both, asked.names[2]], asked.shown)
+
+    def share(name: ScoredName, text: str) -> list[float]:
+        assert text == "a text"
+        return [1.0, 0.0] if len(name.entities) == 2 else [1.0]
+
+    [found, empty] = values("NameShareFeature", shared, EMPTY, share=share)
+    assert (found, empty) == ([[0.0], [pytest.approx(math.log(features.LEAST_SHARE))], [0.0]], [])
+
+
+def test_length() -> None:
     assert values("LengthFeature", options("Mercury", ALL), EMPTY) == [[[2.0], [2.0], [1.0]], []]
 
 
