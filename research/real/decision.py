@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import spacy
+from spacy.util import registry
 
 from research.cache import cached, digest, read_object
 from research.commands import Progress, report
@@ -24,6 +25,7 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.descriptions import DescriptionIndex
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
+from spacy_gemel.pipeline.gemel_linker import FEATURES
 from spacy_gemel.pipeline.loaded_pipeline import linker_of, load_pipeline, overridden
 from spacy_gemel.utils.files import lock_file, write_json
 
@@ -90,50 +92,57 @@ def run_decision(
     return result
 
 
-Collected = tuple[list[DecisionCase], list[str], dict[str, tuple[str, ...]]]
-"""Cases, the columns of their values, and the columns of each feature."""
+Collected = tuple[list[DecisionCase], list[str], dict[str, tuple[str, ...]], list[str]]
+"""Cases, the columns of their values, the columns of each feature, and the digests of the code that computed them."""
 
 
 def _collect(workspace: Workspace, cell: Cell) -> Collected:
-    """The cases of all asked mentions, part by part; a part that is cached is not linked again."""
+    """The cases of all asked mentions, part by part; a part that is cached is not linked again.
+
+    What an earlier version of the features computed is taken by its columns' names: one that it lacked is 0.
+    """
     corpus, key = workspace.corpus(cell.dataset), digest(workspace.key(cell), "decision")
+    made = {name: registry.misc.get(f"spacy_gemel.{name}.v1")() for name in FEATURES.values()}
+    features = {name: tuple(feature.columns) for name, feature in made.items()}
+    columns = [column for own in features.values() for column in own]
     cases: list[DecisionCase] = []
-    columns: list[str] = []
-    features: dict[str, tuple[str, ...]] = {}
+    codes = set()
     for part in corpus.chunks:
         file = workspace.folder / "decision" / cell.dataset / f"{part.stem}.json"
         content = cached(file, key)
         if content is None:
             report(f"{cell.dataset}: part {int(part.stem) + 1} of {len(corpus.chunks)}")
             nlp = workspace.pipeline_of(cell, corpus.pool)
-            linker = linker_of(nlp)
-            with overridden(linker, **BASE):
+            with overridden(linker_of(nlp), **BASE):
                 rows, names = collect_cases(nlp, part, progress=False)
-            own = {type(feature).__name__: [*feature.columns] for feature in linker.features}
-            content = {"key": key, "columns": names, "features": own, "cases": [_to_json(case) for case in rows]}
-            write_json(file, {**content, "code": code_digest()})
-        columns, features = content["columns"], {k: tuple(v) for k, v in content["features"].items()}
-        cases += [_from_json(row, len(columns)) for row in content["cases"]]
-    return cases, columns, features
+            content = {"key": key, "columns": names, "cases": [_to_json(case) for case in rows], "code": code_digest()}
+            write_json(file, content)
+        codes.add(content["code"])
+        cases += [_from_json(row, content["columns"], columns) for row in content["cases"]]
+    return cases, columns, features, sorted(codes)
 
 
 def _to_json(case: DecisionCase) -> dict[str, Any]:
     return {**asdict(case), "values": case.values.tolist()}
 
 
-def _from_json(row: Mapping[str, Any], width: int) -> DecisionCase:
-    values = np.array(row["values"], dtype=np.float64).reshape(-1, width)
+def _from_json(row: Mapping[str, Any], names: Sequence[str], columns: Sequence[str]) -> DecisionCase:
+    computed = np.array(row["values"], dtype=np.float64).reshape(-1, len(names))
+    values = np.zeros((len(computed), len(columns)))
+    for index, column in enumerate(columns):
+        if column in names:
+            values[:, index] = computed[:, names.index(column)]
     return DecisionCase(**{**row, "values": values, "ids": tuple(row["ids"]), "before": tuple(row["before"])})
 
 
 def figures(collected: Mapping[str, Collected], kb: KnowledgeBase) -> dict[str, Any]:
     """All figures of the collected data sets."""
     first = DATASETS[0]
-    cases, columns, features = collected[first]
+    cases, columns, features, codes = collected[first]
     decision = fit(cases, columns, columns)
     after = cross_fit(cases, columns, columns, FOLDS)
     section = _section(cases, after, kb)
-    section["folds"] = FOLDS
+    section |= {"folds": FOLDS, "made_by_code": codes}
     section["weights"] = {name: weight * decision.scales[name] for name, weight in decision.weights.items()}
     section["worth"] = {
         name: _worth(cases, after, cross_fit(cases, columns, [c for c in columns if c not in own], FOLDS))
@@ -141,9 +150,10 @@ def figures(collected: Mapping[str, Collected], kb: KnowledgeBase) -> dict[str, 
         if any(decision.weights[column] for column in own)
     }
     result = {first: section, "nil": nil_figures(cases, columns)}
-    for name, (others, _, _) in collected.items():
+    for name, (others, _, _, codes) in collected.items():
         if name != first:
-            result[name] = {**_section(others, by_decision(others, columns, decision), kb), "fitted_on": first}
+            section = _section(others, by_decision(others, columns, decision), kb)
+            result[name] = {**section, "fitted_on": first, "made_by_code": codes}
     return result
 
 

@@ -260,10 +260,8 @@ class LinkingModel:
                 for entity, name, (utility, probability) in zip(options.entities, options.names, numbers, strict=True)
             ]
             candidates.sort(key=lambda candidate: -candidate.probability)  # stable: ties keep the search's order
-            kept = {
-                *[*dict.fromkeys(each.name for each in candidates)][:limit],
-                *self._bearers(options.mention.mention),
-            }
+            best = [*dict.fromkeys(candidate.name for candidate in candidates)][:limit]
+            kept = {*best, *self._bearers(options.mention.mention)}
             answers.append(Answer([each for each in candidates if each.name in kept], nil))
         return answers
 
