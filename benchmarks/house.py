@@ -20,8 +20,8 @@ PACKAGE = "spacy_gemel"
 FOLDERS = (PACKAGE, "research", "benchmarks", "scripts")
 ROOT = Path(__file__).resolve().parent.parent
 
-# The redesign asked for 15,000 lines; each issue since may add 800 (so far: real models).
-TARGETS = {"lines": 15_800, "modules": 115, "top_level_modules": 4, "import_circles": 0, "private_words": 0}
+# The redesign asked for 15,000 lines; each issue since may add 800 (so far: real models, the decision).
+TARGETS = {"lines": 16_600, "modules": 115, "top_level_modules": 4, "import_circles": 0, "private_words": 0}
 
 # At commit 746a084, the last one before the redesign.
 OLD_COUNTS: dict[str, Any] = {

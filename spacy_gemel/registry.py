@@ -147,11 +147,11 @@ def plain_score_feature() -> "Feature":
     return PlainScoreFeature()
 
 
-def shown_feature() -> "Feature":
-    """spacy_gemel.ShownFeature.v1: whether the entity stands in a demonstration of the prompt."""
-    from spacy_gemel.linking.features import ShownFeature
+def demonstrated_feature() -> "Feature":
+    """spacy_gemel.DemonstratedFeature.v1: whether the entity stands in a demonstration of the prompt."""
+    from spacy_gemel.linking.features import DemonstratedFeature
 
-    return ShownFeature()
+    return DemonstratedFeature()
 
 
 def prior_feature() -> "Feature":

@@ -25,11 +25,11 @@ def cross_calibrate(cases: Sequence[DecisionCase], scores: Sequence[FloatArray],
     fold_of = folds_by_doc([case.doc for case in cases], folds, spread={case.doc for case in cases if case.gold == NIL})
     sure, accepted = np.zeros(len(cases)), np.zeros(len(cases), dtype=bool)
     for fold in range(folds):
-        rest, own = fold_of != fold, fold_of == fold
+        rest, fold_mask = fold_of != fold, fold_of == fold
         fitted_on = [scores[index] for index in np.flatnonzero(rest).tolist()]
         temperature, threshold = calibrate(fitted_on, right[rest], nil[rest])
-        sure[own] = confidences([scores[index] for index in np.flatnonzero(own).tolist()], temperature)
-        accepted[own] = sure[own] >= threshold
+        sure[fold_mask] = confidences([scores[index] for index in np.flatnonzero(fold_mask).tolist()], temperature)
+        accepted[fold_mask] = sure[fold_mask] >= threshold
     answers = [name if accept else NIL for name, accept in zip(best, accepted, strict=True)]
     rated = zip(sure.tolist(), scores, strict=True)
     return Answers(answers, best, [value if len(each) else None for value, each in rated])

@@ -102,9 +102,9 @@ def _collect(workspace: Workspace, cell: Cell) -> Collected:
     What an earlier version of the features computed is taken by its columns' names: one that it lacked is 0.
     """
     corpus, key = workspace.corpus(cell.dataset), digest(workspace.key(cell), "decision")
-    made = {name: registry.misc.get(f"spacy_gemel.{name}.v1")() for name in FEATURES.values()}
-    features = {name: tuple(feature.columns) for name, feature in made.items()}
-    columns = [column for own in features.values() for column in own]
+    instances = {name: registry.misc.get(f"spacy_gemel.{name}.v1")() for name in FEATURES.values()}
+    features = {name: tuple(feature.columns) for name, feature in instances.items()}
+    columns = [column for names in features.values() for column in names]
     cases: list[DecisionCase] = []
     codes = set()
     for part in corpus.chunks:
@@ -132,7 +132,7 @@ def _from_json(row: Mapping[str, Any], names: Sequence[str], columns: Sequence[s
     for index, column in enumerate(columns):
         if column in names:
             values[:, index] = computed[:, names.index(column)]
-    return DecisionCase(**{**row, "values": values, "ids": tuple(row["ids"]), "before": tuple(row["before"])})
+    return DecisionCase(**{**row, "values": values, "ids": tuple(row["ids"]), "current": tuple(row["current"])})
 
 
 def figures(collected: Mapping[str, Collected], kb: KnowledgeBase) -> dict[str, Any]:
@@ -145,14 +145,14 @@ def figures(collected: Mapping[str, Collected], kb: KnowledgeBase) -> dict[str, 
     section |= {"folds": FOLDS, "made_by_code": codes}
     section["weights"] = {name: weight * decision.scales[name] for name, weight in decision.weights.items()}
     section["worth"] = {
-        name: _worth(cases, after, cross_fit(cases, columns, [c for c in columns if c not in own], FOLDS))
-        for name, own in features.items()
-        if any(decision.weights[column] for column in own)
+        name: _worth(cases, after, cross_fit(cases, columns, [c for c in columns if c not in dropped], FOLDS))
+        for name, dropped in features.items()
+        if any(decision.weights[column] for column in dropped)
     }
     result = {first: section, "nil": nil_figures(cases, columns)}
-    for name, (others, _, _, codes) in collected.items():
+    for name, (cases, _, _, codes) in collected.items():
         if name != first:
-            section = _section(others, by_decision(others, columns, decision), kb)
+            section = _section(cases, by_decision(cases, columns, decision), kb)
             result[name] = {**section, "fitted_on": first, "made_by_code": codes}
     return result
 
@@ -171,7 +171,7 @@ def sibling_figures(workspace: Workspace, kb: KnowledgeBase) -> dict[str, Any]:
     Without counts, the search's score and the name leave it to chance.
     """
     encoder = load_sentence_encoder(str(workspace.models / "sentence_encoder"), device="cpu")
-    index, others = DescriptionIndex(encoder, kb), np.random.default_rng(0)
+    index, generator = DescriptionIndex(encoder, kb), np.random.default_rng(0)
     right: list[bool] = []
     docs: list[str] = []
     seen: set[int] = set()
@@ -184,7 +184,7 @@ def sibling_figures(workspace: Workspace, kb: KnowledgeBase) -> dict[str, Any]:
                 seen.add(row)
                 entity, other = kb.entity(row), None
                 while other is None or not other.description or other.description == entity.description:
-                    other = kb.entity(int(others.integers(len(kb))))
+                    other = kb.entity(int(generator.integers(len(kb))))
                 siblings = [entity, replace(other, kb_id="made", name=entity.name, count=entity.count)]
                 shares = index.share(doc.text, siblings)
                 right.append(shares[0] > shares[1])
@@ -194,13 +194,13 @@ def sibling_figures(workspace: Workspace, kb: KnowledgeBase) -> dict[str, Any]:
 
 def _section(cases: Sequence[DecisionCase], after: Answers, kb: KnowledgeBase) -> dict[str, Any]:
     """Accuracy with the decision and by the score alone, and their difference, over all mentions and over groups."""
-    before = Answers(*zip(*(case.before for case in cases), strict=True))
+    before = Answers(*zip(*(case.current for case in cases), strict=True))
     groups = {
         "all": [True] * len(cases),
         "seen": [case.seen for case in cases],
         "unseen": [not case.seen for case in cases],
-        "described": [case.described for case in cases],
-        "undescribed": [not case.described for case in cases],
+        "described": [case.has_description for case in cases],
+        "undescribed": [not case.has_description for case in cases],
         "tail": [0 < case.count <= TAIL for case in cases],
         "common": [case.count > TAIL for case in cases],
         "shared_name": [_shares_name(kb, case.gold) for case in cases],
@@ -234,11 +234,11 @@ def _worth(cases: Sequence[DecisionCase], whole: Answers, without: Answers) -> d
     def chosen(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
         return [value for value, inside in zip(values, mask, strict=True) if inside]
 
-    parts = {
+    by_group = {
         name: with_interval(difference_of(chosen(right, mask), chosen(rest, mask), chosen(docs, mask)))
         for name, mask in groups.items()
     }
-    return {**parts.pop("all"), **parts}
+    return {**by_group.pop("all"), **by_group}
 
 
 def nil_figures(cases: Sequence[DecisionCase], columns: Sequence[str]) -> dict[str, Any]:
@@ -247,10 +247,10 @@ def nil_figures(cases: Sequence[DecisionCase], columns: Sequence[str]) -> dict[s
     In each draw some gold entities are taken out of all candidates, which stands for a knowledge base without them: the
     search is not run again, so no other name takes the place of one that it had found.
     """
-    golds = sorted({case.gold for case in cases})
+    gold_ids = sorted({case.gold for case in cases})
     draws = []
     for seed in range(DRAWS):
-        taken = {*np.random.default_rng(seed).permutation(golds)[: round(TAKEN * len(golds))].tolist()}
+        taken = {*np.random.default_rng(seed).permutation(gold_ids)[: round(TAKEN * len(gold_ids))].tolist()}
         drawn = [_without(case, taken, columns) for case in cases]
         after = cross_fit(drawn, columns, columns, FOLDS)
         before = _calibrated(drawn, columns)
@@ -268,12 +268,12 @@ def _nil(answers: Answers, cases: Sequence[DecisionCase]) -> dict[str, Any]:
 
 def _without(case: DecisionCase, taken: set[str], columns: Sequence[str]) -> DecisionCase:
     """A case without some entities, "behind" counted from the best that is left."""
-    kept = [index for index, kb_id in enumerate(case.ids) if kb_id not in taken]
-    values = case.values[kept].copy()
-    if kept:
+    remaining = [index for index, kb_id in enumerate(case.ids) if kb_id not in taken]
+    values = case.values[remaining].copy()
+    if remaining:
         score, behind = columns.index("score"), columns.index("behind")
         values[:, behind] = values[:, score] - values[:, score].max()
-    ids = tuple(case.ids[index] for index in kept)
+    ids = tuple(case.ids[index] for index in remaining)
     return replace(case, gold=NIL if case.gold in taken else case.gold, ids=ids, values=values)
 
 

@@ -177,7 +177,7 @@ def measure(train: Path, val: Path, kb: Path, language_model: Path) -> dict[str,
     }
     answers = Answers(gold_ids, groups)
     right = {
-        "model": [case.before[0] == case.gold for case in cases],
+        "model": [case.current[0] == case.gold for case in cases],
         "prior": by_prior.right(cases),
         "decision": cross_fit(cases, columns, columns, FOLDS).right(cases),
     }

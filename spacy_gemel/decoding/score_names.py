@@ -33,9 +33,9 @@ def score_names(
     while any(waiting):
         tries = [_PrefixTrie() for _ in names]
         chosen: list[list[int]] = [[] for _ in names]
-        for row, left, trie, taken in zip(names, waiting, tries, chosen, strict=True):
-            while left and (not taken or len(trie.tokens) + len(row[left[0]]) <= most):
-                taken.append(left.pop(0))
+        for row, queue, trie, taken in zip(names, waiting, tries, chosen, strict=True):
+            while queue and (not taken or len(trie.tokens) + len(row[queue[0]]) <= most):
+                taken.append(queue.pop(0))
                 trie.add(row[taken[-1]])
         for mention, sums in enumerate(_sums(state, names, chosen, tries, end_id)):
             for index, total in zip(chosen[mention], sums, strict=True):

@@ -35,9 +35,9 @@ class DecisionCase:
         gold: The gold entity's id, or NIL.
         ids: Of the candidates.
         values: Their features, (candidates, columns).
-        before: The answer of the pipe as it is, its best candidate and its probability; see `decide`.
+        current: The answer of the pipe as it is, its best candidate and its probability; see `decide`.
         seen: Whether the gold entity is in the training examples.
-        described: Whether the gold entity has a description.
+        has_description: Whether the gold entity has a description.
         count: How often the gold entity occurs in the training examples.
         is_demonstration: Whether the same mention of the same text is one that the pipe shows.
         unreadable_image: Whether its doc has an image that could not be read, so that the text alone decides.
@@ -48,9 +48,9 @@ class DecisionCase:
     gold: str
     ids: tuple[str, ...]
     values: FloatArray
-    before: tuple[str, str, float | None]
+    current: tuple[str, str, float | None]
     seen: bool = False
-    described: bool = False
+    has_description: bool = False
     count: int = 0
     is_demonstration: bool = False
     unreadable_image: bool = False
@@ -116,14 +116,13 @@ def _cases_of(
         mentions = linker.mentions_of(linker.entities_to_link(docs))
         batch = model.options(mentions, settings)
         values, columns = compute(linker.features, batch, model, settings)
-        current = linker.decision
-        if current is None:
+        if (decision := linker.decision) is None:
             answers = model.answers_by_score(mentions, [options.distinct_names for options in batch], settings)
-            before = [_best(answer, settings.threshold) for answer in answers]
+            current = [_best(answer, settings.threshold) for answer in answers]
         else:
             all_ids = [tuple(entity.kb_id for entity in options.entities) for options in batch]
-            before = [
-                DecisionCase("", "", "", ids, rows, (NIL, NIL, None)).decide(current, columns)
+            current = [
+                DecisionCase("", "", "", ids, rows, (NIL, NIL, None)).decide(decision, columns)
                 for ids, rows in zip(all_ids, values, strict=True)
             ]
     without_image = {m.doc for m in mentions if m.features is None} if settings.use_image else set()
@@ -134,7 +133,7 @@ def _cases_of(
         for number, m in enumerate(mentions)
     }
     training = model.training_counts
-    shown = {(demonstration.mention, demonstration.text) for demonstration in linker.store}
+    in_prompts = {(demonstration.mention, demonstration.text) for demonstration in linker.store}
     cases = []
     for index, example in enumerate(examples):
         for ent in example.reference.ents:
@@ -152,11 +151,11 @@ def _cases_of(
                     gold=gold_id,
                     ids=() if options is None else tuple(entity.kb_id for entity in options.entities),
                     values=np.zeros((0, len(columns))) if number is None else values[number],
-                    before=(NIL, NIL, None) if number is None else before[number],
+                    current=(NIL, NIL, None) if number is None else current[number],
                     seen=gold_id in training,
-                    described=gold is not None and bool(gold.description),
+                    has_description=gold is not None and bool(gold.description),
                     count=training.get(gold_id, 0),
-                    is_demonstration=options is not None and (ent.text, options.mention.text) in shown,
+                    is_demonstration=options is not None and (ent.text, options.mention.text) in in_prompts,
                     unreadable_image=has_unreadable_image(docs[index]),
                 )
             )

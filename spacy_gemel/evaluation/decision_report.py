@@ -78,7 +78,7 @@ def fit_report(
     docs, notes = [case.doc for case in cases], []
     folds = min(folds, len(set(docs)))
     entities = [case for case in cases if case.gold != NIL]
-    before = Answers(*zip(*(case.before for case in cases), strict=True))
+    before = Answers(*zip(*(case.current for case in cases), strict=True))
     content: dict[str, Any] = {
         "decision": asdict(decision),
         "mentions": {"n": len(cases), "nil": len(cases) - len(entities), "docs": len(set(docs)), "folds": folds},
@@ -92,9 +92,9 @@ def fit_report(
         right = after.right(cases)
         content["after"] = after.figures(cases) | _groups(after, cases)
         content["after_minus_before"] = difference_of(right, before.right(cases), docs)
-        for name, own in features.items():
-            rest = [column for column in columns if column not in own]
-            if any(decision.weights[column] for column in own) and rest:
+        for name, dropped in features.items():
+            rest = [column for column in columns if column not in dropped]
+            if any(decision.weights[column] for column in dropped) and rest:
                 without = cross_fit(cases, columns, rest, folds).right(cases)
                 content["worth"][name] = difference_of(right, without, docs)
     else:
@@ -109,10 +109,10 @@ def fit_report(
             f"The image of {unreadable} of the {len(cases)} mentions could not be read. They count, in the figures and "
             "in the weights, with what was linked from their text alone."
         )
-    shown = sum(case.is_demonstration for case in cases)
-    if shown > _FEW_DEMONSTRATIONS * len(cases):
+    known = sum(case.is_demonstration for case in cases)
+    if known > _FEW_DEMONSTRATIONS * len(cases):
         notes.append(
-            f"{shown} of the {len(cases)} mentions are, in the same text, among the pipe's demonstrations, as those of "
+            f"{known} of the {len(cases)} mentions are, in the same text, among the pipe's demonstrations, as those of "
             "training data are: they know the answer, and the weights trust them too much. Fit on dev data."
         )
     return decision, {**content, "seed": SEED, "notes": notes}
@@ -125,8 +125,8 @@ def _groups(answers: Answers, cases: Sequence[DecisionCase]) -> dict[str, Any]:
         "entities": [case.gold != NIL for case in cases],
         "seen": [case.gold != NIL and case.seen for case in cases],
         "unseen": [case.gold != NIL and not case.seen for case in cases],
-        "described": [case.gold != NIL and case.described for case in cases],
-        "undescribed": [case.gold != NIL and not case.described for case in cases],
+        "described": [case.gold != NIL and case.has_description for case in cases],
+        "undescribed": [case.gold != NIL and not case.has_description for case in cases],
     }
     return {
         name: accuracy_of(

@@ -142,8 +142,8 @@ def _state(replacement: Replacement) -> str:
         rest = f" {work} can be deleted." if work.exists() else ""
         return f"The new knowledge base is complete.{rest}"
     if any(work.glob("tokens-*/*.npz")):
-        kept = "tokenised names" + " and encoded descriptions" * any(work.glob("descriptions-*/*.npz"))
-        return f"What was there before is unchanged. The same command resumes from the {kept} in {work}."
+        resumable = "tokenised names" + " and encoded descriptions" * any(work.glob("descriptions-*/*.npz"))
+        return f"What was there before is unchanged. The same command resumes from the {resumable} in {work}."
     return "What was there before is unchanged. No tokenised names were saved: the same command starts over."
 
 

@@ -1,6 +1,6 @@
 """Vectors of the entities' descriptions: encoded batch by batch, and written as they come.
 
-The file holds (entities, width) float16: row i is the unit vector of ``described`` of the entity in row i.
+The file holds (entities, width) float16: row i is the unit vector of ``description_text`` of the entity in row i.
 """
 
 import sys
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from spacy_gemel.kb.batch_store import BatchStore
-from spacy_gemel.kb.entity import KBError, described
+from spacy_gemel.kb.entity import KBError, description_text
 from spacy_gemel.kb.index import write_header
 from spacy_gemel.kb.jsonl import short_repr
 from spacy_gemel.kb.knowledge_base import VECTORS_FILE, EntityTable
@@ -56,22 +56,22 @@ class DescriptionEncoder:
             first = 0
             for index in range(table.n_batches):
                 stop = first + table.batch(index).num_rows
-                texts = [described(table.entity(row)) for row in range(first, stop)]
+                texts = [description_text(table.entity(row)) for row in range(first, stop)]
                 file.write(self._batch(index, texts, bar).data)
                 first = stop
 
     def _batch(self, index: int, texts: Sequence[str], bar: Any) -> NDArray[np.float16]:
-        stored = self._store.read(index, texts)
-        if stored is not None and self._is_of_this_encoder(stored["probes"]):
+        block = self._store.read(index, texts)
+        if block is not None and self._is_of_this_encoder(block["probes"]):
             self.resumed += len(texts)
             bar.update(len(texts))
-            return stored["vectors"]
-        parts = []
+            return block["vectors"]
+        chunks = []
         for start in range(0, len(texts), _CALL):
             part = texts[start : start + _CALL]
-            parts.append(self._unit_vectors(part).astype(np.float16))
+            chunks.append(self._unit_vectors(part).astype(np.float16))
             bar.update(len(part))
-        vectors = np.concatenate(parts)
+        vectors = np.concatenate(chunks)
         self._store.write(index, texts, {"vectors": vectors, "probes": self._probes})
         return vectors
 

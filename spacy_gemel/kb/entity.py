@@ -22,7 +22,7 @@ class Entity:
     description: str | None = None
 
 
-def described(entity: Entity) -> str:
+def description_text(entity: Entity) -> str:
     """The text that stands for an entity: "name. description", or the name if there is no description."""
     return f"{entity.name}. {entity.description}" if entity.description else entity.name
 

@@ -110,8 +110,8 @@ class KnowledgeBase:
         ids: index of their ids.
         surfaces: index of their names and aliases.
         folder_counts: how often each of them is linked, (entities,).
-        description_vectors: the unit vector of ``described`` of each of them, (entities, width); None if they were not
-            encoded. Added entities have none.
+        description_vectors: the unit vector of ``description_text`` of each of them, (entities, width); None if they
+            were not encoded. Added entities have none.
         added: entities in memory, see ``with_added``. Their rows follow those of the folder.
     """
 

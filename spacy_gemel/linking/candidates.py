@@ -59,7 +59,7 @@ class Options:
     entities: Sequence[Entity]
     rows: Sequence[int]
     names: Sequence[ScoredName]
-    shown: frozenset[str] = frozenset()  # ids of the entities in the demonstrations of its prompt
+    demonstrated: frozenset[str] = frozenset()  # ids of the entities in the demonstrations of its prompt
 
     @property
     def distinct_names(self) -> list[ScoredName]:

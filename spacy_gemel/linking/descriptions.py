@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.entity import Entity, described
+from spacy_gemel.kb.entity import Entity, description_text
 from spacy_gemel.linking.prior import fold
 from spacy_gemel.utils.cache import BoundedCache
 
@@ -50,8 +50,8 @@ class DescriptionIndex:
         vectors = self.kb.description_vectors
         if vectors is None:
             return
-        own = unit(self._embed([described(self.kb.entity(0))]))[0]
-        if own.shape != vectors[0].shape or own @ vectors[0].astype(np.float32) < _SAME:
+        vector = unit(self._embed([description_text(self.kb.entity(0))]))[0]
+        if vector.shape != vectors[0].shape or vector @ vectors[0].astype(np.float32) < _SAME:
             raise ValueError(
                 f"The knowledge base {self.kb.path} has descriptions encoded by another sentence encoder than the "
                 "retriever's: build it again with --encode-descriptions and the retriever's encoder, or without."
@@ -93,13 +93,13 @@ class DescriptionIndex:
             rows = np.concatenate([rows, np.tile(np.arange(start, start + block.shape[1]), (len(distinct), 1))], axis=1)
             order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
             scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
-        found = dict(zip(distinct, rows.tolist(), strict=True))
-        return [found[mention] for mention in mentions]
+        nearest = dict(zip(distinct, rows.tolist(), strict=True))
+        return [nearest[mention] for mention in mentions]
 
     def share(self, text: str, entities: Sequence[Entity]) -> list[float]:
         """How much of their common name's probability each of some entities has, by its description and its count."""
         [query] = self._vectors_of_texts([text])
-        cosines = unit(self._embed([described(entity) for entity in entities])) @ query
+        cosines = unit(self._embed([description_text(entity) for entity in entities])) @ query
         words = np.array([shared_words(text, entity.description) for entity in entities])
         similarity = cosines + WORDS * words
         counts = np.array([entity.count + 1.0 for entity in entities])
@@ -121,7 +121,7 @@ class DescriptionIndex:
         known |= {row: vector for row in rows if row >= size and (vector := self._entities.get(row)) is not None}
         new = sorted(rows - known.keys())
         if new:
-            vectors = unit(self._embed([described(self.kb.entity(row)) for row in new]))
+            vectors = unit(self._embed([description_text(self.kb.entity(row)) for row in new]))
             known |= {row: self._entities.put(row, vector) for row, vector in zip(new, vectors, strict=True)}
         return known
 

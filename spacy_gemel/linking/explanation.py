@@ -43,9 +43,9 @@ def explain(model: "LinkingModel", mentions: Sequence[Mention], index: int, sett
     weights = {} if model.decision is None else model.decision.weights
     candidates = []
     for candidate in answer.candidates:
-        own = features.get((candidate.kb_id, candidate.name), {})
-        parts = {name: weights[name] * value for name, value in own.items() if weights.get(name)}
-        candidates.append({**candidate._asdict(), "features": own, "parts": parts})
+        computed = features.get((candidate.kb_id, candidate.name), {})
+        products = {name: weights[name] * value for name, value in computed.items() if weights.get(name)}
+        candidates.append({**candidate._asdict(), "features": computed, "parts": products})
     without = None
     if settings.use_image and mention.features is not None:
         blind = [replace(each, features=None) for each in mentions]
@@ -72,9 +72,9 @@ def _demonstrations(prompt: Prompt, mention: Mention, model: "LinkingModel") -> 
     if isinstance(model.retriever, SimilarityRetriever) and prompt.demonstrations:
         key = model.retriever.key(Query(mention.mention, mention.text, mention.vector, mention.features))
         similarity = None if key is None else model.retriever.scores([key])[0]
-    shown = []
+    rows = []
     for index in prompt.demonstrations:
         each = model.store[index]
         row: dict[str, Any] = {"text": each.text, "mention": each.mention, "name": each.name, "kb_id": each.kb_id}
-        shown.append({**row, "similarity": None if similarity is None else float(similarity[index])})
-    return shown
+        rows.append({**row, "similarity": None if similarity is None else float(similarity[index])})
+    return rows

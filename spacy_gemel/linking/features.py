@@ -79,9 +79,9 @@ def compute(
 ) -> tuple[list[FloatArray], list[str]]:
     """All features of each mention's candidates side by side, (candidates, columns), and the columns' names."""
     columns = [name for feature in features for name in feature.columns]
-    parts = [feature.values(batch, evidence, settings) for feature in features]
+    tables = [feature.values(batch, evidence, settings) for feature in features]
     empty = [np.zeros((len(options.entities), 0)) for options in batch]
-    return [np.concatenate(each, axis=1) for each in zip(empty, *parts, strict=True)], columns
+    return [np.concatenate(each, axis=1) for each in zip(empty, *tables, strict=True)], columns
 
 
 def _stack(rows: Sequence[Sequence[float]], width: int) -> FloatArray:
@@ -125,14 +125,14 @@ class PlainScoreFeature:
         ]
 
 
-class ShownFeature:
+class DemonstratedFeature:
     """Whether the entity stands in a demonstration of the prompt, from which models like to copy."""
 
-    columns = ("shown",)
+    columns = ("demonstrated",)
 
     def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
-        return [_stack([[entity.kb_id in each.shown] for entity in each.entities], 1) for each in batch]
+        return [_stack([[entity.kb_id in each.demonstrated] for entity in each.entities], 1) for each in batch]
 
 
 class PriorFeature:
@@ -153,7 +153,7 @@ class SurfaceFeature:
     """How the mention matches the entity: as its name, as an alias, each folded too, and by words.
 
     `mention_words`: the share of the mention's words that the name has, "Clinton" in "Hillary Clinton"; `name_words`:
-    the share of the name's words that the mention has; `text_words`: the share of the others that the text has;
+    the share of the name's words that the mention has; `text_words`: the share of the companions that the text has;
     `alias_words`: the words that mention and alias share, among all of theirs, for the best alias.
     """
 
@@ -177,8 +177,8 @@ class SurfaceFeature:
             rows = []
             for entity in options.entities:
                 name, aliases = fold(entity.name), [fold(alias) for alias in entity.aliases]
-                own = {*name.split()}
-                others = own - words
+                name_words = {*name.split()}
+                rest = name_words - words
                 is_name, is_alias = surface_key(entity.name) == key, key in map(surface_key, entity.aliases)
                 overlaps = (len(words & each) / max(len(words | each), 1) for each in ({*a.split()} for a in aliases))
                 rows.append(
@@ -187,9 +187,9 @@ class SurfaceFeature:
                         is_alias,
                         not is_name and name == folded,
                         not is_alias and folded in aliases,
-                        len(words & own) / max(len(words), 1),
-                        len(words & own) / max(len(own), 1),
-                        len(others & text) / max(len(others), 1),
+                        len(words & name_words) / max(len(words), 1),
+                        len(words & name_words) / max(len(name_words), 1),
+                        len(rest & text) / max(len(rest), 1),
                         max(overlaps, default=0.0),
                     ]
                 )
@@ -240,7 +240,7 @@ class DescriptionFeature:
     `described` is whether there is a description.
     """
 
-    columns = ("described", "text_description", "mention_description", "description_words")
+    columns = ("has_description", "text_description", "mention_description", "description_words")
 
     def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
         """See Feature."""
@@ -251,9 +251,9 @@ class DescriptionFeature:
             by_mention = evidence.descriptions.similarity([options.mention.mention for options in batch], rows)
         results = []
         for options, texts, mentions in zip(batch, by_text, by_mention, strict=True):
-            described = [bool(entity.description) for entity in options.entities]
+            has_description = [bool(entity.description) for entity in options.entities]
             words = [shared_words(options.mention.text, entity.description) for entity in options.entities]
-            results.append(np.stack([described, texts, mentions, words], axis=1).astype(np.float64))
+            results.append(np.stack([has_description, texts, mentions, words], axis=1).astype(np.float64))
         return results
 
 
@@ -298,17 +298,17 @@ class AgreementFeature:
         results = [np.zeros((len(options.entities), 2)) for options in batch]
         for numbers in docs.values():
             for number in numbers:
-                others = [batch[other] for other in numbers if other != number]
-                if others and batch[number].entities:
-                    results[number] = self._beside(batch[number], others, evidence)
+                companions = [batch[other] for other in numbers if other != number]
+                if companions and batch[number].entities:
+                    results[number] = self._beside(batch[number], companions, evidence)
         return results
 
-    def _beside(self, options: Options, others: Sequence[Options], evidence: Evidence) -> FloatArray:
+    def _beside(self, options: Options, companions: Sequence[Options], evidence: Evidence) -> FloatArray:
         values = np.zeros((len(options.entities), 2))
         words = {*fold(options.mention.mention).split()}
         ids = [entity.kb_id for entity in options.entities]
         cosines = []
-        for other in others:
+        for other in companions:
             if not other.entities:
                 continue
             shares = _shares(other.names)

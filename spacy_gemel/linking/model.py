@@ -49,7 +49,7 @@ NEAREST = 10
 NO_ROW = -1  # of the answer of a free search that is no entity's name
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """What was found for a mention: its names, and the demonstrations in its prompt as indices in the store."""
 
     names: list[ScoredName]
@@ -93,7 +93,7 @@ class LinkingModel:
         self._prior = None
 
     def use_store(self, store: DemonstrationStore) -> None:
-        """Show these demonstrations from now on; what is cached of those that stay is kept."""
+        """Show these demonstrations from now on; what is cached of those that stay is listed_names."""
         self.retriever.index([demonstration.mention for demonstration in store], store.vectors)
         self.prompt_builder.store = store
         self._prior = None
@@ -215,8 +215,8 @@ class LinkingModel:
         """The answer to each mention: by the decision if one was fitted, else by the search's score and the prior."""
         if self.decision is not None:
             return self._decide(mentions, settings, self.decision)
-        all_found = self.find(mentions, settings, with_prior=settings.prior_weight > 0)
-        return self.answers_by_score(mentions, [found.names for found in all_found], settings)
+        all_results = self.find(mentions, settings, with_prior=settings.prior_weight > 0)
+        return self.answers_by_score(mentions, [result.names for result in all_results], settings)
 
     def answers_by_score(
         self, mentions: Sequence[Mention], all_names: Sequence[Sequence[ScoredName]], settings: LinkerSettings
@@ -261,19 +261,19 @@ class LinkingModel:
             ]
             candidates.sort(key=lambda candidate: -candidate.probability)  # stable: ties keep the search's order
             best = [*dict.fromkeys(candidate.name for candidate in candidates)][:limit]
-            kept = {*best, *self._bearers(options.mention.mention)}
-            answers.append(Answer([each for each in candidates if each.name in kept], nil))
+            listed_names = {*best, *self._bearers(options.mention.mention)}
+            answers.append(Answer([each for each in candidates if each.name in listed_names], nil))
         return answers
 
     def options(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Options]:
         """All that each mention may mean: what the search finds, what is known of it, and what its text describes."""
         batch = []
-        all_found = self.find(mentions, settings, with_prior=True, with_descriptions=True)
-        for mention, found in zip(mentions, all_found, strict=True):
-            triples = [triple for name in found.names for triple in zip(name.entities, name.rows, repeat(name))]
+        all_results = self.find(mentions, settings, with_prior=True, with_descriptions=True)
+        for mention, result in zip(mentions, all_results, strict=True):
+            triples = [triple for name in result.names for triple in zip(name.entities, name.rows, repeat(name))]
             triples = [triple for triple in triples if triple[1] != NO_ROW]
             entities, rows, names = zip(*triples, strict=True) if triples else ((), (), ())
-            ids = frozenset(self.store[index].kb_id for index in found.demonstrations)
+            ids = frozenset(self.store[index].kb_id for index in result.demonstrations)
             batch.append(Options(mention, entities, rows, names, ids))
         return batch
 
@@ -284,7 +284,7 @@ class LinkingModel:
         *,
         with_prior: bool = False,
         with_descriptions: bool = False,
-    ) -> list[Found]:
+    ) -> list[SearchResult]:
         """The names of each mention, best first, then those that the search did not find, scored alike.
 
         These are the names of the entities that bear exactly the mention's name or alias; with `with_prior` of those
@@ -308,10 +308,10 @@ class LinkingModel:
         for index, names in enumerate(self._score_by_prompt(distinct, scored, listed, settings)):
             if listed[index]:
                 all_names[index] = _listed_only(distinct[index], names.values())
-        results = [Found([], ()) for _ in mentions]
+        results = [SearchResult([], ()) for _ in mentions]
         for indices, names_of_mention, prompt in zip(groups.values(), all_names, prompts, strict=True):
             for index in indices:
-                results[index] = Found([*names_of_mention], () if prompt is None else prompt.demonstrations)
+                results[index] = SearchResult([*names_of_mention], () if prompt is None else prompt.demonstrations)
         return results
 
     def _listed_names(self, mention: Mention, settings: LinkerSettings) -> list[str]:
@@ -355,8 +355,10 @@ class LinkingModel:
             state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
             searched = beam_search(state, constraint, beam_size=beams, n_names=settings.n_candidates)
             names = [self._resolve(hypotheses, constraint) for hypotheses in searched]
-            found = [{each.name for each in names_of_mention} for names_of_mention in names]
-            missing = [[n for n in known[index] if n not in seen] for index, seen in zip(batch, found, strict=True)]
+            missing = []
+            for index, names_of_mention in zip(batch, names, strict=True):
+                searched_names = {each.name for each in names_of_mention}
+                missing.append([name for name in known[index] if name not in searched_names])
             for names_of_mention, scored in zip(names, self._score(missing, state, settings, max_tokens), strict=True):
                 names_of_mention += scored.values()
             for index, names_of_mention in zip(batch, names, strict=True):

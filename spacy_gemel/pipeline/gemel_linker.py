@@ -451,8 +451,8 @@ class GemelLinker(TrainablePipe):
                 "vectors of their mentions. Train it again, or give it demonstrations by add_demonstrations.",
                 ModelWarning,
             )
-        parts = self.features, self._decision
-        self._linking_model = LinkingModel(self.model, kb, language_model, store, self.retriever, *parts)
+        deciding = self.features, self._decision
+        self._linking_model = LinkingModel(self.model, kb, language_model, store, self.retriever, *deciding)
         self._kb, self._reader, self.store = kb, reader, store
 
     # Training
@@ -593,7 +593,7 @@ class GemelLinker(TrainablePipe):
             for row in ents
             for ent in row
         ]
-        return [replace(mention, candidate_ids=own) for mention, own in zip(mentions, ids, strict=True)]
+        return [replace(mention, candidate_ids=candidates) for mention, candidates in zip(mentions, ids, strict=True)]
 
     # Serialization
 
@@ -744,7 +744,7 @@ def _check_part(name: str, part: str, value: Any) -> None:
 
 FEATURES = {
     "score": "ScoreFeature",
-    "shown": "ShownFeature",
+    "demonstrated": "DemonstratedFeature",
     "prior": "PriorFeature",
     "surface": "SurfaceFeature",
     "name_share": "NameShareFeature",

@@ -165,7 +165,7 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.Alignment.v1": alignment,
     "spacy_gemel.ScoreFeature.v1": feature("score", "behind"),
     "spacy_gemel.PlainScoreFeature.v1": feature("without_demonstrations", "without_text"),
-    "spacy_gemel.ShownFeature.v1": feature("shown"),
+    "spacy_gemel.DemonstratedFeature.v1": feature("demonstrated"),
     "spacy_gemel.PriorFeature.v1": feature("prior"),
     "spacy_gemel.SurfaceFeature.v1": feature(
         "is_name", "is_alias", "folded_name", "folded_alias", "mention_words", "name_words", "text_words", "alias_words"
@@ -173,7 +173,7 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.NameShareFeature.v1": feature("name_share"),
     "spacy_gemel.LengthFeature.v1": feature("tokens"),
     "spacy_gemel.DescriptionFeature.v1": feature(
-        "described", "text_description", "mention_description", "description_words"
+        "has_description", "text_description", "mention_description", "description_words"
     ),
     "spacy_gemel.PictureFeature.v1": feature("pictured", "picture"),
     "spacy_gemel.AgreementFeature.v1": feature("agreement", "chain"),

@@ -91,12 +91,12 @@ def test_the_cases(nlp: Language, pipe: GemelLinker, dev: Path) -> None:
         ("doc 2", "Mercury", "Mercury"),
         ("doc 4", "January", "cat"),
     ]
-    assert [case.described for case in cases] == [True, True, False, False, False, False]
+    assert [case.has_description for case in cases] == [True, True, False, False, False, False]
     assert [case.seen for case in cases] == [False, False, False, False, True, False]
     assert [case.count for case in cases] == [0, 0, 0, 0, 6, 0]
     assert [case.is_demonstration for case in cases] == [False, False, False, False, True, False]
     assert (cases[-1].ids, cases[-1].values.shape) == ((), (0, len(columns)))  # of a label that is not linked
-    assert cases[-1].before == ("NIL", "NIL", None)
+    assert cases[-1].current == ("NIL", "NIL", None)
     for case in cases[:-1]:
         assert case.values.shape == (len(case.ids), len(columns))
         assert len(set(case.ids)) == len(case.ids)
@@ -159,6 +159,6 @@ def test_before_is_what_the_pipe_answers(
     ents = [ent for doc in linked for ent in doc.ents]
     answered = [ent for ent, gold in zip(ents, golden, strict=True) if gold not in ("", "Q_elsewhere")]
     for case, ent in zip(collect(nlp, dev), answered, strict=True):
-        answer, best, probability = case.before
+        answer, best, probability = case.current
         assert (answer, best) == (ent.kb_id_, ent._.gemel_candidates[0].kb_id), (case.mention, changes)
         assert probability == pytest.approx(ent._.gemel_candidates[0].probability, abs=1e-4), case.mention

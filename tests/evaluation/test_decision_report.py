@@ -30,7 +30,7 @@ def case_of(rng: np.random.Generator, doc: str, gold: str = "", **changes: Any) 
     gold = gold or "abcd"[index]
     if gold in "abcd":
         values["abcd".index(gold), :2] += 0.7, 3.0
-    return DecisionCase(doc, "m", gold, tuple("abcd"), values, before=("a", "a", 0.6), **changes)
+    return DecisionCase(doc, "m", gold, tuple("abcd"), values, current=("a", "a", 0.6), **changes)
 
 
 def cases_of(docs: int = 40, each: int = 3, nil: int = 0, seed: int = 0) -> list[DecisionCase]:
@@ -167,7 +167,7 @@ def test_what_has_no_weight_or_nothing_beside_it_is_worth_nothing() -> None:
 
 def test_the_groups() -> None:
     cases = [
-        replace(case, seen=number % 2 == 0, described=number % 3 == 0, before=(before, "a", 0.5))
+        replace(case, seen=number % 2 == 0, has_description=number % 3 == 0, current=(before, "a", 0.5))
         for number, (case, before) in enumerate(zip(cases_of(nil=4), "abc" * 40, strict=True))
     ]
     _, content = fit_report(cases, COLUMNS, FEATURES)
@@ -175,11 +175,11 @@ def test_the_groups() -> None:
         ("entities", lambda case: True),
         ("seen", lambda case: case.seen),
         ("unseen", lambda case: not case.seen),
-        ("described", lambda case: case.described),
-        ("undescribed", lambda case: not case.described),
+        ("described", lambda case: case.has_description),
+        ("undescribed", lambda case: not case.has_description),
     ):
         own = [case for case in cases if case.gold != "NIL" and inside(case)]
-        right = sum(case.before[0] == case.gold for case in own)
+        right = sum(case.current[0] == case.gold for case in own)
         assert content["before"][group]["n"] == content["after"][group]["n"] == len(own)
         assert content["before"][group]["accuracy"] == right / len(own)
         assert content["before"][group]["low"] < right / len(own) < content["before"][group]["high"]

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from spacy_gemel.kb.check import check_kb
-from spacy_gemel.kb.entity import Entity, KBError, described
+from spacy_gemel.kb.entity import Entity, KBError, description_text
 from spacy_gemel.kb.knowledge_base import VECTORS_FILE, KnowledgeBase
 from spacy_gemel.kb.meta import file_record, read_meta, write_meta
 from tests.kb.building import BATCH, ROWS, Build, content
@@ -43,7 +43,7 @@ def expected(texts: Sequence[str], seed: int = 0) -> NDArray[np.float16]:
 
 @pytest.mark.parametrize(("description", "text"), [("a city", "Paris. a city"), ("", "Paris"), (None, "Paris")])
 def test_text_of_an_entity(description: str | None, text: str) -> None:
-    assert described(Entity("Q90", "Paris", description=description)) == text
+    assert description_text(Entity("Q90", "Paris", description=description)) == text
 
 
 def test_a_unit_vector_of_each_entity(tmp_path: Path, build: Build, planets: list[Any]) -> None:
@@ -189,7 +189,7 @@ def test_goes_on_only_with_the_same_encoder_and_texts(
     assert report.resumed_descriptions == resumed
     assert len(encoder.calls) == PROBES + 8 - resumed // BATCH
     kb = KnowledgeBase.open(report.path, verify=True)
-    texts = [described(kb.entity(row)) for row in range(len(kb))]
+    texts = [description_text(kb.entity(row)) for row in range(len(kb))]
     assert kb.description_vectors is not None
     assert np.array_equal(kb.description_vectors, expected(texts, encoder.seed))
     assert not (tmp_path / ".kb.building").exists()

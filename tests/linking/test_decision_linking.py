@@ -141,10 +141,10 @@ def test_what_the_text_describes_is_a_candidate(nlp: Language, pipe: GemelLinker
 def test_options_have_the_demonstrations_of_the_prompt(nlp: Language, pipe: GemelLinker) -> None:
     [doc] = docs(nlp, "Mercury")
     [options] = pipe.linking_model.options(pipe.mentions_of([doc.ents]), pipe.settings)
-    assert options.shown == {each.kb_id for each in pipe.demonstrations_for(doc, doc.ents[0])} != set()
+    assert options.demonstrated == {each.kb_id for each in pipe.demonstrations_for(doc, doc.ents[0])} != set()
     pipe.configure(n_demonstrations=0)
     [options] = pipe.linking_model.options(pipe.mentions_of([doc.ents]), pipe.settings)
-    assert options.shown == set()
+    assert options.demonstrated == set()
 
 
 def test_what_a_free_search_says_that_is_no_entity_is_no_candidate(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from spacy_gemel.kb.entity import Entity, described
+from spacy_gemel.kb.entity import Entity, description_text
 from spacy_gemel.linking import descriptions
 from spacy_gemel.linking.descriptions import DescriptionIndex, shared_words, unit
 
@@ -42,7 +42,7 @@ def vector(text: str) -> Vectors:
 
 def kb(on_disk: int | None = None) -> Any:
     """A knowledge base with the vectors of its first entities; the rest are as added ones."""
-    vectors = None if on_disk is None else np.stack([vector(described(each)) for each in ENTITIES[:on_disk]])
+    vectors = None if on_disk is None else np.stack([vector(description_text(each)) for each in ENTITIES[:on_disk]])
     disk = None if vectors is None else vectors.astype(np.float16)
     return SimpleNamespace(entity=ENTITIES.__getitem__, description_vectors=disk, path="kb")
 
@@ -59,7 +59,7 @@ def test_similarity_against_brute_force(on_disk: int | None, data: st.DataObject
     found = DescriptionIndex(Encoder(), kb(on_disk)).similarity(asked, rows)
     assert len(found) == len(asked)
     for text, own, cosines in zip(asked, rows, found, strict=True):
-        expected = [float(vector(text) @ vector(described(ENTITIES[row]))) for row in own]
+        expected = [float(vector(text) @ vector(description_text(ENTITIES[row]))) for row in own]
         assert cosines.tolist() == pytest.approx(expected, abs=2e-3)
 
 
@@ -67,7 +67,9 @@ def test_similarity_against_brute_force(on_disk: int | None, data: st.DataObject
 def test_similarity_between_entities(on_disk: int | None) -> None:
     first, second = [3, 11, 3], [0, 20]
     found = DescriptionIndex(Encoder(), kb(on_disk)).between(first, second)
-    expected = [[vector(described(ENTITIES[a])) @ vector(described(ENTITIES[b])) for b in second] for a in first]
+    expected = [
+        [vector(description_text(ENTITIES[a])) @ vector(description_text(ENTITIES[b])) for b in second] for a in first
+    ]
     assert found == pytest.approx(np.array(expected), abs=2e-3)
 
 
@@ -108,7 +110,9 @@ def test_a_text_and_an_entity_are_encoded_once() -> None:
     index.similarity(["two"], [[13, 12, 1]])
     index.nearest([("one", "two")], 3)
     index.between([12], [13, 0])
-    assert sorted(encoder.texts) == sorted(["one", "two", described(ENTITIES[12]), described(ENTITIES[13])])
+    assert sorted(encoder.texts) == sorted(
+        ["one", "two", description_text(ENTITIES[12]), description_text(ENTITIES[13])]
+    )
 
 
 def test_more_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +120,7 @@ def test_more_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [f"text {number}" for number in range(9)]
     found = DescriptionIndex(Encoder(), kb()).similarity(asked, [[number] for number in range(9)])
     for number, cosines in enumerate(found):
-        assert cosines[0] == pytest.approx(vector(asked[number]) @ vector(described(ENTITIES[number])), abs=1e-5)
+        assert cosines[0] == pytest.approx(vector(asked[number]) @ vector(description_text(ENTITIES[number])), abs=1e-5)
 
 
 def test_vectors_of_another_encoder_are_refused() -> None:

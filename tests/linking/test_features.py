@@ -85,8 +85,8 @@ def test_plain_score() -> None:
     assert asked == [([["Mercury (planet)", "Mercury"]], True), ([["Mercury (planet)", "Mercury"]], False)]
 
 
-def test_shown() -> None:
-    assert values("ShownFeature", options("Mercury", ALL, shown=["god", "planet"]), EMPTY) == [
+def test_demonstrated() -> None:
+    assert values("DemonstratedFeature", options("Mercury", ALL, shown=["god", "planet"]), EMPTY) == [
         [[1.0], [0.0], [1.0]],
         [],
     ]
@@ -126,7 +126,7 @@ def test_the_share_of_a_name() -> None:
     """Of an entity alone with its name everything, which is 0; a share of nothing is bounded."""
     both = ScoredName("Mercury", -1.0, [PLANET, ELEMENT], [0, 1], 1)
     asked = options("Mercury", ALL)
-    shared = Options(asked.mention, ALL, asked.rows, [both, both, asked.names[2]], asked.shown)
+    shared = Options(asked.mention, ALL, asked.rows, [both, both, asked.names[2]], asked.demonstrated)
 
     def share(name: ScoredName, text: str) -> list[float]:
         assert text == "a text"
@@ -238,9 +238,9 @@ def test_chains_of_names() -> None:
 
 def test_compute_puts_them_side_by_side() -> None:
     batch = [options("Mercury", ALL, [-2.0, -0.5, -3.0], shown=["god"]), EMPTY]
-    made = [features.ScoreFeature(), features.ShownFeature()]
+    made = [features.ScoreFeature(), features.DemonstratedFeature()]
     found, columns = compute(made, batch, SimpleNamespace(), SETTINGS)  # type: ignore[arg-type]
-    assert columns == ["score", "behind", "shown"]
+    assert columns == ["score", "behind", "demonstrated"]
     assert found[0].tolist() == [[-2.0, -1.5, 0.0], [-0.5, 0.0, 0.0], [-3.0, -2.5, 1.0]]
     assert found[1].shape == (0, 3)
     found, columns = compute([], batch, SimpleNamespace(), SETTINGS)  # type: ignore[arg-type]
