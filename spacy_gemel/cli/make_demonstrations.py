@@ -13,7 +13,7 @@ def make_demonstrations(
     kb_dir: Annotated[Path, typer.Argument(metavar="KB", help="Folder that build-kb wrote.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.spacy", help="Demonstrations to write.")],
     dev: Annotated[
-        Path | None, typer.Option(metavar="DEV.spacy", help="Docs of other texts to write, for calibrate or fit-prior.")
+        Path | None, typer.Option(metavar="DEV.spacy", help="Docs of other texts to write, for fit-decision.")
     ] = None,
     dev_share: Annotated[float, typer.Option(help="Share of the texts that are for --dev.", min=0, max=1)] = 0.2,
     per_entity: Annotated[int, typer.Option(help="Mentions of an entity at most, in each file.", min=1)] = 5,

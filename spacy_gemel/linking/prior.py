@@ -12,7 +12,7 @@ from spacy_gemel.linking.candidates import ScoredName
 from spacy_gemel.utils.cache import BoundedCache
 
 # SURFACE, ALIAS and UNKNOWN were chosen on WikiDiverse's training docs, by five-fold cross-validation: the most
-# accurate of the values whose log loss is near the minimum (docs/prior.md).
+# accurate of the values whose log loss is near the minimum (docs/decision.md).
 SURFACE = 2.0
 """Training examples that a mention counts as for being the name of an entity."""
 ALIAS = 0.1
