@@ -20,7 +20,7 @@ from tests.mini_pipeline import LINKER, add_linker, assert_same, captions, linke
 from tests.tiny import make_language_model
 
 PARTS = ["vocab", "cfg", "model", "demonstrations", "decision", "kb", "added", "models"]
-OWN = Decision({"score": 2.0, "count": 0.5}, nil=-1.0, scales={"score": 0.25, "count": 1.0})
+OWN = Decision({"score": 2.0, "tokens": 0.5}, nil=-1.0, scales={"score": 0.25, "count": 1.0})
 
 
 def blank(models: Path, **changes: Any) -> Language:
