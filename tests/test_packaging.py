@@ -26,6 +26,7 @@ from spacy_gemel.__main__ import app
 from spacy_gemel.cli.model_card import METRICS_KEYS, machine_paths, make_meta, missing_models
 from spacy_gemel.evaluation.results import read_metrics, write_evaluation
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
+from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.settings import config_names
 from tests.mini_pipeline import examples, make_doc, make_kb, make_pipeline, picture
 
@@ -161,6 +162,25 @@ def test_scores_of_another_threshold_are_refused(nlp: Language, monkeypatch: pyt
     with pytest.raises(ValueError, match=r"measured with threshold = null, the pipeline has 0\.25"):
         make_meta(nlp, {}, metrics(threshold=None))
     make_meta(nlp, {}, metrics(threshold=0.25))
+
+
+def test_scores_of_another_decision_are_refused(nlp: Language, tmp_path: Path) -> None:
+    pipe: Any = nlp.get_pipe("gemel_linker")
+    DocBin(docs=[eg.reference for eg in examples(nlp)[:2]], store_user_data=True).to_disk(tmp_path / "dev.spacy")
+
+    def measured(decision: Decision | None) -> dict[str, Any]:
+        pipe.use_decision(decision)
+        return evaluate(nlp, tmp_path / "dev.spacy", EvaluateOptions(progress=False))[0]
+
+    try:
+        plain, decided, other = (measured(each) for each in (None, Decision({"score": 2.0}), Decision({"score": 1.0})))
+        assert "test_accuracy" in make_meta(nlp, {}, other)["performance"]
+        for wrong in (plain, decided):
+            with pytest.raises(ValueError, match=r"measured with decision = .*, the pipeline has "):
+                make_meta(nlp, {}, wrong)
+    finally:
+        pipe.use_decision(None)
+    assert "test_accuracy" in make_meta(nlp, {}, plain)["performance"]
 
 
 def test_what_changes_no_answer_may_be_another(nlp: Language) -> None:

@@ -53,10 +53,13 @@ def entity_pipes(nlp: Language) -> list[str]:
 def measured_settings(nlp: Language) -> dict[str, Any]:
     """The linker's settings in force and what it is made of, as JSON: what its figures belong to.
 
-    A part that the pipeline's config does not name is None. Raises ValueError if the pipeline has no linker.
+    A fitted decision is named by a digest. A part that the pipeline's config does not name is None. Raises ValueError
+    if the pipeline has no linker.
     """
-    settings = asdict(linker_of(nlp).settings)
+    linker = linker_of(nlp)
+    settings = asdict(linker.settings)
     settings["labels_discard"] = list(settings["labels_discard"])
+    settings["decision"] = None if linker.decision is None else files.digest(asdict(linker.decision))[:12]
     config: dict[str, Any] = nlp.config["components"].get(linker_name(nlp), {})
     for part, key in (("retriever", "@misc"), ("language_model", "name"), ("vision_encoder", "name")):
         settings[part] = (config.get(part) or {}).get(key)

@@ -45,6 +45,7 @@ class TableLinker:
     training_gold_ids: frozenset[str] = frozenset({"Mercury (planet)", "Jaguar"})
     settings: LinkerSettings = field(default_factory=lambda: LinkerSettings(n_demonstrations=2, batch_tokens=4096))
     kb: TableKB = field(default_factory=TableKB)
+    decision: None = None
 
     def configure(self, **changes: Any) -> None:
         self.settings = self.settings.replace(**changes)
