@@ -169,12 +169,12 @@ def test_a_decision_takes_the_place_of_prior_weight_and_threshold(
 
 
 def test_a_feature_that_is_left_out_of_the_config(trained: Path, dev: Path, models: Path, tmp_path: Path) -> None:
-    nlp = make_pipeline(models, make_kb(tmp_path, models), features={"count": None, "picture": None})
+    nlp = make_pipeline(models, make_kb(tmp_path, models), features={"name_share": None, "picture": None})
     nlp.to_disk(tmp_path / "pipeline")
     done = call("fit-decision", tmp_path / "pipeline", dev, tmp_path / "out", "-r", tmp_path / "d.json", "-q")
     assert done.exit_code == 0, done.output
     weights = json.loads((tmp_path / "d.json").read_text())["decision"]["weights"]
-    assert not {"count", "pictured", "picture"} & set(weights)
+    assert not {"name_share", "pictured", "picture"} & set(weights)
     assert {"score", "tokens", "is_name"} <= set(weights)
     with pytest.raises(
         ValueError, match=r"the decision weighs hair, which no feature of \[components\.gemel_linker\.f"

@@ -20,7 +20,7 @@ from tests.mini_pipeline import LINKER, add_linker, assert_same, captions, linke
 from tests.tiny import make_language_model
 
 PARTS = ["vocab", "cfg", "model", "demonstrations", "decision", "kb", "added", "models"]
-OWN = Decision({"score": 2.0, "tokens": 0.5}, nil=-1.0, scales={"score": 0.25, "count": 1.0})
+OWN = Decision({"score": 2.0, "tokens": 0.5}, nil=-1.0, scales={"score": 0.25, "tokens": 1.0})
 
 
 def blank(models: Path, **changes: Any) -> Language:
@@ -234,8 +234,8 @@ def test_a_damaged_decision_is_one_error(saved: Path, tmp_path: Path, content: b
     ("changes", "message"),
     [
         (
-            {"features.count": None},
-            r"decision weighs count, which no feature of \[components\.gemel_linker\.features\]",
+            {"features.length": None},
+            r"decision weighs tokens, which no feature of \[components\.gemel_linker\.features\]",
         ),
         ({"prior_weight": 0.5}, r"prior_weight = 0\.5 has no place beside a fitted decision"),
     ],

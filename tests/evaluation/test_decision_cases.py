@@ -142,7 +142,7 @@ WAYS: list[tuple[dict[str, Any], Decision | None]] = [
     ({"prior_weight": 5.0, "threshold": 0.3}, None),
     ({"beam_size": 1, "n_candidates": 1}, None),
     ({"candidates": "aliases"}, None),
-    ({}, Decision({"score": 2.0, "tokens": 1.0, "is_name": 0.5})),
+    ({}, Decision({"score": 2.0, "name_share": 1.0, "is_name": 0.5})),
     ({}, Decision({"score": 2.0, "prior": 0.5, "text_description": 3.0, "agreement": 1.0}, nil=-2.0)),
 ]
 

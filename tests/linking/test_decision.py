@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import approx_fprime, minimize
 
 from spacy_gemel.linking.candidates import to_candidates
-from spacy_gemel.linking.decision import NIL_INDEX, RIDGE, Decision, fit_decision
+from spacy_gemel.linking.decision import NAME_SHARE, NIL_INDEX, RIDGE, Decision, fit_decision
 from tests.names import scored
 
 Values = NDArray[np.float64]
@@ -155,6 +155,25 @@ def test_what_the_candidates_of_a_mention_share_tells_them_from_nil_alone() -> N
         assert (nil > probabilities[0]) == is_nil
     entities = [(own, index) for own, index in zip(values, gold, strict=True) if index != NIL_INDEX]
     assert fit_decision(*map(list, zip(*entities, strict=True)), ["score", "known"]).weights["known"] == 0.0
+
+
+@pytest.mark.parametrize("nil", [None, 0.5])
+def test_the_share_of_a_name_is_not_fitted(nil: float | None) -> None:
+    """Its weight is 1, whatever the data say, and the others are the best beside it."""
+    columns = ["score", NAME_SHARE, "prior"]
+    values, gold = mentions(np.random.default_rng(7), 80, [1.0, -0.5, 2.0], nil)
+    fitted = fit_decision(values, gold, columns)
+    assert fitted.weights[NAME_SHARE] == pytest.approx(1.0, abs=1e-12)
+    loss = penalised(fitted, values, gold, RIDGE)
+
+    def beside(parameters: Values) -> float:
+        return loss(np.array([parameters[0], 1.0, *parameters[1:]]))
+
+    others = [fitted.weights["score"], fitted.weights["prior"], *([] if fitted.nil is None else [fitted.nil])]
+    best = minimize(beside, np.zeros(len(others)), method="BFGS")
+    assert others == pytest.approx(best.x.tolist(), abs=0.02)
+    alone = [np.column_stack([own[:, 0], np.zeros(len(own))]) for own in values]
+    assert fit_decision(alone, gold, ["score", NAME_SHARE]).weights[NAME_SHARE] == 1.0
 
 
 def test_a_gold_that_is_no_candidate_has_no_part() -> None:

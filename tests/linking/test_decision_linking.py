@@ -57,10 +57,10 @@ def link(nlp: Language, *mentions: str) -> list[list[Candidate]]:
 
 
 def test_the_probabilities_are_over_all_that_a_mention_may_mean(nlp: Language, pipe: GemelLinker) -> None:
-    """Not only over the candidates that are told, those of the best names."""
+    """Not only over the candidates that are told, those of the best names and of the names that the mention bears."""
     mentions = pipe.mentions_of([doc.ents for doc in docs(nlp, "Java", "evening")])
     batch = pipe.linking_model.options(mentions, pipe.settings)
-    decision = Decision({"score": 2.0, "tokens": 0.3, "is_name": 1.0}, nil=-2.0)
+    decision = Decision({"score": 2.0, "name_share": 1.0, "is_name": 1.0}, nil=-2.0)
     values, columns = compute(pipe.features, batch, pipe.linking_model, pipe.settings)
     pipe.use_decision(decision)
     for found, options, rows in zip(link(nlp, "Java", "evening"), batch, values, strict=True):
@@ -84,11 +84,17 @@ def test_the_probabilities_are_over_all_that_a_mention_may_mean(nlp: Language, p
 
 
 def test_the_bearers_of_a_name_are_told_apart(nlp: Language, pipe: GemelLinker) -> None:
-    pipe.use_decision(Decision({"name_share": 5.0, "is_name": 50.0}))
-    [found] = link(nlp, "Java")
-    assert [c.kb_id for c in found[:3]] == ["Java", "twin 0", "twin 1"]  # of equals the first in the knowledge base
-    assert found[0].probability > 0.99
-    assert found[1].probability == pytest.approx(found[2].probability, rel=1e-3)
+    """By their share in the name's probability, as without a decision; without it they are equal, in their order."""
+    plain = {c.kb_id: c.probability for c in link(nlp, "Java")[0] if c.name == "Java"}
+    assert set(plain) == {"Java", "twin 0", "twin 1"}
+    pipe.use_decision(Decision({"is_name": 50.0, "name_share": 1.0}))
+    found = [c for c in link(nlp, "Java")[0] if c.name == "Java"]
+    total = sum(plain.values())
+    assert {c.kb_id: c.probability for c in found} == pytest.approx({k: p / total for k, p in plain.items()}, abs=1e-3)
+    pipe.use_decision(Decision({"is_name": 50.0}))
+    equal = [c for c in link(nlp, "Java")[0] if c.name == "Java"]
+    assert [c.kb_id for c in equal] == ["Java", "twin 0", "twin 1"]
+    assert [c.probability for c in equal] == pytest.approx([1 / 3] * 3, abs=1e-3)
 
 
 def test_nil_is_an_answer(nlp: Language, pipe: GemelLinker) -> None:

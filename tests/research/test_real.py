@@ -101,7 +101,7 @@ def test_each_cell_is_measured_once(run: Callable[..., dict[str, Any]], linked: 
     assert wikidiverse["text_only"]["gold_shown"]["n"] > 0
     assert wikidiverse["n_0"] == {**wikidiverse["none"], "same_as": "none"}
     assert wikidiverse["decision"]["fitted_on_mentions"] == 4
-    assert wikidiverse["decision"]["decision"]["weights"].keys() >= {"score", "prior", "count", "text_description"}
+    assert wikidiverse["decision"]["decision"]["weights"].keys() >= {"score", "prior", "name_share", "text_description"}
     assert wikidiverse["differences"].keys() == {"text_only - none", "text_only - eos", "text_only - decision"}
     assert wikidiverse["differences"]["text_only - none"]["paper_points"] == 6.1
     assert result["wikimel"]["random"]["n"] == 6
