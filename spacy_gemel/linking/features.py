@@ -153,7 +153,7 @@ class SurfaceFeature:
     """How the mention matches the entity: as its name, as an alias, each folded too, and by words.
 
     `mention_words`: the share of the mention's words that the name has, "Clinton" in "Hillary Clinton"; `name_words`:
-    the share of the name's words that the mention has; `text_words`: the share of the companions that the text has;
+    the share of the name's words that the mention has; `text_words`: the share of its other words that the text has;
     `alias_words`: the words that mention and alias share, among all of theirs, for the best alias.
     """
 

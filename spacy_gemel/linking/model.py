@@ -93,7 +93,7 @@ class LinkingModel:
         self._prior = None
 
     def use_store(self, store: DemonstrationStore) -> None:
-        """Show these demonstrations from now on; what is cached of those that stay is listed_names."""
+        """Show these demonstrations from now on; what is cached of those that stay is kept."""
         self.retriever.index([demonstration.mention for demonstration in store], store.vectors)
         self.prompt_builder.store = store
         self._prior = None
