@@ -83,16 +83,20 @@ def _retrievers(dataset: str) -> list[Cell]:
     return [Cell(dataset, "text_only"), *(Cell(dataset, name, name) for name in ("none", "random", "bm25"))]
 
 
+FEW = 5
+"""Chunks, of about 500 mentions, of the cells that change one setting; differences are taken over the same mentions."""
+
+
 CELLS = (
     *_retrievers("wikidiverse"),
     Cell("wikidiverse", "fp32", dtype="float32", chunks=3),
-    *(Cell("wikidiverse", f"n_{n}", changes={"n_demonstrations": n}) for n in (2, 4, 16)),
-    Cell("wikidiverse", "eos", changes={"name_end": "eos"}),
-    Cell("wikidiverse", "unconstrained", changes={"constrained": False}),
+    *(Cell("wikidiverse", f"n_{n}", changes={"n_demonstrations": n}, chunks=FEW) for n in (2, 4, 16)),
+    Cell("wikidiverse", "eos", changes={"name_end": "eos"}, chunks=FEW),
+    Cell("wikidiverse", "unconstrained", changes={"constrained": False}, chunks=FEW),
     Cell("wikidiverse", "decision", with_decision=True),
     *_retrievers("wikimel"),
     *_retrievers("richpediamel"),
-    Cell("wikidiverse", "end_to_end", raw_texts=True),
+    Cell("wikidiverse", "end_to_end", raw_texts=True, chunks=FEW),
 )
 """In the order of their importance."""
 

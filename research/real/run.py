@@ -12,10 +12,14 @@ from research.paper import DATA_SETS, REPORTED
 from research.real.answers import difference, end_to_end_figures, figures, same_best
 from research.real.cells import BASE, CELLS, DTYPE, Cell, Workspace, choose, code_digest
 from research.real.text import SOURCES
+from research.statistics import with_interval
+from spacy_gemel.evaluation.bootstrap import accuracy_of, difference_of
+from spacy_gemel.evaluation.results import mentions_path, read_mentions, scored
 from spacy_gemel.utils.files import lock_file, write_json
 
 OUTPUT = ROOT / "research" / "results" / "real.json"
 WORK = ROOT / "metrics" / "evidence-real"
+_DRAWINGS = {"full": "full.json", "no_image": "no-image.json"}
 _TABLE_6 = {"text_only": "full", "bm25": "bm25", "random": "random", "none": "no-demonstrations"}
 """Cell -> the paper's row, which is measured with the image."""
 _PAIRS = (
@@ -38,6 +42,7 @@ def run_real(
     cells: Sequence[Cell] = CELLS,
     work: Path = WORK,
     output: Path = OUTPUT,
+    root: Path = ROOT,
 ) -> dict[str, Any]:
     """Run the chosen cells, write the figures after each, and return them.
 
@@ -49,6 +54,7 @@ def run_real(
         cells: All cells that there are.
         work: Where everything is cached.
         output: The file of the figures; what it holds of other experiments stays.
+        root: The clone, for what `benchmarks.linking --model real` and `spacy project run real` have left there.
 
     Raises:
         ValueError: If a file is missing, a name is unknown, or another process is running here.
@@ -68,7 +74,7 @@ def run_real(
             workspace.measure(cell)
             progress.seconds.append(workspace.seconds(cell))
             write_json(output, collect(workspace, cells, read_object(output), machine))
-        result = collect(workspace, cells, read_object(output), machine)
+        result = collect(workspace, cells, {**read_object(output), **measured_elsewhere(root)}, machine)
         write_json(output, result)
         workspace.digests.save()
     report(f"wrote {output}")
@@ -111,13 +117,35 @@ def collect(
         bf16, fp32 = all_rows.get("text_only"), all_rows.get("fp32")
         if bf16 and fp32:
             result["speed"] = {**result.get("speed", {}), **_same_best(bf16, fp32)}
-    result.setdefault("speed", {}).setdefault("bf16_over_fp32", None)  # benchmarks measure it
     old = [
         cell.id
         for cell in cells
         if result.get(cell.dataset, {}).get(cell.name, {}).get("code", [code_digest()]) != [code_digest()]
     ]
     return {**result, "code": code_digest(), "made_by_other_code": old, "missing": missing, "machine": machine}
+
+
+def measured_elsewhere(root: Path) -> dict[str, Any]:
+    """`speed` from benchmarks/results, `drawings` from metrics/real; neither if there is no such file."""
+    content: dict[str, Any] = {}
+    if speed := read_object(root / "benchmarks" / "results" / "linking-real.json"):
+        content["speed"] = {
+            "bf16_over_fp32": speed["bf16_over_fp32"]["median"],
+            "bf16_same_best": speed["same_best_bf16"],
+            "bf16_same_best_n": speed["compared"],
+        }
+    results = {}
+    for name, file in _DRAWINGS.items():
+        if (path := mentions_path(root / "metrics" / "real" / file)).is_file():
+            results[name] = scored(read_mentions(path))
+    if len(results) == len(_DRAWINGS):
+        full, no_image = ([result.correct for result in results[name]] for name in _DRAWINGS)
+        docs = [result.doc for result in results["full"]]
+        content["drawings"] = {
+            **{name: with_interval(accuracy_of([r.correct for r in rows], docs)) for name, rows in results.items()},
+            "full - no_image": with_interval(difference_of(full, no_image, docs)),
+        }
+    return content
 
 
 def _cell_figures(workspace: Workspace, cell: Cell, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
