@@ -153,7 +153,7 @@ class Workspace:
         if self._kb is None:
             entities, model = self.data / "kb" / "entities.jsonl", self.models / "language_model"
             encoder = self.models / "sentence_encoder"
-            key = digest(self.digests.file(entities), self.digests.tree(model), self.digests.tree(encoder))
+            key = digest(self.digests.file(entities), self.digests.tree(model))  # vectors change no cell's answers
             folder = self.folder / "kb"
 
             def make(partial: Path) -> None:
@@ -161,7 +161,7 @@ class Workspace:
                 encode = load_sentence_encoder(str(encoder), device="cpu")
                 build_kb(entities, partial / "kb", load_tokenizer(str(model)), encode=encode, progress=False)
 
-            cached_folder(folder, key, "kb", make)
+            cached_folder(folder, digest(key, self.digests.tree(encoder)), "kb", make)
             self._kb = folder / "kb", key
         return self._kb
 
