@@ -79,7 +79,10 @@ class LinkerSettings:
 
     beam_size: int = _setting(5, _integer(1), "Beams of the search (the paper's 5).")
     n_candidates: int = _setting(
-        5, _integer(1), "Names to find for each mention, at most `beam_size`. All entities that share a name count."
+        5,
+        _integer(1),
+        "Names to find for each mention, at most `beam_size`. All entities that share a name count; those that the "
+        "mention is exactly a name or alias of are candidates besides.",
     )
     max_name_tokens: int = _setting(
         32, _integer(1), "The longest name, in tokens, without the token that ends it (the paper's 32)."

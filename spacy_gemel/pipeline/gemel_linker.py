@@ -29,7 +29,6 @@ from spacy_gemel.linking.alignment import Alignment
 from spacy_gemel.linking.candidates import Answer, answer_id
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore, extend_store
-from spacy_gemel.linking.features import Feature
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.retrievers import Retriever
 from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config, unused_settings
@@ -55,6 +54,7 @@ from spacy_gemel.utils.messages import ModelWarning, UnknownEntityWarning, Unuse
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
+    from spacy_gemel.linking.features import Feature  # imports pyarrow too
     from spacy_gemel.linking.model import LinkingModel
     from spacy_gemel.models.causal_lm import CausalLM
 
@@ -111,7 +111,7 @@ class GemelLinker(TrainablePipe):
         vision_encoder: FrozenModel[Any],
         retriever: Retriever,
         settings: LinkerSettings,
-        features: Sequence[Feature] = (),
+        features: "Sequence[Feature]" = (),
         get_candidates: GetCandidates | None = None,
         bundle_models: bool = False,
         image_features: str | None = None,

@@ -96,9 +96,10 @@ def test_two_linkers_are_two(saved: Path, models: Path, kb: Path, tmp_path: Path
     assert not np.array_equal(second.model.get_param("W"), before[1])
     assert set(nlp.update(examples(nlp)[:3])) == {LINKER, "second"}
     docs = list(nlp.pipe(captions(nlp)))
-    assert {len(doc.ents[0]._.gemel_candidates) for doc in docs} == {2}
+    # and the mention's own name, if the search does not find it
+    assert {len(doc.ents[0]._.gemel_candidates) for doc in docs} <= {2, 3}
     with nlp.select_pipes(disable="second"):
-        assert {len(doc.ents[0]._.gemel_candidates) for doc in nlp.pipe(captions(nlp))} == {5}
+        assert {len(doc.ents[0]._.gemel_candidates) for doc in nlp.pipe(captions(nlp))} <= {5, 6}
     nlp.to_disk(tmp_path)
     loaded = spacy.load(tmp_path)
     assert_same(list(loaded.pipe(captions(loaded))), docs)

@@ -250,7 +250,8 @@ def test_linking_through_the_pipe(family: Family, folder: Path, kb: Path) -> Non
     [ent] = doc.ents
     names = {entity_id(name): name for name in (*NAMES, *ODD)}
     candidates = ent._.gemel_candidates
-    assert len(candidates) == 5
+    found = [candidate for candidate in candidates if candidate.name != "Mercury"]  # which is always a candidate
+    assert len(candidates) - 1 == len(found) in (4, 5)
     assert ent.kb_id_ == candidates[0].kb_id
     assert all(names[candidate.kb_id] == candidate.name for candidate in candidates)
     assert set(COLOURS) <= set(names.values())
