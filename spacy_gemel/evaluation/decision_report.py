@@ -42,13 +42,21 @@ def fit(cases: Sequence[DecisionCase], columns: Sequence[str], used: Sequence[st
 
 def cross_fit(cases: Sequence[DecisionCase], columns: Sequence[str], used: Sequence[str], folds: int) -> Answers:
     """The answer to each case by a decision that was fitted on the docs of the other folds; no doc is split."""
-    fold_of = folds_by_doc([case.doc for case in cases], folds, spread={case.doc for case in cases if case.gold == NIL})
+    # Few docs that can be fitted on are dealt out evenly, so that each fold leaves some; else those with NIL.
+    learned, nil = _docs_to_learn(cases), {case.doc for case in cases if case.gold == NIL}
+    spread = learned if len(learned) < 2 * folds else nil
+    fold_of = folds_by_doc([case.doc for case in cases], folds, spread=spread)
     results: list[tuple[str, str, float | None]] = [(NIL, NIL, None)] * len(cases)
     for fold in range(folds):
         decision = fit([case for case, of in zip(cases, fold_of, strict=True) if of != fold], columns, used)
         for index in np.flatnonzero(fold_of == fold).tolist():
             results[index] = cases[index].decide(decision, columns)
     return Answers(*zip(*results, strict=True))
+
+
+def _docs_to_learn(cases: Sequence[DecisionCase]) -> set[str]:
+    """The docs with a mention whose gold entity is among its candidates."""
+    return {case.doc for case in cases if (index := case.gold_index) is not None and index >= 0}
 
 
 def by_decision(cases: Sequence[DecisionCase], columns: Sequence[str], decision: Decision) -> Answers:
@@ -76,7 +84,7 @@ def fit_report(
     """
     decision = fit(cases, columns, columns)
     docs, notes = [case.doc for case in cases], []
-    folds = min(folds, len(set(docs)))
+    folds = min(folds, len(_docs_to_learn(cases)))
     entities = [case for case in cases if case.gold != NIL]
     before = Answers(*zip(*(case.current for case in cases), strict=True))
     content: dict[str, Any] = {
@@ -98,7 +106,7 @@ def fit_report(
                 without = cross_fit(cases, columns, rest, folds).right(cases)
                 content["worth"][name] = difference_of(right, without, docs)
     else:
-        notes.append("There is only one doc, so no doc can be held out and there are no cross-fitted figures.")
+        notes.append("There is only one doc to fit on, so none can be held out and there are no cross-fitted figures.")
     if len(cases) < FEW:
         notes.append(f"Only {len(cases)} mentions: the weights and all of these figures are rough.")
     if decision.nil is None:

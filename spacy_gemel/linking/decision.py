@@ -54,7 +54,7 @@ class Decision:
 
     @classmethod
     def from_json(cls, data: bytes) -> "Decision":
-        """What `to_json` gave. Raises ValueError, TypeError or KeyError for anything else."""
+        """What `to_json` gave. Raises ValueError, TypeError, KeyError or AttributeError for anything else."""
         content: dict[str, Any] = json.loads(data)
         tables = [{str(k): float(v) for k, v in content[name].items()} for name in ("weights", "scales")]
         nil = content["nil"]

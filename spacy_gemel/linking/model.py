@@ -242,6 +242,8 @@ class LinkingModel:
 
     def share(self, name: ScoredName, text: str) -> Sequence[float]:
         """How much of a name's probability each of its entities has: by count, and by its description's similarity."""
+        if len(name.entities) == 1:  # nearly always
+            return [1.0]
         if self.descriptions is None or not any(entity.description for entity in name.entities):
             return share_by_count(name)
         return self.descriptions.share(text, name.entities)

@@ -196,7 +196,10 @@ def test_a_gold_that_is_no_candidate_counts_in_the_figures() -> None:
     ("changes", "says"),
     [
         ({}, "No gold is NIL, so NIL is no alternative"),
-        ({"doc": "d"}, "There is only one doc, so no doc can be held out and there are no cross-fitted figures"),
+        (
+            {"doc": "d"},
+            "There is only one doc to fit on, so none can be held out and there are no cross-fitted figures",
+        ),
         ({"is_demonstration": True}, "120 of the 120 mentions are, in the same text, among the pipe's demonstrations"),
         ({"unreadable_image": True}, "The image of 120 of the 120 mentions could not be read"),
     ],
