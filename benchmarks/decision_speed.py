@@ -1,6 +1,6 @@
 """How much longer a mention takes if a decision weighs all default features.
 
-python -m benchmarks.decision_speed --data DATA --kb KB [--models DIR] [--mentions 90] [--repeats 3]
+python -m benchmarks.decision_speed --data DATA --kb KB [--models DIR] [--mentions 60] [--repeats 2]
 
 SmolLM2-135M in bf16 links WikiDiverse's val captions of DATA, text only, with and without a decision in turns, caches
 emptied each time. KB was built with `--encode-descriptions` and the models' sentence encoder. Only a run with the
@@ -23,7 +23,7 @@ from research.mini_world import MODEL_FOLDERS, ROOT
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.utils.files import write_json
 
-EXAMPLES, MENTIONS, REPEATS = 5000, 90, 3
+EXAMPLES, MENTIONS, REPEATS = 5000, 60, 2
 TARGET = 1.1
 
 
