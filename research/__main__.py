@@ -22,6 +22,10 @@ Data = Annotated[Path | None, typer.Option(help="In place of the grid's.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Delete first what is cached, the world included.")]
 Steps = Annotated[int | None, typer.Option(help="A try: so many training steps.", min=1)]
 Share = Annotated[float | None, typer.Option(help="Share of all counts that the tail holds.", min=0.0, max=1.0)]
+RealData = Annotated[Path, typer.Option(help="A folder with kb/, wikidiverse/, wikimel/ and richpediamel/.")]
+RealModels = Annotated[
+    Path, typer.Option(help="A folder with language_model/ and sentence_encoder/, as real-models leaves it.")
+]
 
 _INTERRUPTED = "interrupted; the same command continues with the trials that are left"
 
@@ -174,10 +178,8 @@ def wikidiverse(
 
 @app.command()
 def real(
-    data: Annotated[Path, typer.Option(help="A folder with kb/, wikidiverse/, wikimel/ and richpediamel/.")],
-    models: Annotated[
-        Path, typer.Option(help="A folder with language_model/ and sentence_encoder/, as real-models leaves it.")
-    ] = Path("assets/real"),
+    data: RealData,
+    models: RealModels = Path("assets/real"),
     cells: Annotated[
         list[str] | None, typer.Option(metavar="CELL", help="A data set, or one cell of it; may be repeated.")
     ] = None,
@@ -194,10 +196,8 @@ def real(
 
 @app.command()
 def decision(
-    data: Annotated[Path, typer.Option(help="A folder with kb/, wikidiverse/, wikimel/ and richpediamel/.")],
-    models: Annotated[
-        Path, typer.Option(help="A folder with language_model/ and sentence_encoder/, as real-models leaves it.")
-    ] = Path("assets/real"),
+    data: RealData,
+    models: RealModels = Path("assets/real"),
 ) -> None:
     """What a fitted decision is worth on real text and on the drawings; a part that is linked is not linked again."""
     with _long_work():

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import spacy
@@ -29,6 +30,7 @@ from spacy_gemel.pipeline.gemel_linker import FEATURES
 from spacy_gemel.pipeline.loaded_pipeline import linker_of, load_pipeline, overridden
 from spacy_gemel.utils.files import lock_file, write_json
 
+T = TypeVar("T")
 OUTPUT = ROOT / "research" / "results" / "decision.json"
 WORK = ROOT / "metrics" / "evidence-real"
 DATASETS = ("wikidiverse", "wikimel", "richpediamel")
@@ -208,9 +210,9 @@ def _section(cases: Sequence[DecisionCase], after: Answers, kb: KnowledgeBase) -
     right, old = after.right(cases), before.right(cases)
     section: dict[str, Any] = {}
     for name, mask in groups.items():
-        docs = [case.doc for case, inside in zip(cases, mask, strict=True) if inside]
+        docs = _chosen([case.doc for case in cases], mask)
         if docs:
-            new, past = ([each for each, inside in zip(values, mask, strict=True) if inside] for values in (right, old))
+            new, past = _chosen(right, mask), _chosen(old, mask)
             section[name] = {
                 **with_interval(accuracy_of(new, docs)),
                 "by_score": with_interval(accuracy_of(past, docs)),
@@ -230,15 +232,15 @@ def _worth(cases: Sequence[DecisionCase], whole: Answers, without: Answers) -> d
     """What is lost without a feature, over all mentions, seen and unseen."""
     right, rest, docs = whole.right(cases), without.right(cases), [case.doc for case in cases]
     groups = {"all": [True] * len(cases), "seen": [c.seen for c in cases], "unseen": [not c.seen for c in cases]}
-
-    def chosen(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
-        return [value for value, inside in zip(values, mask, strict=True) if inside]
-
     by_group = {
-        name: with_interval(difference_of(chosen(right, mask), chosen(rest, mask), chosen(docs, mask)))
+        name: with_interval(difference_of(_chosen(right, mask), _chosen(rest, mask), _chosen(docs, mask)))
         for name, mask in groups.items()
     }
     return {**by_group.pop("all"), **by_group}
+
+
+def _chosen(values: Sequence[T], mask: Sequence[bool]) -> list[T]:
+    return [*compress(values, mask)]
 
 
 def nil_figures(cases: Sequence[DecisionCase], columns: Sequence[str]) -> dict[str, Any]:

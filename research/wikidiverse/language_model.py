@@ -40,6 +40,7 @@ from research.wikidiverse.text import (
     train_tokenizer,
 )
 from spacy_gemel.linking.prompt import demonstration_text, query_text
+from spacy_gemel.linking.retrievers import unit
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.utils.files import write_json, write_whole
 
@@ -396,7 +397,7 @@ def _neighbours(
     distinct = list(dict.fromkeys([*mentions, *(query.mention for query in watch), *names]))
     report(f"embedding {len(distinct)} mentions and names with {ENCODER}")
     rows = [encode(distinct[start : start + 512]) for start in tqdm(range(0, len(distinct), 512), "embed")]
-    vectors = dict(zip(distinct, _unit(np.concatenate(rows)), strict=True))
+    vectors = dict(zip(distinct, unit(np.concatenate(rows)), strict=True))
     store = np.stack([vectors[mention] for mention in mentions])
     nearest = {
         "entities": _nearest(np.stack([vectors[name] for name in names]), store),
@@ -425,7 +426,3 @@ def _nearest(
                 indices = np.array([index for index in indices if itself[index] != itself[row]])
             nearest[row] = indices[:NEIGHBOURS]
     return nearest
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

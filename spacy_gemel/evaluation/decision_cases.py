@@ -64,11 +64,18 @@ class DecisionCase:
 
     def decide(self, decision: Decision, columns: Sequence[str]) -> tuple[str, str, float | None]:
         """The answer by a decision, the best candidate's id, and its probability; NIL and None without any."""
-        if not self.ids:
-            return NIL, NIL, None
-        probabilities, nil = decision.probabilities(decision.utilities(self.values, columns))
-        best = int(probabilities.argmax())  # the first of equals
-        return (NIL if nil > probabilities[best] else self.ids[best]), self.ids[best], float(probabilities[best])
+        return decide(self.ids, self.values, decision, columns)
+
+
+def decide(
+    ids: Sequence[str], values: FloatArray, decision: Decision, columns: Sequence[str]
+) -> tuple[str, str, float | None]:
+    """What a decision answers of candidates with these ids and features; see `DecisionCase.decide`."""
+    if not ids:
+        return NIL, NIL, None
+    probabilities, nil = decision.probabilities(decision.utilities(values, columns))
+    best = int(probabilities.argmax())  # the first of equals
+    return (NIL if nil > probabilities[best] else ids[best]), ids[best], float(probabilities[best])
 
 
 def collect_cases(
@@ -120,10 +127,9 @@ def _cases_of(
             answers = model.answers_by_score(mentions, [options.distinct_names for options in batch], settings)
             current = [_best(answer, settings.threshold) for answer in answers]
         else:
-            all_ids = [tuple(entity.kb_id for entity in options.entities) for options in batch]
             current = [
-                DecisionCase("", "", "", ids, rows, (NIL, NIL, None)).decide(decision, columns)
-                for ids, rows in zip(all_ids, values, strict=True)
+                decide([entity.kb_id for entity in options.entities], rows, decision, columns)
+                for options, rows in zip(batch, values, strict=True)
             ]
     without_image = {m.doc for m in mentions if m.features is None} if settings.use_image else set()
     for index, doc in enumerate(docs):

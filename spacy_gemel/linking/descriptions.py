@@ -1,20 +1,17 @@
 """How similar a mention's text is to the descriptions of entities, by the retriever's own sentence encoder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import Entity, description_text
 from spacy_gemel.linking.prior import fold
+from spacy_gemel.linking.retrievers import Embed, FloatArray, unit
 from spacy_gemel.utils.cache import BoundedCache
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase  # imports pyarrow
-
-FloatArray = NDArray[np.float32]
-Embed = Callable[[Sequence[str]], FloatArray]
 
 SHARPNESS = 0.05
 """Of the similarity of descriptions between entities of one name: one that is so much higher counts e times."""
@@ -136,8 +133,3 @@ def shared_words(text: str, description: str | None) -> float:
     """
     words = {word for word in fold(description or "").split() if len(word) >= _SHORTEST}
     return len(words & {*fold(text).split()}) / len(words) if words else 0.0
-
-
-def unit(vectors: FloatArray) -> FloatArray:
-    """Each row of (rows, width) at length 1."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -352,9 +352,7 @@ class LinkingModel:
         beams, max_tokens = settings.beam_size, constraint.max_tokens
         results: list[list[ScoredName]] = [[] for _ in mentions]
 
-        def search(batch: Sequence[int]) -> None:
-            embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
-            state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
+        def search(batch: Sequence[int], state: DecoderState) -> None:
             searched = beam_search(state, constraint, beam_size=beams, n_names=settings.n_candidates)
             names = [self._resolve(hypotheses, constraint) for hypotheses in searched]
             missing = []
@@ -366,10 +364,9 @@ class LinkingModel:
             for index, names_of_mention in zip(batch, names, strict=True):
                 results[index] = names_of_mention
 
-        lengths, failures = self._read(prompts, search, beams, max_tokens, settings)
-        self._warn_out_of_memory(mentions, lengths, failures, f"linked to {NIL!r}")
+        were_read = self._read(mentions, prompts, search, max_tokens, settings)
         # A free search may find nothing that ends; a trie always has a name.
-        empty = [index for index in sorted(lengths.keys() - dict(failures).keys()) if not results[index]]
+        empty = [index for index in were_read if not results[index]]
         if settings.constrained and empty:
             first = mentions[empty[0]]
             warn(
@@ -383,14 +380,23 @@ class LinkingModel:
 
     def _read(
         self,
+        mentions: Sequence[Mention],
         prompts: Sequence[Prompt | None],
-        search: Callable[[Sequence[int]], None],
-        beams: int,
+        search: Callable[[Sequence[int], DecoderState], None],
         max_tokens: int,
         settings: LinkerSettings,
-    ) -> tuple[dict[int, int], list[tuple[int, str]]]:
-        """Call `search` with batches of prompts that fit the memory. Returns their lengths, and those that failed."""
-        lengths = _lengths(prompts)
+    ) -> list[int]:
+        """Read the mentions' prompts in batches that fit the memory, and call `search` with each batch and its state.
+
+        The state has room for the beams of a name of `max_tokens`. Returns the indices of those that were read, and
+        warns of those that memory ran out on.
+        """
+        lengths, beams = _lengths(prompts), settings.beam_size
+
+        def read(batch: Sequence[int]) -> None:
+            embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
+            search(batch, self.decoder.prefill(embedded, beams=beams, tokens=max_tokens))
+
         # A prompt takes its own tokens and room for its beams.
         shared, sequential = {}, {}
         for index, length in lengths.items():
@@ -398,9 +404,11 @@ class LinkingModel:
                 shared[index] = length + beams * max_tokens
             else:
                 sequential[index] = length
-        failures = self._budget.run(shared, settings.batch_tokens, search)
+        failures = self._budget.run(shared, settings.batch_tokens, read)
         # Sequential decoding takes one row at a time: a batch is one prompt, and a failure makes no batch smaller.
-        return lengths, [*failures, *TokenBudget().run(sequential, 0, search)]
+        failures += TokenBudget().run(sequential, 0, read)
+        self._warn_out_of_memory(mentions, lengths, failures, f"linked to {NIL!r}")
+        return sorted(lengths.keys() - dict(failures).keys())
 
     def _score(
         self, names: Sequence[Sequence[str]], state: DecoderState, settings: LinkerSettings, max_tokens: int
@@ -440,18 +448,15 @@ class LinkingModel:
         settings: LinkerSettings,
     ) -> list[dict[str, ScoredName]]:
         """Read each mention's prompt and score its names, without any search."""
-        beams, max_tokens = settings.beam_size, min(settings.max_name_tokens, self.kb.max_depth) + 1
+        max_tokens = min(settings.max_name_tokens, self.kb.max_depth) + 1
         results: list[dict[str, ScoredName]] = [{} for _ in mentions]
 
-        def score(batch: Sequence[int]) -> None:
-            embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
-            state = self.decoder.prefill(embedded, beams=beams, tokens=max_tokens)
+        def score(batch: Sequence[int], state: DecoderState) -> None:
             scored = self._score([names[index] for index in batch], state, settings, max_tokens)
             for index, names_of_mention in zip(batch, scored, strict=True):
                 results[index] = names_of_mention
 
-        lengths, failures = self._read(prompts, score, beams, max_tokens, settings)
-        self._warn_out_of_memory(mentions, lengths, failures, f"linked to {NIL!r}")
+        self._read(mentions, prompts, score, max_tokens, settings)
         return results
 
     def _constraint(self, settings: LinkerSettings) -> Constraint:

@@ -186,7 +186,7 @@ class DenseRetriever(SimilarityRetriever):
         old = [mention for mention in dict.fromkeys(mentions) if mention in known]
         new = [mention for mention in dict.fromkeys(mentions) if mention not in known]
         rows = [self._vectors[[known[mention] for mention in old]]] if old else []
-        rows += [_unit(self._next_embed(new))] if new else []
+        rows += [unit(self._next_embed(new))] if new else []
         self._vectors = np.concatenate(rows) if rows else self._vectors
         self._embed = self._next_embed
         self._rows = {mention: row for row, mention in enumerate([*old, *new])}
@@ -197,7 +197,7 @@ class DenseRetriever(SimilarityRetriever):
     def scores(self, keys: Sequence[str]) -> NDArray[np.floating]:
         """See SimilarityRetriever."""
         assert self._embed is not None
-        similarity = _unit(self._embed(keys)) @ self._vectors.T  # (mentions, distinct mentions)
+        similarity = unit(self._embed(keys)) @ self._vectors.T  # (mentions, distinct mentions)
         return similarity[:, self._distinct_of]
 
 
@@ -218,7 +218,7 @@ class TransformerRetriever(SimilarityRetriever):
         vectors = np.zeros((len(mentions), 0), dtype=np.float32) if vectors is None else vectors
         present = np.isfinite(vectors).all(axis=1) & (vectors.shape[1] > 0)
         self._absent = np.flatnonzero(~present)
-        self._vectors = _unit(np.where(present[:, None], vectors, 0).astype(np.float32))  # (mentions, width)
+        self._vectors = unit(np.where(present[:, None], vectors, 0).astype(np.float32))  # (mentions, width)
         self.size = int(present.sum())
 
     def key(self, query: Query) -> bytes | None:
@@ -238,7 +238,7 @@ class TransformerRetriever(SimilarityRetriever):
         """See SimilarityRetriever."""
         vectors = np.frombuffer(b"".join(keys), dtype=np.float32).reshape(len(keys), -1)
         # Rounded, so that ties keep the order of the store whatever else is in the batch.
-        similarity = np.round(_unit(vectors) @ self._vectors.T, 6)  # (keys, mentions)
+        similarity = np.round(unit(vectors) @ self._vectors.T, 6)  # (keys, mentions)
         similarity[:, self._absent] = -np.inf  # behind all others: `rank` returns `size` at most
         return similarity
 
@@ -247,7 +247,8 @@ def _words(mention: str) -> list[str]:
     return mention.lower().split()
 
 
-def _unit(vectors: FloatArray) -> FloatArray:
+def unit(vectors: FloatArray) -> FloatArray:
+    """Each row of (rows, width) at length 1; a row of zeros stays."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
