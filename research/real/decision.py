@@ -1,5 +1,6 @@
 """What a fitted decision is worth on real text: `python -m research decision`, kept in results/decision.json."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import compress
@@ -10,13 +11,14 @@ import numpy as np
 import spacy
 from spacy.util import registry
 
-from research.cache import cached, digest, read_object
+from research.cache import cached, cached_folder, digest, read_object
 from research.commands import Progress, report
 from research.machine import describe_machine
 from research.mini_world import ROOT
 from research.real.calibrate import cross_calibrate
-from research.real.cells import BASE, DTYPE, Cell, Workspace, code_digest
+from research.real.cells import BASE, DTYPE, FEW, Cell, Workspace, code_digest
 from research.statistics import with_interval
+from spacy_gemel.data.distant_supervision import make_demonstrations
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.evaluation.bootstrap import accuracy_of, difference_of
 from spacy_gemel.evaluation.calibration import answer_figures
@@ -35,6 +37,9 @@ OUTPUT = ROOT / "research" / "results" / "decision.json"
 WORK = ROOT / "metrics" / "evidence-real"
 DATASETS = ("wikidiverse", "wikimel", "richpediamel")
 """The first is fitted on; what is fitted there is measured on the others."""
+WEAK_DEV = 0.1
+"""Share of the plain texts whose weak labels are fitted on; the others' are shown."""
+_WEAK_FILES = ("shown.spacy", "weak.spacy")
 DRAWS, TAKEN = 3, 0.2
 """So often so large a share of the gold entities is taken out of what the mentions may mean, to make NIL."""
 SIBLINGS = 200
@@ -77,6 +82,7 @@ def run_decision(
             collected[name] = _collect(workspace, cell)
         kb = KnowledgeBase.open(workspace.kb()[0])
         result = {**read_object(output), **figures(collected, kb)}
+        result["unlabelled"] = unlabelled_figures(workspace, cells[names[0]], collected[names[0]])
         result["made_siblings"] = sibling_figures(workspace, kb)
         pipeline, test = root / "training" / "real" / "model-best", root / "corpus" / "real" / "test.spacy"
         if pipeline.is_dir() and test.exists():
@@ -99,22 +105,27 @@ Collected = tuple[list[DecisionCase], list[str], dict[str, tuple[str, ...]], lis
 
 
 def _collect(workspace: Workspace, cell: Cell) -> Collected:
-    """The cases of all asked mentions, part by part; a part that is cached is not linked again.
+    """The cases of all asked mentions of a data set, with its own docs as demonstrations."""
+    corpus, key = workspace.corpus(cell.dataset), digest(workspace.key(cell), "decision")
+    return _linked(workspace, cell, corpus.pool, corpus.chunks, workspace.folder / "decision" / cell.dataset, key)
+
+
+def _linked(workspace: Workspace, cell: Cell, pool: Path, parts: Sequence[Path], folder: Path, key: str) -> Collected:
+    """The cases of some parts, with the mentions of `pool` as demonstrations; a cached part is not linked again.
 
     What an earlier version of the features computed is taken by its columns' names: one that it lacked is 0.
     """
-    corpus, key = workspace.corpus(cell.dataset), digest(workspace.key(cell), "decision")
     instances = {name: registry.misc.get(f"spacy_gemel.{name}.v1")() for name in FEATURES.values()}
     features = {name: tuple(feature.columns) for name, feature in instances.items()}
     columns = [column for names in features.values() for column in names]
     cases: list[DecisionCase] = []
     codes = set()
-    for part in corpus.chunks:
-        file = workspace.folder / "decision" / cell.dataset / f"{part.stem}.json"
+    for number, part in enumerate(parts):
+        file = folder / f"{part.stem}.json"
         content = cached(file, key)
         if content is None:
-            report(f"{cell.dataset}: part {int(part.stem) + 1} of {len(corpus.chunks)}")
-            nlp = workspace.pipeline_of(cell, corpus.pool)
+            report(f"{folder.name}: part {number + 1} of {len(parts)}")
+            nlp = workspace.pipeline_of(cell, pool)
             with overridden(linker_of(nlp), **BASE):
                 rows, names = collect_cases(nlp, part, progress=False)
             content = {"key": key, "columns": names, "cases": [_to_json(case) for case in rows], "code": code_digest()}
@@ -165,6 +176,44 @@ def drawing_figures(pipeline: Path, test: Path) -> dict[str, Any]:
     cases, columns = collect_cases(nlp, test, progress=False)
     section = _section(cases, cross_fit(cases, columns, columns, FOLDS), linker_of(nlp).kb)
     return {**section, "folds": FOLDS}
+
+
+def unlabelled_figures(workspace: Workspace, cell: Cell, labelled: Collected) -> dict[str, Any]:
+    """Linking without a label: demonstrations and weak labels to fit on by `make-demonstrations`, measured on golds.
+
+    It reads the texts of the docs that are shown otherwise, and answers the first FEW parts. Beside it stand the same
+    mentions with labels: the demonstrations' and those that the decision is fitted on, cross-fitted.
+    """
+    corpus, folder = workspace.corpus(cell.dataset), workspace.folder / "unlabelled"
+    kb = KnowledgeBase.open(workspace.kb()[0])
+    key = digest(workspace.key(cell), "unlabelled", WEAK_DEV)
+
+    def make(partial: Path) -> None:
+        report("making demonstrations of plain texts")
+        texts = dict.fromkeys(doc.text for doc in read_docs(corpus.pool, spacy.blank("en").vocab))
+        source, (shown, dev) = partial / "texts.jsonl", (partial / name for name in _WEAK_FILES)
+        source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf8")
+        make_demonstrations(source, kb, shown, dev=dev, dev_share=WEAK_DEV, progress=False)
+
+    cached_folder(folder, key, _WEAK_FILES[1], make)
+    shown, dev = (folder / name for name in _WEAK_FILES)
+    parts = corpus.chunks[:FEW]
+    rows = workspace.folder / "decision" / "unlabelled"
+    weak, columns, _, _ = _linked(workspace, cell, shown, [dev], rows, key)
+    cases, _, _, codes = _linked(workspace, cell, shown, parts, rows, key)
+    with_labels = [*zip(labelled[0], cross_fit(labelled[0], columns, columns, FOLDS).right(labelled[0]), strict=True)]
+    with_labels = with_labels[: len(cases)]
+    if [(case.doc, case.mention) for case, _ in with_labels] != [(case.doc, case.mention) for case in cases]:
+        raise ValueError(f"{rows}: other mentions than in the parts with labels; delete it")
+    after = by_decision(cases, columns, fit(weak, columns, columns))
+    section = _section(cases, after, kb)
+    docs, right = [case.doc for case in cases], after.right(cases)
+    labels = {
+        "by_score": with_interval(accuracy_of([case.current[0] == case.gold for case, _ in with_labels], docs)),
+        "decision": with_interval(accuracy_of([hit for _, hit in with_labels], docs)),
+        "lost_without": with_interval(difference_of([hit for _, hit in with_labels], right, docs)),
+    }
+    return {**section, "weak_mentions_fitted_on": len(weak), "with_labels": labels, "made_by_code": codes}
 
 
 def sibling_figures(workspace: Workspace, kb: KnowledgeBase) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 from research.__main__ import app
 from research.real import cells as cells_module
+from research.real import decision as decision_module
 from research.real import run as run_module
 from research.real import text
 from research.real.answers import difference, end_to_end_figures, figures, same_best
 from research.real.cells import CELLS, Cell, Workspace, choose
+from research.real.decision import run_decision
 from research.real.ner import train_ner
 from research.real.run import run_real
 from spacy_gemel.data.reader import read_docs
@@ -275,3 +277,30 @@ def test_the_ner_learns_the_mentions(tmp_path: Path) -> None:
     train_ner(tmp_path / "train.spacy", tmp_path / "ner", steps=40)
     [ent] = spacy.load(tmp_path / "ner" / "model-best")("Photo 500 of Mercury near the road.").ents
     assert (ent.text, ent.kb_id_) == ("Mercury", "")
+
+
+def test_the_decision_with_and_without_labels(
+    data: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": IDS[name], "name": name, "description": f"the {n}th of them"} for n, name in enumerate(NAMES)]
+    (data / "kb" / "entities.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setattr(decision_module, "WEAK_DEV", 0.5)  # few texts: a tenth may be none
+    monkeypatch.setattr(decision_module, "FEW", 2)
+    names, output = ("wikidiverse", "wikimel"), tmp_path / "decision.json"
+
+    def run() -> dict[str, Any]:
+        return run_decision(data, models, names, work=tmp_path / "work", output=output, root=tmp_path)
+
+    result = run()
+    assert json.loads(output.read_text()) == result
+    assert result["wikidiverse"]["n"] == 10
+    assert result["wikimel"]["fitted_on"] == "wikidiverse"
+    assert 0 <= result["nil"]["ece_after"] <= 1
+    assert result["made_siblings"]["n"] > 0
+    unlabelled = result["unlabelled"]
+    assert unlabelled["n"] == unlabelled["with_labels"]["decision"]["n"] == 8
+    assert unlabelled["weak_mentions_fitted_on"] > 0
+    lost = unlabelled["with_labels"]["decision"]["accuracy"] - unlabelled["accuracy"]
+    assert unlabelled["with_labels"]["lost_without"]["difference"] == pytest.approx(lost)
+    monkeypatch.setattr(decision_module, "collect_cases", None)  # all is cached
+    assert run() | {"machine": None} == result | {"machine": None}
