@@ -172,3 +172,15 @@ def test_run_all_and_skip_all(tmp_path: Path, models: Path, project: dict[str, A
     assert "data:image/jpeg;base64," in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     for name in steps:
         assert f"Skipping '{name}': nothing changed" in run(name)
+
+
+def test_no_tracked_file_is_large() -> None:
+    """Weights, pictures and indexes that a step makes are ignored by git; the mini world's models are the largest."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not in a clone")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    sizes = {name: (ROOT / name).stat().st_size for name in listed.split("\0") if (ROOT / name).is_file()}
+    assert "setup.py" in sizes
+    assert {name: size for name, size in sizes.items() if size > 2.5e6} == {}
+    assert sum(sizes.values()) < 16e6
