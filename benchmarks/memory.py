@@ -10,7 +10,7 @@ def resident_mb() -> float:
 
     Without /proc, its peak.
     """
-    return _memory_mb("VmRSS")
+    return memory_mb("VmRSS")
 
 
 def peak_mb() -> float:
@@ -18,7 +18,7 @@ def peak_mb() -> float:
 
     getrusage is no use: on Linux a new process starts with its parent's peak.
     """
-    return _memory_mb("VmHWM")
+    return memory_mb("VmHWM")
 
 
 def reset_peak() -> None:
@@ -27,13 +27,16 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _memory_mb(field: str) -> float:
+def memory_mb(field: str, pid: int | None = None) -> float:
+    """A field of /proc/PID/status, of this process or another; 0 of one that is gone."""
     try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        status = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii", errors="replace")
     except OSError:
+        if pid is not None:
+            return 0.0
         import resource
 
         peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
-    (kilobytes,) = (line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:"))
-    return int(kilobytes) * 1024 / 1e6
+    kilobytes = [line.split()[1] for line in status.splitlines() if line.startswith(f"{field}:")]
+    return int(kilobytes[0]) * 1024 / 1e6 if kilobytes else 0.0  # a process that has just ended has none
