@@ -33,10 +33,10 @@ def one_line_errors() -> Iterator[None]:
         fail(one_line(error))
 
 
-def fail(message: str) -> NoReturn:
-    """Print one line on stderr, and exit with code 1."""
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Print one line on stderr, and exit."""
     typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def list_problems(problems: Sequence[object]) -> None:

@@ -1,35 +1,59 @@
-"""`link`: a file of documents in, JSON lines with their entities out."""
+"""`link`: a file of documents in, their entities out."""
 
+import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import BatchSize, GpuId, Pipeline, Quiet, list_problems, one_line_errors
+from spacy_gemel.cli.common import BatchSize, GpuId, Pipeline, Quiet, fail, list_problems, one_line_errors
 
 
 def link(
     pipeline: Pipeline,
-    source: Annotated[Path, typer.Argument(metavar="IN", help="JSON lines, a .spacy file, or a folder.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON lines to write.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="JSON lines, .csv, .parquet, .spacy, a folder of them, or - for stdin.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON lines to write, or a .csv or .parquet table.")],
     explain: Annotated[
         bool, typer.Option("--explain", help="Write why each mention is linked so; much slower.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace OUT, and what an unfinished run of other input left.")
+    ] = False,
+    max_bad: Annotated[int | None, typer.Option(help="End the run if more rows fail.", min=0)] = None,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End the run at the first row that fails.")] = False,
+    doc_seconds: Annotated[float | None, typer.Option(help="A doc that takes longer fails.", min=0.001)] = None,
     batch_size: BatchSize = 0,
     gpu_id: GpuId = -1,
     quiet: Quiet = False,
 ) -> None:
-    """Link documents: the mentions that they come with, else those that the pipeline's NER finds."""
+    """Link documents: the mentions that they come with, else those that the pipeline's NER finds.
+
+    Killed at any moment, the same command goes on.
+    """
     with one_line_errors():
-        from spacy_gemel.bulk.link import link_file
+        from spacy_gemel.bulk.journal import failed_path
+        from spacy_gemel.bulk.link import LinkOptions, check_source, link_file
         from spacy_gemel.pipeline.loaded_pipeline import load_pipeline
 
-        if not source.exists():  # before the pipeline is loaded, which takes long
-            raise ValueError(f"{source}: no such file or folder")
-        nlp = load_pipeline(pipeline, gpu_id=gpu_id)
-        report = link_file(nlp, source, out, batch_size=batch_size or None, explain=explain, progress=not quiet)
+        for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.default_int_handler)
+        check_source(source, out, overwrite=overwrite)  # before the pipeline is loaded, which takes long
+        options = LinkOptions(batch_size, explain, overwrite, 0 if fail_fast else max_bad, doc_seconds)
+        try:
+            report = link_file(load_pipeline(pipeline, gpu_id=gpu_id), source, out, options, progress=not quiet)
+        except KeyboardInterrupt:
+            fail("interrupted: the same command goes on where this one has ended", code=130)
+        except OSError as error:
+            raise OSError(f"{error}; the same command goes on where this one has ended") from error
         list_problems(report.problems)
         message = f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL"
+        if report.failed:
+            message += f"; {report.failed} of {report.rows} rows have failed: {failed_path(out)} says why"
         if report.unreadable_image:
             message += f"; the image of {report.unreadable_image} docs could not be read: linked from the text alone"
         typer.echo(message)
+        if report.failed > report.docs:
+            raise typer.Exit(1)

@@ -33,14 +33,17 @@ def read_json_lines(path: Path) -> Iterator[JsonRow | Problem]:
     """Yield each line that is not blank as a row, or as a Problem if it is not JSON. Raises OSError for the file."""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            location = f"{path}:{number}"
-            try:
-                if line.strip():
-                    yield JsonRow(location, json.loads(line.decode("utf-8-sig")))
-            except UnicodeDecodeError as error:
-                yield Problem(location, "row", "not UTF-8", str(error))
-            except (ValueError, RecursionError) as error:
-                yield Problem(location, "row", "not JSON", str(error))
+            if line.strip():
+                yield _decode_line(line, f"{path}:{number}")
+
+
+def _decode_line(line: bytes, location: str) -> JsonRow | Problem:
+    try:
+        return JsonRow(location, json.loads(line.decode("utf-8-sig")))
+    except UnicodeDecodeError as error:
+        return Problem(location, "row", "not UTF-8", str(error))
+    except (ValueError, RecursionError) as error:
+        return Problem(location, "row", "not JSON", str(error))
 
 
 def read_json_rows(path: Path) -> Iterator[JsonRow]:
@@ -69,10 +72,18 @@ def read_json_rows(path: Path) -> Iterator[JsonRow]:
 def read_jsonl(path: Path) -> Iterator[Record | Problem]:
     """Yield a Record or Problem for each line, and a Problem for each bad mention. Raises OSError for the file."""
     for row in read_json_lines(path):
-        yield from [row] if isinstance(row, Problem) else _parse_row(row, path.parent)
+        yield from [row] if isinstance(row, Problem) else parse_row(row, path.parent)
 
 
-def _parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
+def parse_line(line: bytes, location: str, folder: Path) -> list[Record | Problem]:
+    """A Record, or a Problem in its place, of a line that is not blank, and a Problem for each bad mention."""
+    row = _decode_line(line, location)
+    return [row] if isinstance(row, Problem) else parse_row(row, folder)
+
+
+def parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
+    """As `parse_line`, of an object that was read already."""
+
     def bad(reason: str, detail: str = "") -> list[Record | Problem]:
         return [Problem(row.location, "row", reason, detail)]
 

@@ -1,5 +1,6 @@
 """What commands do with a whole pipeline: load it, find its linker, change settings, save the change."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import spacy
 from spacy.language import Language
 from thinc.api import Config, require_gpu
 
+from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.pipeline.serialization import PART_NAMES
 from spacy_gemel.utils import files
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 FACTORY = "gemel_linker"
+_LARGE = 2**26  # bytes
 
 
 def load_pipeline(path: str, *, gpu_id: int = -1) -> Language:
@@ -64,6 +67,16 @@ def measured_settings(nlp: Language) -> dict[str, Any]:
     for part, key in (("retriever", "@misc"), ("language_model", "name"), ("vision_encoder", "name")):
         settings[part] = (config.get(part) or {}).get(key)
     return settings | {"prefix_length": (config.get("model") or {}).get("prefix_length")}
+
+
+def pipeline_digest(nlp: Language, *more: Any) -> str:
+    """Changes with the pipeline's config and files, of which large ones count by their size, and with `more`."""
+    known: list[Any] = [nlp.config.to_str(), asdict(linker_of(nlp).settings), *more]
+    folder = nlp.path
+    for name in [] if folder is None else files.files_in(folder):
+        size = (folder / name).stat().st_size
+        known.append([name, size, sha256_of(folder / name) if size <= _LARGE else None])
+    return files.digest(json.loads(json.dumps(known, default=str)))
 
 
 @contextmanager

@@ -49,7 +49,7 @@ def test_link_json_lines(table: TableLinker, jsonl: Path, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     given, ner, none = lines_of(out)
     (mention,) = given.pop("mentions")
-    assert given == {"id": "a", "text": "Mercury rises", "image": "../raw/images/a.jpg"}
+    assert given == {"line": 1, "id": "a", "text": "Mercury rises", "image": "../raw/images/a.jpg"}
     assert (mention["start"], mention["end"], mention["text"]) == (0, 7, "Mercury")
     assert (mention["kb_id"], mention["probability"], mention["score"]) == ("Mercury (planet)", 0.5, -1.0)
     assert [c["kb_id"] for c in mention["candidates"]] == ANSWERS["Mercury"]

@@ -1,0 +1,109 @@
+"""The output of `link` in its final form: JSON lines, packed or not, or a table."""
+
+import csv
+import gzip
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from spacy_gemel.bulk.sources import TABLES, kind_of, open_bytes, parts_in, table_rows
+from spacy_gemel.utils.files import write_whole
+
+ANSWER = ("kb_id", "name", "probability", "reason")
+"""The columns that a table gets: of its row's mention, and why there is no answer."""
+_PLACE = ("file", "line")
+_MENTION = {"file": "string", "line": "int64", "id": "string", "text": "string", "image": "string"}
+_MENTION |= {"start": "int64", "end": "int64", "mention": "string"}
+_TYPES = {"kb_id": "string", "name": "string", "probability": "float64", "reason": "string"}
+
+
+def write_output(partial: Path, failed: Path, source: Path, out: Path) -> None:
+    """Make `out` of the lines of a run that has ended.
+
+    A table of a table has its rows and columns, and those of ANSWER; a table of anything else a row for each mention.
+    Raises OSError for the files, ValueError if the source has changed meanwhile.
+    """
+    if kind_of(out) not in TABLES:
+        if out.suffix != ".gz":
+            partial.replace(out)
+            return
+        with write_whole(out) as path, partial.open("rb") as lines, gzip.open(path, "wb") as packed:
+            shutil.copyfileobj(lines, packed)
+        return
+    files = parts_in(source) if source.is_dir() else [source]
+    if all(kind_of(file) in TABLES for file in files):
+        rows, types = _answered(files, source, partial, failed), _types_of(files[0])
+    else:
+        rows, types = _mentions(partial), dict(_MENTION)
+    with write_whole(out) as path:
+        _write_table(rows, types | _TYPES, path, out)
+
+
+def _answered(files: Iterable[Path], source: Path, partial: Path, failed: Path) -> Iterator[dict[str, Any]]:
+    lines, failures = _read_lines(partial), _read_lines(failed)
+    line, failure = next(lines, None), next(failures, None)
+    for file in files:
+        for number, columns in enumerate(table_rows(file), start=1):
+            place = {"file": file.relative_to(source).as_posix() if source.is_dir() else None, "line": number}
+            if line is not None and _place_of(line) == place:
+                yield {**columns, **answer_of(line)}
+                line = next(lines, None)
+            elif failure is not None and _place_of(failure) == place:
+                yield {**columns, **answer_of(failure)}
+                failure = next(failures, None)
+            else:
+                raise ValueError(f"{file}: its row {number} was not there when it was linked")
+
+
+def answer_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of ANSWER for a line of the output, or of what failed."""
+    mention = next(iter(line.get("mentions", ())), {"reason": line.get("reason", "no mention was found")})
+    return {name: mention.get(name) for name in ANSWER}
+
+
+def _mentions(partial: Path) -> Iterator[dict[str, Any]]:
+    for line in _read_lines(partial):
+        whole = {name: line.get(name) for name in ("file", "line", "id", "text", "image")}
+        for mention in line["mentions"]:
+            edges = {"start": mention["start"], "end": mention["end"], "mention": mention["text"]}
+            yield {**whole, **edges, **{name: mention.get(name) for name in ANSWER}}
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as lines:
+        yield from map(json.loads, lines)
+
+
+def _place_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: line.get(name) for name in _PLACE}
+
+
+def _types_of(file: Path) -> dict[str, Any]:
+    """The columns of a table with their Arrow types; in a CSV file all are strings."""
+    if kind_of(file) == ".parquet":
+        from pyarrow import parquet
+
+        return {field.name: field.type for field in parquet.read_schema(file)}
+    with open_bytes(file) as raw:
+        return dict.fromkeys(next(csv.reader(line.decode("utf-8-sig") for line in raw)), "string")
+
+
+def _write_table(rows: Iterator[dict[str, Any]], types: Mapping[str, Any], path: Path, out: Path) -> None:
+    """Write rows to a CSV or Parquet file; `out` says which, and whether it is packed."""
+    if kind_of(out) == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        schema = pa.schema([(name, pa.type_for_alias(t) if isinstance(t, str) else t) for name, t in types.items()])
+        with parquet.ParquetWriter(path, schema) as writer:
+            while some := list(islice(rows, 1024)):
+                writer.write_table(pa.Table.from_pylist(some, schema=schema))
+        return
+    opened = gzip.open if out.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(types))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,112 @@
+"""Tables in and out of `link`, and `link_table`."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import spacy
+from pyarrow import parquet
+
+from spacy_gemel.bulk import link_table
+from spacy_gemel.bulk.link import link_file
+from spacy_gemel.bulk.sources import find_mention
+from tests.bulk.test_link_resume import linker
+from tests.evaluation.doubles import pipeline
+
+ROWS: list[dict[str, Any]] = [
+    {"key": "k1", "text": "Mercury rises", "image": "a.jpg", "mention": "Mercury"},
+    {"key": "k2", "text": "A Jaguar", "image": "", "mention": "Jaguar"},
+    {"key": "k3", "text": "A Jaguar", "image": "", "mention": "Puma"},
+]
+IDS = ["Mercury (planet)", "Jaguar", None]
+
+
+@pytest.fixture
+def nlp() -> spacy.Language:
+    return pipeline(linker(), entities=["Jaguar"])
+
+
+def write_csv(path: Path) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(ROWS[0]))
+        writer.writeheader()
+        writer.writerows(ROWS)
+    return path
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        return parquet.read_table(path).to_pylist()
+    with path.open(newline="") as file:
+        return [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("given", [".csv", ".parquet"])
+@pytest.mark.parametrize("wanted", [".csv", ".parquet"])
+def test_a_table_keeps_its_rows_and_columns(nlp: spacy.Language, tmp_path: Path, given: str, wanted: str) -> None:
+    source, out = tmp_path / f"in{given}", tmp_path / f"out{wanted}"
+    if given == ".csv":
+        write_csv(source)
+    else:
+        parquet.write_table(pa.Table.from_pylist(ROWS), source)
+    report = link_file(nlp, source, out, progress=False)
+    assert (report.docs, report.failed) == (2, 1)
+    linked = read(out)
+    assert [row["key"] for row in linked] == ["k1", "k2", "k3"]
+    assert [row["kb_id"] for row in linked] == IDS
+    assert float(linked[0]["probability"]) == 0.5
+    assert linked[2]["reason"] == "the mention does not stand in the text ('Puma')"
+
+
+def test_a_row_for_each_mention_of_json_lines(nlp: spacy.Language, tmp_path: Path) -> None:
+    row = {"id": 1, "text": "Mercury and Jaguar", "mentions": [{"start": 0, "end": 7}, {"start": 12, "end": 18}]}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row))
+    link_file(nlp, tmp_path / "in.jsonl", tmp_path / "out.parquet", progress=False)
+    first, second = read(tmp_path / "out.parquet")
+    assert (first["line"], first["mention"], first["kb_id"]) == (1, "Mercury", "Mercury (element)")
+    assert (second["start"], second["end"], second["kb_id"]) == (12, 18, "Jaguar")
+
+
+def test_images_and_offsets_in_a_table(nlp: spacy.Language, tmp_path: Path) -> None:
+    rows = [
+        {"text": "Mercury rises", "image": {"bytes": b"png", "path": None}, "start": 0.0, "end": 7.0},
+        {"text": "Mercury rises", "image": None, "start": 0.0, "end": 7.0},
+        {"text": "Mercury rises", "image": None, "start": None, "end": 7.0},
+    ]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    link_file(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl", progress=False)
+    linked = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row["mentions"][0]["kb_id"] for row in linked] == ["Mercury (planet)", "Mercury (element)"]
+    assert "start or end is not a whole number" in (tmp_path / "out.failed.jsonl").read_text()
+
+
+@pytest.mark.parametrize("kind", ["pandas", "arrow"])
+def test_a_table_in_memory(nlp: spacy.Language, kind: str) -> None:
+    rows = [{"caption": row["text"], "word": row["mention"], "picture": row["image"]} for row in ROWS]
+    table: Any = pa.Table.from_pylist(rows)
+    if kind == "pandas":
+        table = pytest.importorskip("pandas").DataFrame(rows)
+    linked = link_table(table, nlp, text="caption", image="picture", mention="word")
+    found = linked.to_dict("records") if kind == "pandas" else linked.to_pylist()
+    assert [row["kb_id"] for row in found] == IDS
+    assert [row["caption"] for row in found] == [row["text"] for row in ROWS]
+    with pytest.raises(ValueError, match="no column 'text': name that of the texts"):
+        link_table(table, nlp)
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
+def test_a_damaged_table_is_named(nlp: spacy.Language, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b'text,mention\n"\xff\xfe",b\n')
+    with pytest.raises(ValueError, match=f"{name}: not"):
+        link_file(nlp, tmp_path / name, tmp_path / "out.jsonl", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "mention", "at"),
+    [("carbon car", "car", 7), ("carbon", "car", 0), ("C++ and C", "C++", 0), ("x", "y", None), ("x y", " ", None)],
+)
+def test_where_a_mention_begins(text: str, mention: str, at: int | None) -> None:
+    assert find_mention(text, mention) == at
