@@ -76,6 +76,7 @@ setup(
         # CausalLM's quantization; bitsandbytes runs on CPUs since 0.46
         "quantized": ["bitsandbytes>=0.46.1", "accelerate>=1.1"],
         "gguf": GGUF,
+        "ray": ["ray>=2.40"],  # link --engine ray
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
         "real": [*GGUF, "resvg-py>=0.3"],  # `spacy project run real`: scripts/real_models.py, scripts/drawings
         "dev": [

@@ -7,6 +7,6 @@ def __getattr__(name: str) -> Any:
     """`link_table`, imported when it is asked for: a command that needs no spaCy does not wait for it."""
     if name != "link_table":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from spacy_gemel.bulk.link import link_table
+    from spacy_gemel.bulk.tables import link_table
 
     return link_table

@@ -7,11 +7,15 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from spacy_gemel.bulk.sources import TABLES, kind_of, open_bytes, parts_in, table_rows
+from spacy.language import Language
+
+from spacy_gemel.bulk.link_block import link_block
+from spacy_gemel.bulk.sources import TABLES, kind_of, open_bytes, parts_in, table_row, table_rows
 from spacy_gemel.utils.files import write_whole
 
+T = TypeVar("T")
 ANSWER = ("kb_id", "name", "probability", "reason")
 """The columns that a table gets: of its row's mention, and why there is no answer."""
 _PLACE = ("file", "line")
@@ -107,3 +111,53 @@ def _write_table(rows: Iterator[dict[str, Any]], types: Mapping[str, Any], path:
         writer = csv.DictWriter(file, list(types))
         writer.writeheader()
         writer.writerows(rows)
+
+
+# In memory
+
+
+def link_table(
+    table: T,
+    nlp: Language,
+    *,
+    text: str = "text",
+    image: str = "image",
+    mention: str = "mention",
+    start: str = "start",
+    end: str = "end",
+    batch_size: int = 0,
+) -> T:
+    """Link each row of a table in memory; returns it with the columns `kb_id`, `name`, `probability` and `reason`.
+
+    Args:
+        table: A pandas DataFrame, or an Arrow table.
+        nlp: The pipeline.
+        text: The column of the texts.
+        image: The column of paths, or of the images' bytes; it may be missing.
+        mention: The column of the words to link, if there are none of offsets. Without either the first entity that the
+            pipeline's own NER finds is linked.
+        start: The column of the mention's first character.
+        end: The column of the character behind it.
+        batch_size: Rows that are linked together; 0 for the pipeline's own.
+
+    Raises:
+        ValueError: if the pipeline has no linker, or the table no column of texts.
+    """
+    columns = {"text": text, "image": image, "mention": mention, "start": start, "end": end}
+    is_arrow = hasattr(table, "to_pylist")
+    records: list[dict[str, Any]] = table.to_pylist() if is_arrow else table.to_dict("records")  # type: ignore[attr-defined]
+    if records and text not in records[0]:
+        raise ValueError(f"the table has no column {text!r}: name that of the texts, link_table(..., text=...)")
+    named = ({name: row[column] for name, column in columns.items() if column in row} for row in records)
+    rows = (table_row(row, f"row {number}", Path(), {"line": number}) for number, row in enumerate(named))
+    answers: list[dict[str, Any]] = [{}] * len(records)
+    while block := list(islice(rows, batch_size or nlp.batch_size)):
+        linked = link_block(nlp, block, Path())
+        for line in [*linked.lines, *linked.failed]:
+            answers[line["line"]] = answer_of(line)
+    values = {name: [answer[name] for answer in answers] for name in ANSWER}
+    if not is_arrow:
+        return table.assign(**values)  # type: ignore[attr-defined]
+    for name, column in values.items():
+        table = table.append_column(name, [column])  # type: ignore[attr-defined]
+    return table

@@ -1,12 +1,21 @@
 """`link`: a file of documents in, their entities out."""
 
 import signal
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spacy_gemel.cli.common import BatchSize, GpuId, Pipeline, Quiet, fail, list_problems, one_line_errors
+from spacy_gemel.cli.common import GpuId, Pipeline, Quiet, fail, list_problems, one_line_errors
+
+
+class Engine(StrEnum):
+    """Where the processes run that link."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def link(
@@ -24,7 +33,10 @@ def link(
     max_bad: Annotated[int | None, typer.Option(help="End the run if more rows fail.", min=0)] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="End the run at the first row that fails.")] = False,
     doc_seconds: Annotated[float | None, typer.Option(help="A doc that takes longer fails.", min=0.001)] = None,
-    batch_size: BatchSize = 0,
+    batch_size: Annotated[int, typer.Option(help="Rows that are linked together, and that a kill costs.", min=1)] = 128,
+    workers: Annotated[int, typer.Option(help="Processes that link; each loads the pipeline.", min=1)] = 1,
+    engine: Annotated[Engine, typer.Option(help="Where they run: here, or on a Ray cluster.")] = Engine.LOCAL,
+    worker_gpus: Annotated[float, typer.Option(help="With Ray: GPUs of each process, such as 0.5.", min=0)] = 0.0,
     gpu_id: GpuId = -1,
     quiet: Quiet = False,
 ) -> None:
@@ -35,15 +47,23 @@ def link(
     with one_line_errors():
         from spacy_gemel.bulk.journal import failed_path
         from spacy_gemel.bulk.link import LinkOptions, check_source, link_file
-        from spacy_gemel.pipeline.loaded_pipeline import load_pipeline
+        from spacy_gemel.bulk.workers import Processes, RayActors, ThisProcess
+        from spacy_gemel.pipeline import loaded_pipeline
 
         for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.default_int_handler)
         check_source(source, out, overwrite=overwrite)  # before the pipeline is loaded, which takes long
         options = LinkOptions(batch_size, explain, overwrite, 0 if fail_fast else max_bad, doc_seconds)
+        load = partial(loaded_pipeline.load_pipeline, pipeline, gpu_id=0 if worker_gpus else gpu_id)
         try:
-            report = link_file(load_pipeline(pipeline, gpu_id=gpu_id), source, out, options, progress=not quiet)
+            linker: ThisProcess | Processes
+            if engine is Engine.RAY:
+                linker = RayActors(load, workers, gpus=worker_gpus)
+            else:
+                linker = Processes(load, workers) if workers > 1 else ThisProcess(load())
+            digest = loaded_pipeline.pipeline_digest(pipeline)
+            report = link_file(linker, digest, source, out, options, progress=not quiet)
         except KeyboardInterrupt:
             fail("interrupted: the same command goes on where this one has ended", code=130)
         except OSError as error:

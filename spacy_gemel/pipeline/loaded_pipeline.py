@@ -1,6 +1,5 @@
 """What commands do with a whole pipeline: load it, find its linker, change settings, save the change."""
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import spacy
+from spacy import util
 from spacy.language import Language
 from thinc.api import Config, require_gpu
 
@@ -69,14 +69,15 @@ def measured_settings(nlp: Language) -> dict[str, Any]:
     return settings | {"prefix_length": (config.get("model") or {}).get("prefix_length")}
 
 
-def pipeline_digest(nlp: Language, *more: Any) -> str:
-    """Changes with the pipeline's config and files, of which large ones count by their size, and with `more`."""
-    known: list[Any] = [nlp.config.to_str(), asdict(linker_of(nlp).settings), *more]
-    folder = nlp.path
-    for name in [] if folder is None else files.files_in(folder):
-        size = (folder / name).stat().st_size
-        known.append([name, size, sha256_of(folder / name) if size <= _LARGE else None])
-    return files.digest(json.loads(json.dumps(known, default=str)))
+def pipeline_digest(path: str) -> str:
+    """Changes with the files of a pipeline, a folder or an installed package; large ones count by their size."""
+    folder = util.get_package_path(path) if not Path(path).is_dir() and util.is_package(path) else Path(path)
+    known = []
+    for name in files.files_in(folder):
+        if not name.endswith(".pyc"):
+            size = (folder / name).stat().st_size
+            known.append([name, size, sha256_of(folder / name) if size <= _LARGE else None])
+    return files.digest(known)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ import spacy
 from spacy.tokens import Doc
 
 from spacy_gemel.bulk import journal as journal_module
-from spacy_gemel.bulk.link import LinkOptions, link_file
+from spacy_gemel.bulk.link import LinkOptions, LinkReport, link_file
+from spacy_gemel.bulk.workers import ThisProcess
 from spacy_gemel.pipeline import loaded_pipeline as pipelines
 from tests.commands import call, failed
 from tests.evaluation.doubles import TableLinker, pipeline
@@ -55,6 +56,10 @@ def _loads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipelines, "load_pipeline", lambda path, *, gpu_id=-1: pipeline(linker(), entities=["Jaguar"]))
 
 
+def run(nlp: spacy.Language, source: Path, out: Path, **options: Any) -> LinkReport:
+    return link_file(ThisProcess(nlp), "digest", source, out, LinkOptions(**options), progress=False)
+
+
 def write(path: Path, n: int = 40) -> Path:
     """Lines of which every seventh is broken."""
     words = ("Mercury", "Jaguar")
@@ -73,7 +78,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def expected(nlp: spacy.Language, tmp_path: Path) -> tuple[bytes, bytes]:
     """The output and the failed rows of a run that nobody disturbs."""
     out = tmp_path / "undisturbed" / "o.jsonl"
-    link_file(nlp, write(tmp_path / "in.jsonl"), out, LinkOptions(batch_size=4), progress=False)
+    run(nlp, write(tmp_path / "in.jsonl"), out, batch_size=4)
     assert sorted(path.name for path in out.parent.iterdir() if not path.name.endswith(".lock")) == [
         "o.failed.jsonl",
         "o.jsonl",
@@ -120,10 +125,10 @@ def test_goes_on_after_any_write(
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(journal_module, "_append", half)
         patch.setattr(journal_module, "write_json", lambda *args: die(lambda: write_json(*args)))
-        link_file(nlp, tmp_path / "in.jsonl", out, LinkOptions(batch_size=4), progress=False)
+        run(nlp, tmp_path / "in.jsonl", out, batch_size=4)
         raise Killed  # fewer writes than that
     if not out.exists():
-        link_file(nlp, tmp_path / "in.jsonl", out, LinkOptions(batch_size=4), progress=False)
+        run(nlp, tmp_path / "in.jsonl", out, batch_size=4)
     assert (out.read_bytes(), out.with_name("o.failed.jsonl").read_bytes()) == expected
 
 
@@ -131,7 +136,7 @@ def test_goes_on_after_any_write(
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(nlp: spacy.Language, tmp_path: Path, kills: int) -> None:
     source, out, same = write(tmp_path / "in.jsonl", 12 * kills), tmp_path / "o.jsonl", tmp_path / "same.jsonl"
-    link_file(nlp, source, same, LinkOptions(batch_size=4), progress=False)
+    run(nlp, source, same, batch_size=4)
     generator, done = random.Random(0), 0
     arguments = ["link", "pipe", str(source), str(out), "--batch-size", "4", "-q"]
     kinds = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP]
@@ -177,13 +182,13 @@ def test_what_is_finished_is_replaced_only_if_asked(tmp_path: Path) -> None:
 def test_an_unfinished_run_of_something_else(nlp: spacy.Language, tmp_path: Path) -> None:
     source, out = write(tmp_path / "in.jsonl"), tmp_path / "o.jsonl"
     with pytest.raises(ValueError, match="2 of 8 rows have failed, and max_bad is 1"):
-        link_file(nlp, source, out, LinkOptions(batch_size=4, max_bad=1), progress=False)
+        run(nlp, source, out, batch_size=4, max_bad=1)
     with pytest.raises(ValueError, match="made by another pipeline or with other options"):
-        link_file(nlp, source, out, LinkOptions(batch_size=5), progress=False)
+        run(nlp, source, out, batch_size=5)
     source.write_text(source.read_text().replace("Mercury 2", "Mercury 22"))
     with pytest.raises(ValueError, match="its first 8 rows are others"):
-        link_file(nlp, source, out, LinkOptions(batch_size=4), progress=False)
-    link_file(nlp, source, out, LinkOptions(batch_size=4, overwrite=True), progress=False)
+        run(nlp, source, out, batch_size=4)
+    run(nlp, source, out, batch_size=4, overwrite=True)
     assert rows(out)[1]["text"] == "Mercury 22"
 
 
@@ -200,7 +205,7 @@ def test_what_fails_takes_nothing_with_it(nlp: spacy.Language, tmp_path: Path) -
         "".join(json.dumps({"id": f"d{n}", "text": t}) + "\n" for n, t in enumerate(texts))
     )
     nlp.max_length = 100
-    report = link_file(nlp, tmp_path / "in.jsonl", tmp_path / "o.jsonl", LinkOptions(batch_size=16), progress=False)
+    report = run(nlp, tmp_path / "in.jsonl", tmp_path / "o.jsonl", batch_size=16)
     assert (report.docs, report.failed) == (27, 4)
     failures = {row["line"]: row["reason"] for row in rows(tmp_path / "o.failed.jsonl")}
     assert list(failures) == [8, 18, 28, 31]
@@ -217,8 +222,7 @@ def test_a_doc_that_takes_too_long(nlp: spacy.Language, tmp_path: Path) -> None:
 
     nlp.add_pipe("hangs")
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": f"Jaguar {n}"}) + "\n" for n in (1, 2)))
-    options = LinkOptions(doc_seconds=1)
-    report = link_file(nlp, tmp_path / "in.jsonl", tmp_path / "o.jsonl", options, progress=False)
+    report = run(nlp, tmp_path / "in.jsonl", tmp_path / "o.jsonl", doc_seconds=1)
     assert (report.docs, report.failed) == (1, 1)
     assert "it took longer than 1 seconds" in rows(tmp_path / "o.failed.jsonl")[0]["reason"]
 
@@ -238,7 +242,7 @@ def test_pipes_packed_files_and_folders(
 ) -> None:
     source = (tmp_path / "in.jsonl").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(source)))
-    link_file(nlp, Path("-"), tmp_path / "a.jsonl", progress=False)
+    run(nlp, Path("-"), tmp_path / "a.jsonl")
     assert (tmp_path / "a.jsonl").read_bytes() == expected[0]
     (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(source))
     assert call("link", "pipe", tmp_path / "in.jsonl.gz", tmp_path / "b.jsonl.gz", "-q").exit_code == 0

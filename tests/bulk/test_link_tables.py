@@ -11,9 +11,8 @@ import spacy
 from pyarrow import parquet
 
 from spacy_gemel.bulk import link_table
-from spacy_gemel.bulk.link import link_file
 from spacy_gemel.bulk.sources import find_mention
-from tests.bulk.test_link_resume import linker
+from tests.bulk.test_link_resume import linker, run
 from tests.evaluation.doubles import pipeline
 
 ROWS: list[dict[str, Any]] = [
@@ -52,7 +51,7 @@ def test_a_table_keeps_its_rows_and_columns(nlp: spacy.Language, tmp_path: Path,
         write_csv(source)
     else:
         parquet.write_table(pa.Table.from_pylist(ROWS), source)
-    report = link_file(nlp, source, out, progress=False)
+    report = run(nlp, source, out)
     assert (report.docs, report.failed) == (2, 1)
     linked = read(out)
     assert [row["key"] for row in linked] == ["k1", "k2", "k3"]
@@ -64,7 +63,7 @@ def test_a_table_keeps_its_rows_and_columns(nlp: spacy.Language, tmp_path: Path,
 def test_a_row_for_each_mention_of_json_lines(nlp: spacy.Language, tmp_path: Path) -> None:
     row = {"id": 1, "text": "Mercury and Jaguar", "mentions": [{"start": 0, "end": 7}, {"start": 12, "end": 18}]}
     (tmp_path / "in.jsonl").write_text(json.dumps(row))
-    link_file(nlp, tmp_path / "in.jsonl", tmp_path / "out.parquet", progress=False)
+    run(nlp, tmp_path / "in.jsonl", tmp_path / "out.parquet")
     first, second = read(tmp_path / "out.parquet")
     assert (first["line"], first["mention"], first["kb_id"]) == (1, "Mercury", "Mercury (element)")
     assert (second["start"], second["end"], second["kb_id"]) == (12, 18, "Jaguar")
@@ -77,7 +76,7 @@ def test_images_and_offsets_in_a_table(nlp: spacy.Language, tmp_path: Path) -> N
         {"text": "Mercury rises", "image": None, "start": None, "end": 7.0},
     ]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
-    link_file(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl", progress=False)
+    run(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl")
     linked = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["mentions"][0]["kb_id"] for row in linked] == ["Mercury (planet)", "Mercury (element)"]
     assert "start or end is not a whole number" in (tmp_path / "out.failed.jsonl").read_text()
@@ -101,7 +100,7 @@ def test_a_table_in_memory(nlp: spacy.Language, kind: str) -> None:
 def test_a_damaged_table_is_named(nlp: spacy.Language, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b'text,mention\n"\xff\xfe",b\n')
     with pytest.raises(ValueError, match=f"{name}: not"):
-        link_file(nlp, tmp_path / name, tmp_path / "out.jsonl", progress=False)
+        run(nlp, tmp_path / name, tmp_path / "out.jsonl")
 
 
 @pytest.mark.parametrize(
