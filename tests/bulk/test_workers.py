@@ -19,7 +19,7 @@ from tests.evaluation.doubles import pipeline
 DEADLY = "25"
 
 
-def load(deadly: bool = False) -> spacy.Language:
+def load(_path: str = "", *, deadly: bool = False) -> spacy.Language:
     nlp = pipeline(linker(), entities=["Jaguar"])
 
     def die(doc: Doc) -> Doc:
