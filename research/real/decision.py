@@ -156,6 +156,8 @@ def figures(collected: Mapping[str, Collected], kb: KnowledgeBase) -> dict[str, 
     after = cross_fit(cases, columns, columns, FOLDS)
     section = _section(cases, after, kb)
     section |= {"folds": FOLDS, "made_by_code": codes}
+    prior = cross_fit(cases, columns, [*features["ScoreFeature"], *features["PriorFeature"]], FOLDS)
+    section["score_and_prior"] = with_interval(accuracy_of(prior.right(cases), [case.doc for case in cases]))
     section["weights"] = {name: weight * decision.scales[name] for name, weight in decision.weights.items()}
     section["worth"] = {
         name: _worth(cases, after, cross_fit(cases, columns, [c for c in columns if c not in dropped], FOLDS))

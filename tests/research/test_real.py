@@ -294,6 +294,7 @@ def test_the_decision_with_and_without_labels(
     result = run()
     assert json.loads(output.read_text()) == result
     assert result["wikidiverse"]["n"] == 10
+    assert result["wikidiverse"]["score_and_prior"]["n"] == 10
     assert result["wikimel"]["fitted_on"] == "wikidiverse"
     assert 0 <= result["nil"]["ece_after"] <= 1
     assert result["made_siblings"]["n"] > 0
