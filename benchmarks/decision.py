@@ -42,7 +42,7 @@ DRAWS = 3
 SHARE = 0.2
 SPLITS = ("dev", "test")
 WAYS = ("before", "calibrated", "decision")
-OPTIONS = EvaluateOptions(tail_share=0.2, progress=False, demonstrations=False)
+OPTIONS = EvaluateOptions(tail_share=0.2, progress=False, details=False)
 MEANS = ("ece", "nil_f", "linking_f", "accuracy", "accuracy_with_nil")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.evaluation.bootstrap import paired_difference
+from spacy_gemel.evaluation.examples import RULE, choose_examples
 from spacy_gemel.evaluation.results import MentionResult, mentions_path, read_mentions, read_metrics, scored
 from spacy_gemel.evaluation.text import DECISION_COLUMNS, decision_rows
 from spacy_gemel.utils.files import write_json, write_whole
@@ -42,12 +43,7 @@ _RETRIEVERS = {
     "spacy_gemel.RandomRetriever.v1": "chance",
 }
 
-_RIGHT, _WRONG = 8, 4
-_RULE = (
-    f"Chosen by rule, not by hand: of the scored mentions with a picture, in the order of the data, {_RIGHT} "
-    f"that are right and {_WRONG} that are wrong, evenly spaced, and no gold entity twice if there are others. "
-    "They illustrate how it links; how often it is right is in the table."
-)
+_CANDIDATES = 5  # of an example
 _SIDE = 360  # pixels: sharp at the width of a card on a dense screen, and small enough to embed
 _WINDOW = 240  # characters of a long text on each side of the mention
 
@@ -126,7 +122,7 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
     """
     page, runs = folder / "index.html", read_runs(metrics)
     reference = next((run for run in runs if run.name == REFERENCE), runs[0])
-    mentions = choose_examples(scored(reference.mentions or ()))
+    mentions = choose_examples(reference.mentions or ())
     lows = [run.metrics["low"] for run in runs if run.metrics["low"] is not None]
     rows = []
     for run in runs:
@@ -147,42 +143,34 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
         scale=max(0.0, (int(min(lows, default=0.0) * 10) - 1) / 10),
         examples=[make_example(mention, reference.path.parent) for mention in mentions],
         right=sum(mention.correct for mention in mentions),
-        rule=_RULE,
+        rule=RULE,
     )
     return page
 
 
-def choose_examples(mentions: Sequence[MentionResult]) -> list[MentionResult]:
-    """Choose a dozen mentions by _RULE.
-
-    If there are too few right or wrong ones the others fill up; if no mention has a picture it is not required.
-    """
-    pool = [m for m in mentions if m.image_path is not None] or list(mentions)
-    right, wrong = ([i for i, m in enumerate(pool) if m.correct is correct] for correct in (True, False))
-    chosen: list[int] = []
-    for indices, most in ((wrong, _WRONG), (right, _RIGHT + _WRONG), (wrong, _RIGHT + _WRONG)):
-        unused, n = [i for i in indices if i not in chosen], most - len(chosen)
-        gold_ids = {pool[i].gold for i in chosen}
-        for number in range(min(n, len(unused))):
-            start = number * len(unused) // n
-            index = next((i for i in [*unused[start:], *unused[:start]] if pool[i].gold not in gold_ids), None)
-            if index is not None:
-                gold_ids.add(pool[index].gold)
-                chosen.append(index)
-    rest = [i for i in range(len(pool)) if i not in chosen]
-    chosen += rest[: _RIGHT + _WRONG - len(chosen)]  # if there are fewer gold entities than examples
-    return [pool[i] for i in sorted(chosen)]
-
-
 def make_example(result: MentionResult, folder: Path) -> dict[str, Any]:
-    """A mention with the text around it and its picture; `folder` is what its image path is relative to."""
+    """A mention with the text around it, its picture, and what is known of why it is linked so.
+
+    `folder` is what its image path is relative to. Without an explanation candidates have no parts.
+    """
     before, after = result.text[: result.start], result.text[result.end :]
+    explanation = result.explanation or {"candidates": result.candidates, "demonstrations": result.demonstrations}
+    best = explanation["candidates"][:_CANDIDATES]
     return {
         "result": result,
+        "candidates": [{**each, "parts": _largest(each.get("parts", {}))} for each in best],
+        "nil": explanation.get("nil", 0.0),
+        "without_image": explanation.get("answer_without_image"),
+        "demonstrations": explanation["demonstrations"],
         "before": before if len(before) <= _WINDOW else "… " + before[-_WINDOW:],
         "after": after if len(after) <= _WINDOW else after[:_WINDOW] + " …",
         "picture": None if result.image_path is None else picture_uri(folder / result.image_path),
     }
+
+
+def _largest(parts: dict[str, float]) -> list[tuple[str, float]]:
+    """Those that show with two decimals, the largest first, whatever its sign."""
+    return sorted(((k, v) for k, v in parts.items() if abs(v) >= 0.005), key=lambda pair: -abs(pair[1]))
 
 
 def picture_uri(path: Path) -> str | None:
@@ -223,6 +211,7 @@ def _write_page(page: Path, template: str, **values: Any) -> None:
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
     pages.filters["points"] = points
+    pages.filters["signed"] = signed
     html = pages.get_template(template).render(**values)
     with write_whole(page) as partial:
         partial.write_text(html, encoding="utf-8")
@@ -230,4 +219,9 @@ def _write_page(page: Path, template: str, **values: Any) -> None:
 
 def points(value: float) -> str:
     """-0.068 as −6.8, with a sign; zero has none."""
-    return "0.0" if abs(value) < 5e-4 else f"{100 * value:+.1f}".replace("-", "−")
+    return "0.0" if abs(value) < 5e-4 else signed(100 * value, 1)
+
+
+def signed(value: float, decimals: int = 2) -> str:
+    """-0.5 as −0.50."""
+    return f"{value:+.{decimals}f}".replace("-", "−")

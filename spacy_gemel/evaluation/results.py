@@ -44,6 +44,7 @@ class MentionResult:
     text: str = ""
     image_path: str | None = None  # absolute; in a file, relative to the file's folder
     unreadable_image: bool = False  # a linker failed to read the doc's image: the prediction is from the text alone
+    explanation: dict[str, Any] | None = None  # see `GemelLinker.explain`; of the mentions that the report shows
 
     @property
     def correct(self) -> bool:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.evaluation.bootstrap import RESAMPLES, SEED
+from spacy_gemel.evaluation.examples import explain_examples
 from spacy_gemel.evaluation.metrics import end_to_end_metrics, summarise
 from spacy_gemel.evaluation.results import MentionResult, score_mentions, split_tail
 from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_name, linker_of, measured_settings, overridden
@@ -34,7 +35,8 @@ class EvaluateOptions:
     limit: int = 0  # docs to read at most, 0 for all
     batch_size: int | None = None
     progress: bool = True
-    demonstrations: bool = True  # list each prompt's demonstrations, which are then retrieved once more
+    # List each prompt's demonstrations, which are then retrieved once more, and explain the mentions of the report.
+    details: bool = True
 
 
 def evaluate(
@@ -63,10 +65,12 @@ def evaluate(
             docs = [example.predicted for example in examples if example.reference.ents]
             check_images_read(docs, name=linker_name(nlp), labels_discard=pipe.settings.labels_discard)
         linked = sum(len(example.predicted.ents) for example in examples)
-        listed = options.demonstrations and pipe.settings.n_demonstrations > 0
+        listed = options.details and pipe.settings.n_demonstrations > 0
         demonstrations = pipe.demonstrations_for if listed else None
         collected = tqdm(examples, "collect", disable=not options.progress)
         results = score_mentions(collected, pipe.kb, tail, pipe.training_gold_ids, demonstrations)
+        if options.details:
+            results = explain_examples(results, examples, pipe.explain)
         settings = {
             **measured_settings(nlp),  # with the overrides
             "predicted_ents": options.predicted_ents,

@@ -67,6 +67,9 @@ class TableLinker:
         shown = SimpleNamespace(text="<b>Mercury</b> rises", mention="Mercury", name="Mercury", kb_id="Mercury")
         return [shown] * self.settings.n_demonstrations
 
+    def explain(self, span: Span) -> dict[str, Any]:
+        return {"text": span.doc.text}
+
 
 def pipeline(linker: TableLinker, *, entities: Sequence[str] = ()) -> Language:
     """A blank pipeline with the table as its gemel_linker, behind a ruler for `entities` if there are any."""

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from spacy_gemel.evaluation.examples import choose_examples
 from spacy_gemel.evaluation.metrics import summarise
 from spacy_gemel.evaluation.report import (
-    choose_examples,
     difference,
     make_example,
     picture_uri,
@@ -138,6 +138,22 @@ def test_examples_are_chosen_by_rule() -> None:
     same = [replace(mention(1, right=True), doc=str(n)) for n in range(9)]
     assert len(choose_examples(same)) == 9
     assert choose_examples([]) == []
+
+
+def test_why_an_example_is_linked_so(tmp_path: Path) -> None:
+    """Each candidate's parts, the largest first, the demonstrations' similarity, NIL and the answer without image."""
+    parts = {"score": -0.5, "prior": 1.25, "chain": 0.004, "<b>": -2.0}
+    candidate = {"kb_id": "gold 1", "name": "Java", "score": -1.2, "probability": 0.6, "parts": parts}
+    shown = {"text": "On Java.", "mention": "Java", "name": "Java (island)", "kb_id": "x", "similarity": 0.876}
+    explanation = {"candidates": [candidate], "demonstrations": [shown], "nil": 0.25, "answer_without_image": "Q9"}
+    explained = replace(mention(1, right=True, image=None), explanation=explanation)
+    page, _ = page_of([run(tmp_path, "full", [explained, mention(2, right=True, image=None)])])
+    text = " ".join(" ".join(page.text).split())
+    assert "Java gold 1 0.60 NIL 0.25" in text
+    assert "the largest part first Java <b> −2.00 prior +1.25 score −0.50" in text
+    assert "without the image Q9" in text
+    assert "Java → Java (island), similarity 0.88" in text
+    assert text.count("without the image") == 1  # nothing is known of the other one
 
 
 def test_a_long_text_is_cut_around_the_mention() -> None:

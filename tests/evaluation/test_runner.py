@@ -8,6 +8,7 @@ import pytest
 import spacy
 from spacy.tokens import DocBin, Span
 
+from spacy_gemel.evaluation.examples import choose_examples
 from spacy_gemel.evaluation.results import mentions_path, read_mentions, write_evaluation
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.evaluation.text import metrics_text
@@ -127,6 +128,16 @@ def test_behind_a_ner(data: Path) -> None:
     assert "mention recall 22.2" in metrics_text(metrics)
     with pytest.raises(ValueError, match="needs a pipe that sets entities"):
         evaluate(pipeline(TableLinker(ANSWERS)), data, options(predicted_ents=True))
+
+
+def test_only_what_the_report_shows_is_explained(data: Path) -> None:
+    """Not NIL for NIL, nor a mention without an image beside some that have one."""
+    nlp = pipeline(TableLinker(ANSWERS, TEXT_ONLY))
+    results = evaluate(nlp, data, options())[1]
+    explained = {r.doc: r.explanation for r in results if r.explanation is not None}
+    assert [r.doc for r in choose_examples(results)] == [*explained] == ["d0", "d1", "d2"]
+    assert explained["d1"] == {"text": "Mercury pours"}
+    assert not any(r.explanation or r.demonstrations for r in evaluate(nlp, data, options(details=False))[1])
 
 
 def test_limit_counts_docs(data: Path) -> None:
