@@ -25,6 +25,7 @@ ENTRY_POINTS = {
         "spacy_gemel.NameShareFeature.v1 = spacy_gemel.registry:name_share_feature",
         "spacy_gemel.LengthFeature.v1 = spacy_gemel.registry:length_feature",
         "spacy_gemel.DescriptionFeature.v1 = spacy_gemel.registry:description_feature",
+        "spacy_gemel.ImageDescriptionFeature.v1 = spacy_gemel.registry:image_description_feature",
         "spacy_gemel.PictureFeature.v1 = spacy_gemel.registry:picture_feature",
         "spacy_gemel.AgreementFeature.v1 = spacy_gemel.registry:agreement_feature",
         "spacy_gemel.KBFromDisk.v1 = spacy_gemel.registry:kb_from_disk",

@@ -57,16 +57,18 @@ def open_clip_encoder(
     revision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    text: bool = False,
 ) -> "FrozenModel[VisionEncoder]":
     """spacy_gemel.OpenCLIP.v1: a CLIP of open_clip by its name and the tag of its weights, or by its folder.
 
     With `projection` false the features are the pooled hidden state before CLIP's projection (the paper's), with true
     the projection. A SigLIP has no projection: both are the same. A tower without such a state is refused when it is
     loaded. `revision` must be null, as open_clip names weights by their tag; device and dtype are as in `causal_lm`.
+    `text` keeps the text tower, which ImageDescriptionFeature needs.
     """
     if revision is not None:
         raise ValueError("vision_encoder: open_clip has no revisions: name the weights by `pretrained`.")
-    settings = (("pretrained", pretrained), ("projection", projection), ("dtype", dtype))
+    settings = (("pretrained", pretrained), ("projection", projection), ("dtype", dtype), ("text", text))
     loader, bundler = f"{_MODELS}.open_clip:load_open_clip", f"{_MODELS}.open_clip:bundle_open_clip"
     return FrozenModel("vision encoder", loader, bundler, name, device, settings)
 
@@ -187,6 +189,13 @@ def description_feature() -> "Feature":
     from spacy_gemel.linking.features import DescriptionFeature
 
     return DescriptionFeature()
+
+
+def image_description_feature() -> "Feature":
+    """spacy_gemel.ImageDescriptionFeature.v1: the similarity of the image to the entity's description, by a CLIP."""
+    from spacy_gemel.linking.features import ImageDescriptionFeature
+
+    return ImageDescriptionFeature()
 
 
 def picture_feature() -> "Feature":

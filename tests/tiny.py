@@ -67,7 +67,7 @@ def make_language_model(folder: Path, *, seed: int = 0, **changes: float) -> Non
     LlamaForCausalLM(LlamaConfig(**settings)).save_pretrained(folder)
 
 
-def make_vision_encoder(folder: Path) -> None:
+def make_vision_encoder(folder: Path, vocab_size: int = 32) -> None:
     """A random open_clip ViT of 32 x 32 pixels, 24-d before its projection."""
     from open_clip.model import CLIP
     from safetensors.torch import save_model
@@ -76,7 +76,7 @@ def make_vision_encoder(folder: Path) -> None:
     config = {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 32, "layers": 1, "width": 24, "head_width": 12, "patch_size": 16},
-        "text_cfg": {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1},
+        "text_cfg": {"context_length": 8, "vocab_size": vocab_size, "width": 16, "heads": 2, "layers": 1},
     }
     folder.mkdir(parents=True, exist_ok=True)
     save_model(CLIP(**config), str(folder / "open_clip_model.safetensors"))

@@ -1,4 +1,4 @@
-"""How similar a mention's text is to the descriptions of entities, by the retriever's own sentence encoder."""
+"""How similar a mention's text, or its image, is to the descriptions of entities, by encoders that are not trained."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,15 +12,45 @@ from spacy_gemel.utils.cache import BoundedCache
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase  # imports pyarrow
+    from spacy_gemel.models.vision_encoder import JointSpace
 
 SHARPNESS = 0.05
 """Of the similarity of descriptions between entities of one name: one that is so much higher counts e times."""
 WORDS = 0.5
 """What the words that text and description share count beside the cosine. Neither was tuned on data."""
-_CACHED = 20_000  # vectors of texts, and of entities that have none on disk: 30 MB each of a width of 384
+_CACHED = 40_000  # vectors of texts, and of entities that have none on disk: 60 MB of a width of 384
 _SAME = 0.99  # of one text's vectors by one encoder, rounded to 16 bits
 _SHORTEST = 4  # letters of a word that says something
 _BLOCK = 2**18  # entities compared at once
+
+
+class TextVectors:
+    """The unit vectors of texts, each encoded once while it is cached."""
+
+    def __init__(self, embed: Embed) -> None:
+        self._embed = embed
+        self._cache: BoundedCache[str, FloatArray] = BoundedCache(_CACHED)
+
+    def __call__(self, texts: Sequence[str]) -> FloatArray:
+        """The vectors of at least one text, (texts, width)."""
+        known = {text: self._cache.get(text) for text in dict.fromkeys(texts)}
+        new = [text for text, vector in known.items() if vector is None]
+        if new:
+            known |= {t: self._cache.put(t, vector) for t, vector in zip(new, unit(self._embed(new)), strict=True)}
+        return np.stack([vector for text in texts if (vector := known[text]) is not None])
+
+
+class ImageDescriptions:
+    """Compares images with "name. description" in the joint space of a CLIP (CLIPPINGS, Arora et al. 2023)."""
+
+    def __init__(self, joint: "JointSpace") -> None:
+        self._joint = joint
+        self._vectors = TextVectors(joint.encode_texts)
+
+    def similarity(self, features: FloatArray, entities: Sequence[Entity]) -> FloatArray:
+        """The cosine of an image, features (d_v,), with each of at least one entity, (entities,)."""
+        [image] = unit(self._joint.project(features[None]))
+        return self._vectors([description_text(entity) for entity in entities]) @ image
 
 
 class DescriptionIndex:
@@ -37,17 +67,15 @@ class DescriptionIndex:
 
     def __init__(self, embed: Embed, kb: "KnowledgeBase") -> None:
         self.kb = kb
-        self._embed = embed
+        self._vectors = TextVectors(embed)
         self._check()
-        self._texts: BoundedCache[str, FloatArray] = BoundedCache(_CACHED)
-        self._entities: BoundedCache[int, FloatArray] = BoundedCache(_CACHED)
 
     def _check(self) -> None:
         """Compare the first entity's vector with the encoder's own: the knowledge base does not say whose they are."""
         vectors = self.kb.description_vectors
         if vectors is None:
             return
-        vector = unit(self._embed([description_text(self.kb.entity(0))]))[0]
+        [vector] = self._vectors([description_text(self.kb.entity(0))])
         if vector.shape != vectors[0].shape or vector @ vectors[0].astype(np.float32) < _SAME:
             raise ValueError(
                 f"The knowledge base {self.kb.path} has descriptions encoded by another sentence encoder than the "
@@ -58,7 +86,7 @@ class DescriptionIndex:
         """The cosine of each text, (its rows,), with the entities in its rows."""
         if not texts:
             return []
-        queries = self._vectors_of_texts(texts)
+        queries = self._vectors(texts)
         entities = self._vectors_of_rows({row for each in rows for row in each})
         return [
             np.array([query @ entities[row] for row in each], dtype=np.float32)
@@ -81,7 +109,7 @@ class DescriptionIndex:
             return [[] for _ in mentions]
         distinct = [*dict.fromkeys(mentions)]
         words, texts = zip(*distinct, strict=True)
-        queries = self._vectors_of_texts(words) + self._vectors_of_texts(texts)  # (mentions, width)
+        queries = self._vectors(words) + self._vectors(texts)  # (mentions, width)
         scores = np.zeros((len(distinct), 0), dtype=np.float32)
         rows = np.zeros((len(distinct), 0), dtype=np.int64)
         for start in range(0, len(vectors), _BLOCK):
@@ -98,32 +126,21 @@ class DescriptionIndex:
 
     def share(self, text: str, entities: Sequence[Entity]) -> list[float]:
         """How much of their common name's probability each of some entities has, by its description and its count."""
-        [query] = self._vectors_of_texts([text])
-        cosines = unit(self._embed([description_text(entity) for entity in entities])) @ query
+        [query] = self._vectors([text])
+        cosines = self._vectors([description_text(entity) for entity in entities]) @ query
         words = np.array([shared_words(text, entity.description) for entity in entities])
         similarity = cosines + WORDS * words
         counts = np.array([entity.count + 1.0 for entity in entities])
         weights = counts * np.exp((similarity - similarity.max()) / SHARPNESS)
         return [float(weight) for weight in weights / weights.sum()]
 
-    def _vectors_of_texts(self, texts: Sequence[str]) -> FloatArray:
-        known = {text: self._texts.get(text) for text in dict.fromkeys(texts)}
-        new = [text for text, vector in known.items() if vector is None]
-        if new:
-            vectors = unit(self._embed(new))
-            known |= {text: self._texts.put(text, vector) for text, vector in zip(new, vectors, strict=True)}
-        return np.stack([vector for text in texts if (vector := known[text]) is not None])
-
     def _vectors_of_rows(self, rows: set[int]) -> dict[int, FloatArray]:
-        on_disk = self.kb.description_vectors
-        size = 0 if on_disk is None else len(on_disk)
-        known = {row: on_disk[row].astype(np.float32) for row in rows if row < size} if on_disk is not None else {}
-        known |= {row: vector for row in rows if row >= size and (vector := self._entities.get(row)) is not None}
-        new = sorted(rows - known.keys())
-        if new:
-            vectors = unit(self._embed([description_text(self.kb.entity(row)) for row in new]))
-            known |= {row: self._entities.put(row, vector) for row, vector in zip(new, vectors, strict=True)}
-        return known
+        on_disk = () if self.kb.description_vectors is None else self.kb.description_vectors
+        vectors = {row: on_disk[row].astype(np.float32) for row in rows if row < len(on_disk)}
+        if new := sorted(rows - vectors.keys()):
+            texts = [description_text(self.kb.entity(row)) for row in new]
+            vectors |= dict(zip(new, self._vectors(texts), strict=True))
+        return vectors
 
 
 def shared_words(text: str, description: str | None) -> float:

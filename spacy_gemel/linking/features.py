@@ -19,7 +19,7 @@ from spacy_gemel.linking.settings import LinkerSettings
 
 if TYPE_CHECKING:
     from spacy_gemel.linking.demonstrations import DemonstrationStore
-    from spacy_gemel.linking.descriptions import DescriptionIndex
+    from spacy_gemel.linking.descriptions import DescriptionIndex, ImageDescriptions
     from spacy_gemel.linking.mention import Mention
     from spacy_gemel.linking.prior import MentionPrior
 
@@ -29,10 +29,12 @@ FloatArray = NDArray[np.float64]
 class Evidence(Protocol):
     """What features are computed from, beside the candidates: a `LinkingModel` has it.
 
-    descriptions: None if the retriever has no sentence encoder. pictures_of: see the function of this name.
+    descriptions: None if the retriever has no sentence encoder. image_descriptions: None if the vision encoder has no
+    text tower. pictures_of: see the function of this name.
     """
 
     descriptions: "DescriptionIndex | None"
+    image_descriptions: "ImageDescriptions | None"
     pictures_of: dict[str, list[int]]
 
     @property
@@ -254,6 +256,31 @@ class DescriptionFeature:
             has_description = [bool(entity.description) for entity in options.entities]
             words = [shared_words(options.mention.text, entity.description) for entity in options.entities]
             results.append(np.stack([has_description, texts, mentions, words], axis=1).astype(np.float64))
+        return results
+
+
+class ImageDescriptionFeature:
+    """The cosine of the doc's image with "name. description" by a CLIP with its text tower, and if there is an image.
+
+    Untrained, as in CLIPPINGS (Arora et al. 2023). Raises ValueError if the vision encoder has no text tower.
+    """
+
+    columns = ("has_image", "image_description")
+
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        if evidence.image_descriptions is None:
+            raise ValueError(
+                "gemel_linker: the feature ImageDescriptionFeature needs a CLIP with its text tower: set text = true "
+                "in the block vision_encoder, @misc = spacy_gemel.OpenCLIP.v1, or leave the feature out."
+            )
+        results = []
+        for options in batch:
+            rows, features = np.zeros((len(options.entities), 2)), options.mention.features
+            if features is not None and settings.use_image and options.entities:
+                rows[:, 0] = 1.0
+                rows[:, 1] = evidence.image_descriptions.similarity(features, options.entities)
+            results.append(rows)
         return results
 
 

@@ -32,7 +32,7 @@ from spacy_gemel.linking.candidates import (
 )
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import DemonstrationStore, order_by_picture
-from spacy_gemel.linking.descriptions import DescriptionIndex
+from spacy_gemel.linking.descriptions import DescriptionIndex, ImageDescriptions
 from spacy_gemel.linking.features import Feature, compute, pictures_of
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import MAX_KNOWN, MentionPrior, rerank
@@ -42,6 +42,7 @@ from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.mapper import standardise
 from spacy_gemel.models.memory import TokenBudget
+from spacy_gemel.models.vision_encoder import JointSpace
 from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWarning, excerpt, warn, warn_once
 
 NEAREST = 10
@@ -68,8 +69,10 @@ class LinkingModel:
         retriever: Retriever,
         features: Sequence[Feature] = (),
         decision: Decision | None = None,
+        joint: JointSpace | None = None,  # of the vision encoder
     ) -> None:
         self.features, self.decision = features, decision
+        self.image_descriptions = None if joint is None else ImageDescriptions(joint)
         self.mapper = mapper
         self.language_model = language_model
         self.decoder = make_decoder(language_model)

@@ -29,7 +29,7 @@ BUNDLE = "bundle.json"
 # Files that decide what a model computes; others, such as a README, may change.
 _IDENTIFYING = (".safetensors", ".json", ".txt", ".model")
 # Settings that change what is made of a model's files, not which files they are.
-_USES = ("dtype", "bos", "quantization", "projection", "pooling")
+_USES = ("dtype", "bos", "quantization", "projection", "pooling", "text")
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 
 

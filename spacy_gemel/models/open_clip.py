@@ -1,15 +1,17 @@
 """Vision encoders of open_clip; the feature is the pooled hidden state before CLIP's projection (the paper's)."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spacy_gemel.models.frozen import missing_model_message, torch_dtype
-from spacy_gemel.models.vision_encoder import VisionEncoder
+from spacy_gemel.models.vision_encoder import JointSpace, VisionEncoder
 
 _CONFIG = "open_clip_config.json"
 _WEIGHTS = "open_clip_model.safetensors"
@@ -21,12 +23,13 @@ _KINDS = "ViT, CoCa, ModifiedResNet, SigLIP, ConvNeXt, EVA and other timm towers
 
 
 def load_open_clip(
-    name: str, pretrained: str | None, *, projection: bool, device: str, dtype: str | None
+    name: str, pretrained: str | None, *, projection: bool, device: str, dtype: str | None, text: bool = False
 ) -> VisionEncoder:
     """A CLIP (Radford et al. 2021) of open_clip by name and tag, or a local folder with its config and weights.
 
-    Its features are the pooled hidden state (the paper's), or with `projection` the joint embedding after it.
-    Raises ValueError if the model cannot be loaded, its weights need another activation, or it has no such state.
+    Its features are the pooled hidden state (the paper's), or with `projection` the joint embedding after it. `text`
+    keeps its text tower. Raises ValueError if the model cannot be loaded, its weights need another activation, it has
+    no such state, or its text tower or tokenizer is not open_clip's own.
     """
     import open_clip
 
@@ -35,18 +38,50 @@ def load_open_clip(
         _check_activation(name, pretrained)
     elif not any(folder.glob("*.safetensors")):
         raise ValueError(f"The vision encoder {name!r} has no weights in safetensors, the only format that is read.")
+    model, source = None, f"local-dir:{folder}" if folder.is_dir() else name
     try:
-        if folder.is_dir() and _has_hugging_face_text(config := _read_config(folder)):
+        config = _read_config(folder) if folder.is_dir() else {"model_cfg": open_clip.get_model_config(name) or {}}
+        if text and any(key.startswith("hf_") for key in config["model_cfg"].get("text_cfg", {})):
+            raise ValueError("text = true needs a text tower and a tokenizer of open_clip's own")
+        if folder.is_dir() and _has_hugging_face_text(config):
             visual, preprocess = _load_image_tower(folder, config)
         else:
-            source = f"local-dir:{folder}" if folder.is_dir() else name
             model, preprocess = open_clip.create_model_from_pretrained(source, pretrained=pretrained, device="cpu")
             visual = model.visual
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise ValueError(missing_model_message("vision encoder", name, error)) from error
-    # Moved only now: the text tower never goes to the device.
-    visual = visual.to(device=device, dtype=torch_dtype(dtype)).requires_grad_(False)
-    return VisionEncoder(visual, preprocess, tower_forward(visual, name, projection=projection))
+    # Moved only now: without `text` the text tower never goes to the device.
+    kept = model if text and model is not None else visual
+    kept.to(device=device, dtype=torch_dtype(dtype)).requires_grad_(False).eval()
+    joint = _joint_space(kept, open_clip.get_tokenizer(source), projection=projection) if text else None
+    return VisionEncoder(visual, preprocess, tower_forward(visual, name, projection=projection), joint)
+
+
+def _joint_space(model: Any, tokenizer: Callable[[list[str]], Tensor], *, projection: bool) -> JointSpace:
+    """The joint space of a whole CLIP, before `tower_forward` removes its projection."""
+    like = next(model.visual.parameters())
+    layer = nn.Identity() if projection else _projection_of(model.visual)
+
+    def project(features: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return np.asarray(layer(torch.from_numpy(features).to(like)).float().cpu())
+
+    def encode_texts(texts: Sequence[str]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return np.asarray(model.encode_text(tokenizer([*texts]).to(like.device)).float().cpu())
+
+    return JointSpace(project, encode_texts)
+
+
+def _projection_of(visual: Any) -> Callable[[Tensor], Tensor]:
+    """What the image tower does last, as a function of the state before it."""
+    if hasattr(visual, "attnpool"):
+        return visual.attnpool.c_proj
+    if hasattr(visual, "head"):
+        layers = dict(visual.head.named_children())
+        return layers.get("proj") or layers.get("mlp") or visual.trunk.get_classifier()
+    weights = getattr(visual, "proj", None)
+    return nn.Identity() if weights is None else lambda state: state @ weights
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -79,7 +114,7 @@ def _load_image_tower(folder: Path, config: dict[str, Any]) -> tuple[Any, Any]:
     return visual, image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
 
 
-def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, projection: bool, dtype: str | None) -> None:
+def bundle_open_clip(name: str, folder: Path, *, pretrained: str | None, **_settings: Any) -> None:
     """Write a model of open_clip as a folder; without its text tower if that comes from transformers."""
     import open_clip
     from safetensors.torch import save_model

@@ -1,6 +1,7 @@
 """Frozen vision encoders: images in, one feature vector each out (paper section 3.1); those of transformers."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -20,17 +21,36 @@ _CLS_NAMES = ("cls_token", "class_embedding", "class_token")
 _TOLERANCE = 5e-3
 
 
+@dataclass(frozen=True, slots=True)
+class JointSpace:
+    """The space in which a CLIP compares images and texts (Radford et al. 2021).
+
+    Attributes:
+        project: Features of images in fp32, (images, d_v), -> their embeddings, (images, width).
+        encode_texts: Texts -> their embeddings, (texts, width), in fp32.
+    """
+
+    project: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    encode_texts: Callable[[Sequence[str]], NDArray[np.float32]]
+
+
 class VisionEncoder(LoadedModel):
     """A frozen model that turns an image into a vector (paper section 3.1) of `width` numbers, d_v.
 
     `preprocess` turns a PIL image into a tensor (channels, height, width), `forward` a batch of these into features.
+    `joint` is None unless it is a CLIP that was loaded with its text tower.
     """
 
     def __init__(
-        self, model: nn.Module, preprocess: Callable[["Image"], Tensor], forward: Callable[[Tensor], Tensor]
+        self,
+        model: nn.Module,
+        preprocess: Callable[["Image"], Tensor],
+        forward: Callable[[Tensor], Tensor],
+        joint: JointSpace | None = None,
     ) -> None:
         from PIL import Image
 
+        self.joint = joint
         self.model = model.requires_grad_(False).eval()
         self.preprocess = preprocess
         self.forward = forward

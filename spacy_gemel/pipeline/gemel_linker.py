@@ -451,7 +451,7 @@ class GemelLinker(TrainablePipe):
                 "vectors of their mentions. Train it again, or give it demonstrations by add_demonstrations.",
                 ModelWarning,
             )
-        deciding = self.features, self._decision
+        deciding = self.features, self._decision, reader.encoder.joint
         self._linking_model = LinkingModel(self.model, kb, language_model, store, self.retriever, *deciding)
         self._kb, self._reader, self.store = kb, reader, store
 
@@ -753,7 +753,8 @@ FEATURES = {
     "picture": "PictureFeature",
     "agreement": "AgreementFeature",
 }
-"""What a fitted decision weighs. PlainScoreFeature is not here: it reads two more prompts (docs/decisions.md)."""
+"""What a fitted decision weighs. Not PlainScoreFeature, which reads two more prompts (docs/decisions.md), nor
+ImageDescriptionFeature, which needs a CLIP's text tower."""
 
 DEFAULT_CONFIG = {
     **default_config(),

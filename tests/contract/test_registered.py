@@ -139,6 +139,11 @@ def lookup_kb(name: str, world: World) -> None:
     assert loader(world.nlp.vocab).entity(0).name == "Mercury"
 
 
+def image_description(name: str, world: World) -> None:
+    with pytest.raises(ValueError, match="text = true"):  # the world's CLIP is loaded without its text tower
+        feature("has_image", "image_description")(name, world)
+
+
 def reader(name: str, world: World) -> None:
     [example] = resolved("spacy_readers", name, path=str(world.corpus), limit=1)(world.nlp)
     assert isinstance(example, Example)
@@ -175,6 +180,7 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.DescriptionFeature.v1": feature(
         "has_description", "text_description", "mention_description", "description_words"
     ),
+    "spacy_gemel.ImageDescriptionFeature.v1": image_description,
     "spacy_gemel.PictureFeature.v1": feature("pictured", "picture"),
     "spacy_gemel.AgreementFeature.v1": feature("agreement", "chain"),
     "spacy_gemel.KBFromDisk.v1": knowledge_base,

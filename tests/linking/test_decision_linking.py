@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
+import torch
+from PIL import Image
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
 from spacy_gemel.decoding.beam_search import Hypothesis
+from spacy_gemel.kb.entity import description_text
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking import model as model_module
 from spacy_gemel.linking.candidates import Candidate
@@ -21,7 +25,7 @@ from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import overridden
 from tests.calls import Calls
 from tests.mini_pipeline import entity_id, linker, make_doc, make_kb, make_pipeline, picture
-from tests.tiny import NAMES
+from tests.tiny import NAMES, make_vision_encoder
 
 SCORE = Decision({"score": 3.0})
 ROWS: list[dict[str, Any]] = [
@@ -195,6 +199,30 @@ def test_without_a_decision_it_links_as_before(nlp: Language, pipe: GemelLinker)
     assert link(nlp, "Java", "evening") != before
     pipe.use_decision(None)
     assert link(nlp, "Java", "evening") == before
+
+
+def test_a_clip_compares_the_image_with_descriptions(models: Path, tmp_path: Path) -> None:
+    """As open_clip itself does, in a pipe whose mapper sees the state before the projection."""
+    make_vision_encoder(tmp_path / "clip", vocab_size=49408)
+    encoder = {"@misc": "spacy_gemel.OpenCLIP.v1", "name": str(tmp_path / "clip"), "text": True}
+    feature = {"image_description": {"@misc": "spacy_gemel.ImageDescriptionFeature.v1"}}
+    nlp = make_pipeline(models, make_kb(tmp_path, models, ROWS), vision_encoder=encoder, features=feature)
+    pipe = linker(nlp)
+    pipe.use_decision(Decision({"score": 0.1, "image_description": 40.0}))
+    [doc] = nlp.pipe(docs(nlp, "Mercury"))
+    [options] = pipe.linking_model.options(pipe.mentions_of([doc.ents]), pipe.settings)
+    clip, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{tmp_path / 'clip'}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'clip'}")
+    with torch.no_grad():
+        image = clip.eval().encode_image(preprocess(Image.fromarray(picture("Mercury")))[None], normalize=True)
+        texts = clip.encode_text(tokenizer([description_text(each) for each in options.entities]), normalize=True)
+    cosines = dict(zip((each.kb_id for each in options.entities), (texts @ image[0]).tolist(), strict=True))
+    explained = {row["kb_id"]: row["features"] for row in pipe.explain(doc.ents[0])["candidates"]}
+    assert {k: row["image_description"] for k, row in explained.items()} == {
+        k: pytest.approx(cosines[k], abs=1e-5) for k in explained
+    }
+    assert {row["has_image"] for row in explained.values()} == {1.0}
+    assert np.ptp([*cosines.values()]) > 1e-3
 
 
 def test_a_knowledge_base_encoded_by_another_encoder_changes_nothing(

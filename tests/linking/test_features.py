@@ -165,6 +165,24 @@ def test_description() -> None:
     assert blind == [pytest.approx([row[0], 0, 0, row[3]]) for row in expected]
 
 
+def test_image_description() -> None:
+    """The cosine of the image with each entity; nothing without an image, and an error without a text tower."""
+
+    def similarity(features: NDArray[np.float32], entities: Sequence[Entity]) -> NDArray[np.float32]:
+        return np.array([features[0] / 10 + ALL.index(entity) / 100 for entity in entities], dtype=np.float32)
+
+    clip = SimpleNamespace(similarity=similarity)
+    asked = options("Mercury", ALL, image=[2, 0])
+    batch = [asked, options("Mercury", ALL), EMPTY, options("x", [], image=[1, 1])]
+    found = values("ImageDescriptionFeature", *batch, image_descriptions=clip)
+    assert found[0] == [pytest.approx([1.0, cosine]) for cosine in (0.2, 0.21, 0.22)]
+    assert found[1:] == [[[0.0, 0.0]] * 3, [], []]
+    unused = SETTINGS.replace(use_image=False)
+    assert values("ImageDescriptionFeature", asked, settings=unused, image_descriptions=clip) == [[[0.0, 0.0]] * 3]
+    with pytest.raises(ValueError, match="needs a CLIP with its text tower: set text = true"):
+        values("ImageDescriptionFeature", asked, image_descriptions=None)
+
+
 PICTURES = np.array([[1, 0], [0, 1], [-1, -1]], dtype=np.float32)
 
 

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 from transformers import RobertaConfig, RobertaModel
 
+from spacy_gemel.kb.entity import Entity
+from spacy_gemel.linking.descriptions import ImageDescriptions
 from spacy_gemel.models.open_clip import bundle_open_clip, load_open_clip, tower_forward
 from spacy_gemel.registry import open_clip_encoder
 
@@ -57,13 +59,13 @@ SLOW = ("Perception Encoder", "ViTamin", "Swin")
 NO_STATE = timm("resnet10t", 176, "rot_attn", "")
 
 
-def save(vision: dict[str, Any], folder: Path) -> Path:
+def save(vision: dict[str, Any], folder: Path, text: dict[str, Any] = TEXT) -> Path:
     """A model of random weights as a folder, written as a bundled pipe writes it."""
-    config: dict[str, Any] = {"embed_dim": EMBEDDING, "vision_cfg": vision, "text_cfg": TEXT}
+    config: dict[str, Any] = {"embed_dim": EMBEDDING, "vision_cfg": vision, "text_cfg": text}
     if "timm_model_name" in vision:
         config["custom_text"] = True
     if vision.get("output_tokens"):
-        config["text_cfg"] = {**TEXT, "embed_cls": True, "output_tokens": True}
+        config["text_cfg"] = {**text, "embed_cls": True, "output_tokens": True}
         config["multimodal_cfg"] = {"context_length": 8, "vocab_size": 32, "width": 16, "heads": 2, "layers": 1}
         config["custom_text"] = True
     name = f"tiny-{folder.name}"
@@ -110,6 +112,53 @@ def test_the_feature_is_what_the_projection_is_given(family: str, tmp_path: Path
         np.testing.assert_allclose(joint, features, atol=1e-6)
     else:
         assert joint.shape == (3, EMBEDDING)
+
+
+WORDS = ["Mercury. a planet of the sun", "Mercury", "Java. an island"]
+
+
+@pytest.mark.parametrize("projection", [False, True])
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in (*SLOW, "SigLIP")])
+def test_images_and_texts_are_compared_as_open_clip_does(family: str, projection: bool, tmp_path: Path) -> None:
+    """Whatever the features are, with the text tower they have the cosines of encode_image and encode_text."""
+    if projection and family not in ("ViT", "CoCa"):
+        pytest.skip("with the projection the features are the embeddings")
+    folder = save(FAMILIES[family][0], tmp_path, {**TEXT, "vocab_size": 49408, "context_length": 16})
+    clip, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
+    with torch.no_grad():
+        images = clip.eval().encode_image(torch.stack([preprocess(each) for each in PICTURES]), normalize=True)
+        words = clip.encode_text(open_clip.get_tokenizer(f"local-dir:{folder}")(WORDS), normalize=True)
+        images, words = images.reshape(3, -1), words.reshape(3, -1)
+    encoder = open_clip_encoder(str(folder), projection=projection, text=True).load("cpu")
+    assert encoder.joint is not None
+    descriptions = ImageDescriptions(encoder.joint)
+    entities = [
+        Entity("a", "Mercury", 0, (), "a planet of the sun"),
+        Entity("b", "Mercury"),
+        Entity("c", "Java. an island"),
+    ]
+    found = [descriptions.similarity(features, entities) for features in encoder.encode(PICTURES)]
+    np.testing.assert_allclose(found, images @ words.T, atol=1e-5)
+    assert np.ptp(found) > 1e-3
+    without = open_clip_encoder(str(folder), projection=projection).load("cpu")
+    assert without.joint is None
+    np.testing.assert_array_equal(without.encode(PICTURES), encoder.encode(PICTURES))
+
+
+def test_the_text_tower_in_half_precision(tmp_path: Path) -> None:
+    folder = str(save(VIT, tmp_path, {**TEXT, "vocab_size": 49408, "context_length": 16}))
+    whole, half = (open_clip_encoder(folder, text=True, dtype=dtype).load("cpu") for dtype in (None, "bfloat16"))
+    assert whole.joint is not None
+    assert half.joint is not None
+    vectors = half.joint.encode_texts(WORDS)
+    assert vectors.dtype == half.joint.project(half.encode(PICTURES)).dtype == np.float32
+    np.testing.assert_allclose(vectors, whole.joint.encode_texts(WORDS), atol=0.05 * np.abs(vectors).max())
+
+
+def test_a_text_tower_of_transformers_is_refused(tmp_path: Path) -> None:
+    name = make_foreign("CLIP", tmp_path)
+    with pytest.raises(ValueError, match="text = true needs a text tower and a tokenizer of open_clip's own"):
+        load_open_clip(name, None, projection=False, device="cpu", dtype=None, text=True)
 
 
 @pytest.mark.parametrize("family", ["ViT", "CoCa", "ResNet of CLIP", "SigLIP", "ConvNeXt", "EVA02"])
