@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from spacy_gemel.models.frozen import (
+    NO_REMOTE_CODE,
     LoadedModel,
     check_weights,
     dtype_argument,
@@ -144,7 +145,7 @@ def load_causal_lm(
     if bos and tokenizer.tokenizer.bos_token_id is None:
         raise ValueError(f"bos = true, but the tokenizer of {name!r} has no BOS token: set bos = false.")
     parameters = torch_dtype(dtype) if quantization is None or dtype is not None else DTYPES[quantization]
-    options: dict[str, Any] = {dtype_argument(transformers.__version__): parameters}
+    options: dict[str, Any] = {dtype_argument(transformers.__version__): parameters, **NO_REMOTE_CODE}
     if quantization is not None:
         options |= quantization_options(quantization, device, parameters)
     try:

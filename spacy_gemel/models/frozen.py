@@ -30,6 +30,8 @@ BUNDLE = "bundle.json"
 _IDENTIFYING = (".safetensors", ".json", ".txt", ".model")
 # Settings that change what is made of a model's files, not which files they are.
 _USES = ("dtype", "bos", "quantization", "projection", "pooling", "text")
+# Without it transformers asks on stdin whether to run code that lies beside a model, and takes a "y" from there.
+NO_REMOTE_CODE = {"trust_remote_code": False}
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spacy_gemel.models.frozen import LoadedModel, check_weights, missing_model_message
+from spacy_gemel.models.frozen import NO_REMOTE_CODE, LoadedModel, check_weights, missing_model_message
 
 _BATCH = 64
 _PLACEHOLDER = "?"  # in place of a mention without a token, such as a blank: no model encodes an empty text
@@ -96,8 +96,12 @@ def _load_as_saved(name: str, revision: str | None, device: str) -> tuple[Senten
     from sentence_transformers import SentenceTransformer
     from transformers.utils import cached_file
 
-    model = SentenceTransformer(name, device=device, revision=revision, model_kwargs={"use_safetensors": True})
     modules = json.loads(Path(cached_file(name, "modules.json", revision=revision)).read_text(encoding="utf8"))
+    for module in modules:  # versions before 6 import whatever a folder names
+        if not module["type"].startswith("sentence_transformers."):
+            raise ValueError(f"its module {module['type']!r} is none of sentence-transformers' own, and is not run")
+    options = {"device": device, "revision": revision, **NO_REMOTE_CODE}
+    model = SentenceTransformer(name, model_kwargs={"use_safetensors": True}, **options)
     missing = []
     for module, info in zip(model, modules, strict=True):
         if hasattr(module, "auto_model"):
@@ -110,7 +114,9 @@ def _load_with_pooling(name: str, revision: str | None, pooling: str, device: st
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Pooling, Transformer
 
-    transformer = Transformer(name, model_args={"revision": revision, "use_safetensors": True})
+    options = {"revision": revision, **NO_REMOTE_CODE}
+    arguments = {"model_args": {**options, "use_safetensors": True}, "tokenizer_args": options, "config_args": options}
+    transformer = Transformer(name, **arguments)
     # Renamed in sentence-transformers 6.
     width = getattr(transformer, "get_embedding_dimension", None) or transformer.get_word_embedding_dimension
     model = SentenceTransformer(modules=[transformer, Pooling(width(), pooling_mode=pooling)], device=device)
@@ -121,8 +127,9 @@ def _load_with_pooler(name: str, revision: str | None, device: str) -> tuple[Poo
     """A plain transformer with its own pooler."""
     from transformers import AutoModel, AutoTokenizer
 
-    model, info = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, output_loading_info=True)
-    tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
+    options: dict[str, Any] = {"revision": revision, **NO_REMOTE_CODE}
+    model, info = AutoModel.from_pretrained(name, use_safetensors=True, output_loading_info=True, **options)
+    tokenizer = AutoTokenizer.from_pretrained(name, **options)
     return PoolerEncoder(model.to(device), tokenizer), sorted(info["missing_keys"])
 
 

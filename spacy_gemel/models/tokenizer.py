@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from spacy_gemel.models.frozen import missing_model_message
+from spacy_gemel.models.frozen import NO_REMOTE_CODE, missing_model_message
 from spacy_gemel.models.gguf import check_gguf, source_arguments
 
 NameEnd = Literal["newline", "eos"]
@@ -71,7 +71,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> NameTokenizer:
 
     check_gguf(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**source_arguments(name), revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(**source_arguments(name), revision=revision, **NO_REMOTE_CODE)
     except (OSError, ValueError) as error:
         raise ValueError(missing_model_message("tokenizer", name, error)) from error
     return NameTokenizer(tokenizer)

@@ -9,7 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spacy_gemel.models.frozen import LoadedModel, check_weights, dtype_argument, missing_model_message, torch_dtype
+from spacy_gemel.models.frozen import (
+    NO_REMOTE_CODE,
+    LoadedModel,
+    check_weights,
+    dtype_argument,
+    missing_model_message,
+    torch_dtype,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,9 +89,9 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
     import transformers
     from PIL import Image
 
-    options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype)}
+    options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype), **NO_REMOTE_CODE}
     try:
-        processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision)
+        processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision, **NO_REMOTE_CODE)
         model, info = transformers.AutoModel.from_pretrained(
             name, revision=revision, use_safetensors=True, output_loading_info=True, **options
         )
