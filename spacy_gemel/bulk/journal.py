@@ -115,7 +115,8 @@ def _append(path: Path, rows: Iterable[Any]) -> int:
     """Write rows as JSON lines behind what is there, and to the disk; returns the file's size."""
     with path.open("ab") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            # what no UTF-8 holds, of a file's name, becomes an escape of JSON
+            file.write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
         file.flush()
         os.fsync(file.fileno())
         return file.tell()

@@ -17,7 +17,7 @@ from spacy_gemel.data.reader import doc_from_record, make_example
 from spacy_gemel.data.records import Problem, Record, split_overlaps
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_of
-from spacy_gemel.pipeline.user_data import candidate_rows, has_unreadable_image, probability_of
+from spacy_gemel.pipeline.user_data import candidate_rows, doc_id, has_unreadable_image, probability_of
 from spacy_gemel.utils.messages import one_line
 
 _ONLY_URL = "it is a URL: fetch-images downloads it, convert with --images makes a .spacy file that link takes"
@@ -84,7 +84,7 @@ def link_block(
             pairs = [(doc, item.image) for doc, item in zip(docs, items, strict=True) if isinstance(doc, Doc)]
             result.lines.append(_make_line(pairs, row.place, explainer))
         except Exception as error:
-            id_ = {"id": items[0].doc.user_data["id"]} if "id" in items[0].doc.user_data else {}
+            id_ = {} if (value := doc_id(items[0].doc)) is None else {"id": value}
             result.failed.append({**row.place, **id_, "reason": reason_of(error)})
     order = {tuple(row.place.values()): number for number, row in enumerate(block)}
     result.failed.sort(key=lambda failure: order[tuple(failure[name] for name in block[0].place)])
@@ -106,6 +106,7 @@ def _read(nlp: Language, row: SourceRow, folder: Path, problems: list[Problem]) 
             image, output_image = doc.user_data.get("image"), doc.user_data.get("image_url")
             if isinstance(image, str):
                 output_image = Path(os.path.relpath(image, folder)).as_posix()
+            output_image = output_image if isinstance(output_image, str) else None
             inputs.append(_Input(doc, output_image, has_mentions))
         else:
             inputs += _inputs_of(nlp, item, row.image, folder, problems)
@@ -204,6 +205,6 @@ def _make_row(doc: Doc, image: str | None, explain: Explain | None) -> dict[str,
         mentions.append({"start": start, "end": end, "label": ent.label_, "text": ent.text, **answer, **scores})
         if explain is not None and candidates:
             mentions[-1]["explanation"] = explain(ent)
-    row = {"id": doc.user_data["id"]} if "id" in doc.user_data else {}
+    row: dict[str, Any] = {} if (value := doc_id(doc)) is None else {"id": value}
     row |= {"text": doc.text, "mentions": mentions} | ({} if image is None else {"image": image})
     return row | ({"unreadable_image": True} if has_unreadable_image(doc) else {})

@@ -105,10 +105,11 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
 
 def make_example(nlp: Language, reference: Doc, *, gold_ents: bool) -> Example:
     """Pair a gold doc with a doc to predict on, which gets the image and, with `gold_ents`, the spans without ids."""
-    predicted = nlp.make_doc(reference.text)
+    # nlp.max_length is refused by the tokenizer, for the sake of parsers; the corpus's tokens are there already
+    predicted = nlp.make_doc(reference.text) if len(reference.text) <= nlp.max_length else None
     edges = [(ent.start_char, ent.end_char) for ent in reference.ents] if gold_ents else []
     # if the corpus has another tokeniser, keep its tokens rather than lose a gold span
-    if reference.has_unknown_spaces or any(predicted.char_span(*edge) is None for edge in edges):
+    if predicted is None or reference.has_unknown_spaces or any(predicted.char_span(*edge) is None for edge in edges):
         words, spaces = [token.text for token in reference], [bool(token.whitespace_) for token in reference]
         predicted = Doc(nlp.vocab, words=words, spaces=spaces)
     if gold_ents:

@@ -20,7 +20,7 @@ from spacy_gemel.models.frozen import model_lock
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_name, linker_of
 from spacy_gemel.pipeline.scorer import check_images_read
-from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image, has_unreadable_image
+from spacy_gemel.pipeline.user_data import doc_id, flag_unreadable_image, has_image, has_unreadable_image
 
 FloatArray = NDArray[np.float64]
 
@@ -152,7 +152,7 @@ def _cases_of(
             options = None if number is None else batch[number]
             cases.append(
                 DecisionCase(
-                    doc=str(example.reference.user_data.get("id", first + index)),
+                    doc=str(first + index if (name := doc_id(example.reference)) is None else name),
                     mention=ent.text,
                     gold=gold_id,
                     ids=() if options is None else tuple(entity.kb_id for entity in options.entities),

@@ -16,7 +16,7 @@ from spacy.training import Example
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.demonstrations import Demonstration
-from spacy_gemel.pipeline.user_data import candidate_rows, has_image, has_unreadable_image, probability_of
+from spacy_gemel.pipeline.user_data import candidate_rows, doc_id, has_image, has_unreadable_image, probability_of
 from spacy_gemel.utils.files import write_json, write_whole
 
 _DEMONSTRATION = ("text", "mention", "name", "kb_id")
@@ -125,7 +125,7 @@ def score_mentions(
             prompt = [] if span is None or demonstrations is None else demonstrations(doc, span)
             results.append(
                 MentionResult(
-                    doc=str(reference.user_data.get("id", number)),
+                    doc=str(number if (doc_name := doc_id(reference)) is None else doc_name),
                     start=gold.start_char,
                     end=gold.end_char,
                     mention=gold.text,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -19,6 +20,16 @@ CANDIDATES_KEY = "gemel_candidates"
 # A key in the form of spaCy's custom attributes, with the first and last character of the linked text. spaCy moves its
 # positions when a span becomes a doc of its own, but leaves the rows under CANDIDATES_KEY as they are.
 _TEXT_KEY = ("._.", "gemel_text")
+
+
+def doc_id(doc: "Doc") -> str | int | None:
+    """The doc's id as JSON can hold it, whatever a corpus made it of; None if it has none."""
+    value = doc.user_data.get("id")
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return int(value) if isinstance(value, Integral) else str(value)
 
 
 def has_image(doc: "Doc") -> bool:

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import spacy
+from spacy.tokens import DocBin
 
 from spacy_gemel.pipeline import loaded_pipeline as pipelines
 from tests.commands import call, failed
@@ -140,3 +142,31 @@ def test_link_with_nothing_to_link(table: TableLinker, tmp_path: Path) -> None:
     failed(call("link", "pipe", tmp_path / "in.jsonl", tmp_path / "o.jsonl", "-q"), "it has no usable doc")
     failed(call("link", "pipe", tmp_path / "gone", tmp_path / "o.jsonl", "-q"), "no such file or folder")
     assert not (tmp_path / "o.jsonl").exists()
+
+
+def test_docs_of_any_id_and_length(table: TableLinker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of bytes or of NumPy, and a text over the limit of the pipeline's tokenizer, cost no row."""
+    nlp = spacy.blank("en")
+    docs = DocBin(store_user_data=True)
+    for value, text in (
+        (b"one", "Mercury rises"),
+        (np.int64(2), "Mercury " * 60),
+        (3.5, "Mercury sets"),
+        (None, "Java"),
+    ):
+        doc = nlp(text)
+        doc.set_ents([doc.char_span(0, len(doc[0]), label="ENT")])
+        doc.user_data |= {"id": value, "image_url": b"odd"}
+        docs.add(doc)
+    docs.to_disk(tmp_path / "in.spacy")
+    load = pipelines.load_pipeline
+
+    def short(path: str, **options: int) -> spacy.Language:
+        nlp = load(path, **options)
+        nlp.max_length = 100
+        return nlp
+
+    monkeypatch.setattr(pipelines, "load_pipeline", short)
+    result = call("link", "pipe", tmp_path / "in.spacy", tmp_path / "out.jsonl", "-q")
+    assert result.exit_code == 0, result.output
+    assert [line.get("id") for line in lines_of(tmp_path / "out.jsonl")] == ["one", 2, "3.5", None]
