@@ -202,7 +202,7 @@ def epoch(docs: "Sequence[Doc]", reader: FeatureReader) -> Any:
     """The features of all docs' images, (docs, d_v), read as training reads them."""
     rows: list[Any] = []
     for start in range(0, len(docs), DOCS_AT_ONCE):
-        rows += read_features(docs[start : start + DOCS_AT_ONCE], reader)
+        rows += read_features(docs[start : start + DOCS_AT_ONCE], reader, image_root=None)
     return np.stack(rows)
 
 

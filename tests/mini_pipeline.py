@@ -30,6 +30,7 @@ CHANGED: dict[str, Any] = {
     "ties": "picture",
     "threshold": 0.25,
     "use_image": False,
+    "image_root": "/",
     "constrained": False,
     "candidates": "aliases",
     "prior_weight": 0.5,

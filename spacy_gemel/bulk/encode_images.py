@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
 from tqdm import tqdm
 
 from spacy_gemel.images.feature_store import EncoderFingerprint, FeatureWriter, content_key
-from spacy_gemel.images.image import ImageError, read_image
+from spacy_gemel.images.features import encode_each
+from spacy_gemel.images.image import ImageError, as_image_error, read_image
 from spacy_gemel.utils.files import lock_file, write_whole
 
 if TYPE_CHECKING:
@@ -138,8 +138,8 @@ def _load(image: CorpusImage, encoder: "VisionEncoder", writer: FeatureWriter) -
             read_image(image.source)  # raises the reason
             raise ImageError("its bytes cannot be read")
         return image, key, None if key in writer else encoder.preprocess(read_image(image.source))
-    except ImageError as error:
-        return EncodeFailure(image.doc, image.image, str(error))
+    except Exception as error:  # whatever one image raises, the others are encoded
+        return EncodeFailure(image.doc, image.image, str(as_image_error(error)))
 
 
 def _encode(batch: Sequence[_Loaded], encoder: "VisionEncoder", writer: FeatureWriter, report: EncodeReport) -> None:
@@ -154,11 +154,10 @@ def _encode(batch: Sequence[_Loaded], encoder: "VisionEncoder", writer: FeatureW
             report.skipped += 1
         else:
             new[key] = image, pixels
-    rows = encoder.encode_pixels([pixels for _, pixels in new.values()]) if new else ()
+    rows = encode_each(encoder, [pixels for _, pixels in new.values()])
     for (key, (image, _)), row in zip(new.items(), rows, strict=True):
-        if np.isfinite(row).all():
+        if isinstance(row, ImageError):
+            report.failures.append(EncodeFailure(image.doc, image.image, str(row)))
+        else:
             writer.add(key, row)
             report.encoded += 1
-        else:
-            reason = "the encoder gives no finite numbers for it"
-            report.failures.append(EncodeFailure(image.doc, image.image, reason))

@@ -11,6 +11,7 @@ from spacy_gemel.evaluation.bootstrap import paired_difference
 from spacy_gemel.evaluation.examples import RULE, choose_examples
 from spacy_gemel.evaluation.results import MentionResult, mentions_path, read_mentions, read_metrics, scored
 from spacy_gemel.evaluation.text import DECISION_COLUMNS, decision_rows
+from spacy_gemel.images.image import ImageError, read_image
 from spacy_gemel.utils.files import write_json, write_whole
 
 REFERENCE = "full"
@@ -175,17 +176,13 @@ def _largest(parts: dict[str, float]) -> list[tuple[str, float]]:
 
 def picture_uri(path: Path) -> str | None:
     """A picture as a small JPEG in a data URI; None if it cannot be read."""
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
-            small.thumbnail((_SIDE, _SIDE))
-            buffer = io.BytesIO()
-            small.save(buffer, "JPEG", quality=82, optimize=True)
-    # a truncated file, one that is no picture, one that would unpack to gigabytes
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        small = read_image(path)
+    except ImageError:
         return None
+    small.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

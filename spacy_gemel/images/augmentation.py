@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from spacy_gemel.images.features import FeatureReader
-from spacy_gemel.images.image import ImageError, read_image
+from spacy_gemel.images.features import FeatureReader, encode_each
+from spacy_gemel.images.image import ImageError, as_image_error, read_image
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import torch
 
 
 class AlteredReader:
@@ -33,13 +33,13 @@ class AlteredReader:
     def read(self, sources: Sequence[Any]) -> list[NDArray[np.float32] | ImageError | None]:
         """See FeatureReader.read. The randomness is torch's."""
         results: list[NDArray[np.float32] | ImageError | None] = [None] * len(sources)
-        images: dict[int, Image] = {}
+        pixels: dict[int, torch.Tensor] = {}
         for index, source in enumerate(sources):
             try:
                 if source is not None:
-                    images[index] = self._alter(read_image(source))
-            except ImageError as error:
-                results[index] = error
-        for index, row in zip(images, self.encoder.encode([*images.values()]), strict=True):
+                    pixels[index] = self.encoder.preprocess(self._alter(read_image(source)))
+            except Exception as error:
+                results[index] = as_image_error(error)
+        for index, row in zip(pixels, encode_each(self.encoder, [*pixels.values()]), strict=True):
             results[index] = row
         return results

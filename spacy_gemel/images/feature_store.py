@@ -6,7 +6,6 @@ memory-mapped. A shard counts once meta.json lists it, so that an interrupt leav
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +16,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from spacy_gemel.images.image import MAX_BYTES, to_plain
 from spacy_gemel.models.frozen import FrozenModel
 from spacy_gemel.models.vision_encoder import VisionEncoder
-from spacy_gemel.utils.files import resolve, write_json, write_whole
+from spacy_gemel.utils.files import read_regular, resolve, write_json, write_whole
 from spacy_gemel.utils.messages import DataWarning, warn
 
 _FORMAT = "spacy-gemel-features"
@@ -99,16 +99,17 @@ def _weights_digest(model: Any) -> str:
 
 def content_key(source: Any) -> bytes | None:
     """A hash of an image file's bytes, of encoded bytes, or of an array: its key in any folder. None for others."""
-    if isinstance(source, (str, os.PathLike)):
-        try:
-            source = Path(source).read_bytes()
-        except (OSError, ValueError):
-            return None
+    try:
+        source = to_plain(source)
+        if isinstance(source, str):
+            source = read_regular(source, MAX_BYTES)
+    except Exception:  # a path object may raise anything
+        return None
     digest = hashlib.blake2b(digest_size=_KEY_BYTES)
     if isinstance(source, np.ndarray) and source.dtype == np.uint8:
         digest.update(f"array {source.shape}".encode())
         source = np.ascontiguousarray(source)
-    elif not isinstance(source, (bytes, bytearray, memoryview)):
+    elif not isinstance(source, bytes):
         return None
     digest.update(source)
     return digest.digest()

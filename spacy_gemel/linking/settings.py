@@ -64,6 +64,12 @@ def _setting(default: Any, check: Check, doc: str) -> Any:
     return field(default=default, metadata={"check": check, "doc": doc})
 
 
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"must be a folder's path, not {value!r}")
+    return value
+
+
 NameEnd = Literal["newline", "eos"]
 Ties = Literal["order", "picture"]
 Context = Literal["doc", "sentence", "window"]
@@ -129,6 +135,12 @@ class LinkerSettings:
     n_sents: int = _setting(0, _integer(0), 'With `context = "sentence"`: neighbouring sentences on each side.')
     window: int = _setting(64, _integer(0), 'With `context = "window"`: tokens on each side.')
     use_image: bool = _setting(True, _flag, "Use the image; `false` to link from the text alone.")
+    image_root: str | None = _setting(
+        None,
+        _optional(_path),
+        "The folder that images must lie in: a path that leads elsewhere, also by a link, is not opened, and counts as "
+        "unreadable; `null` for anywhere.",
+    )
     constrained: bool = _setting(
         True, _flag, '`false` lets the model answer anything; an answer that is no name of an entity is then `"NIL"`.'
     )

@@ -21,7 +21,7 @@ from spacy_gemel.models.frozen import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_BATCH = 16  # larger ones outgrow a processor's caches
+BATCH = 16  # larger ones outgrow a processor's caches
 # What transformers calls the parameter that becomes the first row of hidden states.
 _CLS_NAMES = ("cls_token", "class_embedding", "class_token")
 # Relative to the features' norm: kernels may add in another order each time, other patches differ far more.
@@ -65,7 +65,7 @@ class VisionEncoder(LoadedModel):
 
     def encode(self, images: Sequence["Image"]) -> NDArray[np.float32]:
         """The features of RGB images, (images, d_v), in fp32."""
-        batches = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
+        batches = (images[start : start + BATCH] for start in range(0, len(images), BATCH))
         rows = [self.encode_pixels([self.preprocess(image) for image in batch]) for batch in batches]
         return np.concatenate(rows) if rows else np.zeros((0, self.width), dtype=np.float32)
 

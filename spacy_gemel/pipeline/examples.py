@@ -128,7 +128,8 @@ def collect_demonstrations(
     features: list[np.ndarray] = []
     for start in tqdm(range(0, len(docs), _BATCH_SIZE), desc="Encoding the training images", unit="batch", leave=False):
         batch = slice(start, start + _BATCH_SIZE)
-        batch_features = read_features(docs[batch], reader, fallback_docs[batch] if fallback_docs else None)
+        fallback = fallback_docs[batch] if fallback_docs else None
+        batch_features = read_features(docs[batch], reader, settings.image_root, fallback)
         for index, (doc, doc_features) in enumerate(zip(docs[batch], batch_features, strict=True), start):
             ents = [ent for ent in doc.ents if (index, ent.start) in rows]
             image = NO_IMAGE if doc_features is None else len(features)

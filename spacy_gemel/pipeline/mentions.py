@@ -9,10 +9,10 @@ from spacy.tokens import Doc, Span
 
 from spacy_gemel.images.augmentation import AlteredReader
 from spacy_gemel.images.features import FeatureReader, check_features
-from spacy_gemel.images.image import ImageError
+from spacy_gemel.images.image import ImageError, as_image_error, inside
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.settings import LinkerSettings
-from spacy_gemel.pipeline.user_data import FEATURES_KEY, IMAGE_KEY, image_in
+from spacy_gemel.pipeline.user_data import FEATURES_KEY, IMAGE_KEY, doc_id, image_in
 from spacy_gemel.utils.messages import UnreadableImageWarning, excerpt, warn
 
 
@@ -30,7 +30,7 @@ def gather_mentions(
     Raises ValueError if the context is the sentence and a doc has no sentence boundaries.
     """
     docs = [ents[0].doc if ents else None for ents in entities]
-    features = [None] * len(docs) if reader is None else read_features(docs, reader, fallback_docs)
+    features = [None] * len(docs) if reader is None else read_features(docs, reader, settings.image_root, fallback_docs)
     mentions = []
     for index, ents in enumerate(entities):
         for number, ent in enumerate(ents):
@@ -69,11 +69,15 @@ def context_of(ent: Span, settings: LinkerSettings, fallback_doc: Doc | None = N
 
 
 def read_features(
-    docs: Sequence[Doc | None], reader: FeatureReader | AlteredReader, fallback_docs: Sequence[Doc] | None = None
+    docs: Sequence[Doc | None],
+    reader: FeatureReader | AlteredReader,
+    image_root: str | None,
+    fallback_docs: Sequence[Doc] | None = None,
 ) -> list[NDArray[np.float32] | None]:
     """The features of each doc's image, (d_v,) in fp32, or None. Warns of each image that cannot be used.
 
-    None or a doc without entities gets None. `fallback_docs` have the images that docs lack.
+    None or a doc without entities gets None. `fallback_docs` have the images that docs lack. For `image_root` see
+    LinkerSettings.
     """
     sources: list[Any] = [None] * len(docs)
     results: list[NDArray[np.float32] | ImageError | None] = [None] * len(docs)
@@ -84,10 +88,13 @@ def read_features(
         if images.get(FEATURES_KEY) is not None:
             try:
                 results[index] = check_features(images[FEATURES_KEY], reader.encoder.width)
-            except (ValueError, TypeError) as error:
-                results[index] = ImageError(str(error))
+            except Exception as error:
+                results[index] = as_image_error(error)
         else:
-            sources[index] = images.get(IMAGE_KEY)
+            try:
+                sources[index] = inside(images.get(IMAGE_KEY), image_root)
+            except ImageError as error:
+                results[index] = error
     features: list[NDArray[np.float32] | None] = []
     for index, (doc, checked, read) in enumerate(zip(docs, results, reader.read(sources), strict=True)):
         result = checked if read is None else read
@@ -100,5 +107,5 @@ def read_features(
 
 def describe(doc: Doc, index: int) -> str:
     """A doc in a message: its id if it has one, else its index in the batch, and the beginning of its text."""
-    name = doc.user_data.get("id")
+    name = doc_id(doc)
     return f"doc {index} of the batch ({excerpt(doc.text)})" if name is None else f"doc {name!r} ({excerpt(doc.text)})"

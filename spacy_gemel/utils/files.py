@@ -1,9 +1,11 @@
 """Files and folders: found from a config, written whole or not at all, locked, linked, packed."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import weakref
@@ -26,6 +28,27 @@ def resolve(path: str | os.PathLike[str], bases: Sequence[Path | None] = ()) -> 
         if base is not None and (base / path).exists():
             return (base / path).resolve()
     return path.absolute()
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+        OSError: if there is none, if it is a folder, a pipe or a device, which is not waited for, or larger than the
+            limit in bytes; its `strerror` says so.
+    """
+    status = Path(path).stat()  # not opened blindly: that alone may wait for a writer, or move a tape
+    if stat.S_ISREG(status.st_mode):
+        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+        with open(os.open(path, flags), "rb") as file:  # noqa: PTH123
+            status = os.fstat(file.fileno())
+            if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+                return file.read(status.st_size)
+    if stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EFBIG, f"has {status.st_size} bytes, and at most {limit} are read", os.fspath(path))
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder", os.fspath(path))
+    raise OSError(errno.EINVAL, "is no regular file but a pipe or a device", os.fspath(path))
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -86,7 +86,7 @@ def test_bad_images_are_left_out_and_listed(world: Path, models: Path, tmp_path:
     assert "2 images encoded, 0 already there, 2 left out" in result.stdout
     bad = [json.loads(line) for line in (tmp_path / "f" / "failed.jsonl").read_text().splitlines()]
     assert [Path(row["image"]).name for row in bad] == ["broken.png", "gone.png"]
-    assert "not an image that Pillow can read" in bad[0]["reason"]
+    assert "not an image in a format that is read" in bad[0]["reason"]
     assert "does not exist" in bad[1]["reason"]
     assert all("the doc" in row["doc"] and "c.spacy" in row["doc"] for row in bad)
 

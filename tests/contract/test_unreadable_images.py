@@ -1,12 +1,14 @@
 """Images that cannot be read: their docs are linked from the text, and no score takes them for docs with an image."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from spacy.language import Language
 from spacy.tokens import Doc, DocBin, Span
@@ -19,6 +21,7 @@ from spacy_gemel.data.reader import multimodal_corpus
 from spacy_gemel.evaluation.decision_cases import collect_cases
 from spacy_gemel.evaluation.results import read_mentions
 from spacy_gemel.pipeline.loaded_pipeline import overridden
+from spacy_gemel.utils.messages import UnreadableImageWarning
 from tests.mini_pipeline import linker, make_doc, picture
 
 MARK = "gemel_unreadable_image"
@@ -248,3 +251,40 @@ def test_the_mark_stays_with_the_answers_that_are_kept(trained: Language, monkey
     doc.set_ents([Span(doc, 3, 4, label="ENT")])
     assert MARK not in trained(doc).user_data
     assert doc.ents[0]._.gemel_candidates != before
+
+
+@pytest.mark.filterwarnings("ignore:gemel_linker. the image of")
+def test_whatever_a_doc_holds_as_its_image_the_others_are_linked(trained: Language, tmp_path: Path) -> None:
+    class Raising(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            raise LookupError("not today")
+
+    Image.new("L", (1, 5000)).save(tmp_path / "thin.png")
+    bad = {
+        "image": [Raising(), "/dev/zero", str(tmp_path / "thin.png"), Image.new("RGB", (0, 0)), object()],
+        "image_features": [np.full(24, 1e300), ["a"], torch.zeros(3, requires_grad=True), object()],
+    }
+    sources = [{key: value} for key, values in bad.items() for value in values]
+    good = {"image": picture("Mercury")}
+    docs = [make_doc(trained, "A photo of Mercury.", "Mercury") for _ in range(2 * len(sources))]
+    for number, doc in enumerate(docs):
+        doc.user_data |= good if number % 2 else sources[number // 2]
+    linked = list(trained.pipe(docs, batch_size=7))
+    assert [doc.user_data.get(MARK, False) for doc in linked] == [True, False] * len(sources)
+    expected = trained(make_doc(trained, "A photo of Mercury.", "Mercury", **good))
+    for doc in linked[1::2]:
+        assert doc.ents[0].kb_id_ == expected.ents[0].kb_id_
+        scores = [candidate.score for candidate in doc.ents[0]._.gemel_candidates]
+        np.testing.assert_allclose(scores, [c.score for c in expected.ents[0]._.gemel_candidates], atol=1e-4)
+
+
+def test_image_root(trained: Language, corpus: Path, tmp_path: Path) -> None:
+    path = next((corpus.parent / "images").iterdir())
+    with overridden(linker(trained), image_root=str(corpus.parent)):
+        inside = trained(make_doc(trained, "A photo of Mercury.", "Mercury", image=str(path)))
+    with (
+        overridden(linker(trained), image_root=str(tmp_path)),
+        pytest.warns(UnreadableImageWarning, match="lies outside image_root"),
+    ):
+        outside = trained(make_doc(trained, "A photo of Mercury.", "Mercury", image=str(path)))
+    assert MARK not in inside.user_data and outside.user_data[MARK]

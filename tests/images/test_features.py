@@ -1,11 +1,13 @@
 """Features of images as documents hold them: cached, stored or encoded, and one bad image leaves the others."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from spacy_gemel.images.feature_store import EncoderFingerprint, FeatureStore, FeatureWriter, content_key
@@ -27,9 +29,9 @@ class Counting(VisionEncoder):
         super().__init__(encoder.model, encoder.preprocess, encoder.forward)
         self.encoded = 0
 
-    def encode(self, images: Sequence[Any]) -> Any:
-        self.encoded += len(images)
-        return super().encode(images)
+    def encode_pixels(self, pixels: Sequence[Any]) -> Any:
+        self.encoded += len(pixels)
+        return super().encode_pixels(pixels)
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +100,71 @@ def test_stored_features_are_used_and_the_rest_is_encoded(encoder: VisionEncoder
                 assert one is None
             else:
                 np.testing.assert_allclose(one, other, atol=1e-6, err_msg=str(index))
+
+
+class Raising(os.PathLike[str]):
+    def __fspath__(self) -> str:
+        raise KeyError("not foreseen")
+
+
+def faults(folder: Path) -> dict[str, Any]:
+    """Sources that raise errors of many classes, and an encoder's own."""
+    view = memoryview(b"released")
+    view.release()
+    Image.new("L", (1, 9000)).save(folder / "thin.png")
+    return {
+        "not foreseen": Raising(),
+        "released memoryview": view,
+        "no pixels": Image.new("RGB", (0, 0)),
+        "one side is more than": str(folder / "thin.png"),
+        "no regular file": "/dev/zero",
+        "no preparation": np.full((7, 7, 3), 77, dtype=np.uint8),
+        "no room": np.full((8, 8, 3), 88, dtype=np.uint8),
+        "no finite numbers": np.full((9, 9, 3), 99, dtype=np.uint8),
+    }
+
+
+def test_whatever_a_source_raises_the_others_are_read(encoder: VisionEncoder, tmp_path: Path) -> None:
+    def preprocess(image: Image.Image) -> torch.Tensor:
+        if image.size == (7, 7):
+            raise MemoryError("no preparation")
+        pixels = encoder.preprocess(image)
+        if image.size == (8, 8):
+            pixels = pixels[:, 1:]  # of another size than the rest, which cannot be stacked
+        return pixels * (float("nan") if image.size == (9, 9) else 1.0)
+
+    def forward(pixels: torch.Tensor) -> torch.Tensor:
+        if pixels.shape[-2] != 32:
+            raise IndexError("no room")
+        return encoder.forward(pixels)
+
+    reader = FeatureReader(VisionEncoder(encoder.model, preprocess, forward))
+    bad = faults(tmp_path)
+    sources = [source for each in bad.values() for source in (each, PICTURES[0])] + [None, PICTURES[1]]
+    read = reader.read(sources)
+    for reason, result in zip(bad, read[0:-2:2], strict=True):
+        assert isinstance(result, ImageError) and reason in str(result), (reason, result)
+    expected = encoder.encode(PICTURES[:2])
+    for result in read[1:-2:2]:
+        np.testing.assert_allclose(result, expected[0], atol=1e-6)
+    assert read[-2] is None
+    np.testing.assert_allclose(read[-1], expected[1], atol=1e-6)
+
+
+def test_given_features_of_any_kind() -> None:
+    tensor = torch.ones(24, requires_grad=True)
+    assert check_features(tensor, 24).tolist() == [1.0] * 24
+    with pytest.raises(ImageError, match="finite numbers, also in 32 bits"):
+        check_features(np.full(24, 1e200), 24)
+
+
+def test_the_same_relative_path_in_another_folder(
+    encoder: VisionEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = FeatureReader(encoder)
+    for index, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        PICTURES[index].save(tmp_path / name / "1.bmp")
+        os.utime(tmp_path / name / "1.bmp", (1.7e9, 1.7e9))
+        monkeypatch.chdir(tmp_path / name)
+        np.testing.assert_allclose(reader.read(["1.bmp"])[0], encoder.encode([PICTURES[index]])[0], atol=1e-6)

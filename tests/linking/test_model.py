@@ -68,7 +68,7 @@ def test_an_image_is_encoded_once_and_mapped_once_in_a_batch(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert pipe._reader is not None
-    encoded = Calls(monkeypatch, pipe._reader.encoder, "encode")
+    encoded = Calls(monkeypatch, pipe._reader.encoder, "encode_pixels")
     mapped: list[int] = []
     mapper = pipe.linking_model.mapper
 

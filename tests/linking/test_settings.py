@@ -40,6 +40,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("labels_discard", "ENTITY", r"labels_discard must be a list of labels, such as \[\"DATE\"\], not 'ENTITY'"),
     ("labels_discard", [1], "labels_discard must be a list of labels"),
     ("labels_discard", None, "labels_discard must be a list of labels"),
+    ("image_root", 3, "image_root must be a folder's path, not 3"),
     ("overwrite", "no", "overwrite must be true or false, not 'no'"),
     ("candidates", "all", 'candidates must be "names" or "aliases", not'),
     ("prior_weight", float("inf"), "prior_weight must be a number from 0 on"),

@@ -48,14 +48,14 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     # pipes of one process share an encoder and what it has kept: none that another test left alive is taken
     monkeypatch.setattr(frozen, "_LOADED", WeakValueDictionary())
     counted: list[int] = []
-    encode = VisionEncoder.encode
+    encode = VisionEncoder.encode_pixels
 
     def counting(self: VisionEncoder, images: Any) -> Any:
         if len(images):
             counted.append(len(images))
         return encode(self, images)
 
-    monkeypatch.setattr(VisionEncoder, "encode", counting)
+    monkeypatch.setattr(VisionEncoder, "encode_pixels", counting)
     yield counted
 
 

@@ -1,7 +1,6 @@
 """One GET request, to public addresses only: an image file in the folder, a redirect, or the reason why not."""
 
 import hashlib
-import io
 import ipaddress
 import socket
 import threading
@@ -20,6 +19,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import DecodeError, HTTPError, TimeoutError
 
 from spacy_gemel.data.fetch.urls import host_of
+from spacy_gemel.images.image import FORMATS, ImageError, UnknownFormatError, decode
 from spacy_gemel.utils.files import write_whole
 from spacy_gemel.utils.messages import one_line
 
@@ -28,11 +28,6 @@ _CURRENT = threading.local()  # the options and the Cut of the thread's request,
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _CHUNK = 64 * 1024
 _WORTH_A_RETRY = {408, 425, 429, 500, 502, 503, 504}
-# What Pillow can read without running other programs, by its names.
-_EXTENSIONS = {
-    "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif",
-    "AVIF": ".avif", "JPEG2000": ".jp2",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +139,12 @@ def _retry_after(value: str) -> float:
 
 def _extension(body: bytearray, response: requests.Response) -> str:
     """The extension of an image by its content, which is decoded to find out whether it is whole."""
-    from PIL import Image, UnidentifiedImageError
-
-    Image.init()
     try:
-        with Image.open(io.BytesIO(body), formats=[name for name in _EXTENSIONS if name in Image.OPEN]) as image:
-            image.draft("RGB", (1, 1))  # reads a JPEG whole, but decodes it at an eighth of its size
-            image.load()
-            return _EXTENSIONS[image.format or ""]
-    except UnidentifiedImageError:
+        return FORMATS[decode(bytes(body), "it", smallest=True).format or ""]
+    except UnknownFormatError:
         kind = "SVG" if b"<svg" in body[:2048] else response.headers.get("Content-Type", "no type")[:80]
         raise FetchError("not an image", f"sent as {kind}, begins with {bytes(body[:16])!r}") from None
-    except Exception as error:  # each of Pillow's plugins raises errors of its own
+    except ImageError as error:
         raise FetchError("broken image", one_line(error), retry="Content-Length" not in response.headers) from None
 
 
