@@ -28,7 +28,7 @@ class TextVectors:
     """The unit vectors of texts, each encoded once while it is cached."""
 
     def __init__(self, embed: Embed) -> None:
-        self._embed = embed
+        self.embed = embed
         self._cache: BoundedCache[str, FloatArray] = BoundedCache(_CACHED)
 
     def __call__(self, texts: Sequence[str]) -> FloatArray:
@@ -36,7 +36,7 @@ class TextVectors:
         known = {text: self._cache.get(text) for text in dict.fromkeys(texts)}
         new = [text for text, vector in known.items() if vector is None]
         if new:
-            known |= {t: self._cache.put(t, vector) for t, vector in zip(new, unit(self._embed(new)), strict=True)}
+            known |= {t: self._cache.put(t, vector) for t, vector in zip(new, unit(self.embed(new)), strict=True)}
         return np.stack([vector for text in texts if (vector := known[text]) is not None])
 
 
@@ -60,15 +60,18 @@ class DescriptionIndex:
         embed: A sentence encoder, texts -> vectors (texts, width).
         kb: The knowledge base. What `build-kb --encode-descriptions` left in it is used; without it an entity is
             encoded when it is first a candidate, and none is found by its description alone.
+        previous: The index until now. What it has encoded and checked is kept if the encoder is the same.
 
     Raises:
         ValueError: if the vectors in the knowledge base are not this encoder's.
     """
 
-    def __init__(self, embed: Embed, kb: "KnowledgeBase") -> None:
+    def __init__(self, embed: Embed, kb: "KnowledgeBase", previous: "DescriptionIndex | None" = None) -> None:
         self.kb = kb
-        self._vectors = TextVectors(embed)
-        self._check()
+        same = previous if previous is not None and previous._vectors.embed is embed else None
+        self._vectors = TextVectors(embed) if same is None else same._vectors
+        if same is None or kb.description_vectors is not same.kb.description_vectors:  # additions keep the array
+            self._check()
 
     def _check(self) -> None:
         """Compare the first entity's vector with the encoder's own: the knowledge base does not say whose they are."""

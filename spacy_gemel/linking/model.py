@@ -83,6 +83,7 @@ class LinkingModel:
         self.prompt_embedder = PromptEmbedder(language_model)
         self._end_ids: dict[str, int] = {}
         self._prior: MentionPrior | None = None
+        self.descriptions: DescriptionIndex | None = None
         # Two budgets: a gradient takes several times the memory of a search.
         self._budget, self._training_budget = TokenBudget(), TokenBudget()
         self.use_kb(kb)
@@ -91,7 +92,8 @@ class LinkingModel:
     def use_kb(self, kb: KnowledgeBase) -> None:
         """Link to another knowledge base of the same tokenizer."""
         encoder = getattr(self.retriever, "loaded", None)  # anybody may register a retriever
-        self.descriptions = None if encoder is None else DescriptionIndex(encoder, kb)  # first: it may raise
+        # first: it may raise
+        self.descriptions = None if encoder is None else DescriptionIndex(encoder, kb, self.descriptions)
         self.kb = kb
         self._prior = None
 

@@ -176,8 +176,8 @@ class DenseRetriever(SimilarityRetriever):
 
     @property
     def loaded(self) -> Embed | None:
-        """The sentence encoder that made the vectors; the linker checks its files before it bundles them."""
-        return self._embed
+        """The sentence encoder of the next `index`; the linker checks its files before it bundles them."""
+        return self._next_embed
 
     def index(self, mentions: Sequence[str], vectors: FloatArray | None = None) -> None:
         """See Retriever. Embeds only the mentions that it has not embedded before."""

@@ -1,5 +1,6 @@
 """A decision in a pipe: what it decides, on which candidates, and what goes with it."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from spacy.language import Language
 from spacy.tokens import Doc, Span
 
@@ -20,7 +22,8 @@ from spacy_gemel.linking.candidates import Candidate
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.features import compute
 from spacy_gemel.linking.model import NEAREST
-from spacy_gemel.models.sentence_encoder import load_sentence_encoder
+from spacy_gemel.linking.retrievers import unit
+from spacy_gemel.models.sentence_encoder import SentenceEncoder, load_sentence_encoder
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import overridden
 from tests.calls import Calls
@@ -199,6 +202,39 @@ def test_without_a_decision_it_links_as_before(nlp: Language, pipe: GemelLinker)
     assert link(nlp, "Java", "evening") != before
     pipe.use_decision(None)
     assert link(nlp, "Java", "evening") == before
+
+
+def test_an_added_entity_costs_no_encoding(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe.use_decision(Decision({"score": 1.0, "text_description": 1.0}))
+    link(nlp, "Java")
+    before = pipe.kb
+    encoded = Calls(monkeypatch, SentenceEncoder, "__call__")
+    pipe.add_entity("added", "Java", description="the newest one")
+    assert encoded.seen == []
+    assert "added" in {c.kb_id for c in link(nlp, "Java")[0]}
+    pipe._use_kb(before)
+
+
+def test_loading_again_compares_by_the_encoder_that_is_loaded(models: Path, tmp_path: Path) -> None:
+    """Not by the one until now, whose vectors a knowledge base that was built anew does not have."""
+    encoder, saved = shutil.copytree(models / "sentence_encoder", tmp_path / "encoder"), tmp_path / "saved"
+    retriever = {"@misc": "spacy_gemel.SentenceTransformerRetriever.v1", "name": str(encoder)}
+    (tmp_path / "old").mkdir()
+    old = load_sentence_encoder(str(encoder), device="cpu")
+    nlp = make_pipeline(models, make_kb(tmp_path / "old", models, ROWS, encode=old), retriever=retriever)
+    pipe = linker(nlp)
+    pipe.to_disk(saved)
+    [weights] = encoder.rglob("*.safetensors")
+    noise = {name: value + torch.randn_like(value.float()).to(value) for name, value in load_file(weights).items()}
+    save_file(noise, weights, {"format": "pt"})
+    new = load_sentence_encoder(str(encoder), device="cpu")
+    shutil.rmtree(saved / "kb")
+    make_kb(tmp_path, models, ROWS, encode=new).rename(saved / "kb")
+    pipe.from_disk(saved)
+    assert pipe.linking_model.descriptions is not None
+    [[found]] = pipe.linking_model.descriptions.similarity(["a text"], [[1]])
+    text, description = unit(new(["a text", description_text(pipe.kb.entity(1))]))
+    assert found == pytest.approx(text @ description, abs=1e-3)
 
 
 def test_a_clip_compares_the_image_with_descriptions(models: Path, tmp_path: Path) -> None:

@@ -115,6 +115,24 @@ def test_a_text_and_an_entity_are_encoded_once() -> None:
     )
 
 
+def test_what_was_encoded_stays_with_its_encoder() -> None:
+    """An added entity changes the knowledge base, not the array of vectors: they are not checked again."""
+    encoder, first = Encoder(), kb(9)
+    index = DescriptionIndex(encoder, first)
+    index.similarity(["one"], [[1, 12]])
+    encoder.texts.clear()
+    index = DescriptionIndex(encoder, SimpleNamespace(**vars(first)), index)
+    index.similarity(["one"], [[1, 12]])
+    assert encoder.texts == []
+    foreign = kb(9)
+    foreign.description_vectors = -foreign.description_vectors
+    with pytest.raises(ValueError, match="encoded by another sentence encoder"):
+        DescriptionIndex(encoder, foreign, index)
+    other = Encoder(seed=1)
+    DescriptionIndex(other, kb(), index).similarity(["one"], [[1]])
+    assert other.texts == ["one", description_text(ENTITIES[1])]
+
+
 def test_more_than_the_cache_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptions, "_CACHED", 2)
     asked = [f"text {number}" for number in range(9)]
