@@ -121,10 +121,11 @@ def _cases_of(
     with model_lock():
         model, settings = linker.linking_model, linker.settings
         mentions = linker.mentions_of(linker.entities_to_link(docs))
-        batch = model.options(mentions, settings)
+        results = model.find(mentions, settings, with_prior=True, with_descriptions=True)
+        batch = model.options_of(mentions, results)
         values, columns = compute(linker.features, batch, model, settings)
         if (decision := linker.decision) is None:
-            answers = model.answers_by_score(mentions, [options.distinct_names for options in batch], settings)
+            answers = model.answers_by_score(mentions, results, settings)
             current = [_best(answer, settings.threshold) for answer in answers]
         else:
             current = [

@@ -69,7 +69,7 @@ class DescriptionIndex:
     def __init__(self, embed: Embed, kb: "KnowledgeBase", previous: "DescriptionIndex | None" = None) -> None:
         self.kb = kb
         same = previous if previous is not None and previous._vectors.embed is embed else None
-        self._vectors = TextVectors(embed) if same is None else same._vectors
+        self._vectors: TextVectors = TextVectors(embed) if same is None else same._vectors
         if same is None or kb.description_vectors is not same.kb.description_vectors:  # additions keep the array
             self._check()
 

@@ -33,9 +33,13 @@ def explain(model: "LinkingModel", mentions: Sequence[Mention], index: int, sett
     """
     mention = mentions[index]
     [prompt] = model.prompts([mention], settings)
-    answer = model.link(mentions, settings)[index]
-    batch = model.options(mentions, settings)
+    results = model.find(mentions, settings, with_prior=True, with_descriptions=True)
+    batch = model.options_of(mentions, results)
     values, columns = compute(model.features, batch, model, settings)
+    if model.decision is None:
+        answer = model.answers_by_score(mentions, results, settings)[index]
+    else:
+        answer = model.answers_by_decision(batch, values, columns, settings, model.decision)[index]
     features = {
         (entity.kb_id, name.name): dict(zip(columns, row, strict=True))
         for entity, name, row in zip(batch[index].entities, batch[index].names, values[index].tolist(), strict=True)

@@ -43,10 +43,12 @@ from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.mapper import standardise
 from spacy_gemel.models.memory import TokenBudget
 from spacy_gemel.models.vision_encoder import JointSpace
+from spacy_gemel.utils.cache import BoundedCache
 from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWarning, excerpt, warn, warn_once
 
 NEAREST = 10
 """Entities whose descriptions are nearest to the mention and its text that are scored for each."""
+_CACHED_MENTIONS = 65_536
 NO_ROW = -1  # of the answer of a free search that is no entity's name
 
 
@@ -96,6 +98,7 @@ class LinkingModel:
         self.descriptions = None if encoder is None else DescriptionIndex(encoder, kb, self.descriptions)
         self.kb = kb
         self._prior = None
+        self._bearers_of: BoundedCache[str, list[str]] = BoundedCache(_CACHED_MENTIONS)
 
     def use_store(self, store: DemonstrationStore) -> None:
         """Show these demonstrations from now on; what is cached of those that stay is kept."""
@@ -219,21 +222,25 @@ class LinkingModel:
     def link(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Answer]:
         """The answer to each mention: by the decision if one was fitted, else by the search's score and the prior."""
         if self.decision is not None:
-            return self._decide(mentions, settings, self.decision)
+            weights = self.decision.weights
+            used = [each for each in self.features if any(weights.get(name) for name in each.columns)]
+            batch = self.options(mentions, settings)
+            return self.answers_by_decision(batch, *compute(used, batch, self, settings), settings, self.decision)
         all_results = self.find(mentions, settings, with_prior=settings.prior_weight > 0)
-        return self.answers_by_score(mentions, [result.names for result in all_results], settings)
+        return self.answers_by_score(mentions, all_results, settings)
 
     def answers_by_score(
-        self, mentions: Sequence[Mention], all_names: Sequence[Sequence[ScoredName]], settings: LinkerSettings
+        self, mentions: Sequence[Mention], results: Sequence[SearchResult], settings: LinkerSettings
     ) -> list[Answer]:
         """The answers by the search's score and the prior's weight, from all names that were scored for each mention.
 
         Only the names count that the search found or that the prior knows; without that weight those that the search
-        found or that the mention is a name or alias of.
+        found or, unless it was free, that the mention is a name or alias of.
         """
         weight, answers = settings.prior_weight, []
-        for mention, names in zip(mentions, all_names, strict=True):
-            bearers = {*self._bearers(mention.mention)}
+        for mention, result in zip(mentions, results, strict=True):
+            names = result.names
+            bearers = {*self._bearers(mention.mention)} if settings.constrained or weight > 0 else set()
             if weight > 0:
                 limit = min(settings.n_candidates, settings.beam_size)
                 known = {*self.prior.known_names(mention.mention)}
@@ -253,10 +260,15 @@ class LinkingModel:
             return share_by_count(name)
         return self.descriptions.share(text, name.entities)
 
-    def _decide(self, mentions: Sequence[Mention], settings: LinkerSettings, decision: Decision) -> list[Answer]:
-        used = [each for each in self.features if any(decision.weights.get(name) for name in each.columns)]
-        batch = self.options(mentions, settings)
-        values, columns = compute(used, batch, self, settings)
+    def answers_by_decision(
+        self,
+        batch: Sequence[Options],
+        values: Sequence[NDArray[np.float64]],
+        columns: Sequence[str],
+        settings: LinkerSettings,
+        decision: Decision,
+    ) -> list[Answer]:
+        """The answers by a decision, from the features of each mention's candidates, (candidates, columns)."""
         limit, answers = min(settings.n_candidates, settings.beam_size), []
         for options, rows in zip(batch, values, strict=True):
             utilities = decision.utilities(rows, columns)
@@ -274,9 +286,12 @@ class LinkingModel:
 
     def options(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Options]:
         """All that each mention may mean: what the search finds, what is known of it, and what its text describes."""
+        return self.options_of(mentions, self.find(mentions, settings, with_prior=True, with_descriptions=True))
+
+    def options_of(self, mentions: Sequence[Mention], results: Sequence[SearchResult]) -> list[Options]:
+        """The entities of the names that were scored for each mention; see `options`."""
         batch = []
-        all_results = self.find(mentions, settings, with_prior=True, with_descriptions=True)
-        for mention, result in zip(mentions, all_results, strict=True):
+        for mention, result in zip(mentions, results, strict=True):
             triples = [triple for name in result.names for triple in zip(name.entities, name.rows, repeat(name))]
             triples = [triple for triple in triples if triple[1] != NO_ROW]
             entities, rows, names = zip(*triples, strict=True) if triples else ((), (), ())
@@ -341,9 +356,12 @@ class LinkingModel:
 
     def _bearers(self, mention: str) -> list[str]:
         """The names of the MAX_KNOWN most frequent entities with exactly this name or alias."""
-        rows = [row for group in self.kb.rows_by_surface(mention) for row in group]
-        rows.sort(key=lambda row: (-self.kb.count(row), row))
-        return [*dict.fromkeys(self.kb.entity(row).name for row in rows[:MAX_KNOWN])]
+        if (names := self._bearers_of.get(mention)) is None:
+            rows = [row for group in self.kb.rows_by_surface(mention) for row in group]
+            rows.sort(key=lambda row: (-self.kb.count(row), row))
+            names = [*dict.fromkeys(self.kb.entity(row).name for row in rows[:MAX_KNOWN])]
+            self._bearers_of.put(mention, names)
+        return names
 
     def _search(
         self,

@@ -261,6 +261,17 @@ def test_a_clip_compares_the_image_with_descriptions(models: Path, tmp_path: Pat
     assert np.ptp([*cosines.values()]) > 1e-3
 
 
+def test_who_bears_a_name_is_looked_up_once(nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = pipe.kb
+    pipe._use_kb(pipe.kb)  # forgets
+    asked = Calls(monkeypatch, pipe.kb, "rows_by_surface")
+    link(nlp, "Java", "evening", "Java")
+    assert sorted(asked.seen) == ["Java", "evening"]
+    pipe.add_entity("added", "Atlantis", aliases=["evening"])
+    assert "added" in {c.kb_id for c in link(nlp, "evening")[0]}
+    pipe._use_kb(before)
+
+
 def test_a_knowledge_base_encoded_by_another_encoder_changes_nothing(
     nlp: Language, pipe: GemelLinker, models: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """What `explain` says of a mention, beside what the pipe does."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ from spacy.language import Language
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
-from tests.mini_pipeline import linker, make_doc, make_kb, make_pipeline, picture
+from spacy_gemel.pipeline.loaded_pipeline import overridden
+from tests.calls import Calls
+from tests.mini_pipeline import doc_of, linker, make_doc, make_kb, make_pipeline, picture
 
+approximately = partial(pytest.approx, abs=1e-4)
 TEXT = "A photo of Mercury in the evening."
 
 
@@ -40,6 +44,32 @@ def test_it_is_what_was_decided(nlp: Language, pipe: GemelLinker) -> None:
         assert row["parts"].keys() <= {"score", "is_name", "tokens"} <= row["features"].keys()
     total = sum(row["probability"] for row in told["candidates"]) + told["nil"]
     assert 0 < told["nil"] < total <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("changes", [{}, {"prior_weight": 0.7}, {"constrained": False}, {"candidates": "aliases"}])
+def test_it_is_what_is_linked_without_a_decision(nlp: Language, pipe: GemelLinker, changes: dict[str, Any]) -> None:
+    """Although all that a decision would weigh is scored too."""
+    with overridden(pipe, **{**vars(pipe.settings), "beam_size": 2, "n_candidates": 2, **changes}):
+        doc = nlp(doc_of(nlp, TEXT, ("Mercury", "ENT", ""), ("evening", "ENT", ""), image=picture("Mercury")))
+        for ent in doc.ents:
+            told = pipe.explain(ent)
+            assert told["answer"] == ent.kb_id_
+            found = [(row["kb_id"], row["name"], row["score"], row["probability"]) for row in told["candidates"]]
+            assert found == [(k, n, *map(approximately, rest)) for k, n, *rest in ent._.gemel_candidates]
+
+
+def test_it_searches_once_with_the_image_and_once_without(
+    nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doc, blind = make_doc(nlp, TEXT, "Mercury", image=picture("Mercury")), make_doc(nlp, TEXT, "Mercury")
+    prefilled = Calls(monkeypatch, pipe.linking_model.decoder, "prefill")
+    for decision in (None, Decision({"score": 2.0})):
+        pipe.use_decision(decision)
+        prefilled.seen.clear()
+        pipe.explain(blind.ents[0])
+        assert len(prefilled.seen) == 1
+        pipe.explain(doc.ents[0])
+        assert len(prefilled.seen) == 3
 
 
 def test_the_prompt_and_its_demonstrations(nlp: Language, pipe: GemelLinker) -> None:
