@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from spacy_gemel.kb.entity import Entity, description_text
 from spacy_gemel.linking import descriptions
 from spacy_gemel.linking.descriptions import DescriptionIndex, shared_words, unit
+from tests.calls import Calls
 
 Vectors = NDArray[np.float32]
 WIDTH = 6
@@ -85,6 +86,15 @@ def test_the_nearest_against_brute_force(block: int, n: int, monkeypatch: pytest
         scores = base.description_vectors.astype(np.float32) @ (vector(mention) + vector(text))
         assert len(rows) == len(set(rows)) == min(n, 17)
         assert scores[rows].tolist() == pytest.approx(np.sort(scores)[::-1][:n].tolist(), abs=1e-5)
+
+
+def test_a_mention_is_compared_with_all_entities_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = DescriptionIndex(Encoder(), kb(17))
+    searched = Calls(monkeypatch, index, "_search")
+    first = index.nearest([("a", "b"), ("a", "b"), ("a", "c")], 3)
+    assert index.nearest([("a", "c"), ("a", "b")], 3) == [first[2], first[0]]
+    assert len(searched.seen) == 1
+    assert [rows[:3] for rows in index.nearest([("a", "b")], 5)] == [first[0]]
 
 
 def test_of_equals_the_first_row(monkeypatch: pytest.MonkeyPatch) -> None:
