@@ -167,6 +167,8 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
         content = f"has {', '.join(map(str, contents))}" if is_dict else f"is {type(contents).__name__}"
         raise ValueError(f"{message}: what is packed in them {content}, and none of {', '.join(known)}.")
     contents = {part: content for part, content in contents.items() if part not in exclude}
+    if "decision" not in exclude:  # as in a folder
+        contents.setdefault("decision", _NO_DECISION)
     temporary = files.TemporaryFolder()
     try:
         folders = {part: temporary.path / part for part in ("kb", "models") if part in contents}
