@@ -108,7 +108,8 @@ class PlainScoreFeature:
     """The score of the name without demonstrations, and without the text either.
 
     What the model says of the mention alone is what is merely popular: with a negative weight the decision is by
-    pointwise mutual information of text and name (Holtzman et al. 2021, arXiv 2104.08315).
+    pointwise mutual information of text and name (Holtzman et al. 2021, arXiv 2104.08315). A name without a score, as
+    one that is too long, has the lowest of the mention's names, or UNSCORED if none has one.
     """
 
     columns = ("without_demonstrations", "without_text")
@@ -121,10 +122,17 @@ class PlainScoreFeature:
             evidence.score_without_demonstrations(mentions, names, settings, with_text=with_text)
             for with_text in (True, False)
         ]
-        return [
-            _stack([[table[number].get(name.name, 0.0) for table in tables] for name in options.names], 2)
-            for number, options in enumerate(batch)
-        ]
+        results = []
+        for options, *scores in zip(batch, *tables, strict=True):
+            lowest = [min(table.values(), default=UNSCORED) for table in scores]
+            rows = [
+                [table.get(name.name, low) for table, low in zip(scores, lowest, strict=True)] for name in options.names
+            ]
+            results.append(_stack(rows, 2))
+        return results
+
+
+UNSCORED = -10.0  # per token: a name that the model would hardly write
 
 
 class DemonstratedFeature:

@@ -66,7 +66,7 @@ def test_score() -> None:
 
 
 def test_plain_score() -> None:
-    """Asked for each name once; 0 for a name that has no score."""
+    """Asked for each name once; a name without a score has the lowest of the mention, or a bound if there is none."""
     asked: list[tuple[Any, bool]] = []
 
     def score(mentions: Any, names: Any, settings: Any, *, with_text: bool) -> list[dict[str, float]]:
@@ -80,9 +80,12 @@ def test_plain_score() -> None:
         [0, 2, 2],
         [shared, shared, shared._replace(name="Mercury")],
     )
-    [found] = values("PlainScoreFeature", batch, score_without_demonstrations=score)
-    assert found == [[-17.0, -16.0], [-17.0, -16.0], [0.0, 0.0]]
-    assert asked == [([["Mercury (planet)", "Mercury"]], True), ([["Mercury (planet)", "Mercury"]], False)]
+    unscored = Options(Mention(0, 0, 1, "m", "t", None), [GOD], [2], [shared._replace(name="Mercury")])
+    [found, none, empty] = values("PlainScoreFeature", batch, unscored, EMPTY, score_without_demonstrations=score)
+    assert found == [[-17.0, -16.0]] * 3
+    assert (none, empty) == ([[features.UNSCORED] * 2], [])
+    names = [["Mercury (planet)", "Mercury"], ["Mercury"], []]
+    assert asked == [(names, True), (names, False)]
 
 
 def test_demonstrated() -> None:
