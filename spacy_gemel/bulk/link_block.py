@@ -17,7 +17,7 @@ from spacy_gemel.data.reader import doc_from_record, make_example
 from spacy_gemel.data.records import Problem, Record, split_overlaps
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_of
-from spacy_gemel.pipeline.user_data import candidate_rows, doc_id, has_unreadable_image, probability_of
+from spacy_gemel.pipeline.user_data import candidate_rows, doc_id, has_unreadable_image, probability_of, reasons_in
 from spacy_gemel.utils.messages import one_line
 
 _ONLY_URL = "it is a URL: fetch-images downloads it, convert with --images makes a .spacy file that link takes"
@@ -194,7 +194,7 @@ def _make_line(
 
 
 def _make_row(doc: Doc, image: str | None, explain: Explain | None) -> dict[str, Any]:
-    candidates_by_span = candidate_rows(doc)
+    candidates_by_span, reasons = candidate_rows(doc), reasons_in(doc)
     mentions = []
     for ent in doc.ents:
         start, end, kb_id = ent.start_char, ent.end_char, ent.kb_id_ or NIL
@@ -203,6 +203,8 @@ def _make_row(doc: Doc, image: str | None, explain: Explain | None) -> dict[str,
         answer = {"kb_id": kb_id, "name": best and best["name"], "score": best and best["score"]}
         scores = {"probability": probability_of(kb_id, candidates), "candidates": candidates}
         mentions.append({"start": start, "end": end, "label": ent.label_, "text": ent.text, **answer, **scores})
+        if reason := reasons.get((start, end)):
+            mentions[-1]["reason"] = reason
         if explain is not None and candidates:
             mentions[-1]["explanation"] = explain(ent)
     row: dict[str, Any] = {} if (value := doc_id(doc)) is None else {"id": value}

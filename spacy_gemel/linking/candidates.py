@@ -33,11 +33,12 @@ class Candidate(NamedTuple):
 class Answer:
     """What a mention is linked to: its candidates, best first, and the probability that none of them is right.
 
-    `nil` is 0 unless a decision was fitted on mentions without an entity.
+    `nil` is 0 unless a decision was fitted on mentions without an entity. `reason` tells why there is no candidate.
     """
 
     candidates: Sequence[Candidate] = ()
     nil: float = 0.0
+    reason: str | None = None
 
 
 class ScoredName(NamedTuple):
@@ -60,6 +61,7 @@ class Options:
     rows: Sequence[int]
     names: Sequence[ScoredName]
     demonstrated: frozenset[str] = frozenset()  # ids of the entities in the demonstrations of its prompt
+    reason: str | None = None  # why there is none
 
     @property
     def distinct_names(self) -> list[ScoredName]:

@@ -49,14 +49,20 @@ from spacy_gemel.utils.messages import PromptTruncatedWarning, SkippedMentionWar
 NEAREST = 10
 """Entities whose descriptions are nearest to the mention and its text that are scored for each."""
 _CACHED_MENTIONS = 65_536
+_TOO_LONG = "its text is too long for the language model"
+_NOTHING_FOUND = "no name was found for it, or memory ran out on its prompt"
 NO_ROW = -1  # of the answer of a free search that is no entity's name
 
 
 class SearchResult(NamedTuple):
-    """What was found for a mention: its names, and the demonstrations in its prompt as indices in the store."""
+    """What was found for a mention: its names, and the demonstrations in its prompt as indices in the store.
+
+    reason: why there are no names.
+    """
 
     names: list[ScoredName]
     demonstrations: Sequence[int]
+    reason: str | None = None
 
 
 class LinkingModel:
@@ -146,17 +152,13 @@ class LinkingModel:
         longest_name = max(settings.max_name_tokens, self.kb.meta.max_name_tokens)
         max_tokens = self.language_model.max_length - longest_name - 1  # leaves room for a name and its end
         prompts: list[Prompt | None] = []
+        too_long: dict[str, list[tuple[Mention, PromptTooLong]]] = {}
         for mention, query in zip(mentions, queries, strict=True):
             ranked = self.rank_demonstrations(query, settings, training=training)
             try:
                 prompt = self.prompt_builder.build(mention, ranked, max_tokens=max_tokens, use_image=use_image)
             except PromptTooLong as error:
-                fate = "skipped" if training else f"linked to {NIL!r}"
-                warn(
-                    f"gemel_linker: {mention.mention!r} in {excerpt(mention.text)} is {fate}: {error}. "
-                    'Set context = "window" or "sentence", or split the document.',
-                    SkippedMentionWarning,
-                )
+                too_long.setdefault(mention.text, []).append((mention, error))
                 prompts.append(None)
                 continue
             if prompt.dropped:
@@ -167,6 +169,16 @@ class LinkingModel:
                 )
                 warn_once(self, message, PromptTruncatedWarning)
             prompts.append(prompt)
+        fate = "skipped" if training else f"linked to {NIL!r}"
+        for text, left_out in too_long.items():  # a long doc may have hundreds
+            (first, problem), more = left_out[0], len(left_out) - 1
+            others = f" and {more} more mentions" if more else ""
+            fate_of_all = f"{'are' if more else 'is'} {fate}"
+            warn(
+                f"gemel_linker: {first.mention!r}{others} in {excerpt(text)} {fate_of_all}: {problem}. "
+                'Set context = "window" or "sentence", or split the document.',
+                SkippedMentionWarning,
+            )
         return prompts
 
     def rank_demonstrations(self, query: Query, settings: LinkerSettings, *, training: bool = False) -> list[int]:
@@ -249,7 +261,8 @@ class LinkingModel:
             else:
                 names = [name for name in names if name.searched or name.name in bearers]
                 names.sort(key=lambda name: -name.score)  # stable: ties keep the search's order
-            answers.append(Answer(to_candidates(names, lambda name, text=mention.text: self.share(name, text))))  # type: ignore[misc]
+            candidates = to_candidates(names, lambda name, text=mention.text: self.share(name, text))  # type: ignore[misc]
+            answers.append(Answer(candidates, reason=result.reason))
         return answers
 
     def share(self, name: ScoredName, text: str) -> Sequence[float]:
@@ -281,7 +294,7 @@ class LinkingModel:
             candidates.sort(key=lambda candidate: -candidate.probability)  # stable: ties keep the search's order
             best = [*dict.fromkeys(candidate.name for candidate in candidates)][:limit]
             listed_names = {*best, *self._bearers(options.mention.mention)}
-            answers.append(Answer([each for each in candidates if each.name in listed_names], nil))
+            answers.append(Answer([each for each in candidates if each.name in listed_names], nil, options.reason))
         return answers
 
     def options(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Options]:
@@ -296,7 +309,7 @@ class LinkingModel:
             triples = [triple for triple in triples if triple[1] != NO_ROW]
             entities, rows, names = zip(*triples, strict=True) if triples else ((), (), ())
             ids = frozenset(self.store[index].kb_id for index in result.demonstrations)
-            batch.append(Options(mention, entities, rows, names, ids))
+            batch.append(Options(mention, entities, rows, names, ids, result.reason))
         return batch
 
     def find(
@@ -333,7 +346,9 @@ class LinkingModel:
         results = [SearchResult([], ()) for _ in mentions]
         for indices, names_of_mention, prompt in zip(groups.values(), all_names, prompts, strict=True):
             for index in indices:
-                results[index] = SearchResult([*names_of_mention], () if prompt is None else prompt.demonstrations)
+                shown = () if prompt is None else prompt.demonstrations
+                reason = None if names_of_mention else _TOO_LONG if prompt is None else _NOTHING_FOUND
+                results[index] = SearchResult([*names_of_mention], shown, reason)
         return results
 
     def _listed_names(self, mention: Mention, settings: LinkerSettings) -> list[str]:

@@ -48,7 +48,14 @@ from spacy_gemel.pipeline.examples import (
 from spacy_gemel.pipeline.mentions import gather_mentions
 from spacy_gemel.pipeline.scorer import check_scorable
 from spacy_gemel.pipeline.trf_vectors import read_batch
-from spacy_gemel.pipeline.user_data import flag_unreadable_image, has_image, install_extension, to_row, write_rows
+from spacy_gemel.pipeline.user_data import (
+    flag_unreadable_image,
+    has_image,
+    install_extension,
+    to_row,
+    write_reasons,
+    write_rows,
+)
 from spacy_gemel.utils.files import folder_owner
 from spacy_gemel.utils.messages import ModelWarning, UnknownEntityWarning, UnusedSettingWarning, warn, warn_once
 
@@ -65,6 +72,9 @@ KBLoader = Callable[[Vocab], Any]
 
 
 GetCandidates = Callable[["KnowledgeBase", Span], Iterable[Any]]
+
+
+_DISCARDED = Answer(reason="its label is in labels_discard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -544,7 +554,7 @@ class GemelLinker(TrainablePipe):
             predictions[mention.doc].append(Prediction(mention.start, mention.end, answer, unreadable))
         for doc, predicted in zip(docs, predictions, strict=True):
             discarded = [ent for ent in doc.ents if ent.label_ in settings.labels_discard and self._is_open(ent)]
-            predicted += [Prediction(ent.start, ent.end, Answer()) for ent in discarded]
+            predicted += [Prediction(ent.start, ent.end, _DISCARDED) for ent in discarded]
             predicted.sort(key=lambda prediction: prediction.start)
         return predictions
 
@@ -556,7 +566,7 @@ class GemelLinker(TrainablePipe):
         for doc, predicted in zip(docs, predictions, strict=True):
             keeps_answers = not all(map(self._is_open, doc.ents))
             flag_unreadable_image(doc, any(p.unreadable_image for p in predicted), keep=keeps_answers)
-            rows = []
+            rows, reasons = [], []
             for prediction in predicted:
                 span = doc[prediction.start : prediction.end]
                 kb_id = answer_id(prediction.answer, self.settings.threshold)
@@ -564,7 +574,10 @@ class GemelLinker(TrainablePipe):
                     if self.settings.overwrite or not token.ent_kb_id:
                         token.ent_kb_id_ = kb_id
                 rows.append(to_row(span.start_char, span.end_char, prediction.answer.candidates))
+                if prediction.answer.reason is not None:
+                    reasons.append([span.start_char, span.end_char, prediction.answer.reason])
             write_rows(doc, rows, keep_others=not self.settings.overwrite)
+            write_reasons(doc, reasons)
 
     def _is_open(self, ent: Span) -> bool:
         """Whether an entity gets an id; without `overwrite` it keeps the one that it has."""

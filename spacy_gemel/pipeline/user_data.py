@@ -17,6 +17,7 @@ FEATURES_KEY = "image_features"
 IMAGE_KEYS = (IMAGE_KEY, FEATURES_KEY)
 UNREADABLE_KEY = "gemel_unreadable_image"
 CANDIDATES_KEY = "gemel_candidates"
+REASONS_KEY = "gemel_reasons"
 # A key in the form of spaCy's custom attributes, with the first and last character of the linked text. spaCy moves its
 # positions when a span becomes a doc of its own, but leaves the rows under CANDIDATES_KEY as they are.
 _TEXT_KEY = ("._.", "gemel_text")
@@ -77,6 +78,18 @@ def write_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool = Fal
     if rows:
         user_data[CANDIDATES_KEY] = list(rows)
         user_data[*_TEXT_KEY, 0, len(doc.text)] = True
+
+
+def write_reasons(doc: "Doc", reasons: Sequence[list[Any]]) -> None:
+    """Write why mentions have no candidates, [start, end, reason] in characters; without any, no key."""
+    doc.user_data.pop(REASONS_KEY, None)
+    if reasons:
+        doc.user_data[REASONS_KEY] = list(reasons)
+
+
+def reasons_in(doc: "Doc") -> dict[tuple[int, int], str]:
+    """Why mentions of a doc have no candidates, by their character offsets."""
+    return {(start, end): reason for start, end, reason in doc.user_data.get(REASONS_KEY, ())}
 
 
 def span_candidates(span: "Span") -> list[Candidate]:

@@ -137,6 +137,27 @@ def test_lines_that_are_left_out_are_reported(table: TableLinker, jsonl: Path, t
     assert "3 docs, 2 mentions linked, 0 of them NIL" in result.stdout
 
 
+def test_why_a_mention_has_no_candidates(
+    table: TableLinker, jsonl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @spacy.Language.component("reasons")
+    def reasons(doc: Any) -> Any:
+        doc.user_data["gemel_reasons"] = [[0, 7, "its text is too long"]]
+        return doc
+
+    load = pipelines.load_pipeline
+
+    def load_with_reasons(path: str, *, gpu_id: int = -1) -> spacy.Language:
+        nlp = load(path, gpu_id=gpu_id)
+        nlp.add_pipe("reasons")
+        return nlp
+
+    monkeypatch.setattr(pipelines, "load_pipeline", load_with_reasons)
+    call("link", "pipe", jsonl, tmp_path / "o.jsonl", "-q")
+    mentions = [mention for row in lines_of(tmp_path / "o.jsonl") for mention in row["mentions"]]
+    assert [mention.get("reason") for mention in mentions] == ["its text is too long", None]
+
+
 def test_link_with_nothing_to_link(table: TableLinker, tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text("\n")
     failed(call("link", "pipe", tmp_path / "in.jsonl", tmp_path / "o.jsonl", "-q"), "it has no usable doc")

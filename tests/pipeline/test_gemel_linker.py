@@ -21,11 +21,12 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.candidates import Answer, answer_id, to_candidates
 from spacy_gemel.linking.retrievers import Query
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
-from spacy_gemel.pipeline.user_data import has_unreadable_image
+from spacy_gemel.pipeline.user_data import has_unreadable_image, reasons_in
 from tests.mini_pipeline import (
     COLOURS,
     add_linker,
     assert_same,
+    doc_of,
     entity_id,
     example,
     examples,
@@ -452,6 +453,14 @@ def test_a_long_prompt_drops_demonstrations_and_says_so_once(models: Path, kb: P
     with pytest.warns(UserWarning, match="text is too long for the language model"):
         docs = list(nlp.pipe([mercury(nlp), long]))
     assert [doc.ents[0].kb_id_ == "NIL" for doc in docs] == [False, True]
+    assert [reasons_in(doc) for doc in docs] == [{}, {(1500, 1507): "its text is too long for the language model"}]
+    twice = doc_of(nlp, "word " * 300 + "Mercury Mercury", ("Mercury", "ENT", ""), ("Mercury", "ENT", ""))
+    with pytest.warns(UserWarning, match="'Mercury' and 1 more mentions in .* are linked to 'NIL'") as caught:
+        doc = nlp(twice)
+    assert len(caught) == 1
+    assert len(reasons_in(doc)) == 2
+    nlp.get_pipe("gemel_linker").configure(labels_discard=["ENT"])
+    assert {*reasons_in(nlp(doc)).values()} == {"its label is in labels_discard"}
 
 
 def test_names_end_with_eos_where_asked(models: Path, kb: Path) -> None:
