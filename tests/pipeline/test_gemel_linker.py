@@ -454,7 +454,7 @@ def test_a_long_prompt_drops_demonstrations_and_says_so_once(models: Path, kb: P
         docs = list(nlp.pipe([mercury(nlp), long]))
     assert [doc.ents[0].kb_id_ == "NIL" for doc in docs] == [False, True]
     assert [reasons_in(doc) for doc in docs] == [{}, {(1500, 1507): "its text is too long for the language model"}]
-    twice = doc_of(nlp, "word " * 300 + "Mercury Mercury", ("Mercury", "ENT", ""), ("Mercury", "ENT", ""))
+    twice = doc_of(nlp, "word " * 300 + "Mercury Java", ("Mercury", "ENT", ""), ("Java", "ENT", ""))
     with pytest.warns(UserWarning, match="'Mercury' and 1 more mentions in .* are linked to 'NIL'") as caught:
         doc = nlp(twice)
     assert len(caught) == 1
