@@ -1,9 +1,12 @@
-"""Whether a stream of mentions holds memory flat.
+"""Whether a long stream with bad docs in it loses, swaps or slows anything, and holds memory flat.
 
-python -m benchmarks.soak [--mentions 20000]
+python -m benchmarks.soak [--docs 50000]
 
-Links made-up captions through nlp.pipe with a language model of one layer and one demonstration, and looks at the
-process's memory on the way. Only a run with the default size writes to benchmarks/results.
+Made-up captions, one in five with a picture of its own, one in ten bad in one of the ways of bad_inputs.py by turns,
+go through `nlp.pipe` and through `link`, with a language model of one layer and one demonstration. Beside each stands
+a run of its good docs alone. `lost`, `swapped` and `changed` add up both: docs that did not come back, came back in
+another place, or were answered otherwise than without bad ones beside them. `good_rate` is the lower of both ratios of
+good docs per second. Only a run with the default size writes to benchmarks/results.
 """
 
 import argparse
@@ -12,19 +15,25 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.bad_inputs import FEATURES, IMAGES, WAYS, bad_line
 from benchmarks.memory import resident_mb
 from benchmarks.random_llama import Shape, write_random_llama
 from benchmarks.subject import Caption, ModelPaths, make_pipeline
 from research.commands import report
 from research.machine import describe_machine
 from research.mini_world import MODELS, ROOT
+from spacy_gemel.bulk.link_block import link_block
+from spacy_gemel.bulk.sources import SourceRow
+from spacy_gemel.data.jsonl import parse_line
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.utils.files import write_json
@@ -33,49 +42,89 @@ if TYPE_CHECKING:
     from spacy.language import Language
     from spacy.tokens import Doc
 
-MENTIONS = 20_000
-WARM_UP = 2_000
+DOCS = 50_000
+WARM_UP = 4_000
 LIMIT_MB = 50
 SAMPLE = 1_000
-NAMES = 20_000  # no mention comes twice, so that whatever is kept of one goes on growing
+NAMES = 20_000  # whatever is kept of a mention goes on growing as long as none comes twice
 EXAMPLES = 500
-PICTURES_EVERY = 5
+PICTURES_EVERY, BAD_EVERY = 5, 10
+BLOCK = 128
 SHAPE = Shape(hidden=32, inner=64, layers=1, heads=2, vocabulary=3200, longest=640)
 SYLLABLES = ("ba", "ke", "mo", "ri", "tu", "la", "ne", "so", "vi", "da")
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """mentions: linked so far. mb: resident memory of the process then."""
+@dataclass(slots=True)
+class Run:
+    """What came out of a stream: (index, answer or None) in its order, seconds, and memory on the way in MB."""
 
-    mentions: int
-    mb: float
+    results: list[tuple[int, str | None]]
+    seconds: float
+    samples: dict[int, float]
+
+    @property
+    def growth_mb(self) -> float:
+        """The most that memory was above that of the first sample."""
+        values = [*self.samples.values()]
+        return round(max(values) - values[0], 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and at the default size keep."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__.split("\n")[0])
-    parser.add_argument("--mentions", type=int, default=MENTIONS)
-    mentions = parser.parse_args(arguments).mentions
-    models = ROOT / MODELS
-    with tempfile.TemporaryDirectory() as folder:
-        paths = make_parts(models, Path(folder))
-        nlp = make_pipeline(paths, examples(), n_demonstrations=1)
-        start = time.perf_counter()
-        samples = soak(nlp, mentions, warm_up=min(WARM_UP, mentions // 10), sample=max(1, min(SAMPLE, mentions // 20)))
-        seconds = time.perf_counter() - start
+    parser.add_argument("--docs", type=int, default=DOCS)
+    count = parser.parse_args(arguments).docs
+    warnings.simplefilter("ignore")  # one for each bad picture
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        nlp = make_pipeline(make_parts(ROOT / MODELS, folder), examples(), n_demonstrations=1)
+        streams: dict[str, Callable[[bool], Run]] = {
+            "pipe": lambda with_bad: through_pipe(nlp, count, folder, with_bad=with_bad),
+            "link": lambda with_bad: through_link(nlp, count, folder, with_bad=with_bad),
+        }
+        rows = {}
+        for stream, run in streams.items():
+            report(f"{stream}: good docs alone")
+            good = run(False)
+            report(f"{stream}: with bad ones")
+            rows[stream] = compare(good, run(True), count)
     result = {
-        "growth_mb": growth_mb(samples),
-        "holds": growth_mb(samples) < LIMIT_MB,
-        "mentions": mentions,
-        "warm_up": samples[0].mentions,
-        "mentions_per_second": round(mentions / seconds, 1),
-        "samples_mb": {sample.mentions: round(sample.mb, 1) for sample in samples},
+        "command": "python -m benchmarks.soak",
+        "docs": count,
+        "bad": sum(1 for index in range(count) if is_bad(index)) * 2,
+        "ways": WAYS,
+        **{key: sum(row[key] for row in rows.values()) for key in ("lost", "swapped", "changed")},
+        "memory_growth_mb": max(row["memory_growth_mb"] for row in rows.values()),
+        "good_rate": min(row["good_rate"] for row in rows.values()),
+        **rows,
         "machine": describe_machine(),
     }
-    if mentions == MENTIONS:
+    if count == DOCS:
         write_json(ROOT / "benchmarks" / "results" / "soak.json", result)
     print(json.dumps(result))
+
+
+def compare(good: Run, mixed: Run, count: int) -> dict[str, Any]:
+    """The figures of a stream with bad docs beside the same without."""
+    order = [index for index, _ in mixed.results]
+    answers = dict(good.results)
+    n_good = len(answers)
+    return {
+        "lost": count - len({*order}),
+        "swapped": sum(one > other for one, other in pairwise(order)),
+        "changed": sum(answers[index] != answer for index, answer in mixed.results if index in answers),
+        "memory_growth_mb": mixed.growth_mb,
+        "good_docs_per_second": round(n_good / mixed.seconds, 1),
+        "good_alone_per_second": round(n_good / good.seconds, 1),
+        "good_rate": round(good.seconds / mixed.seconds, 3),
+        "docs_per_second": round(count / mixed.seconds, 1),
+        "samples_mb": {n: round(mb, 1) for n, mb in mixed.samples.items()},
+    }
+
+
+def is_bad(index: int) -> bool:
+    """Whether a doc of the stream is bad."""
+    return index % BAD_EVERY == 3
 
 
 def make_parts(models: Path, folder: Path) -> ModelPaths:
@@ -110,34 +159,90 @@ def examples() -> list[Caption]:
     return [caption_of(index) for index in range(EXAMPLES)]
 
 
-def stream(nlp: "Language", mentions: int) -> "Iterator[Doc]":
-    """Docs one by one, every fifth with a picture that no other has."""
+def docs_of_stream(nlp: "Language", count: int, folder: Path, *, with_bad: bool) -> "Iterator[Doc]":
+    """Docs one by one, a few of them with a picture that no other has."""
     from benchmarks.subject import docs_of
 
     generator = np.random.default_rng(0)
-    for index in range(mentions):
+    images, features = [*IMAGES.values()], [*FEATURES.values()]
+    turn = 0
+    for index in range(count):
+        if is_bad(index) and not with_bad:
+            continue
         [doc] = docs_of(nlp, [caption_of(index)])
-        if index % PICTURES_EVERY == 0:
+        doc.user_data["id"] = str(index)
+        if is_bad(index):
+            way = turn % (len(images) + len(features))
+            if way < len(images):
+                doc.user_data["image"] = images[way](folder)
+            else:
+                doc.user_data["image_features"] = features[way - len(images)]()
+            turn += 1
+        elif index % PICTURES_EVERY == 0:
             doc.user_data["image"] = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
         yield doc
 
 
-def soak(nlp: "Language", mentions: int, *, warm_up: int, sample: int) -> list[Sample]:
-    """Link a stream; the memory after the first warm_up mentions and then after every `sample`."""
-    samples: list[Sample] = []
-    for done, doc in enumerate(nlp.pipe(stream(nlp, mentions)), 1):
-        if not doc.ents[0].kb_id_:
-            raise RuntimeError(f"mention {done} was not linked: {doc.text!r}")
-        if done == warm_up or (done > warm_up and (done % sample == 0 or done == mentions)):
+def through_pipe(nlp: "Language", count: int, folder: Path, *, with_bad: bool) -> Run:
+    """Link a stream of docs."""
+    docs = nlp.pipe(docs_of_stream(nlp, count, folder, with_bad=with_bad), batch_size=BLOCK)
+    return measure(((int(doc.user_data["id"]), doc.ents[0].kb_id_) for doc in docs), count)
+
+
+def through_link(nlp: "Language", count: int, folder: Path, *, with_bad: bool) -> Run:
+    """Link a stream of lines as `link` does, block by block."""
+
+    def results() -> Iterator[tuple[int, str | None]]:
+        rows = lines_of_stream(count, folder, with_bad=with_bad)
+        while block := list(islice(rows, BLOCK)):
+            linked = link_block(nlp, block, folder)
+            places = {line["line"]: line for line in [*linked.lines, *linked.failed]}
+            for row in block:  # in the order of the input, as far as each list is
+                if (line := places.get(row.place["line"])) is not None:
+                    mentions = line.get("mentions", ())
+                    yield line["line"], mentions[0]["kb_id"] if mentions else None
+
+    return measure(results(), count)
+
+
+def lines_of_stream(count: int, folder: Path, *, with_bad: bool) -> Iterator[SourceRow]:
+    """The same captions as JSON lines; pictures are files, a hundred of them by turns."""
+    from functools import partial
+
+    from PIL import Image
+
+    generator = np.random.default_rng(0)
+    for number in range(100):
+        pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    turn = 0
+    for index in range(count):
+        if is_bad(index) and not with_bad:
+            continue
+        caption = caption_of(index)
+        if is_bad(index):
+            line, _ = bad_line(turn, caption.text)
+            turn += 1
+        else:
+            row: dict[str, Any] = {"text": caption.text, "mentions": [{"start": caption.start, "end": caption.end}]}
+            if index % PICTURES_EVERY == 0:
+                row["image"] = f"{index // PICTURES_EVERY % 100}.png"
+            line = json.dumps(row).encode()
+        yield SourceRow({"line": index}, line, partial(parse_line, line, f"line {index}", folder))
+
+
+def measure(results: Iterable[tuple[int, str | None]], count: int) -> Run:
+    """Take all results, and look at the memory on the way."""
+    run, warm_up, every = Run([], 0.0, {}), min(WARM_UP, count // 10), max(1, min(SAMPLE, count // 20))
+    begin = time.perf_counter()
+    for done, result in enumerate(results, 1):
+        run.results.append(result)
+        if done == warm_up or (done > warm_up and done % every == 0):
             gc.collect()
-            samples.append(Sample(done, resident_mb()))
-            report(f"{done} mentions, {samples[-1].mb:.0f} MB")
-    return samples
-
-
-def growth_mb(samples: Sequence[Sample]) -> float:
-    """The most that memory was above that of the first sample, in MB."""
-    return round(max(sample.mb for sample in samples) - samples[0].mb, 1)
+            run.samples[done] = resident_mb()
+            report(f"{done} docs, {run.samples[done]:.0f} MB")
+    run.seconds = time.perf_counter() - begin
+    return run
 
 
 if __name__ == "__main__":

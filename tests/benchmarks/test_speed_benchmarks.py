@@ -206,19 +206,24 @@ def test_soak_runs(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     monkeypatch.setattr(soak, "ROOT", world.root)
     monkeypatch.setattr(soak, "NAMES", 60)
     monkeypatch.setattr(soak, "EXAMPLES", 20)
-    soak.main(["--mentions", "60"])
+    monkeypatch.setattr(soak, "BAD_EVERY", 4)  # each way once
+    monkeypatch.setattr(soak, "BLOCK", 16)
+    soak.main(["--docs", "200"])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result["mentions"] == 60
-    assert result["warm_up"] == 6
-    assert result["holds"] == (result["growth_mb"] < 50)
-    samples = list(result["samples_mb"])
-    assert (samples[0], samples[-1]) == ("6", "60")
+    assert (result["lost"], result["swapped"], result["changed"]) == (0, 0, 0)
+    assert (result["docs"], result["bad"]) == (200, 100)
+    assert result["ways"] >= 48
+    assert result["good_rate"] == min(result["pipe"]["good_rate"], result["link"]["good_rate"]) > 0
+    assert [*result["pipe"]["samples_mb"]][:2] == ["20", "30"]
     assert not (world.root / "benchmarks").exists()
 
 
-def test_growth_is_above_the_first_sample() -> None:
-    assert soak.growth_mb([soak.Sample(1, 100.0), soak.Sample(2, 130.0), soak.Sample(3, 110.0)]) == 30
-    assert soak.growth_mb([soak.Sample(1, 100.0), soak.Sample(2, 90.0)]) == 0
+def test_what_the_soak_counts() -> None:
+    good = soak.Run([(0, "A"), (2, "B"), (4, "C")], 3.0, {1: 100.0})
+    mixed = soak.Run([(0, "A"), (2, "X"), (1, None), (4, "C")], 4.0, {1: 100.0, 2: 130.0, 3: 110.0})
+    figures = soak.compare(good, mixed, 5)
+    assert (figures["lost"], figures["swapped"], figures["changed"]) == (1, 1, 1)
+    assert (figures["memory_growth_mb"], figures["good_rate"]) == (30, 0.75)
 
 
 def test_made_up_names_are_all_different() -> None:
