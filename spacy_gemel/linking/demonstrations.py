@@ -8,18 +8,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spacy_gemel.linking.mention import prompt_text
+
 NO_IMAGE = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """A mention with its answer, and the row of its image's features in the store."""
+    """A mention with its answer, and the row of its image's features in the store; its words are a `prompt_text`."""
 
     text: str
     mention: str
     name: str
     kb_id: str
     image: int = NO_IMAGE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", prompt_text(self.text))
+        object.__setattr__(self, "mention", prompt_text(self.mention))
 
 
 class DemonstrationStore:

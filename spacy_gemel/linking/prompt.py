@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spacy_gemel.linking.demonstrations import NO_IMAGE, Demonstration, DemonstrationStore
-from spacy_gemel.linking.mention import Mention
+from spacy_gemel.linking.mention import Mention, prompt_text
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.tokenizer import NameTokenizer
 from spacy_gemel.utils.cache import BoundedCache
@@ -28,7 +28,7 @@ def query_text(text: str, mention: str) -> str:
 
 def demonstration_text(text: str, mention: str, name: str) -> str:
     """A question with its answer, as it stands before the query (paper section 3.2)."""
-    return f"{query_text(text, mention)}{name}\n"
+    return f"{query_text(text, mention)}{prompt_text(name)}\n"
 
 
 @dataclass(frozen=True, slots=True)
