@@ -17,7 +17,7 @@ from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
 from spacy_gemel.kb.name_tokens import TokenizerLike, tokenise_names
 from spacy_gemel.kb.trie import NameTrie, TokenArray, TrieArrays
 from spacy_gemel.kb.trie_builder import build_trie
-from spacy_gemel.utils.files import folder_owner
+from spacy_gemel.utils.files import folder_owner, is_inside
 
 IDS, SURFACES = "ids", "surfaces"
 ENTITIES_FILE, COUNTS_FILE = "entities.arrow", "counts.npy"
@@ -287,6 +287,14 @@ class KnowledgeBase:
         """Names of the files of the knowledge base in ``path``."""
         return [META_FILE, *data_files(self.meta)]
 
+    @staticmethod
+    def files_at(folder: Path) -> list[str]:
+        """Names of the files of the knowledge base in a folder, as it lists them; none if it is none."""
+        try:
+            return [META_FILE, *data_files(read_meta(folder))]
+        except KBError:
+            return []
+
     def check_tokenizer(self, fingerprint: str, name: str) -> None:
         """Raise KBError if the fingerprint is not that of its tokenizer; `name` is the language model's."""
         if fingerprint != self.meta.tokenizer_fingerprint:
@@ -329,6 +337,8 @@ def file_problems(folder: Path, meta: KBMeta, verify: bool = False) -> list[str]
                 problems.append(f"{folder / META_FILE} does not list {name}")
             elif not path.exists():
                 problems.append(f"{path} is missing")
+            elif not is_inside(folder, name):
+                problems.append(f"{path} is a link that leads out of its folder, or no regular file")
             elif (size := path.stat().st_size) != record.bytes:
                 problems.append(f"{path} has {size} bytes instead of {record.bytes}")
             elif verify and sha256_of(path) != record.sha256:

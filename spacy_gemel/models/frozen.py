@@ -14,7 +14,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from spacy_gemel.utils.files import files_in, link_file, link_folder, resolve, write_json
+from spacy_gemel.utils.files import files_in, is_inside, link_file, link_folder, own_folder, resolve, write_json
 from spacy_gemel.utils.messages import first_line
 
 if TYPE_CHECKING:
@@ -26,8 +26,10 @@ Options = tuple[tuple[str, Any], ...]
 _LOADED: WeakValueDictionary[tuple[Any, ...], Any] = WeakValueDictionary()
 _LOCK = threading.RLock()
 BUNDLE = "bundle.json"
+_FILES = "files"  # its list of what an earlier save has put beside it
 # Files that decide what a model computes; others, such as a README, may change.
-_IDENTIFYING = (".safetensors", ".json", ".txt", ".model")
+_WEIGHTS = ".safetensors"
+_IDENTIFYING = (_WEIGHTS, ".json", ".txt", ".model")
 # Settings that change what is made of a model's files, not which files they are.
 _USES = ("dtype", "bos", "quantization", "projection", "pooling", "text")
 # Without it transformers asks on stdin whether to run code that lies beside a model, and takes a "y" from there.
@@ -78,7 +80,7 @@ class FrozenModel(Generic[ModelT]):
         """Whether a folder is a bundle of this model; the config may name another model by now."""
         marker = folder / BUNDLE
         # a setting that is newer than the bundle is not in it
-        return marker.is_file() and self._marker | json.loads(marker.read_text(encoding="utf8")) == self._marker
+        return marker.is_file() and self._marker | _read_marker(folder)[0] == self._marker
 
     def check_in_place(self, model: object, folder: Path | None = None) -> None:
         """Check that a bundle would hold `model`, which `load` returned. Raises ValueError if its files have changed.
@@ -105,18 +107,25 @@ class FrozenModel(Generic[ModelT]):
     def bundle(self, target: Path, folder: Path | None = None) -> None:
         """Make `target` hold the model's files; call `check_in_place` first. Raises ValueError if there is no copy."""
         source = Path(self.source(folder))
+        saved = _read_marker(target)[1]
         if source.is_dir():  # even if it is bundled: another pipe may have been saved there since
-            link_folder(source, target, _model_files(source), keep=(BUNDLE,))
+            names = _model_files(source)
+            lost = sorted({*_model_files(source, links=True)} - {*names})
+            if weights := next((name for name in lost if name.endswith(_WEIGHTS)), None):
+                problem = f"{source / weights} is a link that leads out of its folder: copy the file there"
+                raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {problem}.")
+            link_folder(source, target, names, saved)
         elif is_gguf(source):
-            target.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as temporary:
                 folder = Path(temporary)
                 resolve_name(self.bundler)(str(source), folder, **dict(self.settings))
-                link_folder(folder, target, files_in(folder), keep=(BUNDLE,))
+                names = files_in(folder)
+                link_folder(folder, target, names, saved)
         elif self.is_bundled(target):
             return
         else:
-            target.mkdir(parents=True, exist_ok=True)
+            own_folder(target)
             try:
                 resolve_name(self.bundler)(self.name, target, **dict(self.settings))
             except OSError as error:
@@ -124,7 +133,8 @@ class FrozenModel(Generic[ModelT]):
                     raise
                 gone = f"{folder}, from which it was loaded, is gone, and this machine has no other copy ({error})"
                 raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {gone}.") from error
-        write_json(target / BUNDLE, self._marker)
+            names = _model_files(target)
+        write_json(target / BUNDLE, self._marker | {_FILES: names})
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,7 @@ def _load_in_process(loader: str, source: str, device: str, settings: Options) -
 def _identifying_files(source: str) -> tuple[tuple[str, int, int], ...]:
     """(name, bytes, time) of the model's files in a folder, or of a GGUF file; empty for a name on a hub."""
     path = Path(source)
-    names = [name for name in _model_files(path) if name.endswith(_IDENTIFYING)] if path.is_dir() else []
+    names = [name for name in _model_files(path, links=True) if name.endswith(_IDENTIFYING)] if path.is_dir() else []
     if is_gguf(path) and path.is_file():
         path, names = path.parent, [path.name]
     status = [(name, (path / name).stat()) for name in names]
@@ -202,9 +212,26 @@ def is_gguf(name: str | Path) -> bool:
     return Path(name).suffix.lower() == ".gguf"
 
 
-def _model_files(folder: Path) -> list[str]:
-    """A model's files, without hidden files and weights in other formats than safetensors."""
-    names = [name for name in files_in(folder) if name != BUNDLE and not name.endswith(_OTHER_WEIGHTS)]
+def _read_marker(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """What a bundle says of its model, and the files that were saved there; nothing if there is none."""
+    if not is_inside(folder, BUNDLE):
+        return {}, []
+    try:
+        marker = dict(json.loads((folder / BUNDLE).read_text(encoding="utf8")))
+        return marker, [str(name) for name in marker.pop(_FILES, [])]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / BUNDLE} is damaged ({error}): copy the pipeline again.") from error
+
+
+def _model_files(folder: Path, *, links: bool = False) -> list[str]:
+    """A model's files, without hidden files and weights in other formats than safetensors.
+
+    `links` counts those too that lead out of the folder, which are never read or saved by this package.
+    """
+    names = files_in(folder)
+    if links:
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = [name for name in names if name != BUNDLE and not name.endswith(_OTHER_WEIGHTS)]
     return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
 
 

@@ -94,11 +94,15 @@ class LinkerState:
             with files.write_whole(folder / name) as new:
                 new.write_bytes(content)
         if self.kb is not None:
-            files.link_folder(self.kb.path, folder / "kb", self.kb.files())
+            target = folder / "kb"
+            files.link_folder(self.kb.path, target, self.kb.files(), self.kb.files_at(target))
+        models = folder / "models"
+        if self.models is not None and models.is_symlink() and not self._are_loaded_from(models):
+            models.unlink()
         if self.models == {}:  # an earlier bundle there, maybe of other models, counts no longer; its files stay
-            for marker in (folder / "models").glob(f"*/{BUNDLE}"):
-                marker.unlink()
-        self._bundle(folder / "models")
+            for marker in models.glob(f"*/{BUNDLE}"):
+                (marker.parent if marker.parent.is_symlink() else marker).unlink()
+        self._bundle(models)
 
     def to_bytes(self, vocab: Vocab, exclude: Collection[str]) -> bytes:
         """The same as bytes."""
@@ -127,6 +131,12 @@ class LinkerState:
         if self.added is not None:
             contents["added"] = srsly.msgpack_dumps([[*astuple(entity)] for entity in self.added])
         return contents
+
+    def _are_loaded_from(self, folder: Path) -> bool:
+        """Whether there are models to bundle, and all of them are those in a folder."""
+        sources = {part: source for part, (_, source) in (self.models or {}).items()}
+        same = (source and source.resolve() == (folder / part).resolve() for part, source in sources.items())
+        return bool(sources) and all(same)
 
     def _bundle(self, folder: Path) -> None:
         for part, (frozen, source) in (self.models or {}).items():

@@ -11,7 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 
@@ -66,28 +66,52 @@ def link_file(source: Path, target: Path) -> None:
         partial.replace(target)
 
 
-def link_folder(source: Path, target: Path, names: Sequence[str], keep: Sequence[str] = ()) -> None:
-    """Make target hold exactly the named files (paths relative to source), hard-linked if possible.
+def link_folder(source: Path, target: Path, names: Sequence[str], saved: Sequence[str] = ()) -> None:
+    """Make target hold the named files (paths relative to source), hard-linked if possible.
 
-    `keep` names files of the target that stay. Nothing is done if source and target are the same folder.
-    Raises FileNotFoundError, before anything is done, for a file that is not in source.
+    Of what else is there, only the files go that `saved` names, the list of an earlier save. Links in the place of
+    target and of its folders are replaced: nothing is written or deleted where they lead. Nothing is done if source and
+    target are the same folder. Raises FileNotFoundError, before anything is done, for a file that is not in source.
     """
     for name in names:
-        if not (source / name).is_file():
+        if not is_inside(source, name):
             raise FileNotFoundError(f"{target} cannot be written: {source / name} is not there (any more)")
     if source.resolve() == target.resolve():
         return
-    target.mkdir(parents=True, exist_ok=True)
+    for folder in dict.fromkeys([target, *(target / each for name in names for each in _folders_of(name))]):
+        own_folder(folder)
     for name in names:
         link_file(source / name, target / name)
-    for name in files_in(target):
-        if name not in names and name not in keep:
-            (target / name).unlink()
+    for name in {*saved} & {*files_in(target)} - {*names}:
+        (target / name).unlink()
+
+
+def own_folder(folder: Path) -> None:
+    """Make a folder, in the place of a link if there is one: nothing is written where that leads."""
+    if folder.is_symlink():
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _folders_of(name: str) -> list[str]:
+    """The folders that a relative path leads through, the outermost first."""
+    return [parent.as_posix() for parent in reversed(PurePosixPath(name).parents)][1:]
 
 
 def files_in(folder: Path) -> list[str]:
-    """The files below a folder, as sorted relative POSIX paths."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The files below a folder that are `is_inside`, as sorted relative POSIX paths."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(name for name in names if is_inside(folder, name))
+
+
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether a relative path is a regular file in a folder. A link is one only if it leads to a file in the folder.
+
+    In a snapshot of the Hugging Face hub, all files are links to others of its repository.
+    """
+    root, path = folder.resolve(), folder / name
+    root = root.parent.parent if root.parent.name == "snapshots" else root
+    return path.is_file() and path.resolve().is_relative_to(root)
 
 
 @contextmanager
@@ -106,7 +130,9 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def pack_folder(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Some files below a folder as {relative path: bytes}."""
+    """Some files below a folder as {relative path: bytes}. Raises FileNotFoundError for one that is not in it."""
+    if outside := [name for name in names if not is_inside(folder, name)]:
+        raise FileNotFoundError(f"{folder / outside[0]} is not there, or is a link that leads out of its folder")
     return {name: (folder / name).read_bytes() for name in names}
 
 
