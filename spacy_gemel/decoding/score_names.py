@@ -86,18 +86,20 @@ def _sums(
                 seen[mention, slot] |= seen[mention, parent]
         depths[mention, : len(trie.depths)] = trie.depths
     extended = state.extend(*(torch.from_numpy(array).to(device) for array in (tokens, seen, depths)))
-    logits = torch.cat([state.logits[:, None], extended], dim=1)  # (mentions, 1 + slots, vocab)
-    totals = torch.logsumexp(logits, dim=-1)  # (mentions, 1 + slots)
     sums = []
     for mention, trie in enumerate(tries):
-        before = [slot + 1 for path in trie.paths for slot in (-1, *path)]
+        before = [slot for path in trie.paths for slot in (-1, *path)]
         after = [token for index in chosen[mention] for token in (*names[mention][index], end_id)]
-        values = _pick(logits[mention], before, after) - totals[mention, before]
+        values = _log_probabilities(state.logits[mention], extended[mention, : len(trie.tokens)], before, after)
         ends = np.cumsum([0, *(len(path) + 1 for path in trie.paths)]).tolist()
         sums.append([float(values[start:stop].sum()) for start, stop in pairwise(ends)])
     return sums
 
 
-def _pick(logits: Tensor, slots: Sequence[int], tokens: Sequence[int]) -> Tensor:
-    """The logits of some tokens in some slots, (picks,), from (slots, vocab)."""
-    return logits[torch.tensor(slots, dtype=torch.long), torch.tensor(tokens, dtype=torch.long)]
+def _log_probabilities(root: Tensor, slots: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
+    """Of each token `after` the slot `before` it, -1 for the prompt. root: logits (vocab,), slots: (slots, vocab)."""
+    indices = torch.tensor(before, dtype=torch.long, device=root.device)
+    tokens = torch.tensor(after, dtype=torch.long, device=root.device)
+    slot, is_first = indices.clamp(min=0), indices < 0
+    logits = torch.where(is_first, root[tokens], slots[slot, tokens])
+    return logits - torch.where(is_first, torch.logsumexp(root, dim=-1), torch.logsumexp(slots, dim=-1)[slot])
