@@ -1,5 +1,6 @@
 """A knowledge base folder, opened without loading it."""
 
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -31,6 +32,7 @@ SCHEMA = pa.schema(
     [pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()] + [pa.field("description", pa.string())]
 )
 """The columns of entities.arrow: the fields of an entity, in their order."""
+_ARROW = b"ARROW1\0\0"
 
 
 def record_batch(entities: Sequence[Entity]) -> pa.RecordBatch:
@@ -41,17 +43,29 @@ def record_batch(entities: Sequence[Entity]) -> pa.RecordBatch:
 
 
 class EntityTable:
-    """Entities by row, read from the mapped file on demand; `rows` of them in batches of `batch_rows`, or KBError."""
+    """Entities by row, read from the mapped file on demand; `rows` of them in batches of `batch_rows`, or KBError.
+
+    The batches are views of the mapping: compressed ones, which may unpack to any size, are refused.
+    """
 
     def __init__(self, folder: Path, rows: int, batch_rows: int) -> None:
         self._path = folder / ENTITIES_FILE
         try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(self._path), "r"))
-        except (OSError, pa.ArrowException) as error:
+            file = pa.memory_map(str(self._path), "r")
+            if file.read(len(_ARROW)) != _ARROW:
+                raise ValueError("it is no Arrow file")
+            # not by the reader of files: its index may lead to other batches than those that are checked here
+            schema, *self._messages = pa.ipc.MessageReader.open_stream(file)
+            if schema.type != "schema":  # pyarrow crashes
+                raise ValueError("it does not begin with its columns")
+            schema = pa.ipc.read_schema(schema)
+            if not all(map(_is_plain_batch, self._messages)):
+                raise ValueError("it holds compressed batches, or something else than batches")
+        except (OSError, ValueError, struct.error, pa.ArrowException) as error:
             raise KBError(f"{self._path} cannot be read ({error}): build the KB again") from error
         self._rows, self._batch_rows, self.n_batches = rows, batch_rows, -(-rows // batch_rows)
         self._batches: dict[int, Any] = {}
-        if not self._reader.schema.equals(SCHEMA) or self._reader.num_record_batches != self.n_batches:
+        if not schema.equals(SCHEMA) or len(self._messages) != self.n_batches:
             raise KBError(f"{self._path} does not have the columns or batches that meta.json gives: build the KB again")
 
     def __len__(self) -> int:
@@ -62,7 +76,7 @@ class EntityTable:
         batch = self._batches.get(index)
         if batch is None:
             try:
-                batch = self._reader.get_batch(index)
+                batch = pa.ipc.read_record_batch(self._messages[index], SCHEMA)
                 # Arrow trusts offsets: without this check, damaged ones would be read outside of the mapping
                 batch.validate(full=True)
             except (OSError, pa.ArrowException) as error:
@@ -83,6 +97,27 @@ class EntityTable:
     def entity(self, row: int) -> Entity:
         """The entity of a row. Raises as `value`."""
         return Entity(*(self.value(row, column) for column in SCHEMA.names))
+
+
+def _is_plain_batch(message: Any) -> bool:
+    """Whether a message of an Arrow file is a record batch that is not compressed, which pyarrow does not say.
+
+    Raises struct.error if its metadata are damaged.
+    """
+    if message.type != "record batch" or message.metadata_version != pa.ipc.MetadataVersion.V5:
+        return False  # version 4 has another place for its compression
+    data = message.metadata
+
+    def field(table: int, number: int) -> int:
+        """Where a field of a table of FlatBuffers stands; 0 if the table has none."""
+        vtable = table - struct.unpack_from("<i", data, table)[0]
+        offset = 4 + 2 * number
+        present = offset < struct.unpack_from("<H", data, vtable)[0]
+        start = struct.unpack_from("<H", data, vtable + offset)[0] if present else 0
+        return table + start if start else 0
+
+    batch = field(struct.unpack_from("<I", data)[0], 2)  # Message.header
+    return field(batch + struct.unpack_from("<I", data, batch)[0], 3) == 0  # RecordBatch.compression
 
 
 @dataclass(frozen=True)
