@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from spacy.vocab import Vocab
 from spacy_gemel.data.jsonl import JsonRow, parse_line, parse_row
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.data.records import Problem, Record
+from spacy_gemel.utils.files import read_lines
 
 STDIN = Path("-")
 TABLES = (".csv", ".parquet")
@@ -83,8 +84,8 @@ def open_bytes(path: Path) -> IO[bytes]:
     return gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _lines(lines: Iterable[bytes], name: str, folder: Path, place: Mapping[str, Any]) -> Iterator[SourceRow]:
-    for number, line in enumerate(lines, start=1):
+def _lines(lines: IO[bytes], name: str, folder: Path, place: Mapping[str, Any]) -> Iterator[SourceRow]:
+    for number, line in enumerate(read_lines(lines), start=1):
         if line.strip():
             yield SourceRow({**place, "line": number}, line, partial(parse_line, line, f"{name}:{number}", folder))
 
@@ -106,7 +107,7 @@ def table_rows(file: Path) -> Iterator[Mapping[str, Any]]:
             yield from batch.to_pylist()
         return
     with open_bytes(file) as raw:
-        text = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(raw))
+        text = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(read_lines(raw)))
         try:
             yield from csv.DictReader(text, strict=True)
         except (csv.Error, UnicodeDecodeError) as error:

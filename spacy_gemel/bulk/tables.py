@@ -13,7 +13,7 @@ from spacy.language import Language
 
 from spacy_gemel.bulk.link_block import link_block
 from spacy_gemel.bulk.sources import TABLES, kind_of, open_bytes, parts_in, table_row, table_rows
-from spacy_gemel.utils.files import write_whole
+from spacy_gemel.utils.files import read_lines, write_whole
 
 T = TypeVar("T")
 ANSWER = ("kb_id", "name", "probability", "reason")
@@ -92,7 +92,7 @@ def _types_of(file: Path) -> dict[str, Any]:
 
         return {field.name: field.type for field in parquet.read_schema(file)}
     with open_bytes(file) as raw:
-        return dict.fromkeys(next(csv.reader(line.decode("utf-8-sig") for line in raw)), "string")
+        return dict.fromkeys(next(csv.reader(line.decode("utf-8-sig") for line in read_lines(raw))), "string")
 
 
 def _write_table(rows: Iterator[dict[str, Any]], types: Mapping[str, Any], path: Path, out: Path) -> None:

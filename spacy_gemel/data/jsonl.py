@@ -16,6 +16,7 @@ from typing import Any
 
 from spacy_gemel.data.records import DEFAULT_LABEL, MentionSpan, Problem, Record, bad_object, is_text
 from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.utils.files import MAX_LINE, read_lines
 
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # of any scheme, and so no path of a file
 
@@ -32,12 +33,14 @@ class JsonRow:
 def read_json_lines(path: Path) -> Iterator[JsonRow | Problem]:
     """Yield each line that is not blank as a row, or as a Problem if it is not JSON. Raises OSError for the file."""
     with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(read_lines(lines), start=1):
             if line.strip():
                 yield _decode_line(line, f"{path}:{number}")
 
 
 def _decode_line(line: bytes, location: str) -> JsonRow | Problem:
+    if len(line) > MAX_LINE:
+        return Problem(location, "row", f"the line is longer than {MAX_LINE} bytes")
     try:
         return JsonRow(location, json.loads(line.decode("utf-8-sig")))
     except UnicodeDecodeError as error:

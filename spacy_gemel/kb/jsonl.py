@@ -14,6 +14,7 @@ from tqdm import tqdm
 from spacy_gemel.kb.entity import Entity, KBError
 from spacy_gemel.kb.index import hash_text
 from spacy_gemel.kb.meta import Skipped
+from spacy_gemel.utils.files import MAX_LINE
 
 REASONS = {
     "bad_json": "rows that are not a JSON object (skipped)",
@@ -27,7 +28,6 @@ REASONS = {
 }
 """Why a row or name was left out: the key in meta.json, and the words for a report."""
 
-MAX_LINE = 2**24  # bytes of the longest line that is read: a file without line breaks must not fill the memory
 MAX_TEXT = 2**16  # bytes of an entity's texts, plus 16 per alias: a batch must fit the memory and Arrow's 2 GiB
 MAX_COUNT = 2**63 - 1  # an int64 on disk
 _CHUNK = 2**20

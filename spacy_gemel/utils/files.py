@@ -12,7 +12,10 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
+
+MAX_LINE = 2**24
+"""Bytes of the longest line that is read: a file without line breaks must not fill the memory."""
 
 
 def resolve(path: str | os.PathLike[str], bases: Sequence[Path | None] = ()) -> Path:
@@ -49,6 +52,15 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder", os.fspath(path))
     raise OSError(errno.EINVAL, "is no regular file but a pipe or a device", os.fspath(path))
+
+
+def read_lines(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file, of one that is longer than MAX_LINE only so much and a byte: a packed one may never end."""
+    while line := file.readline(MAX_LINE + 1):
+        rest = line
+        while len(line) > MAX_LINE and rest and not rest.endswith(b"\n"):
+            rest = file.readline(2**20)
+        yield line
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -1,6 +1,8 @@
 """`link` as a user calls it, on pipelines that answer from a table."""
 
+import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +193,21 @@ def test_docs_of_any_id_and_length(table: TableLinker, tmp_path: Path, monkeypat
     result = call("link", "pipe", tmp_path / "in.spacy", tmp_path / "out.jsonl", "-q")
     assert result.exit_code == 0, result.output
     assert [line.get("id") for line in lines_of(tmp_path / "out.jsonl")] == ["one", 2, "3.5", None]
+
+
+def test_a_line_without_end_costs_one_row_and_no_memory(table: TableLinker, tmp_path: Path) -> None:
+    """A packed file of some hundred kilobytes may hold a line of any length."""
+    with gzip.open(tmp_path / "in.jsonl.gz", "wb", compresslevel=1) as file:
+        file.write(json.dumps(ROWS[0]).encode() + b"\n")
+        for _ in range(100):
+            file.write(bytes(2**20))
+        file.write(b"\n" + json.dumps(ROWS[1]).encode() + b"\n")
+    tracemalloc.start()
+    result = call("link", "pipe", tmp_path / "in.jsonl.gz", tmp_path / "out.jsonl", "-q")
+    assert result.exit_code == 0, result.output
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 80 * 2**20
+    assert [line["id"] for line in lines_of(tmp_path / "out.jsonl")] == ["a", "b"]
+    [failure] = lines_of(tmp_path / "out.failed.jsonl")
+    assert failure["line"] == 2 and "longer than 16777216 bytes" in failure["reason"]
