@@ -14,6 +14,7 @@ from spacy.tokens import Doc, Span
 
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.linking.settings import LinkerSettings
+from spacy_gemel.pipeline.user_data import candidate_rows
 
 COUNTS = {"Mercury (planet)": 60, "Mercury (element)": 30, "Jaguar Cars": 8, "Jaguar": 2, "Java": 0}
 
@@ -68,7 +69,8 @@ class TableLinker:
         return [shown] * self.settings.n_demonstrations
 
     def explain(self, span: Span) -> dict[str, Any]:
-        return {"text": span.doc.text}
+        candidates = candidate_rows(span.doc)[span.start_char, span.end_char]
+        return {"candidates": candidates, "demonstrations": [], "prompt": span.doc.text}
 
 
 def pipeline(linker: TableLinker, *, entities: Sequence[str] = ()) -> Language:

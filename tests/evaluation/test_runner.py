@@ -136,7 +136,7 @@ def test_only_what_the_report_shows_is_explained(data: Path) -> None:
     results = evaluate(nlp, data, options())[1]
     explained = {r.doc: r.explanation for r in results if r.explanation is not None}
     assert [r.doc for r in choose_examples(results)] == [*explained] == ["d0", "d1", "d2"]
-    assert explained["d1"] == {"text": "Mercury pours"}
+    assert explained["d1"]["prompt"] == "Mercury pours"
     assert not any(r.explanation or r.demonstrations for r in evaluate(nlp, data, options(details=False))[1])
 
 
