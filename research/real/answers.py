@@ -102,13 +102,6 @@ def difference(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
     return {"n": len(left), **with_interval(value)}
 
 
-def same_best(first: Sequence[Row], second: Sequence[Row]) -> dict[str, Any]:
-    """The share of mentions with the same best name, among those that both answered."""
-    left, right = _paired(first, second)
-    same = [one["name"] == other["name"] for one, other in zip(left, right, strict=True)]
-    return with_interval(accuracy_of(same))
-
-
 def _paired(first: Sequence[Row], second: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """The rows of the same mentions, in the second's order."""
     answers = {key_of(row): row for row in first}

@@ -9,7 +9,7 @@ from research.commands import Progress, report
 from research.machine import describe_machine
 from research.mini_world import ROOT
 from research.paper import DATA_SETS, REPORTED
-from research.real.answers import difference, end_to_end_figures, figures, same_best
+from research.real.answers import difference, end_to_end_figures, figures
 from research.real.cells import BASE, CELLS, DTYPE, Cell, Workspace, choose, code_digest
 from research.real.text import SOURCES
 from research.statistics import with_interval
@@ -29,7 +29,7 @@ _PAIRS = (
     ("text_only", "random"),
     ("text_only", "none"),
     ("bm25", "none"),
-    *(("text_only", name) for name in ("n_2", "n_4", "n_16", "eos", "unconstrained", "decision")),
+    *(("text_only", name) for name in ("n_2", "n_4", "n_16", "eos", "unconstrained", "decision", "fp32")),
 )
 
 
@@ -114,9 +114,6 @@ def collect(
             for name in [f"{first} - {second}"]
         }
         result[dataset] = section
-        bf16, fp32 = all_rows.get("text_only"), all_rows.get("fp32")
-        if bf16 and fp32:
-            result["speed"] = {**result.get("speed", {}), **_same_best(bf16, fp32)}
     old = [
         cell.id
         for cell in cells
@@ -178,13 +175,3 @@ def _difference(
         one, other = (REPORTED[_TABLE_6[name]].figures[paper[dataset]] for name in (first, second))
         value["paper_points"] = round(one - other, 1)
     return value
-
-
-def _same_best(bf16: Sequence[Mapping[str, Any]], fp32: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    share = same_best(bf16, fp32)
-    return {
-        "bf16_same_best": share["accuracy"],
-        "bf16_same_best_n": share["n"],
-        "bf16_same_best_interval": share["interval"],
-        "bf16_accuracy_minus_fp32": difference(bf16, fp32),
-    }
