@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from spacy_gemel.images.feature_store import EncoderFingerprint, FeatureWriter, content_key
 from spacy_gemel.images.features import encode_each
-from spacy_gemel.images.image import ImageError, as_image_error, read_image
+from spacy_gemel.images.image import ImageError, as_image_error, inside, read_image
 from spacy_gemel.utils.files import lock_file, write_whole
 
 if TYPE_CHECKING:
@@ -96,11 +96,12 @@ def encode_images(
     batch_size: int = 16,
     threads: int = 2,
     progress: bool = True,
+    image_root: str | None = None,
 ) -> None:
     """Encode the images that are not in the folder yet; whatever ends it, the features made so far are stored.
 
     An image that cannot be read is counted, listed in failed.jsonl, and left out. `threads` threads read and decode the
-    images while the encoder works.
+    images while the encoder works. Nothing outside `image_root` is opened.
 
     Raises ValueError if the folder holds another encoder's features, is damaged, or another process writes to it, and
     OSError if it cannot be written.
@@ -114,7 +115,7 @@ def encode_images(
     ):
 
         def load(index: int) -> Iterator[_Loaded]:
-            return pool.map(lambda image: _load(image, encoder, writer), images[index : index + batch_size])
+            return pool.map(lambda image: _load(image, encoder, writer, image_root), images[index : index + batch_size])
 
         try:
             upcoming = load(0)
@@ -131,13 +132,14 @@ def encode_images(
                 partial.write_text(text, encoding="ascii")
 
 
-def _load(image: CorpusImage, encoder: "VisionEncoder", writer: FeatureWriter) -> _Loaded:
+def _load(image: CorpusImage, encoder: "VisionEncoder", writer: FeatureWriter, root: str | None) -> _Loaded:
     try:
-        key = content_key(image.source)
+        source = inside(image.source, root)
+        key = content_key(source)
         if key is None:
-            read_image(image.source)  # raises the reason
+            read_image(source)  # raises the reason
             raise ImageError("its bytes cannot be read")
-        return image, key, None if key in writer else encoder.preprocess(read_image(image.source))
+        return image, key, None if key in writer else encoder.preprocess(read_image(source))
     except Exception as error:  # whatever one image raises, the others are encoded
         return EncodeFailure(image.doc, image.image, str(as_image_error(error)))
 

@@ -18,7 +18,7 @@ from spacy.vocab import Vocab
 from spacy_gemel.data.jsonl import JsonRow, parse_line, parse_row
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.data.records import Problem, Record
-from spacy_gemel.utils.files import read_lines
+from spacy_gemel.utils.files import read_lines, visible_files
 
 STDIN = Path("-")
 TABLES = (".csv", ".parquet")
@@ -72,8 +72,7 @@ def read_rows(source: Path, vocab: Vocab) -> Iterator[SourceRow]:
 
 def parts_in(folder: Path) -> list[Path]:
     """The files in a folder that can be linked, sorted; hidden ones are none. Raises ValueError without any."""
-    found = (path for path in folder.rglob("*") if path.name.endswith(_PARTS) and path.is_file())
-    parts = sorted(path for path in found if not any(n.startswith(".") for n in path.relative_to(folder).parts))
+    parts = visible_files(folder, _PARTS)
     if not parts:
         raise ValueError(f"{folder}: no file in this folder ends in one of {', '.join(_PARTS)}")
     return parts

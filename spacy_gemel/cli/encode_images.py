@@ -45,7 +45,8 @@ def encode_images(
         images = list(corpus_images(corpus, report))
         encoder = frozen.load(str(get_torch_default_device()), folder)
         fingerprint = EncoderFingerprint.of(encoder, frozen.name, frozen.settings)
-        encode = partial(run, batch_size=batch_size, threads=threads, progress=not quiet)
+        image_root = read_config(config, component)[1].get("image_root")
+        encode = partial(run, batch_size=batch_size, threads=threads, progress=not quiet, image_root=image_root)
         try:
             encode(images, output, encoder, fingerprint, report)
         except KeyboardInterrupt:

@@ -20,7 +20,7 @@ from spacy.vocab import Vocab
 
 from spacy_gemel.data.records import MentionSpan, Problem, Record
 from spacy_gemel.pipeline.user_data import IMAGE_KEYS
-from spacy_gemel.utils.files import resolve
+from spacy_gemel.utils.files import resolve, visible_files
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class MultimodalCorpus:
 
 
 def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
-    """Yield the non-empty docs of a .spacy file, or of the .spacy files in a folder, sorted by name.
+    """Yield the non-empty docs of a .spacy file, or of the .spacy files in a folder, sorted by name, no hidden ones.
 
     A relative image path becomes absolute, from the folder of its .spacy file. Raises ValueError if the path does not
     exist, holds no .spacy file or no doc, or if a file is not a DocBin.
@@ -81,7 +81,7 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
         raise ValueError(f"{path}: no such file or folder; make it with python -m spacy_gemel convert")
     if path.is_file() and path.suffix != ".spacy":
         raise ValueError(f"{path}: not a .spacy file; make one with python -m spacy_gemel convert")
-    files = [path] if path.is_file() else sorted(path.rglob("*.spacy"))
+    files = [path] if path.is_file() else visible_files(path, (".spacy",))
     if not files:
         raise ValueError(f"{path}: no .spacy file in this folder; python -m spacy_gemel convert makes one")
     is_empty = True

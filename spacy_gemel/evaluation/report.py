@@ -165,7 +165,7 @@ def make_example(result: MentionResult, folder: Path) -> dict[str, Any]:
         "demonstrations": explanation["demonstrations"],
         "before": before if len(before) <= _WINDOW else "… " + before[-_WINDOW:],
         "after": after if len(after) <= _WINDOW else after[:_WINDOW] + " …",
-        "picture": None if result.image_path is None else picture_uri(folder / result.image_path),
+        "picture": picture_uri(folder / result.image_path) if result.image_path and result.image else None,
     }
 
 

@@ -116,6 +116,12 @@ def files_in(folder: Path) -> list[str]:
     return sorted(name for name in names if is_inside(folder, name))
 
 
+def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """The files below a folder whose names end so, sorted; what is hidden or no regular file is no data."""
+    paths = (path for path in folder.rglob("*") if path.name.endswith(suffixes) and path.is_file())
+    return sorted(p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
 def is_inside(folder: Path, name: str) -> bool:
     """Whether a relative path is a regular file in a folder. A link is one only if it leads to a file in the folder.
 

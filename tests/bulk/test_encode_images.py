@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import spacy
+from PIL import Image
 from spacy.language import Language
 from spacy.tokens import DocBin
 from thinc.api import Config
@@ -89,6 +90,34 @@ def test_bad_images_are_left_out_and_listed(world: Path, models: Path, tmp_path:
     assert "not an image in a format that is read" in bad[0]["reason"]
     assert "does not exist" in bad[1]["reason"]
     assert all("the doc" in row["doc"] and "c.spacy" in row["doc"] for row in bad)
+
+
+def test_odd_images_cost_only_themselves(world: Path, tmp_path: Path) -> None:
+    """Thin, a pipe, outside of the config's image_root: all but these are encoded, now and the next time."""
+    config = tmp_path / "rooted.cfg"
+    shutil.copyfile(world / "linker.cfg", config)
+    (tmp_path / "in").mkdir()
+    config.write_text(
+        config.read_text().replace("factory =", f'image_root = "{tmp_path / "in"}"\nfactory ='), encoding="utf8"
+    )
+    good = world / "pictures" / "Mercury-0.png"
+    shutil.copyfile(good, tmp_path / "in" / "good.png")
+    Image.new("L", (1, 20_000)).save(tmp_path / "in" / "thin.png")
+    os.mkfifo(tmp_path / "in" / "fifo.png")
+    (tmp_path / "in" / "link.png").symlink_to(good)
+    docs = DocBin(store_user_data=True)
+    for name in ("good.png", "thin.png", "fifo.png", "link.png", str(good)):
+        doc = spacy.blank("en")("Mercury")
+        doc.user_data["image"] = name
+        docs.add(doc)
+    docs.to_disk(tmp_path / "in" / "c.spacy")
+    for encoded in ("1 images encoded, 0 already", "0 images encoded, 1 already"):
+        result = call(tmp_path / "in" / "c.spacy", "-c", config, "-o", tmp_path / "f")
+        assert result.exit_code == 0, result.output
+        assert encoded in result.stdout
+        bad = [json.loads(line)["reason"] for line in (tmp_path / "f" / "failed.jsonl").read_text().splitlines()]
+        reasons = ("more than 100 times", "no regular file", "outside image_root", "outside image_root")
+        assert len(bad) == 4 and all(map(str.__contains__, bad, reasons)), bad
 
 
 def test_errors_are_one_line(world: Path, features: Path, models: Path, tmp_path: Path) -> None:

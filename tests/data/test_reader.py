@@ -1,5 +1,6 @@
 """The reader keeps the image, and gold spans where it is asked to."""
 
+import os
 import random
 from pathlib import Path
 
@@ -81,6 +82,24 @@ def test_a_folder_is_read_in_the_order_of_names_each_with_its_own_images(tmp_pat
     docs = list(read_docs(tmp_path, spacy.blank("en").vocab))
     assert [d.text for d in docs] == ["first", "second"]
     assert [d.user_data["image"] for d in docs] == [str(tmp_path / "a" / "i.jpg"), str(tmp_path / "i.jpg")]
+
+
+def test_what_is_hidden_or_no_file_is_no_data(tmp_path: Path) -> None:
+    corpus(tmp_path / "a.spacy", "one")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    corpus(tmp_path / ".ipynb_checkpoints" / "a-checkpoint.spacy", "twice")
+    (tmp_path / "._a.spacy").write_bytes(b"what a Mac puts on a stick")
+    (tmp_path / "folder.spacy").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "b.spacy")
+    assert [doc.text for doc in read_docs(tmp_path, spacy.blank("en").vocab)] == ["one"]
+
+
+def test_a_text_over_the_limit_of_the_tokenizer_takes_nothing_along(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    nlp.max_length = 10
+    read = MultimodalCorpus(corpus(tmp_path / "x.spacy", "one", "a text that is too long", "two"))
+    assert [e.predicted.text for e in read(nlp)] == ["one", "a text that is too long", "two"]
 
 
 def test_limit_and_max_length(tmp_path: Path) -> None:
