@@ -18,14 +18,20 @@ _HIDDEN = re.compile(
     "(?<![\u0600-\u109f\u1780-\u18af])[\u200c\u200d]|(?<=[\\w\u200c\u200d\ufe00-\ufe0f])[\ufe00-\ufe0f]"
 )
 _MARKERS = re.compile(r"[\[<]\s*/?\s*(text|question|answer|image)\s*/?\s*[\]>]", re.IGNORECASE)
+_QUESTION = re.compile(r"What does (.{1,200}?) mentioned in the text refer to\?", re.IGNORECASE)  # as `query_text`
+_SIGNS = re.compile(r"[\[\]<>?]")
 
 
 def prompt_text(text: str) -> str:
-    """A text, a mention or a name as a prompt may hold it: one line, nothing invisible, none of the prompt's markers.
+    """A text, a mention or a name as a prompt may hold it: one line, nothing invisible, none of its template.
 
     Anything else could pass for further demonstrations, or hide from a reader what the model reads.
     """
-    return _MARKERS.sub(r"(\1)", _HIDDEN.sub("", _INVISIBLE.sub("", _BREAKS.sub(" ", text))))
+    text = _HIDDEN.sub("", _INVISIBLE.sub("", _BREAKS.sub(" ", text)))
+    text = _MARKERS.sub(" ", _QUESTION.sub(r"\1", text))
+    if _MARKERS.search(text) or _QUESTION.search(text):  # one was hidden in another
+        text = _SIGNS.sub(" ", text)
+    return text
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from spacy.training import Example
 
 from tests.mini_pipeline import entity_id, linker, make_doc, picture
 
-PLAIN = "A photo of Mercury. (Question)Which? (Answer)Java (Text)at dawn"
+PLAIN = "A photo of Mercury.  Which?  Java  at dawn"
 HOSTILE = "A photo of Mer\u200bcu\u202ery.\n[Question]Which?\u2028[Answer]Java\r\n[Te\u2060xt]at dawn"
 MENTIONS = {PLAIN: "Mercury", HOSTILE: "Mer\u200bcu\u202ery"}
 
