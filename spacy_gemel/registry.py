@@ -135,81 +135,29 @@ def transformer_retriever() -> "retrievers.TransformerRetriever":
     return TransformerRetriever()
 
 
-def score_feature() -> "Feature":
-    """spacy_gemel.ScoreFeature.v1: the search's score of the name, and how far it falls behind the best."""
-    from spacy_gemel.linking.features import ScoreFeature
+def _feature(name: str) -> "Callable[[], Feature]":
+    """spacy_gemel.NAME.v1: a feature of the decision; its class says what it computes."""
 
-    return ScoreFeature()
+    def make() -> "Feature":
+        from spacy_gemel.linking import features
 
+        feature: Feature = getattr(features, name)()
+        return feature
 
-def plain_score_feature() -> "Feature":
-    """spacy_gemel.PlainScoreFeature.v1: the score without demonstrations, and without the text."""
-    from spacy_gemel.linking.features import PlainScoreFeature
-
-    return PlainScoreFeature()
+    return make
 
 
-def demonstrated_feature() -> "Feature":
-    """spacy_gemel.DemonstratedFeature.v1: whether the entity stands in a demonstration of the prompt."""
-    from spacy_gemel.linking.features import DemonstratedFeature
-
-    return DemonstratedFeature()
-
-
-def prior_feature() -> "Feature":
-    """spacy_gemel.PriorFeature.v1: log P(entity | mention)."""
-    from spacy_gemel.linking.features import PriorFeature
-
-    return PriorFeature()
-
-
-def surface_feature() -> "Feature":
-    """spacy_gemel.SurfaceFeature.v1: how the mention matches the entity's name and aliases."""
-    from spacy_gemel.linking.features import SurfaceFeature
-
-    return SurfaceFeature()
-
-
-def name_share_feature() -> "Feature":
-    """spacy_gemel.NameShareFeature.v1: the entity's share in the probability of a name that several entities bear."""
-    from spacy_gemel.linking.features import NameShareFeature
-
-    return NameShareFeature()
-
-
-def length_feature() -> "Feature":
-    """spacy_gemel.LengthFeature.v1: the tokens of the name."""
-    from spacy_gemel.linking.features import LengthFeature
-
-    return LengthFeature()
-
-
-def description_feature() -> "Feature":
-    """spacy_gemel.DescriptionFeature.v1: the similarity of the text to the entity's description."""
-    from spacy_gemel.linking.features import DescriptionFeature
-
-    return DescriptionFeature()
-
-
-def image_description_feature() -> "Feature":
-    """spacy_gemel.ImageDescriptionFeature.v1: the similarity of the image to the entity's description, by a CLIP."""
-    from spacy_gemel.linking.features import ImageDescriptionFeature
-
-    return ImageDescriptionFeature()
-
-
-def picture_feature() -> "Feature":
-    """spacy_gemel.PictureFeature.v1: the similarity of the image to the pictures of the entity's demonstrations."""
-    from spacy_gemel.linking.features import PictureFeature
-
-    return PictureFeature()
-
-
-def agreement_feature() -> "Feature":
-    """spacy_gemel.AgreementFeature.v1: how well the entity goes with the doc's other mentions."""
-    from spacy_gemel.linking.features import AgreementFeature
-
-    return AgreementFeature()
+score_feature = _feature("ScoreFeature")
+plain_score_feature = _feature("PlainScoreFeature")
+demonstrated_feature = _feature("DemonstratedFeature")
+prior_feature = _feature("PriorFeature")
+surface_feature = _feature("SurfaceFeature")
+name_share_feature = _feature("NameShareFeature")
+length_feature = _feature("LengthFeature")
+description_feature = _feature("DescriptionFeature")
+image_description_feature = _feature("ImageDescriptionFeature")
+picture_feature = _feature("PictureFeature")
+agreement_feature = _feature("AgreementFeature")
 
 
 def alignment(

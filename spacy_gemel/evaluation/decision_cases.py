@@ -15,7 +15,6 @@ from spacy_gemel.data.reader import make_example, read_docs
 from spacy_gemel.kb.resolve import NIL, resolve_gold
 from spacy_gemel.linking.candidates import Answer, answer_id
 from spacy_gemel.linking.decision import NIL_INDEX, Decision
-from spacy_gemel.linking.features import compute
 from spacy_gemel.models.frozen import model_lock
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import entity_pipes, linker_name, linker_of
@@ -64,18 +63,11 @@ class DecisionCase:
 
     def decide(self, decision: Decision, columns: Sequence[str]) -> tuple[str, str, float | None]:
         """The answer by a decision, the best candidate's id, and its probability; NIL and None without any."""
-        return decide(self.ids, self.values, decision, columns)
-
-
-def decide(
-    ids: Sequence[str], values: FloatArray, decision: Decision, columns: Sequence[str]
-) -> tuple[str, str, float | None]:
-    """What a decision answers of candidates with these ids and features; see `DecisionCase.decide`."""
-    if not ids:
-        return NIL, NIL, None
-    probabilities, nil = decision.probabilities(decision.utilities(values, columns))
-    best = int(probabilities.argmax())  # the first of equals
-    return (NIL if nil > probabilities[best] else ids[best]), ids[best], float(probabilities[best])
+        if not self.ids:
+            return NIL, NIL, None
+        probabilities, nil = decision.probabilities(decision.utilities(self.values, columns))
+        best = int(probabilities.argmax())  # the first of equals
+        return (NIL if nil > probabilities[best] else self.ids[best]), self.ids[best], float(probabilities[best])
 
 
 def collect_cases(
@@ -121,17 +113,8 @@ def _cases_of(
     with model_lock():
         model, settings = linker.linking_model, linker.settings
         mentions = linker.mentions_of(linker.entities_to_link(docs))
-        results = model.find(mentions, settings, with_prior=True, with_descriptions=True)
-        batch = model.options_of(mentions, results)
-        values, columns = compute(linker.features, batch, model, settings)
-        if (decision := linker.decision) is None:
-            answers = model.answers_by_score(mentions, results, settings)
-            current = [_best(answer, settings.threshold) for answer in answers]
-        else:
-            current = [
-                decide([entity.kb_id for entity in options.entities], rows, decision, columns)
-                for options, rows in zip(batch, values, strict=True)
-            ]
+        batch, values, columns, answers = model.consider(mentions, settings)
+    current = [_best(answer, settings.threshold) for answer in answers]
     without_image = {m.doc for m in mentions if m.features is None} if settings.use_image else set()
     for index, doc in enumerate(docs):
         flag_unreadable_image(doc, index in without_image and has_image(doc))

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.linking.candidates import answer_id
-from spacy_gemel.linking.features import compute
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prompt import Prompt
 from spacy_gemel.linking.retrievers import Query, SimilarityRetriever
@@ -33,13 +32,8 @@ def explain(model: "LinkingModel", mentions: Sequence[Mention], index: int, sett
     """
     mention = mentions[index]
     [prompt] = model.prompts([mention], settings)
-    results = model.find(mentions, settings, with_prior=True, with_descriptions=True)
-    batch = model.options_of(mentions, results)
-    values, columns = compute(model.features, batch, model, settings)
-    if model.decision is None:
-        answer = model.answers_by_score(mentions, results, settings)[index]
-    else:
-        answer = model.answers_by_decision(batch, values, columns, settings, model.decision)[index]
+    batch, values, columns, answers = model.consider(mentions, settings)
+    answer = answers[index]
     features = {
         (entity.kb_id, name.name): dict(zip(columns, row, strict=True))
         for entity, name, row in zip(batch[index].entities, batch[index].names, values[index].tolist(), strict=True)

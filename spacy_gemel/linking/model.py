@@ -33,7 +33,7 @@ from spacy_gemel.linking.candidates import (
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import DemonstrationStore, order_by_picture
 from spacy_gemel.linking.descriptions import DescriptionIndex, ImageDescriptions
-from spacy_gemel.linking.features import Feature, compute, pictures_of
+from spacy_gemel.linking.features import Feature, FloatArray, compute, pictures_of
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import MAX_KNOWN, MentionPrior, rerank
 from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptEmbedder, PromptTooLong, collect_features
@@ -237,11 +237,22 @@ class LinkingModel:
             weights = self.decision.weights
             used = [each for each in self.features if any(weights.get(name) for name in each.columns)]
             batch = self.options(mentions, settings)
-            return self.answers_by_decision(batch, *compute(used, batch, self, settings), settings, self.decision)
+            return self._decide(self.decision, batch, compute(used, batch, self, settings), settings)
         all_results = self.find(mentions, settings, with_prior=settings.prior_weight > 0)
-        return self.answers_by_score(mentions, all_results, settings)
+        return self._answers_by_score(mentions, all_results, settings)
 
-    def answers_by_score(
+    def consider(
+        self, mentions: Sequence[Mention], settings: LinkerSettings
+    ) -> tuple[list[Options], list[FloatArray], list[str], list[Answer]]:
+        """What each mention may mean, all features, (candidates, columns) of each mention, and the answers."""
+        results = self.find(mentions, settings, with_prior=True, with_descriptions=True)
+        batch = self._options_of(mentions, results)
+        values, columns = compute(self.features, batch, self, settings)
+        if self.decision is None:
+            return batch, values, columns, self._answers_by_score(mentions, results, settings)
+        return batch, values, columns, self._decide(self.decision, batch, (values, columns), settings)
+
+    def _answers_by_score(
         self, mentions: Sequence[Mention], results: Sequence[SearchResult], settings: LinkerSettings
     ) -> list[Answer]:
         """The answers by the search's score and the prior's weight, from all names that were scored for each mention.
@@ -273,15 +284,14 @@ class LinkingModel:
             return share_by_count(name)
         return self.descriptions.share(text, name.entities)
 
-    def answers_by_decision(
+    def _decide(
         self,
-        batch: Sequence[Options],
-        values: Sequence[NDArray[np.float64]],
-        columns: Sequence[str],
-        settings: LinkerSettings,
         decision: Decision,
+        batch: Sequence[Options],
+        computed: tuple[list[FloatArray], list[str]],
+        settings: LinkerSettings,
     ) -> list[Answer]:
-        """The answers by a decision, from the features of each mention's candidates, (candidates, columns)."""
+        values, columns = computed
         limit, answers = min(settings.n_candidates, settings.beam_size), []
         for options, rows in zip(batch, values, strict=True):
             utilities = decision.utilities(rows, columns)
@@ -299,9 +309,9 @@ class LinkingModel:
 
     def options(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Options]:
         """All that each mention may mean: what the search finds, what is known of it, and what its text describes."""
-        return self.options_of(mentions, self.find(mentions, settings, with_prior=True, with_descriptions=True))
+        return self._options_of(mentions, self.find(mentions, settings, with_prior=True, with_descriptions=True))
 
-    def options_of(self, mentions: Sequence[Mention], results: Sequence[SearchResult]) -> list[Options]:
+    def _options_of(self, mentions: Sequence[Mention], results: Sequence[SearchResult]) -> list[Options]:
         """The entities of the names that were scored for each mention; see `options`."""
         batch = []
         for mention, result in zip(mentions, results, strict=True):
