@@ -19,6 +19,7 @@ from spacy_gemel.data.jsonl import JsonRow, parse_line, parse_row
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.data.records import Problem, Record
 from spacy_gemel.utils.files import read_lines, visible_files
+from spacy_gemel.utils.values import optional_value
 
 STDIN = Path("-")
 TABLES = (".csv", ".parquet")
@@ -130,17 +131,10 @@ def table_row(columns: Mapping[str, Any], location: str, folder: Path, place: di
     image = columns.get("image")
     image = image.get("bytes") or image.get("path") if isinstance(image, Mapping) else image  # as `datasets` has it
     packed = image if isinstance(image, bytes) else None
-    fields = {name: _whole(columns.get(name)) for name in ("id", "text", "mention", "start", "end")}
+    fields = {name: optional_value(columns.get(name)) for name in ("id", "text", "mention", "start", "end")}
     fields["image"] = None if packed is not None else image or None
     content = json.dumps({**fields, "bytes": hashlib.sha256(packed or b"").hexdigest()}, default=str).encode()
     return SourceRow(place, content, partial(_parse_columns, columns, fields, location, folder), packed)
-
-
-def _whole(value: Any) -> Any:
-    """A number of a column that has gaps, which is a float there, as a whole one; None for no number, or no text."""
-    if isinstance(value, float):
-        return None if value != value else int(value) if value.is_integer() else value
-    return None if value == "" else value
 
 
 def _parse_columns(

@@ -3,8 +3,9 @@
     {"id": "17", "text": "Jaguar at dusk", "image": "images/17.jpg",
      "mentions": [{"start": 0, "end": 6, "kb_id": "Jaguar_Cars", "label": "ORG"}]}
 
-Offsets are in characters; `id`, `image`, `label` and `kb_id` are optional; `kb_id` "NIL" says that the KB has no such
-entity. Mentions may overlap. An image is a path relative to the file, or the URL where it is published.
+Offsets are in characters; a mention may have its words as `text`, by which offsets in other units are repaired. `id`,
+`image`, `label` and `kb_id` are optional; `kb_id` "NIL" says that the KB has no such entity. Mentions may overlap. An
+image is a path relative to the file, or the URL where it is published.
 """
 
 import json
@@ -14,9 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.data.records import DEFAULT_LABEL, MentionSpan, Problem, Record, bad_object, is_text
+from spacy_gemel.data.records import DEFAULT_LABEL, GIVEN_OFFSETS, MentionSpan, Problem, Record, bad_object, is_text
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.utils.files import MAX_LINE, read_lines
+from spacy_gemel.utils.messages import excerpt
+from spacy_gemel.utils.values import optional_value
 
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # of any scheme, and so no path of a file
 
@@ -92,8 +95,9 @@ def parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
 
     if (problem := bad_object(row.value)) is not None:
         return bad(*problem)
-    text, image, doc_id, mentions = (row.value.get(key) for key in ("text", "image", "id", "mentions"))
-    if image is not None and not (is_text(image) and image):
+    text = row.value["text"]
+    image, doc_id, mentions = (optional_value(row.value.get(key)) for key in ("image", "id", "mentions"))
+    if image is not None and not is_text(image):
         return bad("image is not a path", repr(image))
     if doc_id is not None and not (isinstance(doc_id, str | int) and is_text(str(doc_id))):
         return bad("id is neither a string nor a whole number", repr(doc_id))
@@ -113,12 +117,20 @@ def _parse_mention(value: Any, text: str, location: str) -> MentionSpan | Proble
 
     if not isinstance(value, dict):
         return bad("not an object", type(value).__name__)
-    start, end, kb_id, label = (value.get(key) for key in ("start", "end", "kb_id", "label"))
+    start, end, kb_id, label, words = (
+        optional_value(value.get(key)) for key in ("start", "end", "kb_id", "label", "text")
+    )
     # type() and not isinstance(): True is an int in Python, but no offset
     if type(start) is not int or type(end) is not int:
         return bad("start or end is not a whole number", f"{start!r}, {end!r}")
-    if not 0 <= start < end <= len(text):
+    place = _place(text, start, end, words)
+    if place is None and isinstance(words, str):
+        return bad(
+            "its offsets and its words differ", f"{excerpt(text[max(start, 0) : max(end, 0)])}, {excerpt(words)}"
+        )
+    if place is None:
         return bad("start and end are not inside the text", f"{start} to {end} of {len(text)} characters")
+    start, end, rule = place
     surface = text[start:end]
     if not surface.strip():
         return bad("the mention is blank", f"{start} to {end}")
@@ -131,4 +143,32 @@ def _parse_mention(value: Any, text: str, location: str) -> MentionSpan | Proble
     end -= len(surface) - len(surface.rstrip())
     # a KB may have any ids, so only "nil" has several spellings
     kb_id = NIL if (kb_id or "").strip().casefold() == NIL.casefold() else kb_id or ""
-    return MentionSpan(start, end, kb_id, label or DEFAULT_LABEL)
+    return MentionSpan(start, end, kb_id, label or DEFAULT_LABEL, rule)
+
+
+def _place(text: str, start: int, end: int, words: Any) -> tuple[int, int, str] | None:
+    """Where a mention stands, and by which rule; its words, if the row has them, must stand there.
+
+    If they do not, the offsets may count units of UTF-16 or bytes; else the only place of the words is taken.
+    """
+
+    def folded(words: str) -> list[str]:
+        return words.casefold().split()
+
+    def fits(start: int, end: int) -> bool:
+        is_inside = 0 <= start < end <= len(text)
+        return is_inside and (not isinstance(words, str) or folded(text[start:end]) == folded(words))
+
+    if fits(start, end):
+        return start, end, GIVEN_OFFSETS
+    if not isinstance(words, str) or not words.strip():
+        return None
+    for encoding, size in (("utf-16-le", 2), ("utf-8", 1)):
+        units = text.encode(encoding)
+        first, last = (len(units[: max(at, 0) * size].decode(encoding, "ignore")) for at in (start, end))
+        if fits(first, last):
+            return first, last, f"offsets in units of {encoding.removesuffix('-le').upper()}"
+    if text.count(words.strip()) == 1:
+        at = text.index(words.strip())
+        return at, at + len(words.strip()), "the only place of its words"
+    return None

@@ -15,6 +15,7 @@ from spacy_gemel.kb.entity import Entity, KBError
 from spacy_gemel.kb.index import hash_text
 from spacy_gemel.kb.meta import Skipped
 from spacy_gemel.utils.files import MAX_LINE
+from spacy_gemel.utils.values import whole_number
 
 REASONS = {
     "bad_json": "rows that are not a JSON object (skipped)",
@@ -53,6 +54,7 @@ def parse_row(raw: bytes) -> Entity | RowProblem:
         return RowProblem("bad_json", str(error))
     if not isinstance(row, dict):
         return RowProblem("bad_json", f"a JSON object is expected, not {type(row).__name__}")
+    row |= {field.name: whole_number(row.get(field.name)) for field in _FURTHER}
     if (problem := _field_problem(row)) is not None:
         return RowProblem("bad_field", problem)
     values = {field.name: value for field in _FURTHER if (value := row.get(field.name)) is not None}

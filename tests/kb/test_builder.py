@@ -310,3 +310,10 @@ def test_leading_space_is_the_tokenizers(tmp_path: Path, build: Build, tokenizer
     kb = KnowledgeBase.open(report.path)
     assert (report.meta.skipped, kb.meta.leading_space) == ({}, True)
     assert kb.trie.rows_of(tokenizer.encode(["Java"])[0]).tolist() == [0]
+
+
+def test_numbers_as_data_frames_write_them() -> None:
+    entity = parse_row(b'{"id": "a", "name": "b", "count": 12.0, "description": NaN, "aliases": NaN}')
+    assert entity == Entity("a", "b", 12)
+    assert isinstance(entity, Entity) and type(entity.count) is int
+    assert isinstance(parse_row(b'{"id": "a", "name": "b", "count": 12.5}'), RowProblem)
