@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import stat
 import sys
@@ -134,14 +135,23 @@ def is_inside(folder: Path, name: str) -> bool:
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it at the end of the block, or is removed if the block fails."""
+    """A temporary path beside `path` that replaces it at the end of the block, or is removed if the block fails.
+
+    A file that is replaced keeps its mode; the umask decides that of a new one.
+
+    Raises:
+        OSError: at once, if a folder, a device or a pipe is there, which would be lost.
+    """
+    mode = path.stat().st_mode if path.exists() else None
+    if mode is not None and not stat.S_ISREG(mode):
+        raise OSError(errno.EEXIST, "is no regular file, and is not replaced: name another output", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    partial = Path(name)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield partial
-        os.chmod(partial, 0o644)  # noqa: PTH101
+        if mode is not None:
+            partial.chmod(stat.S_IMODE(mode))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
