@@ -18,7 +18,7 @@ from spacy.vocab import Vocab
 from spacy_gemel.data.jsonl import JsonRow, parse_line, parse_row
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.data.records import Problem, Record
-from spacy_gemel.utils.files import read_lines, visible_files
+from spacy_gemel.utils.files import read_lines, unpacked_limit, visible_files
 from spacy_gemel.utils.values import optional_value
 
 STDIN = Path("-")
@@ -121,6 +121,15 @@ def parquet_batches(file: Path) -> Iterator[Any]:
 
     try:
         with parquet.ParquetFile(file) as table:
+            groups = (table.metadata.row_group(index) for index in range(table.num_row_groups))
+            size, limit = (
+                max((group.total_byte_size for group in groups), default=0),
+                unpacked_limit(file.stat().st_size),
+            )
+            if size > limit:
+                raise ValueError(
+                    f"{file}: rows that unpack to {size} bytes, more than {limit}: write smaller row groups"
+                )
             yield from table.iter_batches(batch_size=1024)
     except pa.ArrowException as error:
         raise ValueError(f"{file}: not a Parquet file that can be read: {error}") from error

@@ -6,6 +6,7 @@ image, and without any mention if no NER stands before it.
 
 import logging
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +21,7 @@ from spacy.vocab import Vocab
 
 from spacy_gemel.data.records import MentionSpan, Problem, Record
 from spacy_gemel.pipeline.user_data import IMAGE_KEYS
-from spacy_gemel.utils.files import resolve, visible_files
+from spacy_gemel.utils.files import resolve, unpacked_limit, visible_files
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
     is_empty = True
     for file in files:
         try:
-            docs = DocBin().from_disk(file)
+            docs = DocBin().from_bytes(_checked(file.read_bytes()))
         # zlib, msgpack and numpy each raise their own error for bytes that are not theirs
         except Exception as error:
             raise ValueError(f"{file}: it cannot be read as a DocBin; write it again ({error})") from error
@@ -101,6 +102,15 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
                 is_empty = False
     if is_empty:
         raise ValueError(f"{path}: it holds no docs; write it again with python -m spacy_gemel convert")
+
+
+def _checked(packed: bytes) -> bytes:
+    """The bytes of a DocBin, which spaCy unpacks whatever they grow to. Raises ValueError if that is too much."""
+    unpacker = zlib.decompressobj()
+    content = unpacker.decompress(packed, unpacked_limit(len(packed)))
+    if unpacker.unconsumed_tail:
+        raise ValueError(f"its {len(packed)} bytes unpack to more than {len(content)}")
+    return zlib.compress(content, level=0)
 
 
 def make_example(nlp: Language, reference: Doc, *, gold_ents: bool) -> Example:

@@ -64,6 +64,11 @@ def read_lines(file: IO[bytes]) -> Iterator[bytes]:
         yield line
 
 
+def unpacked_limit(size: int) -> int:
+    """How many bytes a packed file of so many may unpack to; text shrinks to a tenth, and zeros to a thousandth."""
+    return max(2**30, 100 * size)
+
+
 def link_file(source: Path, target: Path) -> None:
     """Put a file at target, as a hard link if the file system allows it, else as a copy."""
     if target.exists():

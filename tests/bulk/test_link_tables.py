@@ -11,7 +11,7 @@ import spacy
 from pyarrow import parquet
 
 from spacy_gemel.bulk import link_table
-from spacy_gemel.bulk.sources import find_mention
+from spacy_gemel.bulk.sources import find_mention, read_rows
 from tests.bulk.test_link_resume import linker, run
 from tests.evaluation.doubles import pipeline
 
@@ -109,3 +109,11 @@ def test_a_damaged_table_is_named(nlp: spacy.Language, tmp_path: Path, name: str
 )
 def test_where_a_mention_begins(text: str, mention: str, at: int | None) -> None:
     assert find_mention(text, mention) == at
+
+
+def test_rows_that_unpack_to_more_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    parquet.write_table(pa.table({"text": ["x" * 2**24]}), tmp_path / "bomb.parquet", compression="zstd")
+    monkeypatch.setattr("spacy_gemel.bulk.sources.unpacked_limit", lambda size: 100 * size)
+    with pytest.raises(ValueError, match="write smaller row groups"):
+        list(read_rows(tmp_path / "bomb.parquet", spacy.blank("en").vocab))

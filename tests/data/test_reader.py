@@ -2,6 +2,7 @@
 
 import os
 import random
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,10 @@ def test_one_clear_error(tmp_path: Path) -> None:
         multimodal_corpus(None)
     with pytest.raises(ValueError, match="more than max_length = 1"):
         list(MultimodalCorpus(corpus(tmp_path / "long.spacy", "one two"), max_length=1)(nlp))
+
+
+def test_a_file_that_unpacks_to_more_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bomb.spacy").write_bytes(zlib.compress(bytes(2**26)))
+    monkeypatch.setattr("spacy_gemel.data.reader.unpacked_limit", lambda size: 100 * size)
+    with pytest.raises(ValueError, match=r"bomb\.spacy: it cannot be read as a DocBin.*unpack to more than"):
+        list(read_docs(tmp_path / "bomb.spacy", spacy.blank("en").vocab))
