@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.kb.meta import sha256_of
-from spacy_gemel.utils.files import files_in, write_json
+from spacy_gemel.utils.files import files_in, sha256_of, write_json
 
 STATE = "trial.json"
 """In a cached folder: its key, and the seconds it took."""

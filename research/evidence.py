@@ -28,8 +28,7 @@ from research.mini_world import (
 )
 from research.paper import DATA_SETS, REPORTED
 from research.statistics import BoolArray, Outcomes, Term, seeds_and_mentions_interval
-from spacy_gemel.kb.meta import sha256_of
-from spacy_gemel.utils.files import write_json, write_whole
+from spacy_gemel.utils.files import sha256_of, write_json, write_whole
 
 SEEDS = (1, 2, 3)
 COMMAND = "python -m research evidence"

@@ -10,8 +10,7 @@ import srsly
 
 from research.cache import cached, digest
 from research.commands import report, run_command
-from spacy_gemel.kb.meta import sha256_of
-from spacy_gemel.utils.files import files_in, lock_file, write_json
+from spacy_gemel.utils.files import files_in, lock_file, sha256_of, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "configs/mini.cfg"

@@ -23,8 +23,8 @@ from research.configs import change, interpolated, is_path, named_files, value_a
 from research.worker import CURRENT, ERRORS
 from spacy_gemel.evaluation.results import mentions_path
 from spacy_gemel.evaluation.runner import EvaluateOptions
-from spacy_gemel.kb.meta import META_FILE, sha256_of
-from spacy_gemel.utils.files import lock_file, write_json
+from spacy_gemel.kb.meta import META_FILE
+from spacy_gemel.utils.files import lock_file, sha256_of, write_json
 
 PIPELINE = "model-best"
 LOG = "training.log"

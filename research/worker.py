@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.evaluation.results import mentions_path, write_mentions
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
-from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.pipeline.loaded_pipeline import linker_of, load_pipeline
-from spacy_gemel.utils.files import write_json
+from spacy_gemel.utils.files import sha256_of, write_json
 from spacy_gemel.utils.messages import one_line
 
 if TYPE_CHECKING:

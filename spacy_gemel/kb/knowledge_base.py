@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import Entity, KBError, build_command
 from spacy_gemel.kb.index import HashIndex, open_array, surface_key
-from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta, sha256_of
+from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta
 from spacy_gemel.kb.name_tokens import TokenizerLike, tokenise_names
 from spacy_gemel.kb.trie import NameTrie, TokenArray, TrieArrays
 from spacy_gemel.kb.trie_builder import build_trie
-from spacy_gemel.utils.files import folder_owner, is_inside
+from spacy_gemel.utils.files import folder_owner, is_inside, sha256_of
 
 IDS, SURFACES = "ids", "surfaces"
 ENTITIES_FILE, COUNTS_FILE = "entities.arrow", "counts.npy"

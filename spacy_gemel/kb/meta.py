@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.kb.entity import KBError, build_command
-from spacy_gemel.utils.files import write_json
+from spacy_gemel.utils.files import sha256_of, write_json
 
 FORMAT = "spacy-gemel-kb"
 VERSION = 3
@@ -52,12 +52,6 @@ class KBMeta:
     def sha256(self) -> str:
         """A digest of everything, the files' checksums included: only equal knowledge bases share it."""
         return _digest(asdict(self))
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def file_record(path: Path) -> FileRecord:

@@ -8,13 +8,22 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from spacy_gemel.utils.files import files_in, is_inside, link_file, link_folder, own_folder, resolve, write_json
+from spacy_gemel.utils.files import (
+    files_in,
+    is_inside,
+    link_file,
+    link_folder,
+    own_folder,
+    resolve,
+    sha256_of,
+    write_json,
+)
 from spacy_gemel.utils.messages import first_line
 
 if TYPE_CHECKING:
@@ -134,7 +143,7 @@ class FrozenModel(Generic[ModelT]):
                 gone = f"{folder}, from which it was loaded, is gone, and this machine has no other copy ({error})"
                 raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {gone}.") from error
             names = _model_files(target)
-        write_json(target / BUNDLE, self._marker | {_FILES: names})
+        write_json(target / BUNDLE, self._marker | {_FILES: {name: _record(target / name) for name in names}})
 
 
 @dataclass(frozen=True)
@@ -221,6 +230,32 @@ def _read_marker(folder: Path) -> tuple[dict[str, Any], list[str]]:
         return marker, [str(name) for name in marker.pop(_FILES, [])]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / BUNDLE} is damaged ({error}): copy the pipeline again.") from error
+
+
+def bundle_problems(folder: Path, *, verify: bool = False) -> list[str]:
+    """Files of a bundle that are missing or of another size; with `verify` also those with other bytes."""
+    if not is_inside(folder, BUNDLE):
+        return [f"{folder / BUNDLE} is missing"]
+    problems = []
+    for name, record in json.loads((folder / BUNDLE).read_text(encoding="utf8")).get(_FILES, {}).items():
+        path = folder / name
+        if not is_inside(folder, name):
+            problems.append(f"{path} is missing, or leads out of its folder")
+        elif path.stat().st_size != record["bytes"]:
+            problems.append(f"{path} has {path.stat().st_size} bytes instead of {record['bytes']}")
+        elif verify and sha256_of(path) != record["sha256"]:
+            problems.append(f"{path} does not match its checksum")
+    return problems
+
+
+def _record(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"bytes": status.st_size, "sha256": _known_sha256(path.resolve(), status.st_size, status.st_mtime_ns)}
+
+
+@lru_cache(maxsize=1024)  # training saves the same models again and again
+def _known_sha256(path: Path, _size: int, _time: int) -> str:
+    return sha256_of(path)
 
 
 def _model_files(folder: Path, *, links: bool = False) -> list[str]:

@@ -125,6 +125,7 @@ class GemelLinker(TrainablePipe):
         get_candidates: GetCandidates | None = None,
         bundle_models: bool = False,
         image_features: str | None = None,
+        verify: bool = False,
         scorer: Callable[..., Any] | None = None,
     ) -> None:
         check_mapper(name, model)
@@ -140,6 +141,7 @@ class GemelLinker(TrainablePipe):
         self.get_candidates = get_candidates
         self.bundle_models = bundle_models
         self.image_features = image_features
+        self.verify = verify
         self.scorer = scorer
         # Unused: the settings are in `self.settings`. `spacy find-threshold` writes here besides the config.
         self.cfg: dict[str, Any] = {}
@@ -625,7 +627,7 @@ class GemelLinker(TrainablePipe):
 
         Raises OSError or ValueError if a file or a model is missing or damaged; only the vocab may have changed then.
         """
-        self._take_over(serialization.read_folder(path, self.vocab, tuple(exclude), self.name))
+        self._take_over(serialization.read_folder(path, self.vocab, tuple(exclude), self.name, verify=self.verify))
         return self
 
     def to_bytes(self, *, exclude: Iterable[str] = ()) -> bytes:
@@ -636,7 +638,7 @@ class GemelLinker(TrainablePipe):
 
     def from_bytes(self, bytes_data: bytes, *, exclude: Iterable[str] = ()) -> "GemelLinker":
         """Load what `to_bytes` gave, and the frozen models. Raises ValueError for other bytes."""
-        with serialization.read_bytes(bytes_data, self.vocab, tuple(exclude), self.name) as state:
+        with serialization.read_bytes(bytes_data, self.vocab, tuple(exclude), self.name, verify=self.verify) as state:
             self._take_over(state)
         return self
 
@@ -773,6 +775,7 @@ DEFAULT_CONFIG = {
     **default_config(),
     "bundle_models": False,
     "image_features": None,
+    "verify": False,
     "get_candidates": None,
     "model": {"@architectures": "spacy_gemel.LinearMapper.v1", "prefix_length": 4},
     "language_model": {"@misc": "spacy_gemel.CausalLM.v1", "name": "meta-llama/Llama-2-7b-hf"},
@@ -813,6 +816,7 @@ def make_gemel_linker(
     get_candidates: Callable[..., Any] | None,
     bundle_models: bool,
     image_features: str | None,
+    verify: bool,
     scorer: Callable[..., Any] | None,
     **settings: Any,
 ) -> GemelLinker:
@@ -823,9 +827,14 @@ def make_gemel_linker(
     entity_linker does, and gives the ids, or objects with `entity_`, that the span may mean. A feature that is None is
     left out, which a config says by null, as spaCy adds the defaults that it does not name. With `bundle_models` the
     pipe works without the frozen models' own folders. `image_features` is a folder that `encode-images` wrote; it only
-    saves time.
+    saves time. With `verify` all bytes of the knowledge base and of bundled models are compared with their checksums
+    when a saved pipe is loaded; those of the smaller parts always are.
     """
     models = {"language_model": language_model, "vision_encoder": vision_encoder, "retriever": retriever}
-    options: dict[str, Any] = {"bundle_models": bundle_models, "image_features": image_features, "scorer": scorer}
-    options |= {"features": [each for each in features.values() if each is not None], "get_candidates": get_candidates}
+    options: dict[str, Any] = {"bundle_models": bundle_models, "image_features": image_features, "verify": verify}
+    options |= {
+        "features": [each for each in features.values() if each is not None],
+        "get_candidates": get_candidates,
+        "scorer": scorer,
+    }
     return GemelLinker(nlp.vocab, model, name, settings=LinkerSettings(**settings), **models, **options)

@@ -13,10 +13,10 @@ from spacy import util
 from spacy.language import Language
 from thinc.api import Config, require_gpu
 
-from spacy_gemel.kb.meta import sha256_of
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.pipeline.serialization import PART_NAMES
 from spacy_gemel.utils import files
+from spacy_gemel.utils.files import sha256_of
 
 if TYPE_CHECKING:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
@@ -112,13 +112,13 @@ def save_changed(nlp: Language, changes: dict[str, Any], target: Path, decision:
         copy = Path(work) / "copy"
         copy.mkdir()
         config.to_disk(copy / "config.cfg", interpolate=False)
-        linker.to_disk(copy / name, exclude=[part for part in PART_NAMES if part not in ("cfg", "decision")])
         for relative in files.files_in(source):
             (copy / relative).parent.mkdir(parents=True, exist_ok=True)
             if relative.startswith((f"{name}/kb/", f"{name}/models/")):
                 files.link_file(source / relative, copy / relative)
             elif relative not in changed:
                 shutil.copyfile(source / relative, copy / relative)
+        linker.to_disk(copy / name, exclude=[part for part in PART_NAMES if part not in ("cfg", "decision")])
         if target.is_dir():
             target.rmdir()  # it is empty; not every system moves a folder onto an empty one
         copy.replace(target)

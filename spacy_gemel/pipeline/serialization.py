@@ -1,6 +1,7 @@
 """Saving and loading a linker's state, in a folder or in bytes, never as a pickle."""
 
 import gc
+import hashlib
 import json
 import math
 import tempfile
@@ -19,8 +20,9 @@ from spacy_gemel.kb.entity import Entity
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.settings import LinkerSettings, config_names
-from spacy_gemel.models.frozen import BUNDLE, FrozenModel
+from spacy_gemel.models.frozen import BUNDLE, FrozenModel, bundle_problems
 from spacy_gemel.utils import files
+from spacy_gemel.utils.files import sha256_of
 
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
@@ -28,8 +30,12 @@ if TYPE_CHECKING:
     from spacy_gemel.models.vision_encoder import VisionEncoder
 
 FORMAT = 1
+_FILES = ("cfg", "model", "demonstrations", "decision", "added")  # the parts that are one file each
 PART_NAMES = ("vocab", "cfg", "model", "demonstrations", "decision", "kb", "added", "models")
 _NO_DECISION = b"null"
+_DEFAULTS = {"decision": _NO_DECISION, "added": b"\x90"}  # of a pipe that was saved without them
+_SUMS = "sums"  # the file with the checksums of the others, which says what was saved together
+_NEW = ".new"  # at the end of a file that is about to replace another
 PartT = TypeVar("PartT")
 
 Sources = Mapping[str, tuple[str, Path]]
@@ -85,13 +91,18 @@ class LinkerState:
     models_folder: Path | None = None  # when loading: where the bundled models are
 
     def to_disk(self, path: str | Path, vocab: Vocab, exclude: Collection[str]) -> None:
-        """Write a folder, in which files of the knowledge base and of models are hard-linked if possible."""
+        """Write a folder, in which files of the knowledge base and of models are hard-linked if possible.
+
+        Killed at any moment, it leaves the old parts or the new ones: these lie beside the old until the checksums of
+        the new replace those of the old, and the reader takes of each part what fits its checksum.
+        """
         folder = Path(path)
         folder.mkdir(exist_ok=True)
         if "vocab" not in exclude:
             vocab.to_disk(folder / "vocab", exclude=exclude)
-        for name, content in self._contents().items():
-            with files.write_whole(folder / name) as new:
+        contents = self._contents()
+        for name, content in contents.items():
+            with files.write_whole(folder / (name + _NEW)) as new:
                 new.write_bytes(content)
         if self.kb is not None:
             target = folder / "kb"
@@ -103,6 +114,20 @@ class LinkerState:
             for marker in models.glob(f"*/{BUNDLE}"):
                 (marker.parent if marker.parent.is_symlink() else marker).unlink()
         self._bundle(models)
+        left_out = {part: value for part, value in _read_sums(folder).items() if part in exclude}
+        with files.write_whole(folder / _SUMS) as new:
+            new.write_bytes(_to_json({**left_out, **self._sums(contents, models)}))
+        for name in contents:
+            (folder / (name + _NEW)).replace(folder / name)
+
+    def _sums(self, contents: Mapping[str, bytes], models: Path) -> dict[str, Any]:
+        """The checksum of each part; of the bundled models those of their lists of files."""
+        sums: dict[str, Any] = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+        if self.kb is not None:
+            sums["kb"] = self.kb.meta.sha256
+        if self.models is not None:
+            sums["models"] = {part: sha256_of(models / part / BUNDLE) for part in self.models}
+        return sums
 
     def to_bytes(self, vocab: Vocab, exclude: Collection[str]) -> bytes:
         """The same as bytes."""
@@ -111,17 +136,19 @@ class LinkerState:
             contents["vocab"] = vocab.to_bytes(exclude=exclude)
         if self.kb is not None:
             contents["kb"] = srsly.msgpack_dumps(files.pack_folder(self.kb.path, self.kb.files()))
-        if self.models is not None:
-            with tempfile.TemporaryDirectory() as name:
-                self._bundle(Path(name))
+        with tempfile.TemporaryDirectory() as name:
+            self._bundle(Path(name))
+            sums = self._sums({part: content for part, content in contents.items() if part != "kb"}, Path(name))
+            if self.models is not None:
                 contents["models"] = srsly.msgpack_dumps(files.pack_folder(Path(name), files.files_in(Path(name))))
-        return bytes(srsly.msgpack_dumps({name: contents[name] for name in PART_NAMES if name in contents}))
+        ordered = {name: contents[name] for name in PART_NAMES if name in contents}
+        return bytes(srsly.msgpack_dumps({**ordered, _SUMS: _to_json(sums)}))
 
     def _contents(self) -> dict[str, bytes]:
         """The parts that are one file each."""
         contents: dict[str, bytes] = {}
         if self.cfg is not None:  # not by srsly, whose JSON does not give back every number as it was
-            contents["cfg"] = json.dumps(self.cfg, indent=2, ensure_ascii=False).encode("utf8")
+            contents["cfg"] = _to_json(self.cfg)
         if self.mapper is not None:
             contents["model"] = self.mapper
         if self.store is not None:
@@ -143,24 +170,77 @@ class LinkerState:
             frozen.bundle(folder / part, source)
 
 
-def read_folder(path: str | Path, vocab: Vocab, exclude: Collection[str], name: str) -> LinkerState:
-    """Read what `to_disk` wrote. Raises ValueError and OSError, and has then read the vocab at most."""
+def read_folder(
+    path: str | Path, vocab: Vocab, exclude: Collection[str], name: str, *, verify: bool = False
+) -> LinkerState:
+    """Read what `to_disk` wrote. Raises ValueError and OSError, and has then read the vocab at most.
+
+    Of the large files, those of the knowledge base and of models, only the sizes are compared, with `verify` all bytes.
+    """
     folder = Path(path)
-    always = [part for part in ("cfg", "model", "demonstrations") if part not in exclude]
-    contents = {part: (folder / part).read_bytes() for part in always}
-    if "added" not in exclude:  # versions before entities could be added wrote none
-        contents["added"] = (folder / "added").read_bytes() if (folder / "added").is_file() else b"\x90"
-    if "decision" not in exclude:  # nor a decision before there was one
-        contents["decision"] = (folder / "decision").read_bytes() if (folder / "decision").is_file() else _NO_DECISION
+    sums = parse(name, _SUMS, lambda: _read_sums(folder))
+    contents = {part: _read_part(folder, part, sums, name) for part in _FILES if part not in exclude}
     folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
     state = _state_from(contents, folders, name)
+    _check_folders(state, sums, name, verify=verify)
     if "vocab" not in exclude:
         parse(name, "vocab", lambda: vocab.from_disk(folder / "vocab", exclude=exclude))
     return state
 
 
+def _read_sums(folder: Path) -> dict[str, Any]:
+    path = folder / _SUMS
+    return dict(json.loads(path.read_bytes())) if path.is_file() else {}
+
+
+def _read_part(folder: Path, part: str, sums: Mapping[str, Any], name: str) -> bytes:
+    """A part's file, or the one that was about to replace it: whichever was saved with the others."""
+    for path in (folder / part, folder / (part + _NEW)):
+        if path.is_file():
+            content = path.read_bytes()
+            if _fits(part, content, sums):
+                return content
+    if part not in sums and part in _DEFAULTS:  # it was left out
+        return _DEFAULTS[part]
+    if not (folder / part).is_file():
+        raise FileNotFoundError(f"{folder / part}: there is no such file, so this is no saved {name}, or not all of it")
+    raise _not_saved_with(part, name)
+
+
+def _fits(part: str, content: bytes, sums: Mapping[str, Any]) -> bool:
+    return part in ("kb", "models") or hashlib.sha256(content).hexdigest() == sums.get(part)
+
+
+def _not_saved_with(part: str, name: str) -> ValueError:
+    return ValueError(
+        f"{name}: {part!r} of the saved pipe is not what was saved with its other parts: it was damaged, replaced, or "
+        "saved by another version. Copy the pipeline again, or save it again."
+    )
+
+
+def _check_folders(state: LinkerState, sums: Mapping[str, Any], name: str, *, verify: bool) -> None:
+    """Raise ValueError if the knowledge base or a bundled model is not what was saved with the other parts."""
+    from spacy_gemel.kb.knowledge_base import file_problems  # not earlier: pyarrow
+
+    if state.kb is not None:
+        problems = file_problems(state.kb.path, state.kb.meta, verify)
+        if state.kb.meta.sha256 != sums.get("kb") or problems:
+            raise ValueError(f"{_not_saved_with('kb', name)} {'; '.join(problems)}".strip())
+    for part, value in sums.get("models", {}).items() if state.models_folder is not None else ():
+        folder = state.models_folder / part
+        problems = bundle_problems(folder, verify=verify)
+        if problems or sha256_of(folder / BUNDLE) != value:
+            raise ValueError(f"{_not_saved_with('models', name)} {'; '.join(problems)}".strip())
+
+
+def _to_json(content: Any) -> bytes:
+    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf8")
+
+
 @contextmanager
-def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -> Iterator[LinkerState]:
+def read_bytes(
+    data: bytes, vocab: Vocab, exclude: Collection[str], name: str, *, verify: bool = False
+) -> Iterator[LinkerState]:
     """Read what `to_bytes` gave. Raises ValueError, and has then read the vocab at most.
 
     Knowledge base and bundled models are unpacked into a temporary folder, which lives as long as something uses it,
@@ -176,9 +256,12 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
         is_dict = isinstance(contents, dict)
         content = f"has {', '.join(map(str, contents))}" if is_dict else f"is {type(contents).__name__}"
         raise ValueError(f"{message}: what is packed in them {content}, and none of {', '.join(known)}.")
+    sums = parse(name, _SUMS, lambda: dict(json.loads(contents.pop(_SUMS, b"{}"))))
     contents = {part: content for part, content in contents.items() if part not in exclude}
-    if "decision" not in exclude:  # as in a folder
-        contents.setdefault("decision", _NO_DECISION)
+    for part in sorted({*sums, *contents} - {*exclude}):
+        if part not in PART_NAMES or part not in contents or not _fits(part, contents[part], sums):
+            raise _not_saved_with(part, name)
+    contents |= {part: content for part, content in _DEFAULTS.items() if part not in {*contents, *exclude}}
     temporary = files.TemporaryFolder()
     try:
         folders = {part: temporary.path / part for part in ("kb", "models") if part in contents}
@@ -186,6 +269,7 @@ def read_bytes(data: bytes, vocab: Vocab, exclude: Collection[str], name: str) -
             content = parse(name, part, partial(srsly.msgpack_loads, contents[part]))
             parse(name, part, partial(files.unpack_folder, content, folder))
         state = _state_from(contents, folders, name)
+        _check_folders(state, sums, name, verify=verify)
         if "vocab" in contents:
             parse(name, "vocab", lambda: vocab.from_bytes(contents["vocab"], exclude=exclude))
         yield state

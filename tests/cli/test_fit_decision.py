@@ -141,7 +141,9 @@ def test_the_rest_of_the_pipeline_is_as_it_was(fitted: tuple[Path, dict[str, Any
     before, after = bytes_of(trained), bytes_of(pipeline)
     assert set(after) == set(before)
     changed = {name for name in before if before[name] != after[name]}
-    assert f"{LINKER}/decision" in changed <= {"config.cfg", f"{LINKER}/cfg", f"{LINKER}/decision"}
+    assert (
+        f"{LINKER}/decision" in changed <= {"config.cfg", *(f"{LINKER}/{name}" for name in ("cfg", "decision", "sums"))}
+    )
     assert [path.name for path in pipeline.parent.iterdir()] == ["pipeline"]
 
 

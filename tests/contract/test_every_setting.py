@@ -33,6 +33,7 @@ def settings_of(models: Path, features: Path) -> dict[str, Any]:
         "labels_discard": list(CHANGED["labels_discard"]),
         "bundle_models": True,
         "image_features": str(features),
+        "verify": True,
         "model": {"@architectures": "spacy_gemel.LinearMapper.v1", "prefix_length": 3},
         "language_model": {
             "@misc": "spacy_gemel.CausalLM.v1",
@@ -48,6 +49,7 @@ def settings_of(models: Path, features: Path) -> dict[str, Any]:
             "name": str(models / "vision_encoder"),
             "pretrained": None,
             "projection": True,
+            "text": True,
             "revision": None,  # open_clip has none: anything else is refused
             "device": "cpu",
             "dtype": "bfloat16",

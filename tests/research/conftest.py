@@ -16,8 +16,7 @@ from research import runner
 from research.commands import CommandFailed
 from research.grid.grid import Grid, read_grid
 from spacy_gemel.evaluation.results import MentionResult, mentions_path, write_evaluation, write_mentions
-from spacy_gemel.kb.meta import sha256_of
-from spacy_gemel.utils.files import write_json
+from spacy_gemel.utils.files import sha256_of, write_json
 
 ROOT = Path(__file__).parents[2]
 N = 40

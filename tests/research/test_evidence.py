@@ -12,7 +12,7 @@ from research.evidence import Evidence, effects, figures, line_up, make_experime
 from research.mini_world import World
 from research.statistics import Outcomes, outcomes
 from spacy_gemel.evaluation.results import MentionResult
-from spacy_gemel.kb.meta import sha256_of
+from spacy_gemel.utils.files import sha256_of
 from tests.research.conftest import ROOT, FakeCommands, write_corpus
 from tests.research.test_mini_world import pretrained_for
 

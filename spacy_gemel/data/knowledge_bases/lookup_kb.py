@@ -12,8 +12,8 @@ from spacy_gemel.data.knowledge_bases.work import ImportOptions
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.jsonl import REASONS
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
-from spacy_gemel.kb.meta import META_FILE, KBMeta, sha256_of
-from spacy_gemel.utils.files import resolve, write_json
+from spacy_gemel.kb.meta import META_FILE, KBMeta
+from spacy_gemel.utils.files import resolve, sha256_of, write_json
 from spacy_gemel.utils.messages import DataWarning, warn
 
 logger = logging.getLogger("spacy_gemel")
