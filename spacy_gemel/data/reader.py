@@ -92,7 +92,7 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
         # zlib, msgpack and numpy each raise their own error for bytes that are not theirs
         except Exception as error:
             raise ValueError(f"{file}: it cannot be read as a DocBin; write it again ({error})") from error
-        folder = file.parent.absolute()
+        folder = file.parent.resolve()  # as `Record.image_path_from`
         for doc in docs.get_docs(vocab):
             image = doc.user_data.get("image")
             if isinstance(image, str):

@@ -57,11 +57,11 @@ class Record:
     merged: int = 0
 
     def image_path_from(self, folder: Path) -> str | None:
-        """The image's path relative to `folder`, or as it is if it is absolute."""
+        """The image's path relative to `folder`, both with links followed, or as it is if it is absolute."""
         if self.image is None or Path(self.image).is_absolute():
             return self.image
         try:
-            return Path(os.path.relpath(self.folder / self.image, folder)).as_posix()
+            return Path(os.path.relpath(self.folder.resolve() / self.image, folder.resolve())).as_posix()
         except ValueError:  # two drives on Windows: no relative path between them
             return str((self.folder / self.image).absolute())
 

@@ -1,5 +1,7 @@
 """Mentions that overlap are split into several records, and none is lost."""
 
+from pathlib import Path
+
 import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,3 +39,13 @@ def test_mentions_that_are_not_annotated_stay_so() -> None:
     (record,), _ = split_overlaps(Record("f:1", "Java"))
     assert record.mentions is None
     assert not doc_from_record(record, NLP.make_doc, None)[0].has_annotation("ENT_IOB")
+
+
+def test_a_relative_path_is_the_same_behind_a_link(tmp_path: Path) -> None:
+    """A corpus may be written by one path to its folder and read by another."""
+    (tmp_path / "home" / "project" / "corpus").mkdir(parents=True)
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "corpora").symlink_to(tmp_path / "home" / "project" / "corpus")
+    record = Record("", "text", image="1.jpg", folder=tmp_path / "home" / "project" / "pictures")
+    for folder in ("home/project/corpus", "scratch/corpora"):
+        assert record.image_path_from(tmp_path / folder) == "../pictures/1.jpg"
