@@ -116,7 +116,7 @@ class FrozenModel(Generic[ModelT]):
     def bundle(self, target: Path, folder: Path | None = None) -> None:
         """Make `target` hold the model's files; call `check_in_place` first. Raises ValueError if there is no copy."""
         source = Path(self.source(folder))
-        saved = _read_marker(target)[1]
+        saved = [*_read_marker(target)[1]]
         if source.is_dir():  # even if it is bundled: another pipe may have been saved there since
             names = _model_files(source)
             lost = sorted({*_model_files(source, links=True)} - {*names})
@@ -221,13 +221,13 @@ def is_gguf(name: str | Path) -> bool:
     return Path(name).suffix.lower() == ".gguf"
 
 
-def _read_marker(folder: Path) -> tuple[dict[str, Any], list[str]]:
+def _read_marker(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What a bundle says of its model, and the files that were saved there; nothing if there is none."""
     if not is_inside(folder, BUNDLE):
-        return {}, []
+        return {}, {}
     try:
         marker = dict(json.loads((folder / BUNDLE).read_text(encoding="utf8")))
-        return marker, [str(name) for name in marker.pop(_FILES, [])]
+        return marker, dict(marker.pop(_FILES, {}))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / BUNDLE} is damaged ({error}): copy the pipeline again.") from error
 
@@ -237,7 +237,7 @@ def bundle_problems(folder: Path, *, verify: bool = False) -> list[str]:
     if not is_inside(folder, BUNDLE):
         return [f"{folder / BUNDLE} is missing"]
     problems = []
-    for name, record in json.loads((folder / BUNDLE).read_text(encoding="utf8")).get(_FILES, {}).items():
+    for name, record in _read_marker(folder)[1].items():
         path = folder / name
         if not is_inside(folder, name):
             problems.append(f"{path} is missing, or leads out of its folder")
