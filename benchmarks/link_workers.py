@@ -18,11 +18,12 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
+from spacy.vocab import Vocab
+
 from benchmarks.timing import spread
 from research.commands import report
 from research.machine import describe_machine
 from research.mini_world import ROOT
-from spacy_gemel.bulk.link_block import LinkedBlock
 from spacy_gemel.bulk.sources import SourceRow, read_rows
 from spacy_gemel.bulk.workers import Engine, Processes, RayActors, ThisProcess
 from spacy_gemel.pipeline.loaded_pipeline import load_pipeline as load
@@ -48,10 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     if find_spec("ray") is not None:
         engines |= {f"ray_{n}": partial(RayActors, loaded, n) for n in (1, 2)}
-    rows: list[SourceRow] = []
     with tempfile.TemporaryDirectory() as folder:
-        from spacy.vocab import Vocab
-
         source = [*read_rows(options.source, Vocab())]
         rows = [*islice(chain.from_iterable(repeat(source)), options.rows)]
         rates: dict[str, list[float]] = {name: [] for name in engines}
@@ -80,24 +78,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(engine: Engine, rows: Sequence[SourceRow], folder: Path) -> tuple[float, list[dict[str, Any]]]:
-    """Rows per second from the end of the first round of blocks, and the rounded lines.
+    """Rows per second once all processes link, and the answers.
 
-    The first blocks, two for each process, wait for the pipelines to be loaded.
+    Blocks are waiting for each process from the start: the clock begins when the first of them all are done, and what
+    was under way then is as much as is under way at any time.
     """
-    warm = 4 * BLOCK
-    lines: list[dict[str, Any]] = []
-    begin = 0.0
-    for _, result in engine.link(_blocks([*rows[:warm], *rows]), folder):
-        block: LinkedBlock = result
-        lines += block.lines
-        if len(lines) + len(block.failed) <= warm:
+    answers: list[dict[str, Any]] = []
+    warm, done, begin = 4, 0, 0.0
+    for number, (block, result) in enumerate(engine.link(_blocks([*rows[: warm * BLOCK], *rows]), folder), 1):
+        if number > warm:
+            done += len(block)
+            answers += [{"line": line["line"], "ids": [m["kb_id"] for m in line["mentions"]]} for line in result.lines]
+        if number == warm:
             begin = time.perf_counter()
-    seconds = time.perf_counter() - begin
-    return len(rows) / seconds, [_rounded(line) for line in lines[warm:]]
-
-
-def _rounded(line: dict[str, Any]) -> dict[str, Any]:
-    return {"line": line["line"], "ids": [mention["kb_id"] for mention in line["mentions"]]}
+    return done / (time.perf_counter() - begin), answers
 
 
 def _blocks(rows: Sequence[SourceRow]) -> Iterator[Sequence[SourceRow]]:

@@ -4,9 +4,9 @@ python -m benchmarks.soak [--docs 50000]
 
 Made-up captions, one in five with a picture of its own, one in ten bad in one of the ways of bad_inputs.py by turns,
 go through `nlp.pipe` and through `link`, with a language model of one layer and one demonstration. Beside each stands
-a run of its good docs alone. `lost`, `swapped` and `changed` add up both: docs that did not come back, came back in
-another place, or were answered otherwise than without bad ones beside them. `good_rate` is the lower of both ratios of
-good docs per second. Only a run with the default size writes to benchmarks/results.
+a run of its good docs alone. `lost`, `doubled`, `swapped` and `changed` add up both: docs that did not come back, came
+twice, came in another place, or were answered otherwise than without bad ones beside them. `good_rate` is the lower of
+both ratios of good docs per second. Only a run with the default size writes to benchmarks/results.
 """
 
 import argparse
@@ -16,13 +16,14 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.bad_inputs import FEATURES, IMAGES, WAYS, bad_line
 from benchmarks.memory import resident_mb
@@ -31,9 +32,9 @@ from benchmarks.subject import Caption, ModelPaths, make_pipeline
 from research.commands import report
 from research.machine import describe_machine
 from research.mini_world import MODELS, ROOT
-from spacy_gemel.bulk.link_block import link_block
-from spacy_gemel.bulk.sources import SourceRow
-from spacy_gemel.data.jsonl import parse_line
+from spacy_gemel.bulk.journal import failed_path
+from spacy_gemel.bulk.link import LinkOptions, link_file
+from spacy_gemel.bulk.workers import Block, Linked, ThisProcess
 from spacy_gemel.kb.builder import build_kb
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.utils.files import write_json
@@ -56,11 +57,15 @@ SYLLABLES = ("ba", "ke", "mo", "ri", "tu", "la", "ne", "so", "vi", "da")
 
 @dataclass(slots=True)
 class Run:
-    """What came out of a stream: (index, answer or None) in its order, seconds, and memory on the way in MB."""
+    """What came out of a stream: (index, answer or None) in its order, seconds, and memory on the way in MB.
+
+    restarts: how often the order begins anew, once for a second file.
+    """
 
     results: list[tuple[int, str | None]]
     seconds: float
     samples: dict[int, float]
+    restarts: int = 0
 
     @property
     def growth_mb(self) -> float:
@@ -93,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "docs": count,
         "bad": sum(1 for index in range(count) if is_bad(index)) * 2,
         "ways": WAYS,
-        **{key: sum(row[key] for row in rows.values()) for key in ("lost", "swapped", "changed")},
+        **{key: sum(row[key] for row in rows.values()) for key in ("lost", "doubled", "swapped", "changed")},
         "memory_growth_mb": max(row["memory_growth_mb"] for row in rows.values()),
         "good_rate": min(row["good_rate"] for row in rows.values()),
         **rows,
@@ -111,7 +116,8 @@ def compare(good: Run, mixed: Run, count: int) -> dict[str, Any]:
     n_good = len(answers)
     return {
         "lost": count - len({*order}),
-        "swapped": sum(one > other for one, other in pairwise(order)),
+        "doubled": len(order) - len({*order}),
+        "swapped": max(0, sum(one > other for one, other in pairwise(order)) - mixed.restarts),
         "changed": sum(answers[index] != answer for index, answer in mixed.results if index in answers),
         "memory_growth_mb": mixed.growth_mb,
         "good_docs_per_second": round(n_good / mixed.seconds, 1),
@@ -185,64 +191,75 @@ def docs_of_stream(nlp: "Language", count: int, folder: Path, *, with_bad: bool)
 
 def through_pipe(nlp: "Language", count: int, folder: Path, *, with_bad: bool) -> Run:
     """Link a stream of docs."""
-    docs = nlp.pipe(docs_of_stream(nlp, count, folder, with_bad=with_bad), batch_size=BLOCK)
-    return measure(((int(doc.user_data["id"]), doc.ents[0].kb_id_) for doc in docs), count)
+    watch = Watch(count)
+    results: list[tuple[int, str | None]] = []
+    for doc in nlp.pipe(docs_of_stream(nlp, count, folder, with_bad=with_bad), batch_size=BLOCK):
+        results.append((int(doc.user_data["id"]), doc.ents[0].kb_id_))
+        watch.add(1)
+    return Run(results, watch.seconds, watch.samples)
 
 
 def through_link(nlp: "Language", count: int, folder: Path, *, with_bad: bool) -> Run:
-    """Link a stream of lines as `link` does, block by block."""
+    """Link a file of lines as the command does; the results in the order of its two outputs."""
+    source, out, watch = folder / "in.jsonl", folder / "out.jsonl", Watch(count)
+    indices = write_lines(source, count, folder, with_bad=with_bad)
 
-    def results() -> Iterator[tuple[int, str | None]]:
-        rows = lines_of_stream(count, folder, with_bad=with_bad)
-        while block := list(islice(rows, BLOCK)):
-            linked = link_block(nlp, block, folder)
-            places = {line["line"]: line for line in [*linked.lines, *linked.failed]}
-            for row in block:  # in the order of the input, as far as each list is
-                if (line := places.get(row.place["line"])) is not None:
-                    mentions = line.get("mentions", ())
-                    yield line["line"], mentions[0]["kb_id"] if mentions else None
+    class Watched(ThisProcess):
+        def link(self, blocks: Iterator[Block], folder: Path, **options: Any) -> Linked:
+            for block, linked in super().link(blocks, folder, **options):
+                watch.add(len(block))
+                yield block, linked
 
-    return measure(results(), count)
+    link_file(Watched(nlp), "", source, out, LinkOptions(batch_size=BLOCK, overwrite=True), progress=False)
+    results: list[tuple[int, str | None]] = []
+    for path in (out, failed_path(out)):
+        for line in path.read_text(encoding="utf8").splitlines() if path.is_file() else ():
+            row = json.loads(line)
+            mentions = row.get("mentions", ())
+            results.append((indices[row["line"] - 1], mentions[0]["kb_id"] if mentions else None))
+    return Run(results, watch.seconds, watch.samples, restarts=1)
 
 
-def lines_of_stream(count: int, folder: Path, *, with_bad: bool) -> Iterator[SourceRow]:
-    """The same captions as JSON lines; pictures are files, a hundred of them by turns."""
-    from functools import partial
-
-    from PIL import Image
-
+def write_lines(source: Path, count: int, folder: Path, *, with_bad: bool) -> list[int]:
+    """The same captions as JSON lines, pictures a hundred files by turns; returns each line's index."""
     generator = np.random.default_rng(0)
     for number in range(100):
         pixels = generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
+    indices = [index for index in range(count) if with_bad or not is_bad(index)]
     turn = 0
-    for index in range(count):
-        if is_bad(index) and not with_bad:
-            continue
-        caption = caption_of(index)
-        if is_bad(index):
-            line, _ = bad_line(turn, caption.text)
-            turn += 1
-        else:
+    with source.open("wb") as file:
+        for index in indices:
+            caption = caption_of(index)
             row: dict[str, Any] = {"text": caption.text, "mentions": [{"start": caption.start, "end": caption.end}]}
             if index % PICTURES_EVERY == 0:
                 row["image"] = f"{index // PICTURES_EVERY % 100}.png"
-            line = json.dumps(row).encode()
-        yield SourceRow({"line": index}, line, partial(parse_line, line, f"line {index}", folder))
+            file.write((bad_line(turn, caption.text) if is_bad(index) else json.dumps(row).encode()) + b"\n")
+            turn += is_bad(index)
+    return indices
 
 
-def measure(results: Iterable[tuple[int, str | None]], count: int) -> Run:
-    """Take all results, and look at the memory on the way."""
-    run, warm_up, every = Run([], 0.0, {}), min(WARM_UP, count // 10), max(1, min(SAMPLE, count // 20))
-    begin = time.perf_counter()
-    for done, result in enumerate(results, 1):
-        run.results.append(result)
-        if done == warm_up or (done > warm_up and done % every == 0):
+class Watch:
+    """Seconds since it was made, and the process's memory after the warm-up and then every so many docs."""
+
+    def __init__(self, count: int) -> None:
+        self.samples: dict[int, float] = {}
+        self._done, self._next, self._every = 0, min(WARM_UP, count // 10), max(1, min(SAMPLE, count // 20))
+        self._begin = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return time.perf_counter() - self._begin
+
+    def add(self, docs: int) -> None:
+        """So many docs more are done."""
+        self._done += docs
+        if self._done >= self._next:
             gc.collect()
-            run.samples[done] = resident_mb()
-            report(f"{done} docs, {run.samples[done]:.0f} MB")
-    run.seconds = time.perf_counter() - begin
-    return run
+            self.samples[self._done] = resident_mb()
+            self._next = self._done + self._every
+            report(f"{self._done} docs, {self.samples[self._done]:.0f} MB")
 
 
 if __name__ == "__main__":

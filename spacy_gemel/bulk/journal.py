@@ -18,7 +18,12 @@ from spacy_gemel.utils.files import lock_file, write_json
 
 def failed_path(out: Path) -> Path:
     """Where the rows stand that have no output."""
-    return out.with_name(Path(out.name.removesuffix(".gz")).stem + ".failed.jsonl")
+    return out.with_name(out.name + ".failed.jsonl")
+
+
+def own_files(out: Path) -> list[Path]:
+    """All files of a run: the output, what is whole of it, what failed, and the journal."""
+    return [out, out.with_name(out.name + ".partial"), failed_path(out), out.with_name(out.name + ".journal.json")]
 
 
 class HasContent(Protocol):
@@ -33,8 +38,8 @@ class HasContent(Protocol):
 T = TypeVar("T", bound=HasContent)
 
 
-class Unfit(ValueError):
-    """What an unfinished run has left does not fit what is asked now."""
+class JournalError(ValueError):
+    """What an unfinished run has left does not go with what is asked now."""
 
 
 class Journal:
@@ -45,14 +50,12 @@ class Journal:
         key: What the rows depend on beside the input: a run goes on under the same key only.
 
     Raises:
-        Unfit: if an unfinished run had another key, or its files are damaged.
+        JournalError: if an unfinished run had another key, or its files are damaged.
         OSError: for the files.
     """
 
     def __init__(self, out: Path, key: str) -> None:
-        self.partial = out.with_name(out.name + ".partial")
-        self.failed = failed_path(out)
-        self._file = out.with_name(out.name + ".journal.json")
+        _, self.partial, self.failed, self._file = own_files(out)
         self._digest = hashlib.sha256()
         self._state: dict[str, Any] = {"key": key, "rows": 0, "input": "", "sizes": [0, 0], "counts": {}}
         if self._file.is_file():
@@ -61,15 +64,15 @@ class Journal:
                 self._state = {name: state[name] for name in self._state}
                 sizes = [int(size) for size in self._state["sizes"]]
             except (ValueError, TypeError, KeyError) as error:
-                raise Unfit(f"{self._file}: damaged; begin anew with --overwrite") from error
+                raise JournalError(f"{self._file}: damaged; begin anew with --overwrite") from error
             if self._state["key"] != key:
-                raise Unfit(
+                raise JournalError(
                     f"{self.partial}: unfinished, and made by another pipeline or with other options: go on with "
                     "those, or begin anew with --overwrite"
                 )
             for path, size in zip((self.partial, self.failed), sizes, strict=True):
                 if not path.is_file() or path.stat().st_size < size:
-                    raise Unfit(f"{path}: shorter than {self._file} says; begin anew with --overwrite")
+                    raise JournalError(f"{path}: shorter than {self._file} says; begin anew with --overwrite")
         for path, size in zip((self.partial, self.failed), self._state["sizes"], strict=True):
             with path.open("ab") as file:
                 file.truncate(size)
@@ -80,11 +83,11 @@ class Journal:
         return dict(self._state["counts"])
 
     def skip(self, rows: Iterator[HasContent], source: Path) -> None:
-        """Read the rows whose blocks are written. Raises Unfit if they are others than then."""
+        """Read the rows whose blocks are written. Raises JournalError if they are others than then."""
         for row in islice(rows, self._state["rows"]):
             self._note(row.content)
         if self._state["rows"] and self._digest.hexdigest() != self._state["input"]:
-            raise Unfit(
+            raise JournalError(
                 f"{source}: not what {self.partial} was made from: its first {self._state['rows']} rows are others. "
                 "Give the same input, or begin anew with --overwrite"
             )
@@ -142,9 +145,11 @@ def open_journal(
         try:
             journal, rows = Journal(out, key), read()
             journal.skip(rows, source)
-        except Unfit:
+        except JournalError as error:
             if not overwrite:
                 raise
-            out.with_name(out.name + ".journal.json").unlink()
+            if not (source.is_file() or source.is_dir()):  # what was read of a pipe to compare it is gone
+                raise ValueError(f"{error}; a pipe is not read twice, so delete {own_files(out)[3]} first") from error
+            own_files(out)[3].unlink()
             journal, rows = Journal(out, key), read()
         yield journal, rows

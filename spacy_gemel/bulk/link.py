@@ -1,27 +1,32 @@
 """Link a file of documents: JSON lines, a table or docs in, JSON lines or a table out. After a kill it goes on."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from spacy.vocab import Vocab
 from tqdm import tqdm
 
-from spacy_gemel.bulk.journal import open_journal
+from spacy_gemel.bulk.journal import Journal, open_journal, own_files
 from spacy_gemel.bulk.link_block import LinkedBlock
 from spacy_gemel.bulk.sources import STDIN, TABLES, SourceRow, kind_of, read_rows
-from spacy_gemel.bulk.tables import write_output
+from spacy_gemel.bulk.tables import check_columns, write_output
 from spacy_gemel.bulk.workers import Engine
-from spacy_gemel.data.records import Problem
 from spacy_gemel.kb.resolve import NIL
+
+_LISTED = 5
+_OUTPUTS = ("", ".jsonl", ".json", *TABLES)
+_COUNTS = ("rows", "failed", "docs", "mentions", "nil", "unreadable_image", "left_out")
 
 
 @dataclass(slots=True)
 class LinkReport:
     """What was read, linked and left out: rows of the input, those that failed, docs, mentions.
 
-    unreadable_image: docs that were linked without their image. problems: of this run, not of what it went on from.
+    unreadable_image: docs that were linked without their image. left_out: mentions and images of rows that were linked
+    without them. problems: the first few of this run.
     """
 
     rows: int = 0
@@ -30,12 +35,13 @@ class LinkReport:
     mentions: int = 0
     nil: int = 0
     unreadable_image: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    left_out: int = 0
+    problems: list[str] = field(default_factory=list)
 
     @property
     def counts(self) -> dict[str, int]:
         """All but the problems."""
-        return {name: value for name, value in asdict(self).items() if name != "problems"}
+        return {name: getattr(self, name) for name in _COUNTS}
 
     def add(self, block: LinkedBlock) -> None:
         """Count what was linked."""
@@ -46,7 +52,8 @@ class LinkReport:
         self.mentions += len(mentions)
         self.nil += sum(mention["kb_id"] == NIL for mention in mentions)
         self.unreadable_image += sum(line.get("unreadable_image", False) for line in block.lines)
-        self.problems += block.problems
+        self.left_out += sum(len(line.get("left_out", ())) for line in block.lines)
+        self.problems += block.problems[: _LISTED - len(self.problems)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,33 +100,41 @@ def link_file(
         OSError: for the files.
     """
     check_source(source, out, overwrite=options.overwrite)
-    key = f"{digest} {kind_of(out)} {options.batch_size} {options.explain}"
+    # images are given by their paths from the source
+    key = f"{digest} {kind_of(out)} {options.batch_size} {options.explain} {options.doc_seconds} {source.absolute()}"
     vocab = Vocab()
     with open_journal(out, key, lambda: read_rows(source, vocab), source, overwrite=options.overwrite) as (
         journal,
         rows,
     ):
         report = LinkReport(**journal.counts)  # type: ignore[arg-type]
+        _check_bad(report, journal, options)
         how = {"explain": options.explain, "doc_seconds": options.doc_seconds}
         linked = engine.link(_blocks(rows, options.batch_size), out.parent.absolute(), **how)
-        with tqdm(desc=f"link {source.name}", unit=" rows", initial=report.rows, disable=not progress) as bar:
+        with (
+            closing(linked),
+            tqdm(desc=f"link {source.name}", unit=" rows", initial=report.rows, disable=not progress) as bar,
+        ):
             for block, result in linked:
                 report.add(result)
                 journal.write(block, result.lines, result.failed, report.counts)
                 bar.update(len(block))
-                if options.max_bad is not None and report.failed > options.max_bad:
-                    last = result.failed[-1]["reason"] if result.failed else "of an earlier run"
-                    raise ValueError(
-                        f"{report.failed} of {report.rows} rows have failed, and max_bad is {options.max_bad}: see "
-                        f"{journal.failed}; the last: {last}"
-                    )
+                _check_bad(report, journal, options)
         if not report.docs:
-            first = f"; the first: {report.problems[0]}" if report.problems else ""
+            first = f": {journal.failed} says why; the first: {report.problems[0]}" if report.problems else ""
             journal.close()
             raise ValueError(f"{source}: it has no usable doc, so nothing was written{first}")
         write_output(journal.partial, journal.failed, source, out)
         journal.close()
     return report
+
+
+def _check_bad(report: LinkReport, journal: Journal, options: LinkOptions) -> None:
+    if options.max_bad is not None and report.failed > options.max_bad:
+        raise ValueError(
+            f"{report.failed} of {report.rows} rows have failed, and max_bad is {options.max_bad}: {journal.failed} "
+            f"says why{f'; the first: {report.problems[0]}' if report.problems else ''}"
+        )
 
 
 def _blocks(rows: Iterator[SourceRow], size: int) -> Iterator[list[SourceRow]]:
@@ -131,9 +146,17 @@ def check_source(source: Path, out: Path, *, overwrite: bool) -> None:
     """Raise ValueError, before any long work, if the source is not there, or the output cannot be written."""
     if source != STDIN and not source.exists():
         raise ValueError(f"{source}: no such file or folder")
-    if source.exists() and (source.resolve() == out.resolve() or source.resolve() in out.resolve().parents):
+    if source.exists() and source.resolve() in {*map(Path.resolve, own_files(out)), *out.resolve().parents}:
         raise ValueError(f"{out}: the output must not be the input, nor lie in its folder")
+    if out.name.removesuffix(".gz") != out.name and kind_of(out) == ".parquet":
+        raise ValueError(f"{out}: a Parquet file is packed in itself: leave .gz away")
+    if (suffix := Path(out.name.removesuffix(".gz")).suffix.lower()) not in _OUTPUTS:
+        raise ValueError(f"{out}: {suffix} is not written: name it .jsonl, .csv or .parquet")
     if source == STDIN and kind_of(out) in TABLES:
         raise ValueError(f"{out}: what comes through a pipe is JSON lines, and so is its output")
-    if out.exists() and not (overwrite and out.is_file()):
+    if out.exists() and not out.is_file():
+        raise ValueError(f"{out}: not a file that can be replaced: name another one")
+    if out.exists() and not overwrite:
         raise ValueError(f"{out}: there is a finished output already: name another one, or give --overwrite")
+    if kind_of(out) in TABLES:
+        check_columns(source)

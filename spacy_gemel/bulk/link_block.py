@@ -26,11 +26,11 @@ Explain = Callable[[Span], dict[str, Any]]
 
 @dataclass(slots=True)
 class LinkedBlock:
-    """The lines of the rows that were linked, those that failed with their reasons, and what was left out of rows."""
+    """The lines of the rows that were linked, the rows that failed with their reasons, and all faults in words."""
 
     lines: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,22 @@ class _Input:
     has_mentions: bool  # else the pipeline's NER finds them
 
 
-class Failed(Exception):
+class RowError(Exception):
     """Why a row of the input has no output."""
 
 
-def reason_of(error: Exception) -> str:
+class _TooSlow(BaseException):
+    """No Exception, so that no pipe takes it for one of its own."""
+
+
+_ENDS = (KeyboardInterrupt, SystemExit, GeneratorExit)  # of the run; anything else is a fault of one row
+
+
+def reason_of(error: BaseException) -> str:
     """An error as a reason in the output."""
-    return str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {one_line(error)}"
+    if isinstance(error, RowError | _TooSlow):
+        return str(error)
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 def link_block(
@@ -69,23 +78,40 @@ def link_block(
         doc_seconds: A doc that takes longer fails; None for no limit.
     """
     result, read, explainer = LinkedBlock(), [], linker_of(nlp).explain if explain else None
+
+    def fail(row: SourceRow, error: BaseException, items: Sequence[_Input] = ()) -> None:
+        id_ = doc_id(items[0].doc) if items else None
+        result.failed.append({**row.place, **({} if id_ is None else {"id": id_}), "reason": reason_of(error)})
+        result.problems.append(f"{row.location}: row left out: {reason_of(error)}")
+
     for row in block:
+        problems: list[Problem] = []
         try:
-            read.append((row, _read(nlp, row, folder, result.problems)))
-        except Exception as error:
-            result.failed.append({**row.place, "reason": reason_of(error)})
-    linked = iter(_link(nlp, [item for _, items in read for item in items], doc_seconds))
-    for row, items in read:
+            items = _read(nlp, row, folder, problems)
+        except _ENDS:
+            raise
+        except BaseException as error:
+            fail(row, error)
+        else:
+            result.problems += map(str, problems)
+            read.append((row, items, problems))
+    linked = iter(_link(nlp, [item for _, items, _ in read for item in items], doc_seconds))
+    for row, items, problems in read:
         docs = [next(linked) for _ in items]
         try:
             for doc in docs:
-                if isinstance(doc, Failed):
+                if isinstance(doc, RowError):
                     raise doc
             pairs = [(doc, item.image) for doc, item in zip(docs, items, strict=True) if isinstance(doc, Doc)]
-            result.lines.append(_make_line(pairs, row.place, explainer))
-        except Exception as error:
-            id_ = {} if (value := doc_id(items[0].doc)) is None else {"id": value}
-            result.failed.append({**row.place, **id_, "reason": reason_of(error)})
+            with _time_limit(doc_seconds if explain else None):
+                line = _make_line(pairs, row.place, explainer)
+        except _ENDS:
+            raise
+        except BaseException as error:
+            fail(row, error, items)
+        else:
+            left_out = [f"{each.what}: {each.reason}" + (f" ({each.detail})" * bool(each.detail)) for each in problems]
+            result.lines.append(line | ({"left_out": left_out} if left_out else {}))
     order = {tuple(row.place.values()): number for number, row in enumerate(block)}
     result.failed.sort(key=lambda failure: order[tuple(failure[name] for name in block[0].place)])
     return result
@@ -96,9 +122,9 @@ def _read(nlp: Language, row: SourceRow, folder: Path, problems: list[Problem]) 
     inputs = []
     for item in row.read():
         if isinstance(item, Problem):
-            problems.append(item)
             if item.what == "row":
-                raise Failed(item.reason + (f" ({item.detail})" if item.detail else ""))
+                raise RowError(item.reason + (f" ({item.detail})" if item.detail else ""))
+            problems.append(item)
         elif isinstance(item, Doc):
             # a token without an IOB tag was never annotated, which is not the same as outside every mention
             has_mentions = item.has_annotation("ENT_IOB")
@@ -133,9 +159,9 @@ def _inputs_of(
         yield _Input(doc, output_image, has_mentions)
 
 
-def _link(nlp: Language, inputs: Sequence[_Input], doc_seconds: float | None) -> "list[Doc | Failed]":
+def _link(nlp: Language, inputs: Sequence[_Input], doc_seconds: float | None) -> "list[Doc | RowError]":
     """Run the pipeline, without its NER for docs that have mentions; a doc that fails takes no other with it."""
-    linked: list[Doc | Failed] = [Failed("a pipe's error handler has left it out")] * len(inputs)
+    linked: list[Doc | RowError] = [RowError("a pipe's error handler has left it out")] * len(inputs)
 
     def run(indices: Sequence[int]) -> None:
         seconds = None if doc_seconds is None else doc_seconds * len(indices)
@@ -144,13 +170,16 @@ def _link(nlp: Language, inputs: Sequence[_Input], doc_seconds: float | None) ->
                 stream = ((inputs[index].doc, index) for index in indices)
                 for doc, index in nlp.pipe(stream, as_tuples=True, batch_size=len(indices)):
                     linked[index] = doc
-        except Exception as error:
+        except _ENDS:
+            raise
+        except BaseException as error:
             if len(indices) == 1:
-                linked[indices[0]] = Failed(reason_of(error))
+                linked[indices[0]] = RowError(reason_of(error))
                 return
-            middle = len(indices) // 2
-            run(indices[:middle])
-            run(indices[middle:])
+            # halves find a doc that fails soon; one that hangs takes the time of all its companions each time
+            step = 1 if isinstance(error, _TooSlow) else (len(indices) + 1) // 2
+            for start in range(0, len(indices), step):
+                run(indices[start : start + step])
 
     for has_mentions in (True, False):
         indices = [index for index, item in enumerate(inputs) if item.has_mentions is has_mentions]
@@ -162,17 +191,17 @@ def _link(nlp: Language, inputs: Sequence[_Input], doc_seconds: float | None) ->
 
 @contextmanager
 def _time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError in the block after so long; only in the main thread, and not on Windows."""
+    """Raise _TooSlow in the block after so long, again and again; only in the main thread, and not on Windows."""
     is_possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if seconds is None or not is_possible:
         yield
         return
 
     def end(*_: object) -> None:
-        raise TimeoutError(f"it took longer than {seconds:g} seconds")
+        raise _TooSlow(f"it took longer than {seconds:g} seconds")
 
     previous = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, seconds)
     try:
         yield
     finally:

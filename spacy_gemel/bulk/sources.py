@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,13 +18,13 @@ from spacy.vocab import Vocab
 
 from spacy_gemel.data.jsonl import JsonRow, parse_line, parse_row
 from spacy_gemel.data.reader import read_docs
-from spacy_gemel.data.records import Problem, Record
-from spacy_gemel.utils.files import read_lines, unpacked_limit, visible_files
+from spacy_gemel.data.records import Problem, Record, bad_text
+from spacy_gemel.utils.files import MAX_LINE, read_lines, unpacked_limit, visible_files
 from spacy_gemel.utils.values import optional_value
 
 STDIN = Path("-")
 TABLES = (".csv", ".parquet")
-_PARTS = (".jsonl", ".jsonl.gz", ".spacy", *TABLES)
+_PARTS = (".jsonl", ".jsonl.gz", ".spacy", ".csv.gz", *TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,14 @@ class SourceRow:
 
     Attributes:
         place: Its line, or its number, from 1; in a folder also its file.
+        location: The same for messages.
         content: What it is known by when a run goes on.
         read: Gives its record or doc, and what was left out of it; it may raise anything.
         image: The image's bytes, if the row has them.
     """
 
     place: dict[str, Any]
+    location: str
     content: bytes
     read: Callable[[], Sequence[Record | Doc | Problem]]
     image: bytes | None = None
@@ -45,8 +48,8 @@ class SourceRow:
 
 def kind_of(path: Path) -> str:
     """The suffix that says what a file is, without that of gzip; `.jsonl` for any that is not known."""
-    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
-    return suffixes[-1] if suffixes and suffixes[-1] in (".spacy", *TABLES) else ".jsonl"
+    suffix = Path(path.name.removesuffix(".gz")).suffix.lower()
+    return suffix if suffix in (".spacy", *TABLES) else ".jsonl"
 
 
 def read_rows(source: Path, vocab: Vocab) -> Iterator[SourceRow]:
@@ -85,16 +88,22 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def _lines(lines: IO[bytes], name: str, folder: Path, place: Mapping[str, Any]) -> Iterator[SourceRow]:
-    for number, line in enumerate(read_lines(lines), start=1):
-        if line.strip():
-            yield SourceRow({**place, "line": number}, line, partial(parse_line, line, f"{name}:{number}", folder))
+    try:
+        for number, line in enumerate(read_lines(lines), start=1):
+            if line.strip():
+                location = f"{name}:{number}"
+                read = partial(parse_line, line, location, folder)
+                yield SourceRow({**place, "line": number}, location, line, read)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{name}: cut off or damaged, or no gzip at all: {error}") from error
 
 
 def _docs(file: Path, vocab: Vocab, place: Mapping[str, Any]) -> Iterator[SourceRow]:
     for number, doc in enumerate(read_docs(file, vocab), start=1):
         spans = [(ent.start_char, ent.end_char, ent.label_) for ent in doc.ents]
-        content = json.dumps([doc.text, spans, str(doc.user_data.get("image"))[:1000]]).encode()
-        yield SourceRow({**place, "line": number}, content, partial(list, [doc]))
+        known = [doc.text, spans, *(str(doc.user_data.get(key))[:1000] for key in ("id", "image"))]
+        content = json.dumps(known).encode()
+        yield SourceRow({**place, "line": number}, f"{file}, doc {number}", content, partial(list, [doc]))
 
 
 # Tables
@@ -107,11 +116,34 @@ def table_rows(file: Path) -> Iterator[Mapping[str, Any]]:
             yield from batch.to_pylist()
         return
     with open_bytes(file) as raw:
-        text = (line.decode("utf-8-sig" if number == 0 else "utf-8") for number, line in enumerate(read_lines(raw)))
+        yield from csv.DictReader(_decoded(raw))
+
+
+def columns_of(file: Path) -> list[str]:
+    """The columns of a table. Raises OSError, and ValueError for a file that is none or has a column twice."""
+    if kind_of(file) == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
         try:
-            yield from csv.DictReader(text, strict=True)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file}: not CSV in UTF-8: {error}") from error
+            names = list(parquet.read_schema(file).names)
+        except pa.ArrowException as error:
+            raise ValueError(f"{file}: not a Parquet file that can be read: {error}") from error
+    else:
+        with open_bytes(file) as raw:
+            names = next(csv.reader(_decoded(raw)), [])
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"{file}: it has two columns {twice!r}: rename one")
+    if "text" not in names:
+        raise ValueError(f"{file}: it has no column 'text', only {', '.join(map(repr, names)) or 'none'}")
+    return names
+
+
+def _decoded(raw: IO[bytes]) -> Iterator[str]:
+    """The lines of a CSV file; bytes that are no UTF-8 fail the row that they stand in."""
+    csv.field_size_limit(MAX_LINE)
+    for number, line in enumerate(read_lines(raw)):
+        yield line.decode("utf-8-sig" if number == 0 else "utf-8", errors="surrogateescape")
 
 
 def parquet_batches(file: Path) -> Iterator[Any]:
@@ -138,29 +170,35 @@ def parquet_batches(file: Path) -> Iterator[Any]:
 def table_row(columns: Mapping[str, Any], location: str, folder: Path, place: dict[str, Any]) -> SourceRow:
     """A row of a table: its columns `text` and `image`, and `start` and `end`, or else `mention`, or neither."""
     image = columns.get("image")
-    image = image.get("bytes") or image.get("path") if isinstance(image, Mapping) else image  # as `datasets` has it
+    if isinstance(image, Mapping):  # as `datasets` has it
+        image = image.get("bytes") or image.get("path")
     packed = image if isinstance(image, bytes) else None
     fields = {name: optional_value(columns.get(name)) for name in ("id", "text", "mention", "start", "end")}
-    fields["image"] = None if packed is not None else image or None
+    fields["image"] = None if packed is not None else optional_value(image)
     content = json.dumps({**fields, "bytes": hashlib.sha256(packed or b"").hexdigest()}, default=str).encode()
-    return SourceRow(place, content, partial(_parse_columns, columns, fields, location, folder), packed)
+    return SourceRow(place, location, content, partial(_parse_columns, columns, fields, location, folder), packed)
 
 
 def _parse_columns(
     columns: Mapping[str, Any], fields: Mapping[str, Any], location: str, folder: Path
 ) -> list[Record | Problem]:
+    if None in columns:
+        return [Problem(location, "row", "more fields than the header has columns", repr(columns[None]))]  # type: ignore[index]
     text, mention, start, end = (fields[name] for name in ("text", "mention", "start", "end"))
     value: dict[str, Any] = {name: fields[name] for name in ("id", "text", "image") if fields[name] is not None}
+    if bad_text(text):
+        return parse_row(JsonRow(location, value), folder)  # which says why
     if "start" in columns and "end" in columns:
         try:
-            value["mentions"] = [{"start": int(start), "end": int(end)}]
+            start, end = (int(each) for each in (start, end) if each == int(each) or isinstance(each, str))
+            value["mentions"] = [{"start": start, "end": end}]
         except (TypeError, ValueError):
             return [Problem(location, "row", "start or end is not a whole number", f"{start!r}, {end!r}")]
-        surface = text[int(start) : int(end)] if isinstance(text, str) else None
-        if mention is not None and surface is not None and surface.strip() != str(mention).strip():
+        surface = text[start:end]
+        if mention is not None and surface.strip() != str(mention).strip():
             return [Problem(location, "row", "the mention is not what stands there", f"{mention!r}, {surface!r}")]
-    elif "mention" in columns and isinstance(text, str):
-        at = None if mention is None else find_mention(text, str(mention))
+    elif mention is not None:
+        at = find_mention(text, str(mention))
         if at is None:
             return [Problem(location, "row", "the mention does not stand in the text", repr(mention))]
         value["mentions"] = [{"start": at, "end": at + len(str(mention))}]

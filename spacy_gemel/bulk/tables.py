@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from spacy.language import Language
 
 from spacy_gemel.bulk.link_block import link_block
-from spacy_gemel.bulk.sources import TABLES, kind_of, open_bytes, parts_in, table_row, table_rows
-from spacy_gemel.utils.files import read_lines, write_whole
+from spacy_gemel.bulk.sources import TABLES, columns_of, kind_of, parts_in, table_row, table_rows
+from spacy_gemel.pipeline.loaded_pipeline import linker_of
+from spacy_gemel.utils.files import write_whole
 
 T = TypeVar("T")
 ANSWER = ("kb_id", "name", "probability", "reason")
@@ -22,6 +23,19 @@ _PLACE = ("file", "line")
 _MENTION = {"file": "string", "line": "int64", "id": "string", "text": "string", "image": "string"}
 _MENTION |= {"start": "int64", "end": "int64", "mention": "string"}
 _TYPES = {"kb_id": "string", "name": "string", "probability": "float64", "reason": "string"}
+
+
+def check_columns(source: Path) -> None:
+    """Raise ValueError, before anything is linked, if a table of tables could not be written."""
+    files = parts_in(source) if source.is_dir() else [source]
+    if not all(kind_of(file) in TABLES for file in files):
+        return
+    first = columns_of(files[0])
+    for file in files:
+        if columns_of(file) != first:
+            raise ValueError(f"{file}: it has other columns than {files[0]}: link each to a table of its own")
+    if own := [name for name in ANSWER if name in first]:
+        raise ValueError(f"{files[0]}: it has a column {own[0]!r}, which the answers need: rename it")
 
 
 def write_output(partial: Path, failed: Path, source: Path, out: Path) -> None:
@@ -34,7 +48,12 @@ def write_output(partial: Path, failed: Path, source: Path, out: Path) -> None:
         if out.suffix != ".gz":
             partial.replace(out)
             return
-        with write_whole(out) as path, partial.open("rb") as lines, gzip.open(path, "wb") as packed:
+        with (
+            write_whole(out) as path,
+            partial.open("rb") as lines,
+            path.open("wb") as file,
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,  # the same bytes each time
+        ):
             shutil.copyfileobj(lines, packed)
         return
     files = parts_in(source) if source.is_dir() else [source]
@@ -71,6 +90,7 @@ def answer_of(line: Mapping[str, Any]) -> dict[str, Any]:
 def _mentions(partial: Path) -> Iterator[dict[str, Any]]:
     for line in _read_lines(partial):
         whole = {name: line.get(name) for name in ("file", "line", "id", "text", "image")}
+        whole["id"] = None if whole["id"] is None else str(whole["id"])
         for mention in line["mentions"]:
             edges = {"start": mention["start"], "end": mention["end"], "mention": mention["text"]}
             yield {**whole, **edges, **{name: mention.get(name) for name in ANSWER}}
@@ -78,7 +98,8 @@ def _mentions(partial: Path) -> Iterator[dict[str, Any]]:
 
 def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as lines:
-        yield from map(json.loads, lines)
+        for line in lines:
+            yield json.loads(line)
 
 
 def _place_of(line: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,8 +112,7 @@ def _types_of(file: Path) -> dict[str, Any]:
         from pyarrow import parquet
 
         return {field.name: field.type for field in parquet.read_schema(file)}
-    with open_bytes(file) as raw:
-        return dict.fromkeys(next(csv.reader(line.decode("utf-8-sig") for line in read_lines(raw))), "string")
+    return dict.fromkeys(columns_of(file), "string")
 
 
 def _write_table(rows: Iterator[dict[str, Any]], types: Mapping[str, Any], path: Path, out: Path) -> None:
@@ -107,8 +127,8 @@ def _write_table(rows: Iterator[dict[str, Any]], types: Mapping[str, Any], path:
                 writer.write_table(pa.Table.from_pylist(some, schema=schema))
         return
     opened = gzip.open if out.suffix == ".gz" else open
-    with opened(path, "wt", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(types))
+    with opened(path, "wt", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        writer = csv.DictWriter(file, list(types), extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -143,6 +163,7 @@ def link_table(
     Raises:
         ValueError: if the pipeline has no linker, or the table no column of texts.
     """
+    linker_of(nlp)
     columns = {"text": text, "image": image, "mention": mention, "start": start, "end": end}
     is_arrow = hasattr(table, "to_pylist")
     records: list[dict[str, Any]] = table.to_pylist() if is_arrow else table.to_dict("records")  # type: ignore[attr-defined]
@@ -158,6 +179,9 @@ def link_table(
     values = {name: [answer[name] for answer in answers] for name in ANSWER}
     if not is_arrow:
         return table.assign(**values)  # type: ignore[attr-defined]
+    import pyarrow as pa
+
     for name, column in values.items():
-        table = table.append_column(name, [column])  # type: ignore[attr-defined]
+        typed = pa.array(column, pa.type_for_alias(_TYPES[name]))
+        table = table.append_column(name, typed)  # type: ignore[attr-defined]
     return table

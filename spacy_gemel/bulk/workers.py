@@ -5,12 +5,13 @@ row is found that it dies of. Results come in the order of the blocks.
 """
 
 import os
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +20,10 @@ from spacy.language import Language
 from spacy_gemel.bulk.link_block import LinkedBlock, link_block
 from spacy_gemel.bulk.sources import SourceRow
 from spacy_gemel.pipeline.loaded_pipeline import linker_of
+from spacy_gemel.utils.messages import one_line
 
 Block = Sequence[SourceRow]
+Linked = Generator[tuple[Block, LinkedBlock], None, None]
 _DIED = "the process that linked it has died, as it does when memory runs out"
 _QUEUED = 2  # blocks for each process, so that none waits for the next
 
@@ -28,7 +31,7 @@ _QUEUED = 2  # blocks for each process, so that none waits for the next
 class Engine(Protocol):
     """Links blocks, and gives each with its result, in their order."""
 
-    def link(self, blocks: Iterator[Block], folder: Path, **options: Any) -> Iterator[tuple[Block, LinkedBlock]]:
+    def link(self, blocks: Iterator[Block], folder: Path, **options: Any) -> Linked:
         """See `link_block` for `folder` and `options`."""
         ...
 
@@ -40,7 +43,7 @@ class ThisProcess:
         linker_of(nlp)
         self.nlp = nlp
 
-    def link(self, blocks: Iterator[Block], folder: Path, **options: Any) -> Iterator[tuple[Block, LinkedBlock]]:
+    def link(self, blocks: Iterator[Block], folder: Path, **options: Any) -> Linked:
         """One block after the other."""
         for block in blocks:
             yield block, link_block(self.nlp, block, folder, **options)
@@ -54,7 +57,7 @@ class Processes:
         n: Processes.
     """
 
-    died: type[Exception] = BrokenProcessPool
+    died: type[Exception] | tuple[type[Exception], ...] = BrokenProcessPool
 
     def __init__(self, load: Callable[[], Language], n: int) -> None:
         self.load, self.n = load, n
@@ -67,12 +70,21 @@ class Processes:
         self._pool = ProcessPoolExecutor(
             self.n, mp_context=get_context("spawn"), initializer=_start, initargs=(self.load, threads)
         )
-        if (error := self._pool.submit(_error_of_start).result()) is not None:
-            raise error
+        try:
+            error = self._pool.submit(_error_of_start).result()
+        except self.died as died:
+            error = (
+                "a process has died while it loaded the pipeline, as it does when memory runs out: use fewer workers"
+            )
+            raise ValueError(error) from died
+        if error is not None:
+            raise ValueError(error)
 
     def stop(self) -> None:
         """End them, and what they have not done."""
         if self._pool is not None:
+            for process in [*(self._pool._processes or {}).values()]:  # no other way to end a block under way
+                process.terminate()
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
@@ -86,7 +98,7 @@ class Processes:
             failed.set_exception(error)
             return failed
 
-    def link(self, blocks: Iterator[Block], folder: Path, **options: Any) -> Iterator[tuple[Block, LinkedBlock]]:
+    def link(self, blocks: Iterator[Block], folder: Path, **options: Any) -> Linked:
         """Link some blocks at once. Raises what loading the pipeline raises."""
         self.start()
         queue: deque[tuple[Block, Future[LinkedBlock]]] = deque()
@@ -131,13 +143,13 @@ class _Linker:
 
         if threads is not None:
             torch.set_num_threads(threads)
-        self.error: Exception | None = None
+        self.error: str | None = None  # no exception: some cannot be sent to another process
         try:
             self.nlp = load()
         except Exception as error:
-            self.error = error
+            self.error = one_line(error)
 
-    def error_of_start(self) -> Exception | None:
+    def error_of_start(self) -> str | None:
         """Why the pipeline could not be loaded; None if it was."""
         return self.error
 
@@ -152,10 +164,18 @@ _linker: _Linker
 
 def _start(load: Callable[[], Language], threads: int) -> None:
     global _linker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _linker = _Linker(load, threads)
 
 
-def _error_of_start() -> Exception | None:
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its processes."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _error_of_start() -> str | None:
     return _linker.error_of_start()
 
 
@@ -178,12 +198,12 @@ class RayActors(Processes):
     def __init__(self, load: Callable[[], Language], n: int, *, gpus: float = 0.0) -> None:
         try:
             import ray
-            from ray.exceptions import RayActorError
+            from ray.exceptions import ObjectLostError, RayActorError
         except ImportError as error:
             raise ImportError("--engine ray needs Ray: pip install spacy-gemel[ray]") from error
         super().__init__(load, n)
         self._ray, self._gpus, self._next = ray, gpus, 0
-        self.died = RayActorError
+        self.died = (RayActorError, ObjectLostError)  # the second, of a result that was left on a lost machine
         self._actors: list[Any] = []
 
     def start(self) -> None:
@@ -202,7 +222,7 @@ class RayActors(Processes):
             self._ray.kill(started[each])
         self._actors = [started[each] for each in ready]
         if (error := self._ray.get(first[0])) is not None:
-            raise error
+            raise ValueError(error)
 
     def stop(self) -> None:
         """End them."""

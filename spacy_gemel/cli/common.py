@@ -39,12 +39,12 @@ def fail(message: str, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
-def list_problems(problems: Sequence[object]) -> None:
-    """Print the first five problems on stderr, and how many more there are."""
+def list_problems(problems: Sequence[object], total: int = 0) -> None:
+    """Print the first five problems on stderr, and how many more there are, of `total` if not all are at hand."""
     for problem in problems[:_MAX_LISTED]:
         typer.echo(str(problem), err=True)
-    if len(problems) > _MAX_LISTED:
-        typer.echo(f"... and {len(problems) - _MAX_LISTED} more", err=True)
+    if (more := max(total, len(problems)) - len(problems[:_MAX_LISTED])) > 0:
+        typer.echo(f"... and {more} more", err=True)
 
 
 def check_paths(data: Path, *outputs: Path) -> None:

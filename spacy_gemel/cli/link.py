@@ -51,8 +51,11 @@ def link(
         from spacy_gemel.pipeline import loaded_pipeline
 
         for name in ("SIGTERM", "SIGHUP"):  # end as Ctrl-C does
-            if hasattr(signal, name):
+            # not under nohup, which has a hangup ignored
+            if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) is not signal.SIG_IGN:
                 signal.signal(getattr(signal, name), signal.default_int_handler)
+        if worker_gpus and engine is not Engine.RAY:
+            raise ValueError("--worker-gpus is for --engine ray; here give --gpu-id")
         check_source(source, out, overwrite=overwrite)  # before the pipeline is loaded, which takes long
         options = LinkOptions(batch_size, explain, overwrite, 0 if fail_fast else max_bad, doc_seconds)
         load = partial(loaded_pipeline.load_pipeline, pipeline, gpu_id=0 if worker_gpus else gpu_id)
@@ -68,7 +71,7 @@ def link(
             fail("interrupted: the same command goes on where this one has ended", code=130)
         except OSError as error:
             raise OSError(f"{error}; the same command goes on where this one has ended") from error
-        list_problems(report.problems)
+        list_problems(report.problems, report.failed + report.left_out)
         message = f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL"
         if report.failed:
             message += f"; {report.failed} of {report.rows} rows have failed: {failed_path(out)} says why"

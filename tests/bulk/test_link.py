@@ -209,5 +209,5 @@ def test_a_line_without_end_costs_one_row_and_no_memory(table: TableLinker, tmp_
     tracemalloc.stop()
     assert peak < 80 * 2**20
     assert [line["id"] for line in lines_of(tmp_path / "out.jsonl")] == ["a", "b"]
-    [failure] = lines_of(tmp_path / "out.failed.jsonl")
+    [failure] = lines_of(tmp_path / "out.jsonl.failed.jsonl")
     assert failure["line"] == 2 and "longer than 16777216 bytes" in failure["reason"]

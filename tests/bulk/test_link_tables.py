@@ -79,7 +79,7 @@ def test_images_and_offsets_in_a_table(nlp: spacy.Language, tmp_path: Path) -> N
     run(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl")
     linked = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["mentions"][0]["kb_id"] for row in linked] == ["Mercury (planet)", "Mercury (element)"]
-    assert "start or end is not a whole number" in (tmp_path / "out.failed.jsonl").read_text()
+    assert "start or end is not a whole number" in (tmp_path / "out.jsonl.failed.jsonl").read_text()
 
 
 @pytest.mark.parametrize("kind", ["pandas", "arrow"])
@@ -96,11 +96,53 @@ def test_a_table_in_memory(nlp: spacy.Language, kind: str) -> None:
         link_table(table, nlp)
 
 
-@pytest.mark.parametrize("name", ["in.csv", "in.parquet"])
-def test_a_damaged_table_is_named(nlp: spacy.Language, tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b'text,mention\n"\xff\xfe",b\n')
-    with pytest.raises(ValueError, match=f"{name}: not"):
-        run(nlp, tmp_path / name, tmp_path / "out.jsonl")
+def test_a_damaged_table_is_named(nlp: spacy.Language, tmp_path: Path) -> None:
+    (tmp_path / "in.parquet").write_bytes(b"text,mention")
+    with pytest.raises(ValueError, match=r"in\.parquet: not a Parquet file"):
+        run(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("wanted", ["out.csv", "out.jsonl", "out.csv.gz"])
+def test_a_bad_row_of_a_table_costs_no_other(nlp: spacy.Language, tmp_path: Path, wanted: str) -> None:
+    rows = [b"text,mention,image", b"A Jaguar,Jaguar,", b"caf\xe9 Jaguar,Jaguar,", b"A Jaguar,Jaguar,,more", b"B,,nan"]
+    rows += [b'"A" Jaguar,Jaguar,', b'"A\nJaguar",Jaguar,', b"no Jaguar"]
+    (tmp_path / "in.csv").write_bytes(b"\n".join(rows))
+    report = run(nlp, tmp_path / "in.csv", tmp_path / wanted)
+    failures = [json.loads(line) for line in (tmp_path / f"{wanted}.failed.jsonl").read_text().splitlines()]
+    assert {row["line"]: row["reason"].split(" (")[0] for row in failures} == {
+        2: "the text is not valid Unicode",
+        3: "more fields than the header has columns",
+    }
+    assert (report.rows, report.docs) == (7, 5)
+    if wanted == "out.csv":
+        assert [row["kb_id"] for row in read(tmp_path / wanted)] == ["Jaguar", *[None] * 3, *["Jaguar"] * 3]
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("text,name", "has a column 'name', which the answers need"),
+        ("text,text", "two columns 'text'"),
+        ("caption,mention", "no column 'text', only 'caption', 'mention'"),
+        ("", "no column 'text', only none"),
+    ],
+)
+def test_a_table_that_could_not_be_written_is_refused_first(
+    nlp: spacy.Language, tmp_path: Path, header: str, says: str
+) -> None:
+    (tmp_path / "in.csv").write_text(f"{header}\nA Jaguar,Jaguar\n")
+    with pytest.raises(ValueError, match=says):
+        run(nlp, tmp_path / "in.csv", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv.partial").exists()
+
+
+def test_parts_of_other_columns_make_no_table(nlp: spacy.Language, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "0.csv").write_text("text,key\nA Jaguar,1\n")
+    (tmp_path / "parts" / "1.csv").write_text("text,other\nA Jaguar,1\n")
+    with pytest.raises(ValueError, match=r"1\.csv: it has other columns"):
+        run(nlp, tmp_path / "parts", tmp_path / "out.csv")
+    assert run(nlp, tmp_path / "parts", tmp_path / "out.jsonl").docs == 2
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import spacy
 from spacy.tokens import Doc
 
+from benchmarks.project_steps import family
 from spacy_gemel.bulk.link import LinkOptions, link_file
 from spacy_gemel.bulk.workers import Processes, RayActors, ThisProcess
 from tests.bulk.test_link_resume import linker, rows, write
@@ -43,7 +46,7 @@ def load_nothing() -> spacy.Language:
 def run(engine: Any, tmp_path: Path, name: str, size: int = 3) -> tuple[list[dict], list[dict]]:
     out = tmp_path / f"{name}.jsonl"
     link_file(engine, "digest", tmp_path / "in.jsonl", out, LinkOptions(batch_size=size), progress=False)
-    return rows(out), rows(out.with_name(f"{name}.failed.jsonl"))
+    return rows(out), rows(out.with_name(f"{name}.jsonl.failed.jsonl"))
 
 
 def test_the_same_lines_in_the_same_order(tmp_path: Path) -> None:
@@ -65,6 +68,31 @@ def test_a_pipeline_that_cannot_be_loaded(tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl")
     with pytest.raises(ValueError, match="there is no such pipeline"):
         run(Processes(load_nothing, 2), tmp_path, "out")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import itertools; from pathlib import Path; from spacy_gemel.bulk.sources import SourceRow\n"
+        "from spacy_gemel.bulk.workers import Processes; from tests.bulk.test_workers import load\n"
+        "from spacy_gemel.data.jsonl import parse_line; from functools import partial\n"
+        "if __name__ == '__main__':\n"
+        '    line = b\'{"text": "Jaguar"}\'\n'
+        "    row = SourceRow({'line': 1}, 'in:1', line, partial(parse_line, line, 'in:1', Path()))\n"
+        "    for _ in Processes(load, 2).link(itertools.repeat([row]), Path()): print('linked', flush=True)\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, tmp_path / "run.py"], stdout=subprocess.PIPE, env=environment)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == b"linked\n"
+    children = family(parent.pid)[1:]
+    assert len(children) >= 2
+    parent.kill()
+    parent.wait()
+    while any(Path(f"/proc/{pid}/cmdline").exists() for pid in children):  # else it hangs
+        time.sleep(0.05)
 
 
 @pytest.fixture
