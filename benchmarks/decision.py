@@ -10,7 +10,6 @@ pipeline with the decision as it was saved. Only a run of the default size write
 
 import argparse
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from spacy_gemel.evaluation.decision_report import fit_report
 from spacy_gemel.evaluation.results import MentionResult
 from spacy_gemel.evaluation.runner import EvaluateOptions, evaluate
 from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.models.tokenizer import load_tokenizer
@@ -139,13 +139,11 @@ def prepare(pipeline: Path, data: Path, folder: Path, unknown: set[str]) -> None
     lines = (data / "entities.jsonl").read_text(encoding="utf8").splitlines()
     known = [line for line in lines if json.loads(line)["id"] not in unknown]
     (folder / "entities.jsonl").write_text("\n".join(known), encoding="utf8")
-    copy = folder / "copy"
-    # The knowledge base may be of an older format: the new one takes its place before anything is loaded.
-    shutil.copytree(pipeline, copy, ignore=lambda path, names: {"kb"} & set(names))
     tokenizer = load_tokenizer(str(ROOT / MODELS / "language_model"))
-    build_kb(folder / "entities.jsonl", copy / "gemel_linker" / "kb", tokenizer, progress=False)
-    nlp = load_pipeline(str(copy))
+    build_kb(folder / "entities.jsonl", folder / "kb", tokenizer, progress=False)
+    nlp = load_pipeline(str(pipeline))
     linker = linker_in(nlp)
+    linker.set_kb(lambda vocab: KnowledgeBase.open(folder / "kb"))
     remaining = [demonstration for demonstration in linker.store if demonstration.kb_id not in unknown]
     linker.store = DemonstrationStore(remaining, linker.store.features)
     linker.reload()

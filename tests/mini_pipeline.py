@@ -12,8 +12,10 @@ from spacy.tokens import Doc, DocBin, Span
 from spacy.training import Example
 
 from spacy_gemel.kb.builder import build_kb
+from spacy_gemel.kb.meta import read_meta
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
+from spacy_gemel.utils.files import sha256_of
 from tests.tiny import NAMES
 
 LINKER = "gemel_linker"
@@ -182,3 +184,11 @@ def assert_same(first: Doc | list[Doc], second: Doc | list[Doc]) -> None:
 def is_linked(doc: Doc) -> bool:
     """Whether a doc has entities, each with an id or NIL."""
     return bool(doc.ents) and all(ent.kb_id_ for ent in doc.ents)
+
+
+def reseal(folder: Path) -> None:
+    """Give a saved linker the checksums of its files, as if all of them had been saved so."""
+    sums = json.loads((folder / "sums").read_text())
+    for part in sums.keys() - {"models"}:
+        sums[part] = read_meta(folder / "kb").sha256 if part == "kb" else sha256_of(folder / part)
+    (folder / "sums").write_text(json.dumps(sums))

@@ -27,7 +27,7 @@ from spacy_gemel.models.sentence_encoder import SentenceEncoder, load_sentence_e
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import overridden
 from tests.calls import Calls
-from tests.mini_pipeline import entity_id, linker, make_doc, make_kb, make_pipeline, picture
+from tests.mini_pipeline import entity_id, linker, make_doc, make_kb, make_pipeline, picture, reseal
 from tests.tiny import NAMES, make_vision_encoder
 
 SCORE = Decision({"score": 3.0})
@@ -230,6 +230,7 @@ def test_loading_again_compares_by_the_encoder_that_is_loaded(models: Path, tmp_
     new = load_sentence_encoder(str(encoder), device="cpu")
     shutil.rmtree(saved / "kb")
     make_kb(tmp_path, models, ROWS, encode=new).rename(saved / "kb")
+    reseal(saved)
     pipe.from_disk(saved)
     assert pipe.linking_model.descriptions is not None
     [[found]] = pipe.linking_model.descriptions.similarity(["a text"], [[1]])

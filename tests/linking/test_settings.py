@@ -19,7 +19,7 @@ from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import overridden, save_changed
 from spacy_gemel.pipeline.serialization import settings_from_json, settings_to_json
 from spacy_gemel.utils.messages import UnusedSettingWarning
-from tests.mini_pipeline import CHANGED, examples, make_config, make_doc, make_pipeline
+from tests.mini_pipeline import CHANGED, examples, make_config, make_doc, make_pipeline, reseal
 
 # What they may be
 
@@ -218,6 +218,7 @@ def test_a_pipe_of_before_keeps_its_config(nlp: Language, tmp_path: Path) -> Non
     cfg = tmp_path / "saved" / "gemel_linker" / "cfg"
     state = json.loads(cfg.read_text())
     cfg.write_text(json.dumps({"format": state["format"], "temperature": 3.0, "found": state["found"]}))
+    reseal(cfg.parent)
     loaded = spacy.load(tmp_path / "saved", config={"components.gemel_linker.threshold": 0.3})
     assert answer(loaded)[1] == answer(nlp)[1]
     assert pipe_of(loaded).settings.threshold == pytest.approx(0.3, rel=1e-12)
@@ -238,9 +239,11 @@ def test_saved_settings_that_make_no_sense(nlp: Language, tmp_path: Path) -> Non
     state = json.loads(cfg.read_text())
     state["settings"] |= {"of a later version": 1}
     cfg.write_text(json.dumps(state))
+    reseal(cfg.parent)
     spacy.load(tmp_path / "saved")
     state["settings"] |= {"beam_size": 0}
     cfg.write_text(json.dumps(state))
+    reseal(cfg.parent)
     with pytest.raises(ValueError, match=r"'cfg' of the saved pipe cannot be read .*beam_size must be at least 1"):
         spacy.load(tmp_path / "saved")
 
@@ -266,6 +269,7 @@ def test_the_config_holds_over_what_a_pipe_in_use_was_changed_to(models: Path, k
     pipe.configure(n_demonstrations=1)
     state = json.loads(cfg.read_text())
     cfg.write_text(json.dumps({name: state[name] for name in ("format", "found")}))  # of before
+    reseal(cfg.parent)
     pipe.from_disk(tmp_path / "saved" / "gemel_linker", exclude=["vocab"])
     assert pipe.settings.n_demonstrations == 2
     pipe.configure(n_demonstrations=1)

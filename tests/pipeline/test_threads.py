@@ -181,7 +181,12 @@ def test_no_two_threads_are_in_the_models_together(
 ) -> None:
     """Whatever a pipe is asked for while others link; tokenizers and caches of the models stand only one thread."""
     nlp = make_pipeline(models, kb)
-    calls = [(CausalLM, "embed"), (NameTokenizer, "encode"), (VisionEncoder, "encode"), (SentenceEncoder, "__call__")]
+    calls = [
+        (CausalLM, "embed"),
+        (NameTokenizer, "encode"),
+        (VisionEncoder, "encode_pixels"),
+        (SentenceEncoder, "__call__"),
+    ]
     watch = Overlaps(monkeypatch, *calls)
     with ThreadPoolExecutor(4) as pool:
         done = [pool.submit(work if index % 2 else linked, nlp, index) for index in range(16)]

@@ -18,7 +18,17 @@ from thinc.api import Config
 
 from spacy_gemel.linking.retrievers import Query
 from tests.calls import Calls
-from tests.mini_pipeline import LINKER, add_linker, assert_same, linker, make_config, make_doc, make_pipeline, picture
+from tests.mini_pipeline import (
+    LINKER,
+    add_linker,
+    assert_same,
+    linker,
+    make_config,
+    make_doc,
+    make_pipeline,
+    picture,
+    reseal,
+)
 from tests.trf import (
     KINDS,
     MADE,
@@ -455,5 +465,6 @@ def test_damaged_vectors_are_named(made: Make, tmp_path: Path) -> None:
     plain = srsly.msgpack_loads(path.read_bytes())
     plain["vectors"] = plain["vectors"][:-4]
     path.write_bytes(srsly.msgpack_dumps(plain))
+    reseal(path.parent)
     with pytest.raises(ValueError, match="'demonstrations' of the saved pipe cannot be read"):
         spacy.load(tmp_path)
