@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     steps = {}
     for step in steps_of(options.workflow, root):
         report(step)
-        steps[step] = measure(["-m", "spacy", "project", "run", step, "--force", *variables], root)
+        steps[step] = measure(["-m", "spacy", "project", "run", step, ".", "--force", *variables], root)
     result = {
         "command": " ".join(["python -m benchmarks.project_steps", options.workflow, *variables]),
         "steps": steps,
