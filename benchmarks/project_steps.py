@@ -36,8 +36,9 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> None:
     for step in steps_of(options.workflow, root):
         report(step)
         steps[step] = measure(["-m", "spacy", "project", "run", step, ".", "--force", *variables], root)
+    given = [options.workflow, *(Path(word).name for word in variables)]  # without the folders of this machine
     result = {
-        "command": " ".join(["python -m benchmarks.project_steps", options.workflow, *variables]),
+        "command": " ".join(["python -m benchmarks.project_steps", *given]),
         "steps": steps,
         "seconds": round(sum(step["seconds"] for step in steps.values()), 1),
         "peak_mb": max(step["peak_mb"] for step in steps.values()),
