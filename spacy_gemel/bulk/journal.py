@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
+from spacy_gemel.bulk.sources import SourceRow
 from spacy_gemel.utils.files import lock_file, write_json
 
 
@@ -24,18 +25,6 @@ def failed_path(out: Path) -> Path:
 def own_files(out: Path) -> list[Path]:
     """All files of a run: the output, what is whole of it, what failed, and the journal."""
     return [out, out.with_name(out.name + ".partial"), failed_path(out), out.with_name(out.name + ".journal.json")]
-
-
-class HasContent(Protocol):
-    """A row of the input, with what it is known by."""
-
-    @property
-    def content(self) -> bytes:
-        """Bytes that change with all that is read of the row."""
-        ...
-
-
-T = TypeVar("T", bound=HasContent)
 
 
 class JournalError(ValueError):
@@ -82,7 +71,7 @@ class Journal:
         """What was counted of the blocks that are written."""
         return dict(self._state["counts"])
 
-    def skip(self, rows: Iterator[HasContent], source: Path) -> None:
+    def skip(self, rows: Iterator[SourceRow], source: Path) -> None:
         """Read the rows whose blocks are written. Raises JournalError if they are others than then."""
         for row in islice(rows, self._state["rows"]):
             self._note(row.content)
@@ -96,7 +85,7 @@ class Journal:
         self._digest.update(len(content).to_bytes(8) + content)
 
     def write(
-        self, done: Sequence[HasContent], rows: Iterable[Any], failed: Iterable[Any], counts: Mapping[str, int]
+        self, done: Sequence[SourceRow], rows: Iterable[Any], failed: Iterable[Any], counts: Mapping[str, int]
     ) -> None:
         """Add the block of some rows of the input."""
         sizes = [_append(self.partial, rows), _append(self.failed, failed)]
@@ -127,8 +116,8 @@ def _append(path: Path, rows: Iterable[Any]) -> int:
 
 @contextmanager
 def open_journal(
-    out: Path, key: str, read: Callable[[], Iterator[T]], source: Path, *, overwrite: bool
-) -> Iterator[tuple[Journal, Iterator[T]]]:
+    out: Path, key: str, read: Callable[[], Iterator[SourceRow]], source: Path, *, overwrite: bool
+) -> Iterator[tuple[Journal, Iterator[SourceRow]]]:
     """The journal of an output, locked, and the rows of the input that are not written yet.
 
     Args:

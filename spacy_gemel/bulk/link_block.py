@@ -32,6 +32,12 @@ class LinkedBlock:
     failed: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def fail(self, row: SourceRow, reason: str, doc: Doc | None = None) -> None:
+        """Note that a row has no line; its doc, if it was read, gives the id."""
+        id_ = None if doc is None else doc_id(doc)
+        self.failed.append({**row.place, **({} if id_ is None else {"id": id_}), "reason": reason})
+        self.problems.append(f"{row.location}: row left out: {reason}")
+
 
 @dataclass(frozen=True, slots=True)
 class _Input:
@@ -77,26 +83,19 @@ def link_block(
         explain: Give each mention an "explanation".
         doc_seconds: A doc that takes longer fails; None for no limit.
     """
-    result, read, explainer = LinkedBlock(), [], linker_of(nlp).explain if explain else None
-
-    def fail(row: SourceRow, error: BaseException, items: Sequence[_Input] = ()) -> None:
-        id_ = doc_id(items[0].doc) if items else None
-        result.failed.append({**row.place, **({} if id_ is None else {"id": id_}), "reason": reason_of(error)})
-        result.problems.append(f"{row.location}: row left out: {reason_of(error)}")
-
-    for row in block:
+    result, explainer = LinkedBlock(), linker_of(nlp).explain if explain else None
+    errors: dict[int, BaseException] = {}  # by the row's index, as the problems of the others
+    read: dict[int, tuple[list[_Input], list[Problem]]] = {}
+    for index, row in enumerate(block):
         problems: list[Problem] = []
         try:
-            items = _read(nlp, row, folder, problems)
+            read[index] = _read(nlp, row, folder, problems), problems
         except _ENDS:
             raise
         except BaseException as error:
-            fail(row, error)
-        else:
-            result.problems += map(str, problems)
-            read.append((row, items, problems))
-    linked = iter(_link(nlp, [item for _, items, _ in read for item in items], doc_seconds))
-    for row, items, problems in read:
+            errors[index] = error
+    linked = iter(_link(nlp, [item for items, _ in read.values() for item in items], doc_seconds))
+    for index, (items, problems) in read.items():
         docs = [next(linked) for _ in items]
         try:
             for doc in docs:
@@ -104,26 +103,29 @@ def link_block(
                     raise doc
             pairs = [(doc, item.image) for doc, item in zip(docs, items, strict=True) if isinstance(doc, Doc)]
             with _time_limit(doc_seconds if explain else None):
-                line = _make_line(pairs, row.place, explainer)
+                line = _make_line(pairs, block[index].place, explainer)
         except _ENDS:
             raise
         except BaseException as error:
-            fail(row, error, items)
+            errors[index] = error
         else:
-            left_out = [f"{each.what}: {each.reason}" + (f" ({each.detail})" * bool(each.detail)) for each in problems]
+            left_out = [f"{each.what}: {each.why}" for each in problems]
             result.lines.append(line | ({"left_out": left_out} if left_out else {}))
-    order = {tuple(row.place.values()): number for number, row in enumerate(block)}
-    result.failed.sort(key=lambda failure: order[tuple(failure[name] for name in block[0].place)])
+    for index, row in enumerate(block):
+        items, problems = read.get(index, ([], []))
+        result.problems += map(str, problems)
+        if index in errors:
+            result.fail(row, reason_of(errors[index]), items[0].doc if items else None)
     return result
 
 
 def _read(nlp: Language, row: SourceRow, folder: Path, problems: list[Problem]) -> list[_Input]:
-    """The docs of a row; raises Failed with the reason if it has none."""
+    """The docs of a row; raises RowError with the reason if it has none."""
     inputs = []
     for item in row.read():
         if isinstance(item, Problem):
             if item.what == "row":
-                raise RowError(item.reason + (f" ({item.detail})" if item.detail else ""))
+                raise RowError(item.why)
             problems.append(item)
         elif isinstance(item, Doc):
             # a token without an IOB tag was never annotated, which is not the same as outside every mention

@@ -8,6 +8,7 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,13 +123,7 @@ def table_rows(file: Path) -> Iterator[Mapping[str, Any]]:
 def columns_of(file: Path) -> list[str]:
     """The columns of a table. Raises OSError, and ValueError for a file that is none or has a column twice."""
     if kind_of(file) == ".parquet":
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        try:
-            names = list(parquet.read_schema(file).names)
-        except pa.ArrowException as error:
-            raise ValueError(f"{file}: not a Parquet file that can be read: {error}") from error
+        names = list(parquet_schema(file).names)
     else:
         with open_bytes(file) as raw:
             names = next(csv.reader(_decoded(raw)), [])
@@ -146,25 +141,35 @@ def _decoded(raw: IO[bytes]) -> Iterator[str]:
         yield line.decode("utf-8-sig" if number == 0 else "utf-8", errors="surrogateescape")
 
 
-def parquet_batches(file: Path) -> Iterator[Any]:
-    """The record batches of a Parquet file. Raises OSError, and ValueError if it is none."""
+@contextmanager
+def _parquet_errors(file: Path) -> Iterator[None]:
     import pyarrow as pa
-    from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(file) as table:
-            groups = (table.metadata.row_group(index) for index in range(table.num_row_groups))
-            size, limit = (
-                max((group.total_byte_size for group in groups), default=0),
-                unpacked_limit(file.stat().st_size),
-            )
-            if size > limit:
-                raise ValueError(
-                    f"{file}: rows that unpack to {size} bytes, more than {limit}: write smaller row groups"
-                )
-            yield from table.iter_batches(batch_size=1024)
+        yield
     except pa.ArrowException as error:
         raise ValueError(f"{file}: not a Parquet file that can be read: {error}") from error
+
+
+def parquet_schema(file: Path) -> Any:
+    """The columns of a Parquet file with their types. Raises OSError, and ValueError if it is none."""
+    from pyarrow import parquet
+
+    with _parquet_errors(file):
+        return parquet.read_schema(file)
+
+
+def parquet_batches(file: Path) -> Iterator[Any]:
+    """The record batches of a Parquet file. Raises OSError, and ValueError if it is none, or too large."""
+    from pyarrow import parquet
+
+    with _parquet_errors(file), parquet.ParquetFile(file) as table:
+        groups = (table.metadata.row_group(index) for index in range(table.num_row_groups))
+        size = max((group.total_byte_size for group in groups), default=0)
+        limit = unpacked_limit(file.stat().st_size)
+        if size > limit:
+            raise ValueError(f"{file}: rows that unpack to {size} bytes, more than {limit}: write smaller row groups")
+        yield from table.iter_batches(batch_size=1024)
 
 
 def table_row(columns: Mapping[str, Any], location: str, folder: Path, place: dict[str, Any]) -> SourceRow:

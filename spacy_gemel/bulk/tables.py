@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from spacy.language import Language
 
 from spacy_gemel.bulk.link_block import link_block
-from spacy_gemel.bulk.sources import TABLES, columns_of, kind_of, parts_in, table_row, table_rows
+from spacy_gemel.bulk.sources import TABLES, columns_of, kind_of, parquet_schema, parts_in, table_row, table_rows
 from spacy_gemel.pipeline.loaded_pipeline import linker_of
 from spacy_gemel.utils.files import write_whole
 
@@ -109,9 +109,7 @@ def _place_of(line: Mapping[str, Any]) -> dict[str, Any]:
 def _types_of(file: Path) -> dict[str, Any]:
     """The columns of a table with their Arrow types; in a CSV file all are strings."""
     if kind_of(file) == ".parquet":
-        from pyarrow import parquet
-
-        return {field.name: field.type for field in parquet.read_schema(file)}
+        return {field.name: field.type for field in parquet_schema(file)}
     return dict.fromkeys(columns_of(file), "string")
 
 

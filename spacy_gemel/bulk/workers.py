@@ -129,7 +129,9 @@ class Processes:
         except self.died:
             self.start()
         if len(block) == 1:
-            return LinkedBlock(failed=[{**block[0].place, "reason": _DIED}])
+            result = LinkedBlock()
+            result.fail(block[0], _DIED)
+            return result
         middle = len(block) // 2
         first, second = (self._alone(half, folder, options) for half in (block[:middle], block[middle:]))
         return LinkedBlock(first.lines + second.lines, first.failed + second.failed, first.problems + second.problems)

@@ -75,8 +75,13 @@ class Problem:
     reason: str
     detail: str = ""
 
+    @property
+    def why(self) -> str:
+        """The reason with its detail."""
+        return self.reason + (f" ({self.detail})" if self.detail else "")
+
     def __str__(self) -> str:
-        return f"{self.location}: {self.what} left out: {self.reason}" + (f" ({self.detail})" if self.detail else "")
+        return f"{self.location}: {self.what} left out: {self.why}"
 
 
 def is_free(span: Span, taken: Sequence[Span]) -> bool:

@@ -181,7 +181,7 @@ def read_folder(
     sums = parse(name, _SUMS, lambda: _read_sums(folder))
     contents = {part: _read_part(folder, part, sums, name) for part in _FILES if part not in exclude}
     folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
-    state = _state_from(contents, folders, name)
+    state = _state_from(contents, folders, name, verify=verify)
     _check_folders(state, sums, name, verify=verify)
     if "vocab" not in exclude:
         parse(name, "vocab", lambda: vocab.from_disk(folder / "vocab", exclude=exclude))
@@ -220,12 +220,8 @@ def _not_saved_with(part: str, name: str) -> ValueError:
 
 def _check_folders(state: LinkerState, sums: Mapping[str, Any], name: str, *, verify: bool) -> None:
     """Raise ValueError if the knowledge base or a bundled model is not what was saved with the other parts."""
-    from spacy_gemel.kb.knowledge_base import file_problems  # not earlier: pyarrow
-
-    if state.kb is not None:
-        problems = file_problems(state.kb.path, state.kb.meta, verify)
-        if state.kb.meta.sha256 != sums.get("kb") or problems:
-            raise ValueError(f"{_not_saved_with('kb', name)} {'; '.join(problems)}".strip())
+    if state.kb is not None and state.kb.meta.sha256 != sums.get("kb"):
+        raise _not_saved_with("kb", name)
     for part, value in sums.get("models", {}).items() if state.models_folder is not None else ():
         folder = state.models_folder / part
         problems = bundle_problems(folder, verify=verify)
@@ -268,7 +264,7 @@ def read_bytes(
         for part, folder in folders.items():
             content = parse(name, part, partial(srsly.msgpack_loads, contents[part]))
             parse(name, part, partial(files.unpack_folder, content, folder))
-        state = _state_from(contents, folders, name)
+        state = _state_from(contents, folders, name, verify=verify)
         _check_folders(state, sums, name, verify=verify)
         if "vocab" in contents:
             parse(name, "vocab", lambda: vocab.from_bytes(contents["vocab"], exclude=exclude))
@@ -278,7 +274,7 @@ def read_bytes(
         raise
 
 
-def _state_from(contents: Mapping[str, bytes], folders: Mapping[str, Path], name: str) -> LinkerState:
+def _state_from(contents: Mapping[str, bytes], folders: Mapping[str, Path], name: str, *, verify: bool) -> LinkerState:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase  # not earlier: pyarrow
 
     def read_entities() -> list[Entity]:
@@ -303,7 +299,7 @@ def _state_from(contents: Mapping[str, bytes], folders: Mapping[str, Path], name
     if "added" in contents:
         state.added = parse(name, "added", read_entities)
     if "kb" in folders:
-        state.kb = KnowledgeBase.open(folders["kb"])
+        state.kb = KnowledgeBase.open(folders["kb"], verify=verify)
     return state
 
 
