@@ -23,22 +23,43 @@ from tests.commands import call, failed
 from tests.evaluation.doubles import TableLinker, pipeline
 
 ANSWERS = {"Mercury": ["Mercury (planet)", "Mercury (element)"], "Jaguar": ["Jaguar"]}
-SLOW = """
-import sys, time
+PAUSES = """
+import sys
+from pathlib import Path
 import spacy
+from spacy_gemel.bulk import journal
 from spacy_gemel.pipeline import loaded_pipeline
 from spacy_gemel.__main__ import app
 from tests.bulk.test_link_resume import linker
 from tests.evaluation.doubles import pipeline
 
+at, paused, count = int(sys.argv[1]), Path(sys.argv[2]), 0
+
+def event(value=None):
+    global count
+    count += 1
+    if count == at:
+        paused.touch()
+        sys.stdin.read()  # until it is killed
+    return value
+
 def load(path, *, gpu_id=-1):
     nlp = pipeline(linker(), entities=["Jaguar"])
-    spacy.Language.component("slow", func=lambda doc: time.sleep(0.002) or doc)
-    nlp.add_pipe("slow")
+    spacy.Language.component("event", func=event)
+    nlp.add_pipe("event")
     return nlp
 
+def half(path, rows, append=journal._append):
+    rows = list(rows)
+    append(path, rows[: len(rows) // 2])
+    event()
+    return event(append(path, rows[len(rows) // 2 :]))
+
 loaded_pipeline.load_pipeline = load
-app(sys.argv[1:])
+journal._append = half
+write_json = journal.write_json
+journal.write_json = lambda *args: event(write_json(*args))
+app(sys.argv[3:])
 """
 
 
@@ -135,29 +156,26 @@ def test_goes_on_after_any_write(
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
 @pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(nlp: spacy.Language, tmp_path: Path, kills: int) -> None:
+    """In the midst of a block, of a file, between two files: the process waits there until it is killed."""
     source, out, same = write(tmp_path / "in.jsonl", 12 * kills), tmp_path / "o.jsonl", tmp_path / "same.jsonl"
-    run(nlp, source, same, batch_size=4)
-    generator, done = random.Random(0), 0
+    link_file(ThisProcess(nlp), "digest", source, same, LinkOptions(batch_size=4), progress=False)
+    generator, paused = random.Random(0), tmp_path / "paused"
     arguments = ["link", "pipe", str(source), str(out), "--batch-size", "4", "-q"]
     kinds = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP]
-    while not out.exists() and done < kills:
-        process = subprocess.Popen([sys.executable, "-c", SLOW, *arguments], stderr=subprocess.DEVNULL)
-        written = done_before = _size(tmp_path)
-        while process.poll() is None and written <= done_before:  # until it has got further
-            written = _size(tmp_path)
-        for _ in range(generator.randrange(2000)):
-            process.poll()
-        process.send_signal(kinds[done % 4])
-        done += process.wait() != 0
-    assert done > 0
-    if not out.exists():
-        subprocess.run([sys.executable, "-c", SLOW, *arguments], check=True, stdout=subprocess.DEVNULL)
+    for number in range(kills):
+        command = [sys.executable, "-c", PAUSES, str(generator.randrange(1, 18)), str(paused), *arguments]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        while not paused.exists():
+            assert process.poll() is None
+        process.send_signal(kinds[number % 4])
+        assert process.wait() != 0
+        paused.unlink()
+        if process.stdin is not None:
+            process.stdin.close()
+    command = [sys.executable, "-c", PAUSES, "0", str(paused), *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     for path in (out, out.with_name("o.jsonl.failed.jsonl")):
         assert path.read_bytes() == path.with_name(path.name.replace("o.jsonl", "same.jsonl", 1)).read_bytes()
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("o.jsonl.partial"))
 
 
 def test_a_full_disk_says_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,18 +231,27 @@ def test_what_fails_takes_nothing_with_it(nlp: spacy.Language, tmp_path: Path) -
     assert "max_length" in failures[31]
 
 
-def test_a_doc_that_takes_too_long(nlp: spacy.Language, tmp_path: Path) -> None:
+def test_a_doc_that_takes_too_long(nlp: spacy.Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+    setitimer = signal.setitimer
+
+    def timer(which: int, seconds: float, interval: float = 0.0) -> Any:
+        limits.append(seconds)
+        return setitimer(which, seconds, interval)
+
     @spacy.Language.component("hangs")
     def hangs(doc: Doc) -> Doc:
-        while "2" in doc.text:
-            pass
+        if "2" in doc.text:
+            signal.raise_signal(signal.SIGALRM)  # as the timer does, which nobody waits for here
         return doc
 
+    monkeypatch.setattr(signal, "setitimer", timer)
     nlp.add_pipe("hangs")
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": f"Jaguar {n}"}) + "\n" for n in (1, 2)))
-    report = run(nlp, tmp_path / "in.jsonl", tmp_path / "o.jsonl", doc_seconds=1)
+    report = run(nlp, tmp_path / "in.jsonl", tmp_path / "o.jsonl", doc_seconds=3600)
     assert (report.docs, report.failed) == (1, 1)
-    assert "it took longer than 1 seconds" in rows(tmp_path / "o.jsonl.failed.jsonl")[0]["reason"]
+    assert "it took longer than 3600 seconds" in rows(tmp_path / "o.jsonl.failed.jsonl")[0]["reason"]
+    assert limits == [7200, 0, 3600, 0, 3600, 0]  # both, then one by one
 
 
 def test_a_strict_run_and_a_hopeless_one(tmp_path: Path) -> None:
