@@ -102,17 +102,28 @@ class CausalLM(LoadedModel):
         """
         pairs = [*zip(prompts, names, strict=True)]
         sequences = [torch.cat([prompt.to(self.dtype), self.embed(name[:-1])]) for prompt, name in pairs]
+        lengths = [len(name) for name in names]
+        rows = torch.arange(len(pairs)).repeat_interleave(torch.tensor(lengths))
         # The position before a token predicts it.
-        rows = [torch.arange(len(prompt) - 1, len(prompt) - 1 + len(name)) for prompt, name in pairs]
-        keep = torch.unique(torch.cat(rows)).to(self.device)
+        columns = torch.cat([torch.arange(len(name)) + len(prompt) - 1 for prompt, name in pairs])
         padded = pad_sequence(sequences, batch_first=True)  # (mentions, tokens, width)
-        logits = self.forward(padded, keep, use_cache=False)
-        losses = []
-        for index, (row, name) in enumerate(zip(rows, names, strict=True)):
-            name_logits = logits[index, torch.searchsorted(keep, row.to(self.device))]  # (name tokens, vocab)
-            labels = torch.tensor(list(name), device=self.device)
-            losses.append(torch.nn.functional.cross_entropy(name_logits.float(), labels))
-        return torch.stack(losses)
+        logits = self._logits_at(padded, rows.to(self.device), columns.to(self.device))  # (name tokens, vocab)
+        labels = torch.tensor([token for name in names for token in name], device=self.device)
+        losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
+        return torch.stack([loss.mean() for loss in losses.split(lengths)])
+
+    def _logits_at(self, embeddings: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        """The logits, (positions, vocab), at `columns`, (positions,), of the sequences `rows`, (positions,).
+
+        The head is given these positions alone: with all sequences' at each of them, the vocabulary's logits and their
+        gradient would take more memory than a small model's layers.
+        """
+        head = self.model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _head, inputs: (inputs[0][rows, columns],))
+        try:
+            return self.model(inputs_embeds=embeddings, use_cache=False).logits
+        finally:
+            hook.remove()
 
 
 def _scores_in_fp32(head: nn.Linear, forward: Callable[[Tensor], Tensor], hidden: Tensor) -> Tensor:

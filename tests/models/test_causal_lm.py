@@ -41,6 +41,17 @@ def test_the_loss_is_a_masked_cross_entropy(model: CausalLM) -> None:
         assert float(loss) == pytest.approx(total / len(name), abs=1e-4)
 
 
+def test_the_loss_takes_the_vocabularys_scores_of_the_names_tokens_alone(model: CausalLM) -> None:
+    """All sequences' scores at each of these positions, and their gradient, took more memory than the layers."""
+    prompts, names = prompts_and_names(model)
+    scored: list[int] = []
+    head = model.model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _head, _inputs, logits: scored.append(logits[..., 0].numel()))
+    model.name_loss(prompts, names)
+    hook.remove()
+    assert scored == [sum(map(len, names))]
+
+
 def test_the_gradient_reaches_the_prefix_and_no_parameter(model: CausalLM) -> None:
     prefixes = torch.randn(2, 4, model.width, generator=torch.Generator().manual_seed(0)).requires_grad_()
     before = {name: value.clone() for name, value in model.model.state_dict().items()}
