@@ -26,6 +26,15 @@ from spacy_gemel.utils.messages import one_line
 _SESSION = requests.Session()  # only for what it knows of the environment and of redirects
 _CURRENT = threading.local()  # the options and the Cut of the thread's request, for its connections
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Special networks (IANA's registries of IPv4 and IPv6 special-purpose addresses, RFC 3879 and 4291) that Python 3.11's
+# ipaddress takes for public: local translation, old site-local addresses, IPv4 in IPv6, documentation, segment
+# routing, and anycast relays of 6to4.
+_SPECIAL = [
+    ipaddress.ip_network(network)
+    for network in ("64:ff9b:1::/48", "fec0::/10", "::/96", "3fff::/20", "5f00::/16", "192.88.99.0/24")
+]
+# Directives of X-Robots-Tag by which a host says that a picture is not for collections.
+_NOT_FOR_COLLECTIONS = {"noai", "noimageai", "noindex", "noimageindex", "none"}
 _CHUNK = 64 * 1024
 _WORTH_A_RETRY = {408, 425, 429, 500, 502, 503, 504}
 
@@ -105,6 +114,8 @@ def download(url: str, options: FetchOptions, adapter: HTTPAdapter, folder: Path
             if status != 200:
                 pause = _retry_after(response.headers.get("Retry-After", "")) if status in (429, 503) else None
                 raise FetchError(f"HTTP {status}", response.reason or "", status in _WORTH_A_RETRY, pause)
+            if directive := _forbidding_directive(response.headers.get("X-Robots-Tag", "")):
+                raise FetchError("not for collections", f"the host answers X-Robots-Tag: {directive}")
             body = bytearray()
             while (chunk := response.raw.read1(_CHUNK, decode_content=True)) and not cut.is_set():
                 body += chunk
@@ -125,6 +136,18 @@ def download(url: str, options: FetchOptions, adapter: HTTPAdapter, folder: Path
         final = isinstance(error, (ValueError, DecodeError, requests.exceptions.SSLError))  # ValueError: bad URLs
         detail = f"{type(error).__name__}: {one_line(error)}"
         raise FetchError(reason, detail, retry=is_network_error and not final) from error
+
+
+def _forbidding_directive(header: str) -> str | None:
+    """The directive by which an X-Robots-Tag header keeps a picture out of collections, or None.
+
+    Directives for a crawler of another name ("otherbot: noindex") are not for us.
+    """
+    for part in header.lower().split(","):
+        agent, _, directive = (word.strip() for word in part.rpartition(":"))
+        if directive in _NOT_FOR_COLLECTIONS and agent in ("", "spacy-gemel"):
+            return directive
+    return None
 
 
 def _retry_after(value: str) -> float:
@@ -162,7 +185,7 @@ def check_address(address: str) -> None:
     if isinstance(ip, ipaddress.IPv6Address):
         nat64 = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
         ip = nat64 or ip.ipv4_mapped or ip.sixtofour or ip
-    if not ip.is_global or ip.is_multicast:
+    if not ip.is_global or ip.is_multicast or any(ip in network for network in _SPECIAL):
         raise FetchError("private address", "use --allow-private to fetch from your own network")
 
 

@@ -109,6 +109,19 @@ def test_a_damaged_compressed_body(server: Server, tmp_path: Path) -> None:
     check_folder(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "header", ["noai", "NoIndex", "nofollow, noai", "none", "spacy-gemel: noindex", "otherbot: noindex, noimageai"]
+)
+def test_a_host_keeps_a_picture_out_of_collections(header: str, server: Server, tmp_path: Path) -> None:
+    kept = server.send("/kept.png", picture(), X_Robots_Tag=header)
+    given = server.send("/given.png", picture(1), X_Robots_Tag="nofollow, otherbot: noindex, max-image-preview: large")
+    report = server.fetch([kept, given], tmp_path)
+    assert report.fetched == 1
+    (failure,) = report.failures
+    assert (failure.url, failure.reason, failure.tries) == (kept, "not for collections", 1)
+    assert "X-Robots-Tag" in failure.detail
+
+
 def test_what_is_not_an_image(server: Server, tmp_path: Path) -> None:
     html = server.send("/a.jpg", b"<html>no such file</html>", Content_Type="image/jpeg")
     svg = server.send("/b.svg", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>')
@@ -179,7 +192,8 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         "127.0.0.1", "localhost:8080", "LocalHost.", "10.1.2.3", "169.254.169.254", "100.64.0.1", "224.0.0.1",
         "0.0.0.0", "127.1", "0x7f.0.0.1", "2130706433", "[::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "[2002:7f00:1::]",
-        "[64:ff9b::7f00:1]", "[64:ff9b::10.1.2.3]",
+        "[64:ff9b::7f00:1]", "[64:ff9b::10.1.2.3]", "[64:ff9b:1::5db8:d822]", "[fec0::1]", "[::93.184.216.34]",
+        "[3fff:123::1]", "[5f00:0:1::]", "192.88.99.1", "[2002:c058:6301::]",
     ],
 )  # fmt: skip
 def test_private_addresses(host: str) -> None:
