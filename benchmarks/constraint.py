@@ -63,7 +63,7 @@ def measure_constraint(
     model: "CausalLM", prompts: Sequence["Tensor"], trie: NameTrie, end_id: int, repeats: int
 ) -> dict[str, Any]:
     """constraint_overhead: the share of the search's time that is spent outside the language model's passes."""
-    from spacy_gemel.decoding.beam_search import beam_search
+    from spacy_gemel.decoding.beam_search import beam_search, room_for_beams
     from spacy_gemel.decoding.constraints import TrieConstraint
     from spacy_gemel.decoding.self_check import make_decoder
 
@@ -74,7 +74,9 @@ def measure_constraint(
         start = time.perf_counter()
         with clock.on(model):
             constraint = TrieConstraint(trie, end_id, len(LENGTHS))
-            state = decoder.prefill(prompts, beams=5, tokens=constraint.max_tokens)
+            state = decoder.prefill(
+                prompts, tokens=constraint.max_tokens, room=room_for_beams(5, constraint.max_tokens)
+            )
             results = beam_search(state, constraint, beam_size=5, n_names=5)
         whole = time.perf_counter() - start
         assert all(len(names) == 5 for names in results), "a search in millions of names must find five"

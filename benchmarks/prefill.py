@@ -43,7 +43,7 @@ def measure_prefill(model: "CausalLM", prompts: Sequence["Tensor"], repeats: int
     operations = prefill_operations(model, [len(prompt) for prompt in prompts])
 
     def read() -> None:
-        decoder.prefill(prompts, beams=5, tokens=1)
+        decoder.prefill(prompts, tokens=1, room=5)
 
     read()
     shares, rates = [], []

@@ -3,11 +3,15 @@
 The beams of a mention are query tokens of one sequence: they share the prompt's keys and values, and each sees only
 its own ancestors. Scores are those of `transformers.generate`: log-softmax over the whole vocabulary before the
 constraint picks, no renormalisation, and the sum over a name's tokens and its end divided by their number to the power
-of length_penalty. The vocabulary's scores stay on the model's device; each step brings only its few picks to the host.
+of length_penalty. The vocabulary's scores stay on the model's device; each pass brings only its few picks to the host.
+
+A pass also scores tokens that later steps are likely to need, as many as it takes at little cost: most of a trie's
+branches are chains. The steps of a mention are then replayed as far as its scores reach, and pick the same.
 """
 
 import bisect
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -16,9 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spacy_gemel.decoding.constraints import BoolArray, Constraint, IntArray
-from spacy_gemel.decoding.decoder import DecoderState
+from spacy_gemel.decoding.decoder import FREE_SLOTS, DecoderState
+from spacy_gemel.decoding.token_tree import Beginning, TokenTree, look_ahead
 
 NEG_INF = float("-inf")
+_UNSCORED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +37,42 @@ class Hypothesis:
 
 
 @dataclass
-class _Beams:
-    """The live beams of all mentions, best first; a beam with a sum of -inf is dead."""
+class _Continuations:
+    """The best continuations of each slot, best first, (mentions, slots, picks); log-probabilities of -inf are none."""
 
-    sums: NDArray[np.float32]  # (mentions, beams)
-    nodes: IntArray  # (mentions, beams)
-    history: IntArray  # (mentions, beams, depth): their tokens so far
-    seen: BoolArray  # (mentions, beams, slots): which appended tokens are theirs
-
-
-@dataclass
-class _Picks:
-    """The best continuations of each mention, best first, (mentions, picks) each; a sum of -inf means none."""
-
-    sums: NDArray[np.float32]
-    parents: IntArray  # the beam that each continues
+    log_probs: NDArray[np.float32]
     tokens: IntArray
     nodes: IntArray
     ends: BoolArray
+    slots: IntArray  # that they have themselves; _UNSCORED before their pass
+
+    @classmethod
+    def of(cls, logits: Tensor, nodes: IntArray, constraint: Constraint, size: int) -> "_Continuations":
+        """The best `size` children of nodes, (mentions, new). logits: (mentions, new, vocab)."""
+        device = logits.device
+        tokens, children, ends, valid = constraint.expand(nodes)
+        shape = (*nodes.shape, tokens.shape[-1])
+        # Over the whole vocabulary, before anything is masked.
+        total = torch.logsumexp(logits, dim=-1, keepdim=True)  # (mentions, new, 1)
+        log_probs = logits.gather(-1, torch.from_numpy(tokens).to(device).expand(shape)) - total
+        log_probs = log_probs.masked_fill(~torch.from_numpy(valid).to(device), NEG_INF)
+        best, order = (top.cpu().numpy() for top in _top(log_probs, size))  # (mentions, new, picks)
+        picked: list[Any] = [
+            np.take_along_axis(np.broadcast_to(values, shape), order, axis=-1) for values in (tokens, children, ends)
+        ]
+        return cls(best, picked[0], picked[1], picked[2], np.full_like(order, _UNSCORED))
+
+    def join(self, new: "_Continuations") -> "_Continuations":
+        """These, and those of further slots."""
+        size = max(self.tokens.shape[-1], new.tokens.shape[-1])
+        joined: list[Any] = []
+        for field in fields(self):
+            arrays = [getattr(each, field.name) for each in (self, new)]
+            fill = NEG_INF if field.name == "log_probs" else 0
+            pads = [[(0, 0), (0, 0), (0, size - array.shape[-1])] for array in arrays]
+            arrays = [np.pad(array, pad, constant_values=fill) for array, pad in zip(arrays, pads, strict=True)]
+            joined.append(np.concatenate(arrays, axis=1))
+        return _Continuations(*joined)
 
 
 def beam_search(
@@ -59,100 +83,177 @@ def beam_search(
     The paper's search (section 3.3), with the scores of `transformers.generate`.
 
     Args:
-        state: prompts that have been read, with room for `beam_size` beams of `constraint.max_tokens` tokens.
+        state: prompts that have been read, with the room of `room_for_beams`.
         constraint: the names to choose from.
         beam_size: beams per mention.
         n_names: names per mention, at most `beam_size`. There are fewer if the constraint allows fewer, and none if no
             name ends in time.
         length_penalty: exponent of a name's length.
     """
-    n_names = min(n_names, beam_size)
-    count, device = len(state.logits), state.logits.device
-    beams = _Beams(
-        sums=np.zeros((count, 1), dtype=np.float32),
-        nodes=np.full((count, 1), constraint.root, dtype=np.int64),
-        history=np.zeros((count, 1, 0), dtype=np.int64),
-        seen=np.zeros((count, 1, 0), dtype=np.bool_),
-    )
-    finished: list[list[Hypothesis]] = [[] for _ in range(count)]
-    logits = state.logits[:, None]  # (mentions, 1, vocab)
-    for depth in range(constraint.max_tokens + 1):
-        picks = _pick(logits, beams, constraint, 2 * beam_size)
-        for mention, index in np.argwhere(picks.ends[:, :beam_size]):
-            name = beams.history[mention, picks.parents[mention, index]]
-            score = float(picks.sums[mention, index]) / (depth + 1) ** length_penalty
-            hypothesis = Hypothesis(tuple(name.tolist()), score, int(picks.nodes[mention, index]))
-            bisect.insort(finished[mention], hypothesis, key=lambda other: -other.score)
-            del finished[mention][beam_size:]
-        beams = _continue(picks, beams, constraint, beam_size)
-        worst = [names[n_names - 1].score if len(names) >= n_names else NEG_INF for names in finished]
-        _drop_settled(beams, constraint, np.array(worst), depth + 1, length_penalty)
-        width = int((beams.sums > NEG_INF).sum(axis=1).max(initial=0))
-        if depth == constraint.max_tokens or not width:
-            break
-        # Remove the beams that are dead in all mentions, and add a slot for each of the others.
-        slots = np.broadcast_to(np.eye(width, dtype=np.bool_), (count, width, width))
-        seen = np.concatenate([beams.seen[:, :width], slots], axis=-1)
-        beams = _Beams(beams.sums[:, :width], beams.nodes[:, :width], beams.history[:, :width], seen)
-        tokens = torch.from_numpy(beams.history[:, :, -1]).to(device)
-        logits = state.extend(tokens, torch.from_numpy(seen).to(device), torch.full_like(tokens, depth))
-    return [names[:n_names] for names in finished]
+    search = _BeamSearch(state, constraint, beam_size, min(n_names, beam_size), length_penalty)
+    while search.live.any():
+        slots = search.slots()
+        scored = search.live.any(axis=1) & ~(search.live & (slots == _UNSCORED)).any(axis=1)
+        if scored.any():
+            search.step(np.flatnonzero(scored), slots[scored])
+        else:
+            search.score(slots)
+    return [names[: search.n_names] for names in search.finished]
 
 
-def _pick(logits: Tensor, beams: _Beams, constraint: Constraint, size: int) -> _Picks:
-    """The best `size` of all children of a mention's beams. logits: (mentions, beams, vocab)."""
-    device = logits.device
-    tokens, nodes, ends, valid = constraint.expand(beams.nodes)
-    fan_out = tokens.shape[-1]
-    shape = (*beams.nodes.shape, fan_out)
-    # Over the whole vocabulary, before anything is masked.
-    total = torch.logsumexp(logits, dim=-1, keepdim=True)  # (mentions, beams, 1)
-    sums = torch.from_numpy(beams.sums).to(device)[..., None]
-    scores = sums + logits.gather(-1, torch.from_numpy(tokens).to(device).expand(shape)) - total
-    scores = scores.masked_fill(~torch.from_numpy(valid).to(device), NEG_INF).flatten(1)  # (mentions, beams * fan-out)
-    best, order = (top.cpu().numpy() for top in _top(scores, size))  # (mentions, picks)
-    parents, children = np.divmod(order, fan_out)
-    indices = (np.arange(len(best))[:, None], parents, children)
-    picked: list[Any] = [np.broadcast_to(values, shape)[indices] for values in (tokens, nodes, ends)]
-    return _Picks(best, parents, tokens=picked[0], nodes=picked[1], ends=picked[2] & (best > NEG_INF))
+def room_for_beams(beam_size: int, max_tokens: int) -> int:
+    """The room that a state needs for a search: that of all beams' names, and for what is scored ahead."""
+    return beam_size * max_tokens + FREE_SLOTS
 
 
-def _continue(picks: _Picks, beams: _Beams, constraint: Constraint, beam_size: int) -> _Beams:
-    """The best beam_size picks that do not end, as beams."""
-    sums = np.where(picks.ends, np.float32(NEG_INF), picks.sums)
-    keep = np.argsort(-sums, axis=1, kind="stable")[:, :beam_size]
-    rows = np.arange(len(sums))[:, None]
-    sums, parents = sums[rows, keep], picks.parents[rows, keep]
-    return _Beams(
-        sums=sums,
-        nodes=np.where(sums > NEG_INF, picks.nodes[rows, keep], constraint.dead),
-        history=np.concatenate([beams.history[rows, parents], picks.tokens[rows, keep][..., None]], axis=-1),
-        seen=beams.seen[rows, parents],
-    )
+class _BeamSearch:
+    """The state of a search.
 
+    A beam is a continuation of a slot, by its rank there; the best of a mention is first.
 
-def _drop_settled(
-    beams: _Beams, constraint: Constraint, worst: NDArray[np.float64], depth: int, length_penalty: float
-) -> None:
-    """End the mentions whose names can no longer change. worst: score of the last of these names, (mentions,).
-
-    Log-probabilities only fall: at best a live beam keeps its sum to the end of the deepest name below it, or of the
-    nearest if long names are penalised. depth: tokens of the beams so far.
+    Attributes:
+        sums: log-probabilities, (mentions, beams); -inf if a beam is dead.
+        parents: slots, (mentions, beams).
+        ranks: which of its parent's continuations a beam is, (mentions, beams).
+        lengths: tokens of each mention's beams, (mentions,).
     """
-    nearest = depth + 1
-    deepest = np.minimum(depth + constraint.deepest(beams.nodes), constraint.max_tokens + 1).clip(min=nearest)
-    sums = beams.sums.astype(np.float64)
-    bounds = np.maximum(sums / deepest**length_penalty, sums / nearest**length_penalty).max(axis=1)  # (mentions,)
-    beams.sums[worst >= bounds] = NEG_INF
-    beams.nodes[worst >= bounds] = constraint.dead
+
+    def __init__(
+        self, state: DecoderState, constraint: Constraint, beam_size: int, n_names: int, length_penalty: float
+    ) -> None:
+        self.constraint, self.beam_size, self.n_names = constraint, beam_size, n_names
+        self.length_penalty = length_penalty
+        self.tree = TokenTree(state)
+        count = len(state.logits)
+        root = np.full((count, 1), constraint.root, dtype=np.int64)
+        self.continuations = _Continuations.of(state.logits[:, None], root, constraint, 2 * beam_size)
+        self.sums = np.full((count, beam_size), NEG_INF, dtype=np.float32)
+        self.sums[:, 0] = 0.0  # the empty name
+        self.parents, self.ranks = (np.zeros((count, beam_size), dtype=np.int64) for _ in range(2))
+        self.lengths = np.zeros(count, dtype=np.int64)
+        self.finished: list[list[Hypothesis]] = [[] for _ in range(count)]
+
+    @property
+    def live(self) -> BoolArray:
+        """Which beams are live, (mentions, beams)."""
+        return self.sums > NEG_INF
+
+    def slots(self) -> IntArray:
+        """Each beam's own slot, _UNSCORED if it has none yet, (mentions, beams)."""
+        slots = self.continuations.slots[np.arange(len(self.sums))[:, None], self.parents, self.ranks]
+        return np.where(self.lengths[:, None], slots, 0)
+
+    def step(self, mentions: IntArray, slots: IntArray) -> None:
+        """Continue the beams of some mentions by a token. slots: of their beams, (mentions, beams)."""
+        rows, each = mentions[:, None], np.arange(len(mentions))[:, None]
+        slots = slots[:, : int(self.live[mentions].sum(axis=1).max())]
+        log_probs = self.continuations.log_probs[rows, slots]  # (mentions, beams, continuations)
+        sums = (self.sums[mentions, : slots.shape[1], None] + log_probs).reshape(len(mentions), -1)
+        order = np.argsort(-sums, axis=1, kind="stable")[:, : 2 * self.beam_size]
+        sums = sums[each, order]  # (mentions, picks), best first
+        beams, ranks = np.divmod(order, log_probs.shape[-1])
+        parents = slots[each, beams]
+        ends = self.continuations.ends[rows, parents, ranks] & (sums > NEG_INF)
+        self.lengths[mentions] += 1
+        for row, pick in np.argwhere(ends[:, : self.beam_size]).tolist():
+            self._finish(int(mentions[row]), float(sums[row, pick]), int(parents[row, pick]), int(ranks[row, pick]))
+        sums = np.where(ends, np.float32(NEG_INF), sums)
+        keep = np.argsort(-sums, axis=1, kind="stable")[:, : self.beam_size]
+        self.sums[mentions] = NEG_INF
+        self.sums[mentions, : keep.shape[1]] = sums[each, keep]
+        self.parents[mentions, : keep.shape[1]] = parents[each, keep]
+        self.ranks[mentions, : keep.shape[1]] = ranks[each, keep]
+        self._drop_settled(mentions)
+
+    def _finish(self, mention: int, total: float, parent: int, rank: int) -> None:
+        """Note a name that ends, if it is among the best."""
+        edge = int(self.continuations.nodes[mention, parent, rank])
+        score = total / int(self.lengths[mention]) ** self.length_penalty
+        hypothesis = Hypothesis(self.tree.name(mention, parent), score, edge)
+        names = self.finished[mention]
+        bisect.insort(names, hypothesis, key=lambda other: -other.score)
+        del names[self.beam_size :]
+
+    def _drop_settled(self, mentions: IntArray) -> None:
+        """End those of some mentions whose names can no longer change, or whose beams are as long as names may be.
+
+        Log-probabilities only fall: at best a live beam keeps its sum to the end of the deepest name below it, or of
+        the nearest if long names are penalised.
+        """
+        sums, lengths = self.sums[mentions].astype(np.float64), self.lengths[mentions][:, None]
+        nearest = lengths + 1
+        deepest = (lengths + self._tokens_left(mentions)).clip(min=nearest)
+        bounds = np.maximum(sums / deepest**self.length_penalty, sums / nearest**self.length_penalty).max(axis=1)
+        worst = np.full(len(mentions), NEG_INF)
+        for row, mention in enumerate(mentions.tolist()):
+            if len(names := self.finished[mention]) >= self.n_names:
+                worst[row] = names[self.n_names - 1].score
+        self.sums[mentions[(worst >= bounds) | (lengths[:, 0] > self.constraint.max_tokens)]] = NEG_INF
+
+    def _tokens_left(self, mentions: IntArray) -> IntArray:
+        """Tokens that may follow each beam of some mentions, the end included, (mentions, beams)."""
+        nodes = self.continuations.nodes[mentions[:, None], self.parents[mentions], self.ranks[mentions]]
+        left = self.constraint.deepest(np.where(self.live[mentions], nodes, self.constraint.dead))
+        return np.minimum(left, self.constraint.max_tokens + 1 - self.lengths[mentions][:, None])
+
+    def score(self, slots: IntArray) -> None:
+        """Score the live beams that have no slot, and what may be needed next, in one pass. slots: of the beams."""
+        unscored = self.live & (slots == _UNSCORED)
+        count, first = self.tree.tokens.shape
+        needed = int(unscored.sum(axis=1).max())
+        # The rest of the search keeps its room.
+        rest = self.beam_size * int(self._tokens_left(np.arange(count)).max())
+        most = needed + max(0, min(self.tree.state.free_slots // count - needed, self.tree.room - rest))
+        columns: list[list[Beginning]] = []
+        for mention, row in enumerate(unscored):
+            unscored_beams = (array[mention, row] for array in (self.parents, self.ranks, self.sums))
+            own = self._beginnings(mention, *unscored_beams, more=0)
+            if 0 < len(own) < most:
+                likely = self._likely(mention, slots[mention])
+                own += look_ahead(self.constraint, own, likely, first, most - len(own))
+            columns.append(own)
+        width = max(map(len, columns))
+        padding = Beginning(self.constraint.dead, 0, 0, 0, NEG_INF)
+        padded = [[*own, *repeat(padding, width - len(own))] for own in columns]
+        nodes, tokens, parents = (np.array([[each[field] for each in own] for own in padded]) for field in range(3))
+        logits = self.tree.append(tokens, parents)
+        new = _Continuations.of(logits, nodes, self.constraint, 2 * self.beam_size)
+        self.continuations = self.continuations.join(new)
+        # The new slots are their parents' continuations, if these are among the best.
+        rows = np.arange(count)[:, None]
+        matches = self.continuations.tokens[rows, parents] == tokens[..., None]  # (mentions, new, continuations)
+        matches &= ~self.continuations.ends[rows, parents] & (nodes != self.constraint.dead)[..., None]
+        mentions, index, ranks = np.nonzero(matches)
+        self.continuations.slots[mentions, parents[mentions, index], ranks] = first + index
+
+    def _likely(self, mention: int, slots: IntArray) -> list[Beginning]:
+        """What may follow the scored beams of a mention and has no slot. slots: of its beams, (beams,)."""
+        if self.lengths[mention] == self.constraint.max_tokens:
+            return []
+        scored = np.flatnonzero(self.live[mention] & (slots != _UNSCORED))
+        parents, continuations = slots[scored], self.continuations
+        sums = self.sums[mention, scored, None] + continuations.log_probs[mention, parents]  # (beams, continuations)
+        is_open = (continuations.slots[mention, parents] == _UNSCORED) & ~continuations.ends[mention, parents]
+        beams, ranks = np.nonzero(is_open & (sums > NEG_INF))
+        return self._beginnings(mention, parents[beams], ranks, sums[beams, ranks], more=1)
+
+    def _beginnings(
+        self, mention: int, parents: IntArray, ranks: IntArray, values: NDArray[np.float32], *, more: int
+    ) -> list[Beginning]:
+        """Continuations of some slots, (n,) each, by their ranks there; with so many more tokens than the beams."""
+        length = int(self.lengths[mention]) + more
+        index = mention, parents, ranks
+        columns = self.continuations.nodes[index], self.continuations.tokens[index], parents, values
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return [Beginning(node, token, parent, length, value) for node, token, parent, value in rows]
 
 
 def _top(scores: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Top `size` scores per row and their indices, descending. Ties keep their order."""
-    size = min(size, scores.shape[1])
-    if scores.shape[1] > 4096:  # a full sort of a whole vocabulary per beam costs more than the model
-        narrowed = torch.topk(scores, size).indices.sort(dim=1).values
-        best, order = scores.gather(1, narrowed).sort(dim=1, descending=True, stable=True)
-        return best, narrowed.gather(1, order)
-    best, order = scores.sort(dim=1, descending=True, stable=True)
-    return best[:, :size], order[:, :size]
+    """Top `size` scores of the last dimension and their indices, descending. Ties keep their order."""
+    size = min(size, scores.shape[-1])
+    if scores.shape[-1] > 4096:  # a full sort of a whole vocabulary costs more than the model
+        narrowed = torch.topk(scores, size).indices.sort(dim=-1).values
+        best, order = scores.gather(-1, narrowed).sort(dim=-1, descending=True, stable=True)
+        return best, narrowed.gather(-1, order)
+    best, order = scores.sort(dim=-1, descending=True, stable=True)
+    return best[..., :size], order[..., :size]

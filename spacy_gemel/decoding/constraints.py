@@ -1,5 +1,6 @@
 """The tokens that may come next in a search: the names of one or two tries, or anything."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +31,10 @@ class Constraint(Protocol):
             Token ids, next nodes, whether the edge ends a name, and whether it is an edge and not padding, each
             (mentions, beams, widest fan-out), or of a shape that numpy broadcasts to it.
         """
+        ...
+
+    def children(self, node: int, most: int) -> Sequence[tuple[int, int, bool]]:
+        """The edges that leave one node, or none if there are more than `most`: token, next node, whether it ends."""
         ...
 
     def deepest(self, nodes: IntArray) -> IntArray:
@@ -87,6 +92,23 @@ class TrieConstraint(Constraint):
         shape = (*nodes.shape, tokens.shape[-1])
         return tokens.reshape(shape), pairs.reshape(shape), ends.reshape(shape), valid.reshape(shape)
 
+    def children(self, node: int, most: int) -> Sequence[tuple[int, int, bool]]:
+        """See Constraint."""
+        edges: dict[int, list[int]] = {}  # token -> where it leads to in both tries
+        nowhere = [self.trie.n_edges, self._n_added]
+        pairs = zip((self.trie, self.added), divmod(node, self._n_added + 1), strict=True)
+        for index, (trie, each) in enumerate(pairs):
+            if trie and each < trie.n_edges:
+                children = trie.children(each, most)
+                if children is None:
+                    return ()
+                for token, edge in children:
+                    edges.setdefault(token, [*nowhere])[index] = edge
+        end = self.trie.end
+        return [
+            (self.end_id if token == end else token, self._pair(*edge), token == end) for token, edge in edges.items()
+        ]
+
     def deepest(self, nodes: IntArray) -> IntArray:
         """See Constraint."""
         first, second = np.divmod(nodes, self._n_added + 1)
@@ -124,6 +146,10 @@ class Unconstrained(Constraint):
         """See Constraint."""
         tokens = np.arange(self.vocab_size)[None, None]
         return tokens, np.zeros_like(tokens), tokens == self.end_id, (nodes != self.dead)[..., None]
+
+    def children(self, node: int, most: int) -> Sequence[tuple[int, int, bool]]:
+        """See Constraint. There are always more."""
+        return ()
 
     def deepest(self, nodes: IntArray) -> IntArray:
         """See Constraint."""

@@ -16,6 +16,9 @@ from spacy_gemel.utils.messages import ModelWarning, warn_once
 # Prompt tokens in one pass. On a CPU two prompts of a thousand tokens keep all cores busy, and the activations of more
 # outgrow its caches: seven at once took up to a fifth longer.
 _MAX_PASS_TOKENS = {"cpu": 2048}
+# Tokens appended in one pass that take less than twice the time of one, which has all weights to read: on two cores
+# with 135M parameters, fewer cost more passes and more cost longer ones. A GPU (not measured) could take more.
+FREE_SLOTS = 16
 # Numbers in the logits of one pass: prompts of different lengths need the logits at all their ends.
 MAX_PASS_LOGITS = 2**26
 
@@ -24,10 +27,13 @@ class DecoderState(Protocol):
     """Prompts that the model has read, and its scores of what follows.
 
     logits: scores of the first token after each prompt, (mentions, vocab), in fp32.
+    room: tokens that may be appended to each prompt.
+    free_slots: tokens of one `extend`, all mentions counted, that take hardly longer than a single one.
     """
 
     logits: Tensor
-    room: int  # tokens that may be appended to each prompt
+    room: int
+    free_slots: int
 
     def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor) -> Tensor:
         """Append tokens to each prompt, (mentions, new), one per beam, or several of a beam, a parent before its child.
@@ -49,7 +55,7 @@ class SharedPrefixDecoder:
     Args:
         model: the language model.
         prompts: embedded prompts, (tokens, width) each.
-        room: tokens that will be appended at most, all beams counted.
+        room: tokens that will be appended to a prompt at most.
         windows: the model's.
     """
 
@@ -61,6 +67,7 @@ class SharedPrefixDecoder:
         self.width = max(lengths)
         self.depths = self.lengths.new_zeros((len(prompts), 0))  # of the appended tokens, (mentions, slots)
         self.room = room
+        self.free_slots = FREE_SLOTS
         self.cache = SharedCache(len(prompts), self.width, room)
         self.logits = torch.cat([self._read(prompts, batch) for batch in self._batches(lengths)])
         self.cache.reading = None
@@ -110,6 +117,7 @@ class SequentialDecoder:
     """
 
     room = 2**16
+    free_slots = 1  # each is a pass of its own
 
     def __init__(self, model: CausalLM, prompts: Sequence[Tensor]) -> None:
         self.model = model
@@ -163,20 +171,23 @@ class Decoder:
         self.limits = limits
         self._check_windows = check_windows
 
-    def prefill(self, prompts: Sequence[Tensor], *, beams: int, tokens: int) -> DecoderState:
-        """Read embedded prompts, (tokens, width) each, for at most so many beams of so many tokens after them."""
-        if self.can_share_prefix(max(len(prompt) for prompt in prompts), tokens, beams):
-            return SharedPrefixDecoder(self.model, prompts, beams * tokens, self.limits.windows)
+    def prefill(self, prompts: Sequence[Tensor], *, tokens: int, room: int) -> DecoderState:
+        """Read embedded prompts, (tokens, width) each, to be followed by names of at most so many tokens.
+
+        `room` is the number of tokens of all the names that will be tried after a prompt.
+        """
+        if self.can_share_prefix(max(len(prompt) for prompt in prompts), tokens, room):
+            return SharedPrefixDecoder(self.model, prompts, room, self.limits.windows)
         return SequentialDecoder(self.model, prompts)
 
-    def can_share_prefix(self, prompt: int, tokens: int, beams: int) -> bool:
+    def can_share_prefix(self, prompt: int, tokens: int, room: int) -> bool:
         """Whether a prompt of so many tokens can be decoded over a shared prefix (see `prefill`); warns once if not.
 
         Runs the check that was put off if this is the first prompt to need it.
         """
         limits, problem = self.limits, None
         positions = limits.windows.max_cache_length
-        if positions is not None and prompt + beams * tokens > positions:
+        if positions is not None and prompt + room > positions:
             self.warn_sequential(f"prompts that take more than {positions} cache positions with their beams are", None)
             return False
         if prompt + tokens > limits.max_length and not limits.is_checked:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spacy_gemel.decoding.decoder import MAX_PASS_LOGITS, DecoderState
+from spacy_gemel.decoding.token_tree import TokenTree
 
 Name = Sequence[int]
 
@@ -31,37 +32,35 @@ def score_names(
     waiting = [[*range(len(row))] for row in names]
     scores = [[0.0] * len(row) for row in names]
     while any(waiting):
-        tries = [_PrefixTrie() for _ in names]
+        beginnings = [_Beginnings() for _ in names]
         chosen: list[list[int]] = [[] for _ in names]
-        for row, queue, trie, taken in zip(names, waiting, tries, chosen, strict=True):
-            while queue and (not taken or len(trie.tokens) + len(row[queue[0]]) <= most):
+        for row, queue, own, taken in zip(names, waiting, beginnings, chosen, strict=True):
+            while queue and (not taken or len(own.tokens) + len(row[queue[0]]) <= most):
                 taken.append(queue.pop(0))
-                trie.add(row[taken[-1]])
-        for mention, sums in enumerate(_sums(state, names, chosen, tries, end_id)):
+                own.add(row[taken[-1]])
+        for mention, sums in enumerate(_sums(state, names, chosen, beginnings, end_id)):
             for index, total in zip(chosen[mention], sums, strict=True):
                 scores[mention][index] = total / (len(names[mention][index]) + 1) ** length_penalty
     return scores
 
 
-class _PrefixTrie:
-    """Beginnings of a mention's names, each once, a parent before its children; -1 is the empty beginning."""
+class _Beginnings:
+    """Beginnings of a mention's names, each once, in slots from 1 on, a parent before its children; 0 is the prompt."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
         self.parents: list[int] = []
-        self.depths: list[int] = []
         self.paths: list[list[int]] = []  # of each name: the slots of its beginnings
         self._children: dict[tuple[int, int], int] = {}
 
     def add(self, name: Name) -> None:
-        parent, path = -1, []
-        for depth, token in enumerate(name):
-            slot = self._children.setdefault((parent, token), len(self.tokens))
-            if slot == len(self.tokens):
+        path = [0]
+        for token in name:
+            slot = self._children.setdefault((path[-1], token), len(self.tokens) + 1)
+            if slot > len(self.tokens):
                 self.tokens.append(token)
-                self.parents.append(parent)
-                self.depths.append(depth)
-            path.append(parent := slot)
+                self.parents.append(path[-1])
+            path.append(slot)
         self.paths.append(path)
 
 
@@ -69,37 +68,28 @@ def _sums(
     state: DecoderState,
     names: Sequence[Sequence[Name]],
     chosen: Sequence[Sequence[int]],
-    tries: Sequence[_PrefixTrie],
+    beginnings: Sequence[_Beginnings],
     end_id: int,
 ) -> list[list[float]]:
     """Log-probability of each chosen name and its end, from one pass over the tokens of all."""
-    state.rewind()
-    device, width = state.logits.device, max(len(trie.tokens) for trie in tries)
-    tokens = np.full((len(tries), width), end_id)
-    depths = np.zeros((len(tries), width), dtype=np.int64)
-    seen = np.zeros((len(tries), width, width), dtype=np.bool_)
-    seen[:, np.arange(width), np.arange(width)] = True  # padding sees itself: no row of the mask is empty
-    for mention, trie in enumerate(tries):
-        for slot, (token, parent) in enumerate(zip(trie.tokens, trie.parents, strict=True)):
-            tokens[mention, slot] = token
-            if parent >= 0:
-                seen[mention, slot] |= seen[mention, parent]
-        depths[mention, : len(trie.depths)] = trie.depths
-    extended = state.extend(*(torch.from_numpy(array).to(device) for array in (tokens, seen, depths)))
+    tokens, parents = (np.zeros((len(names), max(len(each.tokens) for each in beginnings)), np.int64) for _ in range(2))
+    for row, each in enumerate(beginnings):
+        tokens[row, : len(each.tokens)], parents[row, : len(each.tokens)] = each.tokens, each.parents
+    extended = TokenTree(state).append(tokens, parents)
     sums = []
-    for mention, trie in enumerate(tries):
-        before = [slot for path in trie.paths for slot in (-1, *path)]
+    for mention, each in enumerate(beginnings):
+        before = [slot for path in each.paths for slot in path]
         after = [token for index in chosen[mention] for token in (*names[mention][index], end_id)]
-        values = _log_probabilities(state.logits[mention], extended[mention, : len(trie.tokens)], before, after)
-        ends = np.cumsum([0, *(len(path) + 1 for path in trie.paths)]).tolist()
+        values = _log_probabilities(state.logits[mention], extended[mention, : len(each.tokens)], before, after)
+        ends = np.cumsum([0, *(len(path) for path in each.paths)]).tolist()
         sums.append([float(values[start:stop].sum()) for start, stop in pairwise(ends)])
     return sums
 
 
 def _log_probabilities(root: Tensor, slots: Tensor, before: Sequence[int], after: Sequence[int]) -> Tensor:
-    """Of each token `after` the slot `before` it, -1 for the prompt. root: logits (vocab,), slots: (slots, vocab)."""
+    """Of each token `after` the slot `before` it, 0 for the prompt. root: logits (vocab,), slots: (slots, vocab)."""
     indices = torch.tensor(before, dtype=torch.long, device=root.device)
     tokens = torch.tensor(after, dtype=torch.long, device=root.device)
-    slot, is_first = indices.clamp(min=0), indices < 0
+    slot, is_first = (indices - 1).clamp(min=0), indices == 0
     logits = torch.where(is_first, root[tokens], slots[slot, tokens])
     return logits - torch.where(is_first, torch.logsumexp(root, dim=-1), torch.logsumexp(slots, dim=-1)[slot])

@@ -150,6 +150,19 @@ class NameTrie:
             raise _corrupt("tokens")
         return Children(tokens.astype(np.int64), edges, valid)
 
+    def children(self, node: int, most: int) -> list[tuple[int, int]] | None:
+        """Token and edge of each child of one node, sorted by token; None if there are more than `most`.
+
+        Raises as `children_of`.
+        """
+        start, stop = self._span(node)
+        if stop - start > most:
+            return None
+        tokens = self.tokens[start:stop].tolist()
+        if any(self._max_fanout - 1 <= token < self.end for token in tokens):
+            raise _corrupt("tokens")
+        return [*zip(tokens, range(start, stop), strict=True)]
+
     def is_end(self, edge: int) -> bool:
         """Whether an edge ends a name."""
         self._check_node(edge)

@@ -13,7 +13,7 @@ from thinc.api import Model, torch2xp, xp2torch
 from thinc.types import Floats2d
 from torch import Tensor
 
-from spacy_gemel.decoding.beam_search import Hypothesis, beam_search
+from spacy_gemel.decoding.beam_search import Hypothesis, beam_search, room_for_beams
 from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained
 from spacy_gemel.decoding.decoder import DecoderState
 from spacy_gemel.decoding.score_names import score_names
@@ -439,17 +439,17 @@ class LinkingModel:
         The state has room for the beams of a name of `max_tokens`. Returns the indices of those that were read, and
         warns of those that memory ran out on.
         """
-        lengths, beams = _lengths(prompts), settings.beam_size
+        lengths, room = _lengths(prompts), room_for_beams(settings.beam_size, max_tokens)
 
         def read(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
-            search(batch, self.decoder.prefill(embedded, beams=beams, tokens=max_tokens))
+            search(batch, self.decoder.prefill(embedded, tokens=max_tokens, room=room))
 
         # A prompt takes its own tokens and room for its beams.
         shared, sequential = {}, {}
         for index, length in lengths.items():
-            if self.decoder.can_share_prefix(length, max_tokens, beams):
-                shared[index] = length + beams * max_tokens
+            if self.decoder.can_share_prefix(length, max_tokens, room):
+                shared[index] = length + room
             else:
                 sequential[index] = length
         failures = self._budget.run(shared, settings.batch_tokens, read)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spacy_gemel.decoding.beam_search import Hypothesis, beam_search
+from spacy_gemel.decoding.beam_search import Hypothesis, beam_search, room_for_beams
 from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained
 from spacy_gemel.decoding.decoder import Decoder
 from spacy_gemel.decoding.self_check import make_decoder
@@ -35,7 +35,8 @@ def decoder(model: CausalLM) -> Decoder:
 def search(
     decoder: Any, prompts: Sequence[torch.Tensor], constraint: Constraint, *, beam_size: int, **options: Any
 ) -> list[list[Hypothesis]]:
-    state = decoder.prefill(prompts, beams=beam_size, tokens=constraint.max_tokens)
+    room = room_for_beams(beam_size, constraint.max_tokens)
+    state = decoder.prefill(prompts, tokens=constraint.max_tokens, room=room)
     return beam_search(state, constraint, beam_size=beam_size, **options)
 
 
@@ -150,18 +151,25 @@ limits = st.integers(1, 7)
 class TableDecoder:
     """A decoder whose next scores are any function of the name so far; it has no cache to be wrong about."""
 
-    def prefill(self, prompts: Sequence[torch.Tensor], *, beams: int, tokens: int) -> "TableState":
-        self.last = TableState([int(prompt[0, 0]) for prompt in prompts], beams * tokens)
+    def __init__(self, free_slots: int = 1) -> None:
+        self.free_slots = free_slots
+
+    def prefill(self, prompts: Sequence[torch.Tensor], *, tokens: int, room: int) -> "TableState":
+        self.last = TableState([int(prompt[0, 0]) for prompt in prompts], room, self.free_slots)
         return self.last
 
 
 class TableState:
-    def __init__(self, seeds: list[int], room: int) -> None:
+    def __init__(self, seeds: list[int], room: int, free_slots: int = 1) -> None:
         self.seeds = seeds
         self.room = room
+        self.free_slots = free_slots
         self.steps = 0
         self.slots: list[list[int]] = [[] for _ in seeds]
         self.logits = torch.stack([self.scores_after(seed, ()) for seed in seeds])
+
+    def rewind(self) -> None:
+        self.slots = [[] for _ in self.seeds]
 
     @staticmethod
     def scores_after(seed: int, name: Name) -> torch.Tensor:
@@ -244,6 +252,36 @@ def test_neither_company_nor_the_number_asked_for_changes_a_name(
     for seed, hypotheses in zip(seeds, together, strict=True):
         [alone] = search(decoder, [prompt_of(seed)], allowed, beam_size=beams, n_names=beams, length_penalty=penalty)
         assert hypotheses == alone[:wanted]
+
+
+@given(
+    names=names_lists, more=names_lists, seeds=st.lists(st.integers(0, 99), min_size=1, max_size=4),
+    beams=st.integers(1, 6), penalty=penalties, limit=limits, free_slots=st.integers(2, 60),
+)  # fmt: skip
+@settings(max_examples=150)
+def test_what_is_scored_ahead_changes_no_answer_and_saves_passes(
+    names: list[Name], more: list[Name], seeds: list[int], beams: int, penalty: float, limit: int, free_slots: int
+) -> None:
+    """Nor does it take room that the search needs, which the state's table would not allow."""
+    allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, limit, trie_from_names(more, VOCAB))
+    options: dict[str, Any] = {"beam_size": beams, "n_names": beams, "length_penalty": penalty}
+    plain, ahead = TableDecoder(), TableDecoder(free_slots)
+    one_by_one = [search(plain, [prompt_of(seed)], allowed, **options)[0] for seed in seeds]
+    assert search(ahead, [prompt_of(seed) for seed in seeds], allowed, **options) == one_by_one
+    for seed in seeds:
+        search(plain, [prompt_of(seed)], allowed, **options)
+        search(ahead, [prompt_of(seed)], allowed, **options)
+        assert ahead.last.steps <= plain.last.steps
+
+
+def test_forced_tokens_take_no_passes_of_their_own() -> None:
+    names = [(2, 3, 4, 5, 6, 7), (2, 3, 4, 5, 8), (9, 2, 2)]
+    allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, 7)
+    for free_slots, passes in ((1, 6), (16, 1)):
+        decoder = TableDecoder(free_slots)
+        [found] = search(decoder, [prompt_of(3)], allowed, beam_size=3, n_names=3)
+        assert len(found) == 3
+        assert decoder.last.steps == passes
 
 
 def test_it_stops_when_the_last_name_asked_for_is_settled() -> None:

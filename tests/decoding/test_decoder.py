@@ -12,6 +12,7 @@ import transformers
 
 from spacy_gemel.decoding import decoder as decoder_module
 from spacy_gemel.decoding import self_check
+from spacy_gemel.decoding.beam_search import room_for_beams
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import Decoder, PrefixLimits, SequentialDecoder, SharedPrefixDecoder
 from spacy_gemel.decoding.kv_cache import AttentionWindows
@@ -80,7 +81,7 @@ def assert_as_generate(decoder: Decoder, prompts: list[torch.Tensor]) -> None:
 
 
 def state_type(decoder: Decoder, length: int) -> type:
-    return type(decoder.prefill([decoder.model.embed([5] * length)], beams=1, tokens=1))
+    return type(decoder.prefill([decoder.model.embed([5] * length)], tokens=1, room=1))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -156,9 +157,9 @@ def test_a_wide_window_is_checked_when_a_prompt_first_needs_it(tmp_path: Path, m
     decoder = load(tmp_path)
     assert decoder.limits.max_length == WINDOW
     assert not decoder.limits.is_checked
-    assert decoder.can_share_prefix(WINDOW - 2, 2, 5)
+    assert decoder.can_share_prefix(WINDOW - 2, 2, 10)
     assert decoder.limits.max_length == WINDOW
-    assert decoder.can_share_prefix(WINDOW - 1, 2, 5)
+    assert decoder.can_share_prefix(WINDOW - 1, 2, 10)
     assert decoder.limits.max_length == 256
     assert decoder.limits.is_checked
 
@@ -174,7 +175,7 @@ def test_a_forgotten_window_is_found_out_however_wide_and_coarse(tmp_path: Path,
     decoder.limits.windows.windows.update(all=None)
     decoder.limits.max_length, decoder.limits.is_checked = 256, False
     with pytest.warns(UserWarning, match="decoded sequentially"):
-        assert not decoder.can_share_prefix(300, 5, 5)
+        assert not decoder.can_share_prefix(300, 5, 25)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -215,13 +216,13 @@ def test_a_mask_over_places_in_the_cache(kinds: list[str], tmp_path: Path) -> No
     decoder = load(tmp_path)
     model = decoder.model
     assert decoder.limits.windows.max_cache_length == 80
-    assert decoder.can_share_prefix(40, 8, 5)
+    assert decoder.can_share_prefix(40, 8, 40)
     with pytest.warns(UserWarning, match="more than 80 cache positions with their beams are decoded sequentially"):
-        assert not decoder.can_share_prefix(41, 8, 5)
+        assert not decoder.can_share_prefix(41, 8, 40)
     generator = np.random.default_rng(3)
-    names, sizes = random_names(0, 100), (30, 100)
+    names, sizes = random_names(0, 100), (20, 100)
     longest = max(len(name) for name in names)
-    assert [decoder.can_share_prefix(size, longest, BEAMS) for size in sizes] == [True, False]
+    assert [decoder.can_share_prefix(size, longest, room_for_beams(BEAMS, longest)) for size in sizes] == [True, False]
     for size in sizes:
         assert_as_generate(decoder, [model.embed(generator.integers(2, 400, size=size).tolist())])
 
@@ -245,7 +246,7 @@ def test_no_memory_for_a_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     else:
         decoder = load(tmp_path)
         with pytest.warns(UserWarning, match="decoded sequentially.*not enough memory to check the shared prefix"):
-            assert not decoder.can_share_prefix(WINDOW, 5, 5)
+            assert not decoder.can_share_prefix(WINDOW, 5, 25)
 
 
 def test_scores_that_are_no_numbers_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +303,7 @@ def test_the_cache_is_taken_once(tmp_path: Path) -> None:
     save("Llama", FAMILIES["Llama"], tmp_path)
     decoder = load(tmp_path)
     model = decoder.model
-    state = decoder.prefill([model.embed([5] * 9), model.embed([6] * 4)], beams=2, tokens=2)
+    state = decoder.prefill([model.embed([5] * 9), model.embed([6] * 4)], tokens=2, room=4)
     assert isinstance(state, SharedPrefixDecoder)
     indices = [layer.keys.data_ptr() for layer in state.cache._layers.values()]
     assert [layer.keys.shape for layer in state.cache._layers.values()] == [(2, 2, 9 + 4, 8)] * 2

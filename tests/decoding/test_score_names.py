@@ -30,13 +30,6 @@ from tests.tries import trie_from_names
 LIMIT = 7
 
 
-class Rewinding(TableState):
-    """The table's, which forgets what was appended when it is told to; it fails where its room is too small."""
-
-    def rewind(self) -> None:
-        self.slots = [[] for _ in self.seeds]
-
-
 @given(
     names=st.lists(st.lists(st.lists(tokens, min_size=1, max_size=5).map(tuple), max_size=12), min_size=1, max_size=4),
     beams=st.integers(1, 5), penalty=penalties,
@@ -46,7 +39,7 @@ def test_each_mentions_names_are_scored_within_the_room_of_a_search(
     names: list[list[Name]], beams: int, penalty: float
 ) -> None:
     longest = max((len(name) for own in names for name in own), default=1)
-    state = Rewinding(list(range(len(names))), room=beams * longest)
+    state = TableState(list(range(len(names))), room=beams * longest)
     found = score_names(state, names, END, length_penalty=penalty)
     for seed, (own, scores) in enumerate(zip(names, found, strict=True)):
         expected = dict(score_all(seed, own, penalty))
@@ -94,7 +87,7 @@ def test_the_scores_of_plain_transformers(model: CausalLM, way: type, searched: 
 def test_a_found_name_has_the_score_that_the_search_gave_it(model: CausalLM) -> None:
     prompts = random_prompts(model, 24, 10)
     allowed = TrieConstraint(trie_from_names(random_names(25), vocab_size=400), END, LIMIT)
-    state = make_decoder(model).prefill(prompts, beams=5, tokens=LIMIT)
+    state = make_decoder(model).prefill(prompts, tokens=LIMIT, room=5 * LIMIT)
     results = beam_search(state, allowed, beam_size=5, n_names=5)
     scores = score_names(state, [[h.tokens for h in found] for found in results], END)
     for found, own in zip(results, scores, strict=True):
@@ -102,6 +95,6 @@ def test_a_found_name_has_the_score_that_the_search_gave_it(model: CausalLM) -> 
 
 
 def test_nothing_is_computed_for_no_names() -> None:
-    state = Rewinding([1, 2], room=0)
+    state = TableState([1, 2], room=0)
     assert score_names(state, [[], []], END) == [[], []]
     assert state.steps == 0

@@ -109,6 +109,9 @@ def test_children_of_are_the_edges_padded(case: tuple[list[Name], list[int], int
         assert edges[index, valid[index]].tolist() == list(one_edges)
         assert not tokens[index, ~valid[index]].any()
         assert not edges[index, ~valid[index]].any()
+        count = int(valid[index].sum())
+        assert trie.children(nodes[index], count) == [*zip(tokens[index, :count], edges[index, :count], strict=True)]
+        assert trie.children(nodes[index], count - 1) is None
 
 
 @settings(max_examples=30)
@@ -229,7 +232,7 @@ def test_too_many_edges_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("node", [-1, 7, 10**12])
 def test_nodes_that_do_not_exist(node: int) -> None:
     trie = trie_from_names([(0,), (0, 1), (2,)], 3)
-    for call in (trie.rows_at, trie.is_end, trie.end_edge):
+    for call in (trie.rows_at, trie.is_end, trie.end_edge, lambda node: trie.children(node, 9)):
         with pytest.raises(IndexError):
             call(node)
     with pytest.raises(IndexError):
@@ -243,7 +246,12 @@ def test_corrupt_offsets_are_never_followed(value: int) -> None:
         offsets = arrays.offsets.copy()
         offsets[index] = value
         trie = NameTrie(TrieArrays(arrays.tokens, offsets, *[getattr(arrays, n) for n in TrieArrays.__slots__[2:]]))
-        for call in (trie.end_edge, lambda node, trie=trie: trie.children_of(np.array([node]))):
+        calls = (
+            trie.end_edge,
+            lambda node, trie=trie: trie.children_of(np.array([node])),
+            lambda node, trie=trie: trie.children(node, 9),
+        )
+        for call in calls:
             for node in (index - 1, index):
                 with pytest.raises(KBError, match="corrupt"):
                     call(node)
@@ -266,13 +274,18 @@ def test_token_of_no_vocabulary_is_never_given_out(vocab_size: int) -> None:
             tokens[edge] ^= tokens.dtype.type(1 << bit)
             trie = NameTrie(changed(arrays, "tokens", tokens), vocab_size)
             for node in range(trie.n_edges):
-                try:
-                    found = trie.children_of(np.array([0, node])).tokens
-                except KBError as error:
-                    assert "tokens are corrupt (python -m spacy_gemel check-kb KB_DIR)" in str(error)
-                    refused += 1
-                else:
-                    assert ((found < vocab_size) | (found == trie.end)).all()
+                calls = (
+                    lambda trie=trie, node=node: trie.children_of(np.array([node])).tokens,
+                    lambda trie=trie, node=node: np.array([token for token, _ in trie.children(node, 9)]),
+                )
+                for call in calls:
+                    try:
+                        found = call()
+                    except KBError as error:
+                        assert "tokens are corrupt (python -m spacy_gemel check-kb KB_DIR)" in str(error)
+                        refused += 1
+                    else:
+                        assert ((found < vocab_size) | (found == trie.end)).all()
     assert refused > 20 or vocab_size == 65535  # all that uint16 can hold but END is in that vocabulary
 
 

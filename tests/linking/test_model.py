@@ -218,10 +218,10 @@ def test_memory_that_runs_out_in_sequential_decoding_makes_no_batch_smaller(
     decoder.warn_sequential = lambda *_: None
     prefill = decoder.prefill
 
-    def fails(prompts: Sequence[torch.Tensor], *, beams: int, tokens: int) -> Any:
+    def fails(prompts: Sequence[torch.Tensor], **options: int) -> Any:
         if len(prompts[0]) > lengths[-3]:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return prefill(prompts, beams=beams, tokens=tokens)
+        return prefill(prompts, **options)
 
     monkeypatch.setattr(decoder, "prefill", fails)
     with pytest.warns(UserWarning, match="alone") as caught:

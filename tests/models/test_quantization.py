@@ -127,7 +127,7 @@ def test_linear_layers_are_quantized_and_the_rest_is_not(folder: Path, setting: 
     decoder = make_decoder(model)
     assert decoder.limits.max_length == 1024
     assert not model.model.training
-    assert type(decoder.prefill([model.embed([5] * 9)], beams=2, tokens=2)) is SharedPrefixDecoder
+    assert type(decoder.prefill([model.embed([5] * 9)], tokens=2, room=4)) is SharedPrefixDecoder
 
 
 @needs_bitsandbytes
@@ -209,7 +209,7 @@ def test_it_computes_with_the_numbers_that_the_weights_stand_for(folder: Path, s
     prompts = random_prompts(model, 1, 3)
 
     def logits_of(model: CausalLM) -> torch.Tensor:
-        return make_decoder(model).prefill(prompts, beams=1, tokens=1).logits
+        return make_decoder(model).prefill(prompts, tokens=1, room=1).logits
 
     logits = logits_of(model)  # first: the layers set themselves up at a pass
     torch.testing.assert_close(logits, logits_of(dequantized(model)), atol=1e-4, rtol=1e-4)
@@ -252,5 +252,5 @@ def test_a_model_that_was_saved_quantized(folder: Path, tmp_path: Path) -> None:
     again = load(tmp_path, None, "float32")
     assert again.quantized
     [prompt] = random_prompts(model, 1, 1)
-    logits = [make_decoder(each).prefill([prompt], beams=1, tokens=1).logits for each in (model, again)]
+    logits = [make_decoder(each).prefill([prompt], tokens=1, room=1).logits for each in (model, again)]
     torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-4)

@@ -1,0 +1,134 @@
+"""What follows the prompts in a search: tokens in slots, and those that it is likely to need next."""
+
+import heapq
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spacy_gemel.decoding.constraints import Constraint, IntArray
+from spacy_gemel.decoding.decoder import DecoderState
+
+_MAX_FAN_OUT = 32
+"""Children of a token that is looked beyond: of more, hardly any is needed."""
+
+
+class TokenTree:
+    """Tokens after each prompt of a state, each beginning of a name once; what followed the prompts before is dropped.
+
+    A mention's slots are numbered in the order in which they were appended. Slot 0 is its prompt.
+
+    Attributes:
+        tokens: the token in each slot, (mentions, slots).
+        parents: the slot that it follows, (mentions, slots).
+        depths: tokens of a name up to each slot, its own included, (mentions, slots).
+    """
+
+    def __init__(self, state: DecoderState) -> None:
+        state.rewind()
+        self.state = state
+        count = len(state.logits)
+        self.tokens, self.parents, self.depths = (np.zeros((count, 1), dtype=np.int64) for _ in range(3))
+        self._seen = np.zeros((count, 1, 0), dtype=np.bool_)  # ancestors and itself, (mentions, slots, slots - 1)
+
+    @property
+    def room(self) -> int:
+        """Tokens that may still be appended to each prompt."""
+        return self.state.room + 1 - self.tokens.shape[1]
+
+    def append(self, tokens: IntArray, parents: IntArray) -> Tensor:
+        """Append tokens in one forward pass, each behind its parent's slot, which may be a new one before its own.
+
+        Args:
+            tokens: (mentions, new).
+            parents: their parents' slots, (mentions, new).
+
+        Returns:
+            The logits after each, (mentions, new, vocab).
+        """
+        count, first = self.tokens.shape
+        rows, new = np.arange(count), range(first, first + tokens.shape[1])
+        self.tokens = np.concatenate([self.tokens, tokens], axis=1)
+        self.parents = np.concatenate([self.parents, parents], axis=1)
+        self.depths = np.concatenate([self.depths, np.zeros_like(tokens)], axis=1)
+        seen = np.zeros((count, new.stop, new.stop - 1), dtype=np.bool_)
+        seen[:, :first, : first - 1] = self._seen
+        for slot in new:
+            parent = self.parents[:, slot]
+            seen[:, slot] = seen[rows, parent]
+            seen[:, slot, slot - 1] = True
+            self.depths[:, slot] = self.depths[rows, parent] + 1
+        self._seen = seen
+        inputs = tokens, seen[:, first:], self.depths[:, first:] - 1
+        device = self.state.logits.device
+        return self.state.extend(*(torch.from_numpy(array).to(device) for array in inputs))
+
+    def name(self, mention: int, slot: int) -> tuple[int, ...]:
+        """The tokens from the prompt to a slot."""
+        tokens = []
+        while slot:
+            tokens.append(int(self.tokens[mention, slot]))
+            slot = int(self.parents[mention, slot])
+        return tuple(reversed(tokens))
+
+
+class Beginning(NamedTuple):
+    """A beginning of a name that is scored, or may be.
+
+    Attributes:
+        node: the constraint's.
+        token: its last token.
+        parent: the slot of the token before.
+        length: its tokens.
+        value: its log-probability, or a guess of it.
+    """
+
+    node: int
+    token: int
+    parent: int
+    length: int
+    value: float
+
+
+def look_ahead(
+    constraint: Constraint, needed: Sequence[Beginning], likely: Sequence[Beginning], first: int, most: int
+) -> list[Beginning]:
+    """Up to `most` beginnings of names to score in the same pass as those needed, the most probable first.
+
+    They are some of the `likely` ones, and such as go on from those needed or from each other, of which nothing is
+    known but how many share the probability: a chain of forced tokens is taken for as probable as its first.
+
+    Args:
+        constraint: the names.
+        needed: what takes the first new slots.
+        likely: beginnings that follow slots that are scored.
+        first: the first new slot.
+        most: limit.
+    """
+    number = itertools.count()
+    waiting: list[tuple[float, int, Beginning]] = []  # the most probable first, then in the order found
+
+    def add(beginning: Beginning) -> None:
+        heapq.heappush(waiting, (-beginning.value, next(number), beginning))
+
+    def add_children(parent: Beginning, slot: int) -> None:
+        children = constraint.children(parent.node, _MAX_FAN_OUT) if parent.length < constraint.max_tokens else ()
+        for token, node, ends in children:
+            if not ends:
+                add(Beginning(node, token, slot, parent.length + 1, parent.value - math.log(len(children))))
+
+    if most < 1:
+        return []
+    for beginning in likely:
+        add(beginning)
+    for slot, beginning in enumerate(needed, first):
+        add_children(beginning, slot)
+    result: list[Beginning] = []
+    while waiting and len(result) < most:
+        result.append(heapq.heappop(waiting)[2])
+        add_children(result[-1], first + len(needed) + len(result) - 1)
+    return result
