@@ -319,14 +319,14 @@ class KnowledgeBase:
             raise KBError(f"{failed}: {problems[0]}. {advice}")
 
     def files(self) -> list[str]:
-        """Names of the files of the knowledge base in ``path``."""
-        return [META_FILE, *data_files(self.meta)]
+        """Names of the files of the knowledge base in ``path``, meta.json last."""
+        return [*data_files(self.meta), META_FILE]
 
     @staticmethod
     def files_at(folder: Path) -> list[str]:
         """Names of the files of the knowledge base in a folder, as it lists them; none if it is none."""
         try:
-            return [META_FILE, *data_files(read_meta(folder))]
+            return [*data_files(read_meta(folder)), META_FILE]
         except KBError:
             return []
 

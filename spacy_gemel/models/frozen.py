@@ -113,6 +113,15 @@ class FrozenModel(Generic[ModelT]):
         advice = "To save the pipe without its models, set its bundle_models = False."
         raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {problem}. {advice}")
 
+    def is_saved_in(self, target: Path, folder: Path | None = None) -> bool:
+        """Whether a bundle holds what `bundle` would put there now, by the checksums that it lists."""
+        source = Path(self.source(folder))
+        if not is_inside(target, BUNDLE):
+            return False
+        if source.is_dir():
+            return _read_marker(target) == (self._marker, _records(source, _model_files(source)))
+        return not is_gguf(source) and self.is_bundled(target)
+
     def bundle(self, target: Path, folder: Path | None = None) -> None:
         """Make `target` hold the model's files; call `check_in_place` first. Raises ValueError if there is no copy."""
         source = Path(self.source(folder))
@@ -143,7 +152,7 @@ class FrozenModel(Generic[ModelT]):
                 gone = f"{folder}, from which it was loaded, is gone, and this machine has no other copy ({error})"
                 raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {gone}.") from error
             names = _model_files(target)
-        write_json(target / BUNDLE, self._marker | {_FILES: {name: _record(target / name) for name in names}})
+        write_json(target / BUNDLE, self._marker | {_FILES: _records(target, names)})
 
 
 @dataclass(frozen=True)
@@ -248,9 +257,19 @@ def bundle_problems(folder: Path, *, verify: bool = False) -> list[str]:
     return problems
 
 
-def _record(path: Path) -> dict[str, Any]:
-    status = path.stat()
-    return {"bytes": status.st_size, "sha256": _known_sha256(path.resolve(), status.st_size, status.st_mtime_ns)}
+def copy_bundle(source: Path, target: Path) -> None:
+    """Make a folder hold another's bundle, which its marker says when all else of it is there."""
+    names, saved = ([*_read_marker(folder)[1]] for folder in (source, target))
+    link_folder(source, target, [*names, BUNDLE], saved)
+
+
+def _records(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+    """What a bundle says of its files."""
+    status = {name: (folder / name).stat() for name in names}
+    return {
+        name: {"bytes": s.st_size, "sha256": _known_sha256((folder / name).resolve(), s.st_size, s.st_mtime_ns)}
+        for name, s in status.items()
+    }
 
 
 @lru_cache(maxsize=1024)  # training saves the same models again and again

@@ -16,11 +16,12 @@ import srsly
 from spacy.vocab import Vocab
 from thinc.api import Model
 
-from spacy_gemel.kb.entity import Entity
+from spacy_gemel.kb.entity import Entity, KBError
+from spacy_gemel.kb.meta import read_meta
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import DemonstrationStore
 from spacy_gemel.linking.settings import LinkerSettings, config_names
-from spacy_gemel.models.frozen import BUNDLE, FrozenModel, bundle_problems
+from spacy_gemel.models.frozen import BUNDLE, FrozenModel, bundle_problems, copy_bundle
 from spacy_gemel.utils import files
 from spacy_gemel.utils.files import sha256_of
 
@@ -94,7 +95,8 @@ class LinkerState:
         """Write a folder, in which files of the knowledge base and of models are hard-linked if possible.
 
         Killed at any moment, it leaves the old parts or the new ones: these lie beside the old until the checksums of
-        the new replace those of the old, and the reader takes of each part what fits its checksum.
+        the new replace those of the old, and the reader takes of each part what fits its checksum. Of a knowledge base
+        or a model that is there already, each file is replaced by itself.
         """
         folder = Path(path)
         folder.mkdir(exist_ok=True)
@@ -104,21 +106,65 @@ class LinkerState:
         for name, content in contents.items():
             with files.write_whole(folder / (name + _NEW)) as new:
                 new.write_bytes(content)
-        if self.kb is not None:
-            target = folder / "kb"
-            files.link_folder(self.kb.path, target, self.kb.files(), self.kb.files_at(target))
-        models = folder / "models"
-        if self.models is not None and models.is_symlink() and not self._are_loaded_from(models):
-            models.unlink()
-        if self.models == {}:  # an earlier bundle there, maybe of other models, counts no longer; its files stay
-            for marker in models.glob(f"*/{BUNDLE}"):
-                (marker.parent if marker.parent.is_symlink() else marker).unlink()
-        self._bundle(models)
+        self._write_kb(folder)
+        models = self._write_models(folder)
         left_out = {part: value for part, value in _read_sums(folder).items() if part in exclude}
+        sums = {**left_out, **self._sums(contents, models)}
         with files.write_whole(folder / _SUMS) as new:
-            new.write_bytes(_to_json({**left_out, **self._sums(contents, models)}))
+            new.write_bytes(_to_json(sums))
         for name in contents:
             (folder / (name + _NEW)).replace(folder / name)
+        self._put_in_place(folder, sums)
+
+    def _write_kb(self, folder: Path) -> None:
+        """Write the knowledge base, beside another one that is there."""
+        if self.kb is None:
+            return
+        target = folder / "kb"
+        is_same = _kb_fits(target, self.kb.meta.sha256) and not target.is_symlink()
+        if self.kb.files_at(target) and not is_same and self.kb.path.resolve() != target.resolve():
+            target = folder / ("kb" + _NEW)
+        files.link_folder(self.kb.path, target, self.kb.files(), self.kb.files_at(target))
+
+    def _write_models(self, folder: Path) -> Path:
+        """Bundle the models, beside others that are there. Returns the folder that holds them."""
+        models = folder / "models"
+        if self.models and models.exists() and not self._are_loaded_from(models):
+            same = (
+                isinstance(frozen, FrozenModel)
+                and not (models / part).is_symlink()
+                and frozen.is_saved_in(models / part, source)
+                for part, (frozen, source) in self.models.items()
+            )
+            if models.is_symlink() or not all(same):
+                models = folder / ("models" + _NEW)
+        self._bundle(models)
+        return models
+
+    def _put_in_place(self, folder: Path, sums: Mapping[str, Any]) -> None:
+        """Replace the knowledge base and the models of an earlier save by what was written beside them.
+
+        What tells whether a folder fits the checksums, meta.json and bundle.json, is replaced last.
+        """
+        kb, models = folder / "kb", folder / "models"
+        new_kb, new_models = folder / ("kb" + _NEW), folder / ("models" + _NEW)
+        if self.kb is not None:
+            if _kb_fits(new_kb, sums["kb"]):
+                files.link_folder(new_kb, kb, self.kb.files(), self.kb.files_at(kb))
+            if self.kb.path.resolve() != new_kb.resolve():
+                files.remove_folder(new_kb)
+        if self.models is None:
+            return
+        if models.is_symlink() and not self._are_loaded_from(models):
+            models.unlink()
+        if not self.models:  # an earlier bundle there, maybe of other models, counts no longer; its files stay
+            for marker in models.glob(f"*/{BUNDLE}"):
+                (marker.parent if marker.parent.is_symlink() else marker).unlink()
+        if self.models and _models_fit(new_models, sums["models"]):
+            for part in self.models:
+                copy_bundle(new_models / part, models / part)
+        if not self._are_loaded_from(new_models):
+            files.remove_folder(new_models)
 
     def _sums(self, contents: Mapping[str, bytes], models: Path) -> dict[str, Any]:
         """The checksum of each part; of the bundled models those of their lists of files."""
@@ -180,7 +226,10 @@ def read_folder(
     folder = Path(path)
     sums = parse(name, _SUMS, lambda: _read_sums(folder))
     contents = {part: _read_part(folder, part, sums, name) for part in _FILES if part not in exclude}
-    folders = {part: folder / part for part in ("kb", "models") if part not in exclude}
+    fits = {"kb": partial(_kb_fits, value=sums.get("kb")), "models": partial(_models_fit, values=sums.get("models"))}
+    folders = {part: _choose(folder, part, fits[part]) for part in fits if part not in exclude}
+    if not sums.get("models"):  # a bundle there is an earlier save's
+        folders.pop("models", None)
     state = _state_from(contents, folders, name, verify=verify)
     _check_folders(state, sums, name, verify=verify)
     if "vocab" not in exclude:
@@ -205,6 +254,24 @@ def _read_part(folder: Path, part: str, sums: Mapping[str, Any], name: str) -> b
     if not (folder / part).is_file():
         raise FileNotFoundError(f"{folder / part}: there is no such file, so this is no saved {name}, or not all of it")
     raise _not_saved_with(part, name)
+
+
+def _choose(folder: Path, part: str, fits: Callable[[Path], bool]) -> Path:
+    """A part's folder, or the one that was about to replace it if that alone was saved with the others."""
+    path, new = folder / part, folder / (part + _NEW)
+    return new if fits(new) and not fits(path) else path
+
+
+def _kb_fits(path: Path, value: str | None) -> bool:
+    try:
+        return read_meta(path).sha256 == value
+    except KBError:
+        return False
+
+
+def _models_fit(path: Path, values: Mapping[str, str] | None) -> bool:
+    markers = {path / part / BUNDLE: value for part, value in (values or {}).items()}
+    return bool(markers) and all(marker.is_file() and sha256_of(marker) == markers[marker] for marker in markers)
 
 
 def _fits(part: str, content: bytes, sums: Mapping[str, Any]) -> bool:

@@ -70,18 +70,17 @@ def unpacked_limit(size: int) -> int:
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Put a file at target, as a hard link if the file system allows it, else as a copy."""
-    if target.exists():
-        if target.samefile(source):
-            return
-        target.unlink()
+    """Put a file at target, as a hard link if the file system allows it, else as a copy; never half of one."""
+    if target.exists() and target.samefile(source):
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    partial.unlink(missing_ok=True)  # what a killed process left there may be the source itself
     try:
-        os.link(source.resolve(), target)
+        os.link(source.resolve(), partial)
     except OSError:  # another file system, or one without hard links
-        partial = target.with_name(target.name + ".partial")
         shutil.copy2(source, partial)  # with its time, by which a model's files are known
-        partial.replace(target)
+    partial.replace(target)
 
 
 def link_folder(source: Path, target: Path, names: Sequence[str], saved: Sequence[str] = ()) -> None:
@@ -102,6 +101,14 @@ def link_folder(source: Path, target: Path, names: Sequence[str], saved: Sequenc
         link_file(source / name, target / name)
     for name in {*saved} & {*files_in(target)} - {*names}:
         (target / name).unlink()
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with what is in it, or a link in its place; nothing where that leads, or if there is none."""
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.is_dir():
+        shutil.rmtree(folder)
 
 
 def own_folder(folder: Path) -> None:
