@@ -30,9 +30,10 @@ def trie_on_disk(names: int, folder: Path) -> NameTrie:
 
 
 class ForwardClock:
-    """Seconds inside the language model's own forward passes."""
+    """The language model's own forward passes, and the seconds inside them."""
 
     def __init__(self) -> None:
+        self.passes = 0
         self.seconds = 0.0
         self._since = 0.0
 
@@ -57,6 +58,7 @@ class ForwardClock:
     def _stop(self, synchronize: Callable[[], None]) -> None:
         synchronize()
         self.seconds += time.perf_counter() - self._since
+        self.passes += 1
 
 
 def measure_constraint(

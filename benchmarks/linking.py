@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.agreement import Answer, agreement
 from benchmarks.constraint import measure_constraint, trie_on_disk
-from benchmarks.official import Official
+from benchmarks.official import Official, names_in, nested_dicts
 from benchmarks.prefill import measure_prefill
 from benchmarks.random_llama import Shape, write_random_llama
 from benchmarks.stage_clock import StageClock, watched
@@ -187,7 +187,8 @@ def measure_beside(nlp: "Language", half: "Language", asked: Sequence[Caption], 
     They take turns, as the machine may not be the same a minute later.
     """
     linking_model, settings = linker_in(nlp).linking_model, linker_in(nlp).settings
-    reference = Official(linking_model, settings)
+    names = names_in(linking_model.kb, linking_model.language_model.tokenizer)
+    reference = Official(linking_model, settings, nested_dicts(names.values(), linking_model.end_id(settings)))
     mentions = mentions_of(nlp, asked)
     ranked = [linking_model.rank_demonstrations(Query(mention.mention, mention.text), settings) for mention in mentions]
     lengths = check_prompts(linking_model, reference, mentions, ranked)

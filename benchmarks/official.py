@@ -4,34 +4,33 @@ For each mention it tokenises and embeds all demonstrations again; `generate` th
 asks a trie of nested dicts once per beam and step. Demonstrations and image features are given, as they are there.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.model import LinkingModel
 from spacy_gemel.linking.prompt import demonstration_text, query_text
 from spacy_gemel.linking.settings import LinkerSettings
+from spacy_gemel.models.tokenizer import NameTokenizer
 
 Answer = list[tuple[str, float]]
 
 
 class Official:
-    """The official way over the parts of a linker, so with the same weights and the same prompts."""
+    """The official way over the parts of a linker, so with the same weights and the same prompts.
 
-    def __init__(self, linking_model: LinkingModel, settings: LinkerSettings) -> None:
+    trie: of the knowledge base's names (`names_in`, `nested_dicts`).
+    """
+
+    def __init__(self, linking_model: LinkingModel, settings: LinkerSettings, trie: dict[int, Any]) -> None:
         self.linking_model = linking_model
         self.settings = settings
         self.end_id = linking_model.end_id(settings)
-        self.trie: dict[int, Any] = {}
-        names = sorted({linking_model.kb.entity(row).name for row in range(len(linking_model.kb))})
-        for ids in linking_model.language_model.tokenizer.encode(names):
-            if not len(linking_model.kb.trie.rows_of(ids)):
-                continue  # too long, or of tokens that cannot be said: not in the knowledge base's trie either
-            node = self.trie
-            for token in (*ids, self.end_id):
-                node = node.setdefault(token, {})
+        self.trie = trie
 
     def link(self, mention: Mention, demonstrations: list[int], early_stopping: bool | str = False) -> Answer:
         """The names that `generate` finds with their scores, best first.
@@ -39,29 +38,14 @@ class Official:
         demonstrations: their places in the store, most similar first. early_stopping: False is the official way, a
         heuristic; "never" finds the same names as no early stop.
         """
-        linking_model = self.linking_model
         prompt = self.embed(mention, demonstrations)
-        beams = self.settings.beam_size
-        output = linking_model.language_model.model.generate(
-            inputs_embeds=prompt[None],
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=prompt.device),
-            num_beams=beams,
-            num_return_sequences=beams,
-            max_new_tokens=self.settings.max_name_tokens + 1,
-            do_sample=False,
+        return generate_names(
+            self.linking_model,
+            self.settings,
+            prompt,
             early_stopping=early_stopping,
             prefix_allowed_tokens_fn=self._allowed,
-            eos_token_id=self.end_id,
-            pad_token_id=self.end_id,
-            output_scores=True,
-            return_dict_in_generate=True,
         )
-        names_by_score: dict[str, float] = {}
-        for row, score in zip(output.sequences.tolist(), output.sequences_scores.tolist(), strict=True):
-            if self.end_id in row and score > -1e4:
-                name = linking_model.language_model.tokenizer.decode(row[: row.index(self.end_id)])
-                names_by_score.setdefault(name, score)
-        return list(names_by_score.items())
 
     def embed(self, mention: Mention, demonstrations: list[int]) -> Tensor:
         """The prompt, (tokens, width)."""
@@ -91,3 +75,55 @@ class Official:
         for token in ids.tolist():
             node = node.get(token, {})
         return list(node) or [self.end_id]
+
+
+def names_in(kb: KnowledgeBase, tokenizer: NameTokenizer) -> dict[str, list[int]]:
+    """The token ids of each name in a knowledge base's trie."""
+    names = sorted({kb.entity(row).name for row in range(len(kb))})
+    encoded = zip(names, tokenizer.encode(names), strict=True)
+    # The others are too long, or of tokens that cannot be said.
+    return {name: ids for name, ids in encoded if len(kb.trie.rows_of(ids))}
+
+
+def nested_dicts(names: Iterable[Sequence[int]], end_id: int) -> dict[int, Any]:
+    """The official trie of names, the token ids of each without its end."""
+    root: dict[int, Any] = {}
+    for ids in names:
+        node = root
+        for token in (*ids, end_id):
+            node = node.setdefault(token, {})
+    return root
+
+
+def generate_names(
+    linking_model: LinkingModel,
+    settings: LinkerSettings,
+    prompt: Tensor,
+    early_stopping: bool | str = False,
+    **held: Any,
+) -> Answer:
+    """The names that `generate` finds after a prompt, (tokens, width), with their scores, best first.
+
+    held: the argument of `generate` that holds it to names, a `prefix_allowed_tokens_fn` or a `logits_processor`.
+    """
+    end_id, beams = linking_model.end_id(settings), settings.beam_size
+    output = linking_model.language_model.model.generate(
+        inputs_embeds=prompt[None],
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long, device=prompt.device),
+        num_beams=beams,
+        num_return_sequences=beams,
+        max_new_tokens=settings.max_name_tokens + 1,
+        do_sample=False,
+        early_stopping=early_stopping,
+        eos_token_id=end_id,
+        pad_token_id=end_id,
+        output_scores=True,
+        return_dict_in_generate=True,
+        **held,
+    )
+    scores: dict[str, float] = {}
+    for row, score in zip(output.sequences.tolist(), output.sequences_scores.tolist(), strict=True):
+        if end_id in row and score > -1e4:
+            name = linking_model.language_model.tokenizer.decode(row[: row.index(end_id)])
+            scores.setdefault(name, score)
+    return list(scores.items())

@@ -2,15 +2,20 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from PIL import Image
 
-from benchmarks import encode_images, linking, linking_real, size, soak
+from benchmarks import encode_images, linking, linking_real, peers, size, soak
 from benchmarks.agreement import agreement
+from benchmarks.peer_steps import MatcherMasks, run_case
 from benchmarks.prefill import prefill_operations
 from benchmarks.random_llama import Shape, write_random_llama
 from benchmarks.stage_clock import NAMES, StageClock
@@ -184,7 +189,7 @@ def test_images_per_second_of_a_real_encoder(
 
 def test_the_same_prompts_or_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reference that reads something else is no reference."""
-    from benchmarks.official import Official
+    from benchmarks.official import Official, names_in, nested_dicts
     from benchmarks.subject import ModelPaths, linker_in, make_pipeline
     from spacy_gemel.linking.retrievers import Query
 
@@ -194,12 +199,102 @@ def test_the_same_prompts_or_none(world: World, monkeypatch: pytest.MonkeyPatch)
     nlp = make_pipeline(paths, captions, 2)
     linking_model, settings = linker_in(nlp).linking_model, linker_in(nlp).settings
     mentions = linking.mentions_of(nlp, captions[:1])
-    reference = Official(linking_model, settings)
+    names = names_in(linking_model.kb, linking_model.language_model.tokenizer)
+    reference = Official(linking_model, settings, nested_dicts(names.values(), linking_model.end_id(settings)))
     assert linking.check_prompts(
         linking_model, reference, mentions, [linking_model.rank_demonstrations(Query("Mercury"), settings)]
     )
     with pytest.raises(RuntimeError, match="different prompts for 'Mercury'"):
         linking.check_prompts(linking_model, reference, mentions, [[0]])
+
+
+def test_peers_find_the_same_names(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "mini").symlink_to(models)
+    monkeypatch.setattr(peers, "ROOT", tmp_path)
+    monkeypatch.setattr(peers, "run_step", lambda case: run_case(**json.loads(json.dumps(case))))
+    peers.main(["--tiny"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["ways"].keys() | result["left_out"].keys() == set(peers.WAYS)
+    assert result["left_out"].keys() <= {"gliner_labels_trie", "xgrammar", "llguidance"}  # those that are installed run
+    for way, runs in result["ways"].items():
+        assert len(runs) == len(peers.TINY.names)
+        for run in runs:
+            assert "stopped" not in run
+            assert run["ms_per_mention"] > 0
+            assert run["mask_ms_per_pass"] > 0
+            assert run["passes_per_mention"] > 1
+            if way in ("official", "generate_with_our_trie", "gliner_labels_trie"):
+                assert run["same_best"] == 1.0
+    assert [run["names"] <= most for run, most in zip(result["ways"]["ours"], peers.TINY.names, strict=True)]
+    assert not (tmp_path / "benchmarks").exists()
+
+
+def test_a_peer_that_stops_is_asked_for_no_more_names(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run_step(case: dict[str, Any]) -> dict[str, Any]:
+        asked.append((case["way"], Path(case["paths"]["kb"]).name))
+        if case["way"] == "xgrammar":
+            return {"left_out": "No module named 'xgrammar'"}
+        if case["way"] == "llguidance":
+            return {"names": 50, "stopped": "not done within 600 s"}
+        return {"names": 50, "prompt_tokens": [9, 11], "answers": [[["A", -1.0]], [[case["way"], -len(case["way"])]]]}
+
+    monkeypatch.setattr(peers, "run_step", run_step)
+    monkeypatch.setattr(peers, "WAYS", ("ours", "official", "xgrammar", "llguidance"))
+    result = peers.measure_random(models, tmp_path, peers.TINY)
+    assert asked == [
+        *((way, "kb-50") for way in ("ours", "official", "xgrammar", "llguidance")),
+        *((way, "kb-200") for way in ("ours", "official")),
+    ]
+    assert result["left_out"] == {"xgrammar": "No module named 'xgrammar'"}
+    assert result["ways"]["llguidance"] == [{"names": 50, "stopped": "not done within 600 s"}]
+    assert [run["same_best"] for run in result["ways"]["official"]] == [0.5, 0.5]
+    assert result["prompt_tokens"] == {"least": 9, "mean": 10, "most": 11}
+
+
+def test_a_process_that_is_too_slow_or_killed_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = subprocess.run
+
+    def in_place_of_the_step(code: str) -> None:
+        monkeypatch.setattr(peers.subprocess, "run", lambda _, **options: run([sys.executable, "-c", code], **options))
+
+    in_place_of_the_step("import os; print('{\"names\": 3}', flush=True); os.kill(os.getpid(), 9)")
+    assert peers.run_step({}) == {"names": 3, "stopped": "ended by signal 9"}
+    in_place_of_the_step("raise ValueError")
+    with pytest.raises(subprocess.CalledProcessError):
+        peers.run_step({})
+    monkeypatch.setattr(peers, "SECONDS", 1)
+    in_place_of_the_step("import signal; signal.pause()")
+    assert peers.run_step({}) == {"stopped": "not done within 1 s"}
+
+
+def test_masks_of_a_grammar_engine_follow_the_beams() -> None:
+    names, end = [(1, 40), (1, 2, 3), (40,)], 33
+
+    def fill(prefix: tuple[int, ...], mask: np.ndarray) -> None:
+        for name in ((*name, end) for name in names):
+            if name[: len(prefix)] == prefix:
+                mask.view(np.uint32)[name[len(prefix)] // 32] |= np.uint32(1 << name[len(prefix)] % 32)
+
+    def extend(prefix: tuple[int, ...], token: int) -> tuple[int, ...] | None:
+        longer = (*prefix, token)
+        return longer if any((*name, end)[: len(longer)] == longer for name in names) else None
+
+    masks = MatcherMasks((), extend, fill, end)
+
+    def allowed(*beams: tuple[int, ...]) -> list[list[int]]:
+        scores = masks(torch.tensor(beams, dtype=torch.long).view(len(beams), -1), torch.zeros(len(beams), 50))
+        return [row.isfinite().nonzero().flatten().tolist() for row in scores]
+
+    assert allowed((), ()) == [[1, 40], [1, 40]]
+    assert allowed((1,), (40,), (7,)) == [[2, 40], [end], [end]]
+    assert allowed((1, 2), (40, end), (7, 7)) == [[3], [end], [end]]
 
 
 def test_soak_runs(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
