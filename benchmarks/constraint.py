@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.made_names import LENGTHS, VOCABULARY, make_names
 from benchmarks.timing import spread
+from research.machine import synchronizer
 from spacy_gemel.kb.trie import NameTrie
 from spacy_gemel.kb.trie_builder import build_trie
 
@@ -40,7 +40,7 @@ class ForwardClock:
     @contextmanager
     def on(self, model: "CausalLM") -> Iterator[None]:
         """Count the passes meanwhile."""
-        synchronize = torch.cuda.synchronize if model.device.type == "cuda" else lambda: None
+        synchronize = synchronizer(model.device.type)
         hooks = (
             model.model.register_forward_pre_hook(lambda *_: self._start(synchronize)),
             model.model.register_forward_hook(lambda *_: self._stop(synchronize)),

@@ -3,6 +3,10 @@
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import LlamaConfig
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -19,16 +23,14 @@ class Shape:
     longest: int = 2048
 
 
-def write_random_llama(folder: Path, tokenizer: Path, shape: Shape, seed: int = 0) -> Path:
-    """Write a model and the tokenizer of another one to a folder that the pipe loads by name.
+def llama_config(shape: Shape) -> "LlamaConfig":
+    """The config of a model whose weights are wide enough that names are told apart.
 
-    The weights are wide enough that names are told apart: with those of a fresh Llama all scores are nearly equal.
+    With those of a fresh Llama all scores are nearly equal.
     """
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig
 
-    torch.manual_seed(seed)
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.hidden,
         intermediate_size=shape.inner,
@@ -41,8 +43,16 @@ def write_random_llama(folder: Path, tokenizer: Path, shape: Shape, seed: int = 
         eos_token_id=0,
         pad_token_id=0,
     )
+
+
+def write_random_llama(folder: Path, tokenizer: Path, shape: Shape, seed: int = 0) -> Path:
+    """Write a model and the tokenizer of another one to a folder that the pipe loads by name."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    torch.manual_seed(seed)
     folder.mkdir(parents=True, exist_ok=True)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(llama_config(shape)).save_pretrained(folder)
     for name in TOKENIZER_FILES:
         shutil.copy(tokenizer / name, folder / name)
     return folder

@@ -4,14 +4,15 @@ import datetime
 import os
 import platform
 import time
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
 
 LIBRARIES = ("spacy", "thinc", "torch", "transformers", "open_clip_torch", "sentence-transformers", "numpy")
 
 
-def describe_machine() -> dict[str, Any]:
-    """Date, processor, cores, threads, versions and the fp32 rate."""
+def describe_machine(libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
+    """Date, processor, cores, threads, versions of the libraries, and the processor's fp32 rate."""
     import torch
 
     return {
@@ -21,18 +22,29 @@ def describe_machine() -> dict[str, Any]:
         "torch_threads": torch.get_num_threads(),
         "fp32_matmul_2048_gflops": matmul_rate(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": {name: version(name) for name in libraries},
     }
 
 
-def matmul_rate(repeats: int = 9, dtype: str = "float32") -> float:
-    """GFLOP/s of a 2048-cubed matrix product, by default in fp32, the median of the repeats."""
+def matmul_rate(repeats: int = 9, dtype: str = "float32", *, device: str = "cpu", size: int = 2048) -> float:
+    """GFLOP/s of a product of two square matrices, by default 2048-cubed in fp32, the median of the repeats."""
     import torch
 
-    left, right = (torch.randn(2048, 2048).to(getattr(torch, dtype)) for _ in range(2))
+    synchronize = synchronizer(device)
+    left, right = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
     seconds = []
     for _ in range(repeats):
+        synchronize()
         start = time.perf_counter()
         left @ right
+        synchronize()
         seconds.append(time.perf_counter() - start)
-    return round(2 * 2048**3 / sorted(seconds)[repeats // 2] / 1e9, 1)
+    return round(2 * size**3 / sorted(seconds)[repeats // 2] / 1e9, 1)
+
+
+def synchronizer(device: str) -> Callable[[], None]:
+    """A function that waits for what was asked of a device, "cpu" or "cuda"."""
+    import torch
+
+    synchronize: Callable[[], None] = torch.cuda.synchronize
+    return synchronize if device == "cuda" else lambda: None

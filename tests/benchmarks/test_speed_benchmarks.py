@@ -1,6 +1,7 @@
 """The benchmarks of speed: what they compute, and that they run, at sizes where no figure means anything."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,14 @@ import torch
 import transformers
 from PIL import Image
 
-from benchmarks import encode_images, linking, linking_real, peers, size, soak
+from benchmarks import encode_images, latency, linking, linking_real, peers, size, soak
 from benchmarks.agreement import agreement
 from benchmarks.peer_steps import MatcherMasks, run_case
 from benchmarks.prefill import prefill_operations
 from benchmarks.random_llama import Shape, write_random_llama
 from benchmarks.stage_clock import NAMES, StageClock
 from benchmarks.subject import read_captions
-from research.mini_world import World
+from research.mini_world import ROOT, World
 from spacy_gemel.models.causal_lm import load_causal_lm
 from spacy_gemel.models.open_clip import load_open_clip
 from tests.mini_pipeline import COLOURS, entity_id, make_kb, picture
@@ -295,6 +296,53 @@ def test_masks_of_a_grammar_engine_follow_the_beams() -> None:
     assert allowed((), ()) == [[1, 40], [1, 40]]
     assert allowed((1,), (40,), (7,)) == [[2, 40], [end], [end]]
     assert allowed((1, 2), (40, end), (7, 7)) == [[3], [end], [end]]
+
+
+def test_latency_of_the_first_doc_and_of_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(linking, "WORLD", world)
+    monkeypatch.setattr(latency, "prepare", lambda _: None)
+    latency.main(["--tiny", "--models", str(world.root / "assets" / "mini")])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (result["cold"]["calls"], result["warm"]["calls"]) == (1, 2)
+    assert result["load_seconds"]["p50"] > 0
+    for part in (result["cold"], result["warm"]):
+        assert part["ms_by_stage"].keys() == set(NAMES)
+        assert part["ms"]["p50"] >= part["ms_by_stage"]["prefill"]["p50"] > 0
+        assert part["ms_by_stage"]["encode image"]["p50"] > 0
+
+
+def test_percentiles_of_calls() -> None:
+    calls = [{**dict.fromkeys(NAMES, 0.0), "prefill": seconds, "write": 1.0} for seconds in (1.0, 2.0, 3.0)]
+    part = latency.by_stage(calls)
+    assert part["ms"] == {"p50": 3000.0, "p95": 3900.0}
+    assert part["ms_by_stage"]["prefill"] == {"p50": 2000.0, "p95": 2900.0}
+
+
+def test_the_gpu_benchmark_runs_without_spacy() -> None:
+    program = """
+import sys
+for name in ("spacy", "thinc", "pyarrow"):
+    sys.modules[name] = None  # importing it raises ImportError
+from benchmarks import gpu
+gpu.main(["--tiny"])
+"""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT, env=environment
+    )
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert result["device"] == "cpu"
+    assert [row["mentions_at_once"] for row in result["batches"]] == [1, 2]
+    for row in result["batches"]:
+        assert row["shared_prefix"]
+        assert row["passes"] > 1
+        assert 0 < row["prefill_share"]["median"] < 1
+        assert row["share_of_limit"]["median"] == pytest.approx(
+            row["mentions_per_second"]["median"] / row["limit_mentions_per_second"]["median"], abs=1e-4
+        )
+    assert result["share_of_limit"] == max(row["share_of_limit"]["median"] for row in result["batches"])
 
 
 def test_soak_runs(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
