@@ -28,7 +28,7 @@ from benchmarks.random_llama import Shape, llama_config
 from benchmarks.timing import spread
 from research.commands import report
 from research.machine import describe_machine, matmul_rate, synchronizer
-from spacy_gemel.decoding.beam_search import beam_search
+from spacy_gemel.decoding.beam_search import beam_search, room_for_beams
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.trie import NameTrie
@@ -129,12 +129,13 @@ def measure_batch(decoder: "Decoder", trie: NameTrie, batch: int, sizes: Sizes) 
     ids = torch.randint(VOCABULARY, (batch, sizes.prompt), generator=torch.Generator().manual_seed(batch))
     prompts = [model.embed(row) for row in ids.tolist()]
     operations = prefill_operations(model, [sizes.prompt])
+    room = room_for_beams(BEAMS, constraint.max_tokens)
 
     def search() -> tuple[float, float]:
         """Seconds of the prefill, and of all."""
         synchronize()
         start = time.perf_counter()
-        state = decoder.prefill(prompts, beams=BEAMS, tokens=constraint.max_tokens)
+        state = decoder.prefill(prompts, tokens=constraint.max_tokens, room=room)
         synchronize()
         middle = time.perf_counter()
         results = beam_search(state, constraint, beam_size=BEAMS, n_names=BEAMS)
@@ -157,7 +158,7 @@ def measure_batch(decoder: "Decoder", trie: NameTrie, batch: int, sizes: Sizes) 
         prefills.append(prefill / whole)
     return {
         "mentions_at_once": batch,
-        "shared_prefix": decoder.can_share_prefix(sizes.prompt, constraint.max_tokens, BEAMS),
+        "shared_prefix": decoder.can_share_prefix(sizes.prompt, constraint.max_tokens, room),
         "mentions_per_second": spread(mentions, 3),
         "limit_mentions_per_second": spread([rate * 1e9 / operations for rate in rates], 3),
         "share_of_limit": spread(shares),
