@@ -4,6 +4,7 @@ Rows go to `OUT.partial`, what failed to `OUT.failed.jsonl`. After each block bo
 journal, which says how far they are whole: what lies behind is of a block that was cut off, and is made again.
 """
 
+import glob
 import hashlib
 import json
 import os
@@ -103,12 +104,16 @@ class Journal:
             self.failed.unlink()
 
 
+def to_line(row: Any) -> bytes:
+    """A row as a line of JSON; what no UTF-8 holds, of a file's name, becomes an escape."""
+    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+
+
 def _append(path: Path, rows: Iterable[Any]) -> int:
     """Write rows as JSON lines behind what is there, and to the disk; returns the file's size."""
     with path.open("ab") as file:
         for row in rows:
-            # what no UTF-8 holds, of a file's name, becomes an escape of JSON
-            file.write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+            file.write(to_line(row))
         file.flush()
         os.fsync(file.fileno())
         return file.tell()
@@ -131,6 +136,8 @@ def open_journal(
         ValueError: if what is unfinished does not fit, or if a run writes it now.
     """
     with lock_file(out.with_name(f".{out.name}.lock"), f"{out}: another link is writing it: wait until it has ended"):
+        for left in out.parent.glob(f".{glob.escape(out.name)}.????????"):
+            left.unlink()  # by `write_whole`, when a run was killed while it wrote its table
         try:
             journal, rows = Journal(out, key), read()
             journal.skip(rows, source)

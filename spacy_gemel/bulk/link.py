@@ -1,17 +1,19 @@
 """Link a file of documents: JSON lines, a table or docs in, JSON lines or a table out. After a kill it goes on."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from spacy.vocab import Vocab
 from tqdm import tqdm
 
-from spacy_gemel.bulk.journal import Journal, open_journal, own_files
+from spacy_gemel.bulk.journal import open_journal, own_files, to_line
 from spacy_gemel.bulk.link_block import LinkedBlock
-from spacy_gemel.bulk.sources import STDIN, TABLES, SourceRow, kind_of, read_rows
+from spacy_gemel.bulk.sources import PIPE, TABLES, SourceRow, kind_of, read_rows
 from spacy_gemel.bulk.tables import check_columns, write_output
 from spacy_gemel.bulk.workers import Engine
 from spacy_gemel.kb.resolve import NIL
@@ -84,7 +86,8 @@ def link_file(
     mentions that it gives are linked, even if they overlap; for a row without them the pipeline's own NER is asked. A
     row that cannot be read or linked goes to OUT.failed.jsonl, whatever its error. A doc whose image cannot be read is
     linked from its text: its line says "unreadable_image": true. Until the end the output is OUT.partial, whole but for
-    the last block; after any end the same call goes on there.
+    the last block; after any end the same call goes on there. With "-" as `out` the lines go to stdout, among them
+    those of rows that failed, and nothing is kept.
 
     Args:
         engine: What links; see `workers`.
@@ -100,6 +103,9 @@ def link_file(
         OSError: for the files.
     """
     check_source(source, out, overwrite=options.overwrite)
+    if out == PIPE:
+        return _link_to_stdout(engine, source, options)
+    out = out.resolve() if out.is_symlink() else out  # the link stays
     # images are given by their paths from the source
     key = f"{digest} {kind_of(out)} {options.batch_size} {options.explain} {options.doc_seconds} {source.absolute()}"
     vocab = Vocab()
@@ -108,9 +114,9 @@ def link_file(
         rows,
     ):
         report = LinkReport(**journal.counts)  # type: ignore[arg-type]
-        _check_bad(report, journal, options)
-        how = {"explain": options.explain, "doc_seconds": options.doc_seconds}
-        linked = engine.link(_blocks(rows, options.batch_size), out.parent.absolute(), **how)
+        said = f"{journal.failed} says why"
+        _check_bad(report, options, said)
+        linked = engine.link(_blocks(rows, options.batch_size), out.parent.absolute(), **_how(options))
         with (
             closing(linked),
             tqdm(desc=f"link {source.name}", unit=" rows", initial=report.rows, disable=not progress) as bar,
@@ -119,22 +125,41 @@ def link_file(
                 report.add(result)
                 journal.write(block, result.lines, result.failed, report.counts)
                 bar.update(len(block))
-                _check_bad(report, journal, options)
+                _check_bad(report, options, said)
         if not report.docs:
-            first = f": {journal.failed} says why; the first: {report.problems[0]}" if report.problems else ""
             journal.close()
-            raise ValueError(f"{source}: it has no usable doc, so nothing was written{first}")
+            raise ValueError(f"{source}: it has no usable doc, so nothing was written{_first(report, said)}")
         write_output(journal.partial, journal.failed, source, out)
         journal.close()
     return report
 
 
-def _check_bad(report: LinkReport, journal: Journal, options: LinkOptions) -> None:
+def _link_to_stdout(engine: Engine, source: Path, options: LinkOptions) -> LinkReport:
+    report, said = LinkReport(), "its line on stdout says why"
+    linked = engine.link(_blocks(read_rows(source, Vocab()), options.batch_size), Path.cwd(), **_how(options))
+    with closing(linked):
+        for _, result in linked:
+            report.add(result)
+            sys.stdout.buffer.writelines(map(to_line, [*result.lines, *result.failed]))
+            sys.stdout.buffer.flush()
+            _check_bad(report, options, said)
+    if not report.docs:
+        raise ValueError(f"{source}: it has no usable doc{_first(report, said)}")
+    return report
+
+
+def _how(options: LinkOptions) -> dict[str, Any]:
+    return {"explain": options.explain, "doc_seconds": options.doc_seconds}
+
+
+def _first(report: LinkReport, said: str) -> str:
+    return f": {said}; the first: {report.problems[0]}" if report.problems else ""
+
+
+def _check_bad(report: LinkReport, options: LinkOptions, said: str) -> None:
     if options.max_bad is not None and report.failed > options.max_bad:
-        raise ValueError(
-            f"{report.failed} of {report.rows} rows have failed, and max_bad is {options.max_bad}: {journal.failed} "
-            f"says why{f'; the first: {report.problems[0]}' if report.problems else ''}"
-        )
+        of = f"{report.failed} of {report.rows} rows have failed, and max_bad is {options.max_bad}"
+        raise ValueError(of + (_first(report, said) or f": {said}"))
 
 
 def _blocks(rows: Iterator[SourceRow], size: int) -> Iterator[list[SourceRow]]:
@@ -144,15 +169,17 @@ def _blocks(rows: Iterator[SourceRow], size: int) -> Iterator[list[SourceRow]]:
 
 def check_source(source: Path, out: Path, *, overwrite: bool) -> None:
     """Raise ValueError, before any long work, if the source is not there, or the output cannot be written."""
-    if source != STDIN and not source.exists():
+    if source != PIPE and not source.exists():
         raise ValueError(f"{source}: no such file or folder")
+    if out == PIPE:
+        return
     if source.exists() and source.resolve() in {*map(Path.resolve, own_files(out)), *out.resolve().parents}:
         raise ValueError(f"{out}: the output must not be the input, nor lie in its folder")
     if out.name.removesuffix(".gz") != out.name and kind_of(out) == ".parquet":
         raise ValueError(f"{out}: a Parquet file is packed in itself: leave .gz away")
     if (suffix := Path(out.name.removesuffix(".gz")).suffix.lower()) not in _OUTPUTS:
         raise ValueError(f"{out}: {suffix} is not written: name it .jsonl, .csv or .parquet")
-    if source == STDIN and kind_of(out) in TABLES:
+    if source == PIPE and kind_of(out) in TABLES:
         raise ValueError(f"{out}: what comes through a pipe is JSON lines, and so is its output")
     if out.exists() and not out.is_file():
         raise ValueError(f"{out}: not a file that can be replaced: name another one")

@@ -23,7 +23,8 @@ from spacy_gemel.data.records import Problem, Record, bad_text
 from spacy_gemel.utils.files import MAX_LINE, read_lines, unpacked_limit, visible_files
 from spacy_gemel.utils.values import optional_value
 
-STDIN = Path("-")
+PIPE = Path("-")
+"""stdin as input, stdout as output."""
 TABLES = (".csv", ".parquet")
 _PARTS = (".jsonl", ".jsonl.gz", ".spacy", ".csv.gz", *TABLES)
 
@@ -58,7 +59,7 @@ def read_rows(source: Path, vocab: Vocab) -> Iterator[SourceRow]:
 
     Raises OSError for a file, ValueError for a folder without any, and for a table or a .spacy file that is damaged.
     """
-    if source == STDIN:
+    if source == PIPE:
         yield from _lines(sys.stdin.buffer, "stdin", Path.cwd(), {})
         return
     files = parts_in(source) if source.is_dir() else [source]
@@ -117,7 +118,7 @@ def table_rows(file: Path) -> Iterator[Mapping[str, Any]]:
             yield from batch.to_pylist()
         return
     with open_bytes(file) as raw:
-        yield from csv.DictReader(_decoded(raw))
+        yield from csv.DictReader(_decoded(raw), delimiter=delimiter_of(file))
 
 
 def columns_of(file: Path) -> list[str]:
@@ -126,12 +127,19 @@ def columns_of(file: Path) -> list[str]:
         names = list(parquet_schema(file).names)
     else:
         with open_bytes(file) as raw:
-            names = next(csv.reader(_decoded(raw)), [])
+            names = next(csv.reader(_decoded(raw), delimiter=delimiter_of(file)), [])
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{file}: it has two columns {twice!r}: rename one")
     if "text" not in names:
         raise ValueError(f"{file}: it has no column 'text', only {', '.join(map(repr, names)) or 'none'}")
     return names
+
+
+def delimiter_of(file: Path) -> str:
+    """What separates the columns of a CSV file: of comma, semicolon and tab the most frequent in its header."""
+    with open_bytes(file) as raw:
+        header = next(_decoded(raw), "")
+    return max(",;\t", key=header.count)
 
 
 def _decoded(raw: IO[bytes]) -> Iterator[str]:

@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 from spacy.language import Language
 
 from spacy_gemel.bulk.link_block import link_block
-from spacy_gemel.bulk.sources import TABLES, columns_of, kind_of, parquet_schema, parts_in, table_row, table_rows
+from spacy_gemel.bulk.sources import (
+    TABLES,
+    columns_of,
+    delimiter_of,
+    kind_of,
+    parquet_schema,
+    parts_in,
+    table_row,
+    table_rows,
+)
 from spacy_gemel.pipeline.loaded_pipeline import linker_of
 from spacy_gemel.utils.files import write_whole
 
@@ -59,10 +68,11 @@ def write_output(partial: Path, failed: Path, source: Path, out: Path) -> None:
     files = parts_in(source) if source.is_dir() else [source]
     if all(kind_of(file) in TABLES for file in files):
         rows, types = _answered(files, source, partial, failed), _types_of(files[0])
+        delimiter = "," if kind_of(files[0]) == ".parquet" else delimiter_of(files[0])
     else:
-        rows, types = _mentions(partial), dict(_MENTION)
+        rows, types, delimiter = _mentions(partial), dict(_MENTION), ","
     with write_whole(out) as path:
-        _write_table(rows, types | _TYPES, path, out)
+        _write_table(rows, types | _TYPES, path, out, delimiter)
 
 
 def _answered(files: Iterable[Path], source: Path, partial: Path, failed: Path) -> Iterator[dict[str, Any]]:
@@ -113,7 +123,9 @@ def _types_of(file: Path) -> dict[str, Any]:
     return dict.fromkeys(columns_of(file), "string")
 
 
-def _write_table(rows: Iterator[dict[str, Any]], types: Mapping[str, Any], path: Path, out: Path) -> None:
+def _write_table(
+    rows: Iterator[dict[str, Any]], types: Mapping[str, Any], path: Path, out: Path, delimiter: str
+) -> None:
     """Write rows to a CSV or Parquet file; `out` says which, and whether it is packed."""
     if kind_of(out) == ".parquet":
         import pyarrow as pa
@@ -126,7 +138,7 @@ def _write_table(rows: Iterator[dict[str, Any]], types: Mapping[str, Any], path:
         return
     opened = gzip.open if out.suffix == ".gz" else open
     with opened(path, "wt", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        writer = csv.DictWriter(file, list(types), extrasaction="ignore")
+        writer = csv.DictWriter(file, list(types), extrasaction="ignore", delimiter=delimiter)
         writer.writeheader()
         writer.writerows(rows)
 

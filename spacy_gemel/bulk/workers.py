@@ -213,6 +213,12 @@ class RayActors(Processes):
         if not self._ray.is_initialized():
             self._ray.init(log_to_driver=False)
         self.stop()
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        if not any(node.get("CPU", 0) >= 1 and node.get("GPU", 0) >= self._gpus for node in nodes):
+            raise ValueError(
+                f"no machine of the Ray cluster has a CPU and {self._gpus:g} GPUs for a worker: give other "
+                "--worker-gpus, or add a machine"
+            )
         actor = self._ray.remote(num_gpus=self._gpus)(_Linker)
         begin, actors = time.monotonic(), [actor.remote(self.load) for _ in range(self.n)]
         started = {each.error_of_start.remote(): each for each in actors}

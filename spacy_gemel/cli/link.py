@@ -23,7 +23,9 @@ def link(
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="JSON lines, .csv, .parquet, .spacy, a folder of them, or - for stdin.")
     ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON lines to write, or a .csv or .parquet table.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="JSON lines to write, a .csv or .parquet table, or - for stdout.")
+    ],
     explain: Annotated[
         bool, typer.Option("--explain", help="Write why each mention is linked so; much slower.")
     ] = False,
@@ -47,6 +49,7 @@ def link(
     with one_line_errors():
         from spacy_gemel.bulk.journal import failed_path
         from spacy_gemel.bulk.link import LinkOptions, check_source, link_file
+        from spacy_gemel.bulk.sources import PIPE
         from spacy_gemel.bulk.workers import Processes, RayActors, ThisProcess
         from spacy_gemel.pipeline import loaded_pipeline
 
@@ -69,14 +72,19 @@ def link(
             report = link_file(linker, digest, source, out, options, progress=not quiet)
         except KeyboardInterrupt:
             fail("interrupted: the same command goes on where this one has ended", code=130)
+        except BrokenPipeError:
+            fail("what read the output has ended")
         except OSError as error:
             raise OSError(f"{error}; the same command goes on where this one has ended") from error
         list_problems(report.problems, report.failed + report.left_out)
-        message = f"{out}: {report.docs} docs, {report.mentions} mentions linked, {report.nil} of them NIL"
+        to_stdout = out == PIPE
+        message = f"{'stdout' if to_stdout else out}: {report.docs} docs, {report.mentions} mentions linked, "
+        message += f"{report.nil} of them NIL"
         if report.failed:
-            message += f"; {report.failed} of {report.rows} rows have failed: {failed_path(out)} says why"
+            where = "their lines say" if to_stdout else f"{failed_path(out)} says"
+            message += f"; {report.failed} of {report.rows} rows have failed: {where} why"
         if report.unreadable_image:
             message += f"; the image of {report.unreadable_image} docs could not be read: linked from the text alone"
-        typer.echo(message)
+        typer.echo(message, err=to_stdout)
         if report.failed > report.docs:
             raise typer.Exit(1)

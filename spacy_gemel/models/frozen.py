@@ -152,7 +152,7 @@ class FrozenModel(Generic[ModelT]):
                 gone = f"{folder}, from which it was loaded, is gone, and this machine has no other copy ({error})"
                 raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {gone}.") from error
             names = _model_files(target)
-        write_json(target / BUNDLE, self._marker | {_FILES: _records(target, names)})
+        write_json(target / BUNDLE, self._marker | {_FILES: _records(target, names)}, through_links=False)
 
 
 @dataclass(frozen=True)

@@ -104,13 +104,13 @@ class LinkerState:
             vocab.to_disk(folder / "vocab", exclude=exclude)
         contents = self._contents()
         for name, content in contents.items():
-            with files.write_whole(folder / (name + _NEW)) as new:
+            with files.write_whole(folder / (name + _NEW), through_links=False) as new:
                 new.write_bytes(content)
         self._write_kb(folder)
         models = self._write_models(folder)
         left_out = {part: value for part, value in _read_sums(folder).items() if part in exclude}
         sums = {**left_out, **self._sums(contents, models)}
-        with files.write_whole(folder / _SUMS) as new:
+        with files.write_whole(folder / _SUMS, through_links=False) as new:
             new.write_bytes(_to_json(sums))
         for name in contents:
             (folder / (name + _NEW)).replace(folder / name)

@@ -146,14 +146,16 @@ def is_inside(folder: Path, name: str) -> bool:
 
 
 @contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
+def write_whole(path: Path, *, through_links: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it at the end of the block, or is removed if the block fails.
 
-    A file that is replaced keeps its mode; the umask decides that of a new one.
+    A file that is replaced keeps its mode; the umask decides that of a new one. A link stays, and the file that it
+    leads to is written, but in a folder that may be a stranger's: there `through_links` must be False.
 
     Raises:
         OSError: at once, if a folder, a device or a pipe is there, which would be lost.
     """
+    path = path.resolve() if through_links and path.is_symlink() else path
     mode = path.stat().st_mode if path.exists() else None
     if mode is not None and not stat.S_ISREG(mode):
         raise OSError(errno.EEXIST, "is no regular file, and is not replaced: name another output", str(path))
@@ -186,9 +188,9 @@ def unpack_folder(files: dict[str, bytes], folder: Path) -> None:
         target.write_bytes(content)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write plain values as indented JSON, whole or not at all."""
-    with write_whole(path) as partial:
+def write_json(path: Path, content: Any, *, through_links: bool = True) -> None:
+    """Write plain values as indented JSON, whole or not at all; see `write_whole`."""
+    with write_whole(path, through_links=through_links) as partial:
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
 
 

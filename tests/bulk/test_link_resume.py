@@ -286,6 +286,29 @@ def test_pipes_packed_files_and_folders(
     failed(call("link", "pipe", "-", tmp_path / "d.csv"), "what comes through a pipe is JSON lines")
 
 
+def test_stdout_gets_every_row(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.jsonl")
+    result = call("link", "pipe", source, "-", "--batch-size", "4", "-q")
+    assert result.exit_code == 0
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert sorted(line["line"] for line in lines) == list(range(1, 41))
+    assert {line["line"] % 7 for line in lines if "reason" in line} == {1}
+    assert "stdout: 34 docs" in result.stderr
+    assert "6 of 40 rows have failed: their lines say why" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    failed(call("link", "pipe", source, "-", "--fail-fast", "-q"), "6 of 40 rows have failed, and max_bad is 0")
+    (tmp_path / "bad.jsonl").write_text("{broken\n")
+    failed(call("link", "pipe", tmp_path / "bad.jsonl", "-", "-q"), "it has no usable doc: its line on stdout says why")
+
+
+def test_an_output_behind_a_link(nlp: spacy.Language, expected: tuple[bytes, bytes], tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "o.jsonl").symlink_to("disk/o.jsonl")
+    run(nlp, tmp_path / "in.jsonl", tmp_path / "o.jsonl", batch_size=4)
+    assert (tmp_path / "o.jsonl").is_symlink()
+    assert (tmp_path / "disk" / "o.jsonl").read_bytes().replace(b"../", b"") == expected[0]
+
+
 def test_a_pipe_is_not_read_twice(nlp: spacy.Language, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was read of it to compare it with an unfinished run would be missing."""
     lines = [json.dumps({"text": f"Jaguar {n}"}).encode() for n in range(9)]

@@ -60,6 +60,28 @@ def test_a_table_keeps_its_rows_and_columns(nlp: spacy.Language, tmp_path: Path,
     assert linked[2]["reason"] == "the mention does not stand in the text ('Puma')"
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_table_as_other_countries_spreadsheets_write_it(nlp: spacy.Language, tmp_path: Path, delimiter: str) -> None:
+    lines = ["key", "text", "mention"], ["k1", "Mercury, rising", "Mercury"], ["k2", f'"A{delimiter} Jaguar"', "Jaguar"]
+    text = "".join(delimiter.join(line) + "\r\n" for line in lines)
+    (tmp_path / "in.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert run(nlp, tmp_path / "in.csv", tmp_path / "out.csv").docs == 2
+    with (tmp_path / "out.csv").open(newline="") as file:
+        linked = [*csv.DictReader(file, delimiter=delimiter)]
+    assert [(row["text"], row["kb_id"]) for row in linked] == [
+        ("Mercury, rising", "Mercury (element)"),
+        (f"A{delimiter} Jaguar", "Jaguar"),
+    ]
+
+
+def test_what_a_killed_run_has_left_of_its_table_goes(nlp: spacy.Language, tmp_path: Path) -> None:
+    (tmp_path / ".out.csv.0123abcd").write_text("half of a")
+    (tmp_path / ".other.csv.0123abcd").write_text("another run's")
+    run(nlp, write_csv(tmp_path / "in.csv"), tmp_path / "out.csv")
+    assert not (tmp_path / ".out.csv.0123abcd").exists()
+    assert (tmp_path / ".other.csv.0123abcd").exists()
+
+
 def test_a_row_for_each_mention_of_json_lines(nlp: spacy.Language, tmp_path: Path) -> None:
     row = {"id": 1, "text": "Mercury and Jaguar", "mentions": [{"start": 0, "end": 7}, {"start": 12, "end": 18}]}
     (tmp_path / "in.jsonl").write_text(json.dumps(row))

@@ -132,6 +132,13 @@ def test_a_node_of_a_cluster_that_is_killed(cluster: Any, tmp_path: Path, monkey
         run(RayActors(load_nothing, 2), tmp_path, "none")
 
 
+@pytest.mark.slow
+def test_a_cluster_without_a_place_for_a_worker(cluster: Any, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", 2)
+    with pytest.raises(ValueError, match="no machine of the Ray cluster has a CPU and 2 GPUs for a worker"):
+        run(RayActors(load, 1, gpus=2), tmp_path, "none")
+
+
 def test_ray_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=r"pip install spacy-gemel\[ray\]"):

@@ -40,6 +40,19 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, mode: int) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["out.jsonl"]
 
 
+def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").symlink_to("elsewhere/file")
+    for _ in range(2):  # not there yet, and there
+        write(tmp_path / "out")
+        assert (tmp_path / "out").is_symlink()
+        assert (tmp_path / "elsewhere" / "file").read_text(encoding="utf8") == "new"
+    with write_whole(tmp_path / "out", through_links=False) as partial:  # it may be a stranger's
+        partial.write_text("own", encoding="utf8")
+    assert not (tmp_path / "out").is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_text(encoding="utf8") == "new"
+
+
 @pytest.mark.parametrize("kind", ["fifo", "folder", "a link to a device"])
 def test_what_would_be_lost_is_not_replaced(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "out"
