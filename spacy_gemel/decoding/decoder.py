@@ -35,17 +35,20 @@ class DecoderState(Protocol):
     room: int
     free_slots: int
 
-    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor) -> Tensor:
-        """Append tokens to each prompt, (mentions, new), one per beam, or several of a beam, a parent before its child.
+    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor, mentions: slice = slice(None)) -> Tensor:
+        """Append tokens to prompts, one per beam, or several of a beam, a parent before its child.
 
-        `seen`, (mentions, new, slots) bool, tells a token's ancestors and itself among all tokens appended so far, of
-        which `tokens` are the last; `depth`, (mentions, new), is the number of tokens of a name before each. Returns
-        the logits after each, (mentions, new, vocab), in fp32.
+        Args:
+            tokens: (mentions, new).
+            seen: a token's ancestors and itself among the slots so far, of which `tokens` take the last, (mentions,
+                new, slots) bool. What was in these or in later slots is dropped: with the first, other names follow a
+                prompt that is not read again.
+            depth: the number of tokens of a name before each, (mentions, new).
+            mentions: those whose prompts are followed.
+
+        Returns:
+            The logits after each token, (mentions, new, vocab), in fp32.
         """
-        ...
-
-    def rewind(self) -> None:
-        """Drop what was appended, so that other names may follow the prompts without reading them again."""
         ...
 
 
@@ -65,12 +68,11 @@ class SharedPrefixDecoder:
         lengths = [len(prompt) for prompt in prompts]
         self.lengths = torch.tensor(lengths, device=model.device)
         self.width = max(lengths)
-        self.depths = self.lengths.new_zeros((len(prompts), 0))  # of the appended tokens, (mentions, slots)
+        self.depths = self.lengths.new_zeros((len(prompts), room))  # of the appended tokens, (mentions, slots)
         self.room = room
         self.free_slots = FREE_SLOTS
         self.cache = SharedCache(len(prompts), self.width, room)
         self.logits = torch.cat([self._read(prompts, batch) for batch in self._batches(lengths)])
-        self.cache.reading = None
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[slice]:
         """The prompts in passes, in their order."""
@@ -88,26 +90,25 @@ class SharedPrefixDecoder:
         """Read some of the prompts into the cache. Returns the logits after them, (prompts, vocab)."""
         # Padded on the right, so that plain causal attention needs no mask.
         padded = pad_sequence([prompt.to(self.model.dtype) for prompt in prompts[batch]], batch_first=True)
-        self.cache.reading = batch
+        self.cache.read(batch)
         with torch.no_grad():
             keep, ends = torch.unique(self.lengths[batch] - 1, return_inverse=True)
             logits = self.model.forward(padded, keep, use_cache=True, **{self.model.cache_argument: self.cache})
             return logits[torch.arange(len(padded), device=padded.device), ends].float()
 
-    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor) -> Tensor:
+    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor, mentions: slice = slice(None)) -> Tensor:
         """See DecoderState."""
-        self.depths = torch.cat([self.depths, depth], dim=1)
-        mask = self.windows.beam_mask(self.lengths, self.width, self.depths, seen, depth, self.model.dtype)
-        positions = self.lengths[:, None] + depth
+        stop = seen.shape[-1]
+        start = stop - tokens.shape[1]
+        self.cache.append(mentions, start, tokens.shape[1])
+        self.depths[mentions, start:stop] = depth
+        lengths, depths = self.lengths[mentions], self.depths[mentions, :stop]
+        mask = self.windows.beam_mask(lengths, self.width, depths, seen, depth, self.model.dtype)
+        positions = lengths[:, None] + depth
         options = {"attention_mask": mask, "position_ids": positions, self.model.cache_argument: self.cache}
         with torch.no_grad():
             embeddings = self.model.embeddings(tokens)
             return self.model.model(inputs_embeds=embeddings, use_cache=True, **options).logits.float()
-
-    def rewind(self) -> None:
-        """See DecoderState."""
-        self.depths = self.depths[:, :0]
-        self.cache.rewind()
 
 
 class SequentialDecoder:
@@ -122,21 +123,19 @@ class SequentialDecoder:
     def __init__(self, model: CausalLM, prompts: Sequence[Tensor]) -> None:
         self.model = model
         self.prompts = [prompt.to(model.dtype) for prompt in prompts]
-        self.appended = torch.zeros((len(prompts), 0), dtype=torch.long, device=model.device)  # (mentions, slots)
+        self.appended = [torch.zeros(0, dtype=torch.long, device=model.device)] * len(prompts)  # (slots,) each
         self.logits = torch.stack([self._last_logits(prompt) for prompt in self.prompts])
 
-    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor) -> Tensor:
+    def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor, mentions: slice = slice(None)) -> Tensor:
         """See DecoderState."""
-        self.appended = torch.cat([self.appended, tokens], dim=1)
+        start = seen.shape[-1] - tokens.shape[1]
         logits = []
-        for prompt, slots, beams in zip(self.prompts, self.appended, seen, strict=True):
+        for mention, new, beams in zip(range(len(self.prompts))[mentions], tokens, seen, strict=True):
+            slots = self.appended[mention] = torch.cat([self.appended[mention][:start], new])
+            prompt = self.prompts[mention]
             rows = [torch.cat([prompt, self.model.embeddings(slots[ancestors])]) for ancestors in beams]
             logits.append(torch.stack([self._last_logits(row) for row in rows]))
         return torch.stack(logits)
-
-    def rewind(self) -> None:
-        """See DecoderState."""
-        self.appended = self.appended[:, :0]
 
     def _last_logits(self, row: Tensor) -> Tensor:
         """The logits after a row, (tokens, width) -> (vocab,)."""

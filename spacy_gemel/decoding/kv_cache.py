@@ -88,15 +88,14 @@ def _positive(value: Any) -> int | None:
 
 @dataclass
 class _Layer:
-    """Keys and values of one layer, (mentions, heads, width + room, head width) each, `filled` tokens of them used."""
+    """Keys and values of one layer, (mentions, heads, width + room, head width) each."""
 
     keys: Tensor
     values: Tensor
-    filled: int
 
 
 class SharedCache(Cache):
-    """A key-value cache for prompts, which may be read in several passes, and a known number of tokens after them.
+    """A key-value cache for prompts, which may be read in several passes, and for at most `room` tokens after each.
 
     Sliding windows are left to the mask. It answers what the models of transformers 4.53 and of 5.x ask of a `Cache`.
 
@@ -104,9 +103,6 @@ class SharedCache(Cache):
         mentions: the number of prompts.
         width: tokens of the longest prompt.
         room: tokens that may be appended to each.
-
-    Attributes:
-        reading: the mentions whose prompts, padded on the right, the next `update` stores; None for what follows them.
     """
 
     is_compileable = False
@@ -118,45 +114,44 @@ class SharedCache(Cache):
         self.room = room
         self.layers: list[Any] = []
         self._layers: dict[int, _Layer] = {}
-        self.reading: slice | None = None
+        self._rows, self._start = slice(None), 0  # where the next pass is stored
 
     def __len__(self) -> int:
         return len(self._layers)
 
-    def rewind(self) -> None:
-        """Drop the tokens after the prompts."""
-        for layer in self._layers.values():
-            layer.filled = self.width
+    def read(self, mentions: slice) -> None:
+        """The next pass reads the prompts of some mentions, padded on the right."""
+        self._rows, self._start = mentions, 0
+
+    def append(self, mentions: slice, slots: int, new: int) -> None:
+        """The next pass puts new tokens behind the prompts of some mentions and `slots` tokens; later ones are dropped.
+
+        Raises RuntimeError if there is no room for them.
+        """
+        if slots + new > self.room:
+            raise RuntimeError(
+                f"the cache has room for {self.room} tokens after the prompt, {slots + new} are too many"
+            )
+        self._rows, self._start = mentions, self.width + slots
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
-        """Store a layer's new keys and values, (mentions, heads, tokens, head width) each; returns all to attend to.
-
-        Raises:
-            RuntimeError: if there is no room left.
-        """
+        """Store a layer's new keys and values, (mentions, heads, tokens, head width) each; returns all to attend to."""
         layer = self._layers.get(layer_idx)
         if layer is None:
             # Zeros, because the mask multiplies the padding of shorter prompts by 0, and 0 times NaN is NaN.
             shape = (self.mentions, key_states.shape[1], self.width + self.room)
             keys, values = (states.new_zeros((*shape, states.shape[-1])) for states in (key_states, value_states))
-            layer = self._layers[layer_idx] = _Layer(keys, values, self.width)
-        new = key_states.shape[-2]
-        if self.reading is not None:
-            layer.keys[self.reading, :, :new] = key_states
-            layer.values[self.reading, :, :new] = value_states
+            layer = self._layers[layer_idx] = _Layer(keys, values)
+        rows, stop = self._rows, self._start + key_states.shape[-2]
+        layer.keys[rows, :, self._start : stop] = key_states
+        layer.values[rows, :, self._start : stop] = value_states
+        if not self._start:
             return key_states, value_states  # a prompt attends only to itself
-        stop = layer.filled + new
-        if stop > layer.keys.shape[-2]:
-            raise RuntimeError(f"the cache has room for {self.room} tokens after the prompt, {new} are too many")
-        layer.keys[..., layer.filled : stop, :] = key_states
-        layer.values[..., layer.filled : stop, :] = value_states
-        layer.filled = stop
-        return layer.keys[..., :stop, :], layer.values[..., :stop, :]
+        return layer.keys[rows, :, :stop], layer.values[rows, :, :stop]
 
     def get_seq_length(self, layer_idx: int | None = 0) -> int:
         """Tokens in a layer before the new ones."""
-        layer = self._layers.get(layer_idx or 0)
-        return 0 if layer is None or self.reading is not None else layer.filled
+        return self._start
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
         """For 5.x: position of the next token."""

@@ -114,7 +114,6 @@ def _compare(model: CausalLM, limits: PrefixLimits, lengths: Sequence[int], *, b
     zeros, ones = [0] * _BEAMS, [1] * _BEAMS
     whole = torch.cat([torch.cat([eye, torch.zeros_like(eye)], dim=1), torch.cat([parents, eye], dim=1)])
     at_once = _extend(state, [*first, *second], whole, [*zeros, *ones])  # as score_names does
-    state.rewind()
     by_depth = [  # (depth, logits), (prompts, beams, vocab) each
         (1, at_once[:, list(_PARENTS)]),
         (2, at_once[:, _BEAMS:]),

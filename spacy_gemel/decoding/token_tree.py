@@ -1,10 +1,11 @@
 """What follows the prompts in a search: tokens in slots, and those that it is likely to need next."""
 
+import copy
 import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -29,8 +30,7 @@ class TokenTree:
     """
 
     def __init__(self, state: DecoderState) -> None:
-        state.rewind()
-        self.state = state
+        self.state, self.mentions = state, slice(None)
         count = len(state.logits)
         self.tokens, self.parents, self.depths = (np.zeros((count, 1), dtype=np.int64) for _ in range(3))
         self._seen = np.zeros((count, 1, 0), dtype=np.bool_)  # ancestors and itself, (mentions, slots, slots - 1)
@@ -63,9 +63,17 @@ class TokenTree:
             seen[:, slot, slot - 1] = True
             self.depths[:, slot] = self.depths[rows, parent] + 1
         self._seen = seen
-        inputs = tokens, seen[:, first:], self.depths[:, first:] - 1
-        device = self.state.logits.device
-        return self.state.extend(*(torch.from_numpy(array).to(device) for array in inputs))
+        arrays = tokens, seen[:, first:], self.depths[:, first:] - 1
+        inputs = [torch.from_numpy(array).to(self.state.logits.device) for array in arrays]
+        return self.state.extend(inputs[0], inputs[1], inputs[2], self.mentions)
+
+    def of(self, mention: int) -> Self:
+        """The tree of one mention, to go on alone: of this tree nothing more may be asked."""
+        tree = copy.copy(self)
+        tree.mentions = slice(mention, mention + 1)
+        for name in ("tokens", "parents", "depths", "_seen"):
+            setattr(tree, name, getattr(self, name)[tree.mentions])
+        return tree
 
     def name(self, mention: int, slot: int) -> tuple[int, ...]:
         """The tokens from the prompt to a slot."""

@@ -168,20 +168,20 @@ class TableState:
         self.slots: list[list[int]] = [[] for _ in seeds]
         self.logits = torch.stack([self.scores_after(seed, ()) for seed in seeds])
 
-    def rewind(self) -> None:
-        self.slots = [[] for _ in self.seeds]
-
     @staticmethod
     def scores_after(seed: int, name: Name) -> torch.Tensor:
         return torch.from_numpy(np.random.default_rng([seed, *name]).normal(0, 3, VOCAB).astype(np.float32))
 
-    def extend(self, tokens: torch.Tensor, seen: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+    def extend(
+        self, tokens: torch.Tensor, seen: torch.Tensor, depth: torch.Tensor, mentions: slice = slice(None)
+    ) -> torch.Tensor:
         self.steps += 1
-        for slots, row in zip(self.slots, tokens.tolist(), strict=True):
-            slots.extend(row)
-            assert len(slots) <= self.room
+        assert seen.shape[-1] <= self.room
+        for slots, row in zip(self.slots[mentions], tokens.tolist(), strict=True):
+            slots[seen.shape[-1] - len(row) :] = row
         rows = []
-        for seed, slots, own, depths in zip(self.seeds, self.slots, seen.tolist(), depth.tolist(), strict=True):
+        asked = self.seeds[mentions], self.slots[mentions]
+        for seed, slots, own, depths in zip(*asked, seen.tolist(), depth.tolist(), strict=True):
             names = [tuple(token for token, mine in zip(slots, beam, strict=True) if mine) for beam in own]
             assert [len(name) for name in names] == [each + 1 for each in depths]
             rows.append(torch.stack([self.scores_after(seed, name) for name in names]))

@@ -335,7 +335,11 @@ def test_both_ways_give_the_same_logits(
     parents = torch.tensor([[2, 0, 0], [1, 1, 1], [0, 2, 1]])
     seen = torch.cat([eye.gather(1, parents[..., None].expand(-1, -1, 3)), eye], dim=-1)
     zeros = torch.zeros_like(first)
-    for tokens, visible, depth in ((first, eye, zeros), (second, seen, zeros + 1)):
-        torch.testing.assert_close(
-            fast.extend(tokens, visible, depth), slow.extend(tokens, visible, depth), atol=1e-4, rtol=1e-4
-        )
+    steps = [(first, eye, zeros), (second, seen, zeros + 1)]
+    alone = [
+        *(tensor[1:2] for tensor in (second.flip(1), seen, zeros + 1)),
+        slice(1, 2),
+    ]  # over what was appended second
+    for inputs in (*steps, alone, steps[0]):
+        logits = [state.extend(*inputs) for state in (fast, slow)]
+        torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
