@@ -25,6 +25,8 @@ COLOURS = {"Mercury (planet)": (200, 40, 40), "Mercury (element)": (90, 90, 220)
 CHANGED: dict[str, Any] = {
     "beam_size": 4,
     "n_candidates": 3,
+    "search": "exact",
+    "exact_tokens": 64,
     "max_name_tokens": 20,
     "name_end": "eos",
     "n_demonstrations": 2,

@@ -10,6 +10,7 @@ branches are chains. The steps of a mention are then replayed as far as its scor
 """
 
 import bisect
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import repeat
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from spacy_gemel.decoding.constraints import BoolArray, Constraint, IntArray
 from spacy_gemel.decoding.decoder import FREE_SLOTS, DecoderState
-from spacy_gemel.decoding.token_tree import Beginning, TokenTree, look_ahead
+from spacy_gemel.decoding.token_tree import Beginning, Children, TokenTree, look_ahead, score_children
 
 NEG_INF = float("-inf")
 _UNSCORED = -1
@@ -47,18 +48,12 @@ class _Continuations:
     slots: IntArray  # that they have themselves; _UNSCORED before their pass
 
     @classmethod
-    def of(cls, logits: Tensor, nodes: IntArray, constraint: Constraint, size: int) -> "_Continuations":
-        """The best `size` children of nodes, (mentions, new). logits: (mentions, new, vocab)."""
-        device = logits.device
-        tokens, children, ends, valid = constraint.expand(nodes)
-        shape = (*nodes.shape, tokens.shape[-1])
-        # Over the whole vocabulary, before anything is masked.
-        total = torch.logsumexp(logits, dim=-1, keepdim=True)  # (mentions, new, 1)
-        log_probs = logits.gather(-1, torch.from_numpy(tokens).to(device).expand(shape)) - total
-        log_probs = log_probs.masked_fill(~torch.from_numpy(valid).to(device), NEG_INF)
-        best, order = (top.cpu().numpy() for top in _top(log_probs, size))  # (mentions, new, picks)
+    def of(cls, children: Children, size: int) -> "_Continuations":
+        """The best `size` of each slot's children."""
+        best, order = (top.cpu().numpy() for top in _top(children.log_probs, size))  # (mentions, slots, picks)
+        arrays = children.tokens, children.nodes, children.ends
         picked: list[Any] = [
-            np.take_along_axis(np.broadcast_to(values, shape), order, axis=-1) for values in (tokens, children, ends)
+            np.take_along_axis(np.broadcast_to(values, children.log_probs.shape), order, axis=-1) for values in arrays
         ]
         return cls(best, picked[0], picked[1], picked[2], np.full_like(order, _UNSCORED))
 
@@ -90,15 +85,7 @@ def beam_search(
             name ends in time.
         length_penalty: exponent of a name's length.
     """
-    search = _BeamSearch(state, constraint, beam_size, min(n_names, beam_size), length_penalty)
-    while search.live.any():
-        slots = search.slots()
-        scored = search.live.any(axis=1) & ~(search.live & (slots == _UNSCORED)).any(axis=1)
-        if scored.any():
-            search.step(np.flatnonzero(scored), slots[scored])
-        else:
-            search.score(slots)
-    return [names[: search.n_names] for names in search.finished]
+    return BeamSearch(state, constraint, beam_size, min(n_names, beam_size), length_penalty).run()
 
 
 def room_for_beams(beam_size: int, max_tokens: int) -> int:
@@ -106,8 +93,8 @@ def room_for_beams(beam_size: int, max_tokens: int) -> int:
     return beam_size * max_tokens + FREE_SLOTS
 
 
-class _BeamSearch:
-    """The state of a search.
+class BeamSearch:
+    """A search that can be followed: see `beam_search`. `on_scored` gets the children of all new slots, in their order.
 
     A beam is a continuation of a slot, by its rank there; the best of a mention is first.
 
@@ -116,22 +103,42 @@ class _BeamSearch:
         parents: slots, (mentions, beams).
         ranks: which of its parent's continuations a beam is, (mentions, beams).
         lengths: tokens of each mention's beams, (mentions,).
+        tree: the tokens that were scored.
+        passes: in which a mention's tokens were scored, (mentions,).
     """
 
     def __init__(
-        self, state: DecoderState, constraint: Constraint, beam_size: int, n_names: int, length_penalty: float
+        self,
+        state: DecoderState,
+        constraint: Constraint,
+        beam_size: int,
+        n_names: int,
+        length_penalty: float,
+        on_scored: Callable[[Children], None] = lambda _: None,
     ) -> None:
         self.constraint, self.beam_size, self.n_names = constraint, beam_size, n_names
         self.length_penalty = length_penalty
         self.tree = TokenTree(state)
         count = len(state.logits)
         root = np.full((count, 1), constraint.root, dtype=np.int64)
-        self.continuations = _Continuations.of(state.logits[:, None], root, constraint, 2 * beam_size)
+        self._on_scored = on_scored
+        self.continuations = self._children(root, state.logits[:, None])
         self.sums = np.full((count, beam_size), NEG_INF, dtype=np.float32)
         self.sums[:, 0] = 0.0  # the empty name
         self.parents, self.ranks = (np.zeros((count, beam_size), dtype=np.int64) for _ in range(2))
-        self.lengths = np.zeros(count, dtype=np.int64)
+        self.lengths, self.passes = (np.zeros(count, dtype=np.int64) for _ in range(2))
         self.finished: list[list[Hypothesis]] = [[] for _ in range(count)]
+
+    def run(self) -> list[list[Hypothesis]]:
+        """The names of each mention, best first."""
+        while self.live.any():
+            slots = self.slots()
+            scored = self.live.any(axis=1) & ~(self.live & (slots == _UNSCORED)).any(axis=1)
+            if scored.any():
+                self.step(np.flatnonzero(scored), slots[scored])
+            else:
+                self.score(slots)
+        return [names[: self.n_names] for names in self.finished]
 
     @property
     def live(self) -> BoolArray:
@@ -216,15 +223,20 @@ class _BeamSearch:
         padding = Beginning(self.constraint.dead, 0, 0, 0, NEG_INF)
         padded = [[*own, *repeat(padding, width - len(own))] for own in columns]
         nodes, tokens, parents = (np.array([[each[field] for each in own] for own in padded]) for field in range(3))
-        logits = self.tree.append(tokens, parents)
-        new = _Continuations.of(logits, nodes, self.constraint, 2 * self.beam_size)
-        self.continuations = self.continuations.join(new)
+        self.continuations = self.continuations.join(self._children(nodes, self.tree.append(tokens, parents)))
+        self.passes += unscored.any(axis=1)
         # The new slots are their parents' continuations, if these are among the best.
         rows = np.arange(count)[:, None]
         matches = self.continuations.tokens[rows, parents] == tokens[..., None]  # (mentions, new, continuations)
         matches &= ~self.continuations.ends[rows, parents] & (nodes != self.constraint.dead)[..., None]
         mentions, index, ranks = np.nonzero(matches)
         self.continuations.slots[mentions, parents[mentions, index], ranks] = first + index
+
+    def _children(self, nodes: IntArray, logits: Tensor) -> _Continuations:
+        """The best continuations of new slots."""
+        children = score_children(self.constraint, nodes, logits)
+        self._on_scored(children)
+        return _Continuations.of(children, 2 * self.beam_size)
 
     def _likely(self, mention: int, slots: IntArray) -> list[Beginning]:
         """What may follow the scored beams of a mention and has no slot. slots: of its beams, (beams,)."""

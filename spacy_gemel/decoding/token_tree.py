@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spacy_gemel.decoding.constraints import Constraint, IntArray
+from spacy_gemel.decoding.constraints import BoolArray, Constraint, IntArray
 from spacy_gemel.decoding.decoder import DecoderState
 
 _MAX_FAN_OUT = 32
@@ -82,6 +82,28 @@ class TokenTree:
             tokens.append(int(self.tokens[mention, slot]))
             slot = int(self.parents[mention, slot])
         return tuple(reversed(tokens))
+
+
+class Children(NamedTuple):
+    """What may follow some slots, (mentions, slots, fan-out) each, or of a shape that broadcasts to it.
+
+    log_probs: over the whole vocabulary; -inf if it is no child.
+    """
+
+    log_probs: Tensor
+    tokens: IntArray
+    nodes: IntArray
+    ends: BoolArray
+
+
+def score_children(constraint: Constraint, nodes: IntArray, logits: Tensor) -> Children:
+    """The children of nodes, (mentions, slots). logits: after each, (mentions, slots, vocab)."""
+    tokens, children, ends, valid = constraint.expand(nodes)
+    indices, is_child = (torch.from_numpy(array).to(logits.device) for array in (tokens, valid))
+    # Over the whole vocabulary, before anything is masked.
+    total = torch.logsumexp(logits, dim=-1, keepdim=True)  # (mentions, slots, 1)
+    log_probs = logits.gather(-1, indices.expand(*nodes.shape, tokens.shape[-1])) - total
+    return Children(log_probs.masked_fill(~is_child, float("-inf")), tokens, children, ends)
 
 
 class Beginning(NamedTuple):

@@ -9,6 +9,7 @@ from spacy_gemel.kb.entity import Entity
 from spacy_gemel.kb.resolve import NIL
 
 if TYPE_CHECKING:
+    from spacy_gemel.decoding.exact_search import Certificate  # imports torch
     from spacy_gemel.kb.knowledge_base import KnowledgeBase  # imports pyarrow
     from spacy_gemel.linking.mention import Mention
 
@@ -34,11 +35,13 @@ class Answer:
     """What a mention is linked to: its candidates, best first, and the probability that none of them is right.
 
     `nil` is 0 unless a decision was fitted on mentions without an entity. `reason` tells why there is no candidate.
+    `certificate` is that of an exact search.
     """
 
     candidates: Sequence[Candidate] = ()
     nil: float = 0.0
     reason: str | None = None
+    certificate: "Certificate | None" = None
 
 
 class ScoredName(NamedTuple):
@@ -62,6 +65,7 @@ class Options:
     names: Sequence[ScoredName]
     demonstrated: frozenset[str] = frozenset()  # ids of the entities in the demonstrations of its prompt
     reason: str | None = None  # why there is none
+    certificate: "Certificate | None" = None  # of an exact search
 
     @property
     def distinct_names(self) -> list[ScoredName]:

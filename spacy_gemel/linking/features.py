@@ -104,6 +104,31 @@ class ScoreFeature:
         return results
 
 
+class NameProbabilityFeature:
+    """log of the least share that a name has of all names' probability, by an exact search; 0 after any other.
+
+    The score tells names of one mention apart; this also tells how sure the model is of them, which NIL can use.
+    """
+
+    columns = ("name_probability",)
+
+    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
+        """See Feature."""
+        results = []
+        for options in batch:
+            values = np.zeros((len(options.names), 1))
+            if options.certificate is not None:
+                sums = {id(name): name.score * (name.tokens + 1) for name in options.names}
+                found = np.logaddexp.reduce([sums[id(name)] for name in options.distinct_names if name.searched])
+                total = found - np.log(options.certificate.mass[0])
+                values[:, 0] = np.maximum([sums[id(name)] - total for name in options.names], LEAST_LOG_PROBABILITY)
+            results.append(values)
+        return results
+
+
+LEAST_LOG_PROBABILITY = -20.0
+
+
 class PlainScoreFeature:
     """The score of the name without demonstrations, and without the text either.
 

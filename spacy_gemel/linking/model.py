@@ -16,6 +16,7 @@ from torch import Tensor
 from spacy_gemel.decoding.beam_search import Hypothesis, beam_search, room_for_beams
 from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained
 from spacy_gemel.decoding.decoder import DecoderState
+from spacy_gemel.decoding.exact_search import Certificate, exact_search
 from spacy_gemel.decoding.score_names import score_names
 from spacy_gemel.decoding.self_check import make_decoder
 from spacy_gemel.kb.entity import Entity
@@ -58,11 +59,13 @@ class SearchResult(NamedTuple):
     """What was found for a mention: its names, and the demonstrations in its prompt as indices in the store.
 
     reason: why there are no names.
+    certificate: of an exact search.
     """
 
     names: list[ScoredName]
     demonstrations: Sequence[int]
     reason: str | None = None
+    certificate: Certificate | None = None
 
 
 class LinkingModel:
@@ -273,7 +276,7 @@ class LinkingModel:
                 names = [name for name in names if name.searched or name.name in bearers]
                 names.sort(key=lambda name: -name.score)  # stable: ties keep the search's order
             candidates = to_candidates(names, lambda name, text=mention.text: self.share(name, text))  # type: ignore[misc]
-            answers.append(Answer(candidates, reason=result.reason))
+            answers.append(Answer(candidates, reason=result.reason, certificate=result.certificate))
         return answers
 
     def share(self, name: ScoredName, text: str) -> Sequence[float]:
@@ -304,7 +307,8 @@ class LinkingModel:
             candidates.sort(key=lambda candidate: -candidate.probability)  # stable: ties keep the search's order
             best = [*dict.fromkeys(candidate.name for candidate in candidates)][:limit]
             listed_names = {*best, *self._bearers(options.mention.mention)}
-            answers.append(Answer([each for each in candidates if each.name in listed_names], nil, options.reason))
+            listed = [each for each in candidates if each.name in listed_names]
+            answers.append(Answer(listed, nil, options.reason, options.certificate))
         return answers
 
     def options(self, mentions: Sequence[Mention], settings: LinkerSettings) -> list[Options]:
@@ -319,7 +323,7 @@ class LinkingModel:
             triples = [triple for triple in triples if triple[1] != NO_ROW]
             entities, rows, names = zip(*triples, strict=True) if triples else ((), (), ())
             ids = frozenset(self.store[index].kb_id for index in result.demonstrations)
-            batch.append(Options(mention, entities, rows, names, ids, result.reason))
+            batch.append(Options(mention, entities, rows, names, ids, result.reason, result.certificate))
         return batch
 
     def find(
@@ -349,16 +353,17 @@ class LinkingModel:
         known = self._known_names(distinct, with_prior, with_descriptions) if widened else [[] for _ in distinct]
         searched = [None if names else prompt for names, prompt in zip(listed, prompts, strict=True)]
         scored = [prompt if names else None for names, prompt in zip(listed, prompts, strict=True)]
-        all_names = self._search(distinct, searched, known, settings)
+        all_names, certificates = self._search(distinct, searched, known, settings)
         for index, names in enumerate(self._score_by_prompt(distinct, scored, listed, settings)):
             if listed[index]:
                 all_names[index] = _listed_only(distinct[index], names.values())
         results = [SearchResult([], ()) for _ in mentions]
-        for indices, names_of_mention, prompt in zip(groups.values(), all_names, prompts, strict=True):
+        columns = groups.values(), all_names, prompts, certificates
+        for indices, names_of_mention, prompt, certificate in zip(*columns, strict=True):
             for index in indices:
                 shown = () if prompt is None else prompt.demonstrations
                 reason = None if names_of_mention else _TOO_LONG if prompt is None else _NOTHING_FOUND
-                results[index] = SearchResult([*names_of_mention], shown, reason)
+                results[index] = SearchResult([*names_of_mention], shown, reason, certificate)
         return results
 
     def _listed_names(self, mention: Mention, settings: LinkerSettings) -> list[str]:
@@ -394,14 +399,25 @@ class LinkingModel:
         prompts: Sequence[Prompt | None],
         known: Sequence[Sequence[str]],
         settings: LinkerSettings,
-    ) -> list[list[ScoredName]]:
-        """Read each mention's prompt, search for names, and score those of `known` that were not found."""
+    ) -> tuple[list[list[ScoredName]], list[Certificate | None]]:
+        """Read each mention's prompt, search for names, and score those of `known` that were not found.
+
+        Returns the names of each mention, and the certificates of an exact search.
+        """
         constraint = self._constraint(settings)
         beams, max_tokens = settings.beam_size, constraint.max_tokens
         results: list[list[ScoredName]] = [[] for _ in mentions]
+        certificates: list[Certificate | None] = [None] * len(mentions)
 
         def search(batch: Sequence[int], state: DecoderState) -> None:
-            searched = beam_search(state, constraint, beam_size=beams, n_names=settings.n_candidates)
+            if _is_exact(settings):
+                limits = {"beam_size": beams, "n_names": settings.n_candidates, "max_tokens": settings.exact_tokens}
+                found = exact_search(state, constraint, **limits)
+                searched = [hypotheses for hypotheses, _ in found]
+                for index, (_, certificate) in zip(batch, found, strict=True):
+                    certificates[index] = certificate
+            else:
+                searched = beam_search(state, constraint, beam_size=beams, n_names=settings.n_candidates)
             names = [self._resolve(hypotheses, constraint) for hypotheses in searched]
             missing = []
             for index, names_of_mention in zip(batch, names, strict=True):
@@ -424,7 +440,7 @@ class LinkingModel:
                 "float16: use bfloat16 or float32.",
                 SkippedMentionWarning,
             )
-        return results
+        return results, certificates
 
     def _read(
         self,
@@ -440,6 +456,8 @@ class LinkingModel:
         warns of those that memory ran out on.
         """
         lengths, room = _lengths(prompts), room_for_beams(settings.beam_size, max_tokens)
+        if _is_exact(settings):
+            room += settings.exact_tokens
 
         def read(batch: Sequence[int]) -> None:
             embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
@@ -566,6 +584,10 @@ class LinkingModel:
                 "n_demonstrations or beam_size, or a smaller dtype of the language model.",
                 SkippedMentionWarning,
             )
+
+
+def _is_exact(settings: LinkerSettings) -> bool:
+    return settings.search == "exact" and settings.constrained
 
 
 def _listed_only(mention: Mention, names: Iterable[ScoredName]) -> list[ScoredName]:

@@ -74,6 +74,7 @@ NameEnd = Literal["newline", "eos"]
 Ties = Literal["order", "picture"]
 Context = Literal["doc", "sentence", "window"]
 CandidateSource = Literal["names", "aliases"]
+Search = Literal["beam", "exact"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,18 @@ class LinkerSettings:
         _integer(1),
         "Names to find for each mention, at most `beam_size`. All entities that share a name count; those that the "
         "mention is exactly a name or alias of are candidates besides.",
+    )
+    search: Search = _setting(  # noqa: RUF009
+        "beam",
+        _choice(Search),
+        'How names are found: by the beams alone, as in the paper, or, with `"exact"`, by going on after them until no '
+        "name can be better than the best one. `span._.gemel_search` tells whether that is so.",
+    )
+    exact_tokens: int = _setting(
+        256,
+        _integer(1),
+        'With `search = "exact"`: tokens to try for a mention after the beams. Then the search gives up, and tells by '
+        "how much another name could be better.",
     )
     max_name_tokens: int = _setting(
         32, _integer(1), "The longest name, in tokens, without the token that ends it (the paper's 32)."
@@ -230,6 +243,11 @@ def unused_settings(settings: LinkerSettings) -> dict[str, str]:
         if settings.context != context and value != getattr(_DEFAULTS, name):
             problem = f'{name} = {value} has no effect with context = "{settings.context}"'
             messages[name] = f'{problem}: set context = "{context}", or leave {name} out'
+    if settings.search == "exact" and not settings.constrained:
+        messages["search"] = 'search = "exact" has no effect with constrained = false: leave one of them out'
+    if settings.search != "exact" and settings.exact_tokens != _DEFAULTS.exact_tokens:
+        problem = f'exact_tokens = {settings.exact_tokens} has no effect with search = "{settings.search}"'
+        messages["exact_tokens"] = f'{problem}: set search = "exact", or leave exact_tokens out'
     # Leave the default alone: someone who lowers beam_size has not asked for five candidates.
     if settings.n_candidates > settings.beam_size and settings.n_candidates != _DEFAULTS.n_candidates:
         messages["n_candidates"] = (

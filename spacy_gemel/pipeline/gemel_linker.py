@@ -49,6 +49,7 @@ from spacy_gemel.pipeline.mentions import gather_mentions
 from spacy_gemel.pipeline.scorer import check_scorable
 from spacy_gemel.pipeline.trf_vectors import read_batch
 from spacy_gemel.pipeline.user_data import (
+    certificate_row,
     flag_unreadable_image,
     has_image,
     install_extension,
@@ -568,7 +569,7 @@ class GemelLinker(TrainablePipe):
         for doc, predicted in zip(docs, predictions, strict=True):
             keeps_answers = not all(map(self._is_open, doc.ents))
             flag_unreadable_image(doc, any(p.unreadable_image for p in predicted), keep=keeps_answers)
-            rows, reasons = [], []
+            rows, certificates, reasons = [], [], []
             for prediction in predicted:
                 span = doc[prediction.start : prediction.end]
                 kb_id = answer_id(prediction.answer, self.settings.threshold)
@@ -576,9 +577,11 @@ class GemelLinker(TrainablePipe):
                     if self.settings.overwrite or not token.ent_kb_id:
                         token.ent_kb_id_ = kb_id
                 rows.append(to_row(span.start_char, span.end_char, prediction.answer.candidates))
+                if prediction.answer.certificate is not None:
+                    certificates.append(certificate_row(span.start_char, span.end_char, prediction.answer.certificate))
                 if prediction.answer.reason is not None:
                     reasons.append([span.start_char, span.end_char, prediction.answer.reason])
-            write_rows(doc, rows, keep_others=not self.settings.overwrite)
+            write_rows(doc, rows, certificates, keep_others=not self.settings.overwrite)
             write_reasons(doc, reasons)
 
     def _is_open(self, ent: Span) -> bool:

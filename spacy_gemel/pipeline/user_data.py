@@ -1,6 +1,7 @@
 """What the linker reads from a doc's user_data and writes there: image, candidates, a flag for unreadable images."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from html import escape
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,17 @@ from spacy_gemel.linking.candidates import Candidate
 if TYPE_CHECKING:
     from spacy.tokens import Doc, Span
 
+    from spacy_gemel.decoding.exact_search import Certificate
+
 IMAGE_KEY = "image"
 FEATURES_KEY = "image_features"
 IMAGE_KEYS = (IMAGE_KEY, FEATURES_KEY)
 UNREADABLE_KEY = "gemel_unreadable_image"
 CANDIDATES_KEY = "gemel_candidates"
+SEARCH_KEY = "gemel_search"
 REASONS_KEY = "gemel_reasons"
 # A key in the form of spaCy's custom attributes, with the first and last character of the linked text. spaCy moves its
-# positions when a span becomes a doc of its own, but leaves the rows under CANDIDATES_KEY as they are.
+# positions when a span becomes a doc of its own, but leaves the rows under our own keys as they are.
 _TEXT_KEY = ("._.", "gemel_text")
 
 
@@ -62,21 +66,32 @@ def to_row(start_char: int, end_char: int, candidates: Sequence[Candidate]) -> l
     return [start_char, end_char, *([*candidate] for candidate in candidates)]
 
 
-def write_rows(doc: "Doc", rows: Sequence[list[Any]], *, keep_others: bool = False) -> None:
+def certificate_row(start_char: int, end_char: int, certificate: "Certificate") -> list[Any]:
+    """What an exact search knows of a mention, as `to_row` has its candidates."""
+    return [start_char, end_char, asdict(certificate) | {"mass": [*certificate.mass]}]
+
+
+def write_rows(
+    doc: "Doc", rows: Sequence[list[Any]], certificates: Sequence[list[Any]] = (), *, keep_others: bool = False
+) -> None:
     """Write the candidates of a doc's mentions to its user_data, in place of earlier ones; without rows, no key.
 
-    `keep_others` keeps the earlier rows of the doc's other entities, which keep the ids of an earlier linker.
+    Likewise the certificates of an exact search. `keep_others` keeps the earlier rows of the doc's other entities,
+    which keep the ids of an earlier linker.
     """
     user_data: dict[Any, Any] = doc.user_data
+    rows_by_key = {CANDIDATES_KEY: [*rows], SEARCH_KEY: [*certificates]}
     if keep_others:
         remaining = {(ent.start_char, ent.end_char) for ent in doc.ents} - {(row[0], row[1]) for row in rows}
         cut = _cut(user_data)
-        old = [[row[0] + cut, row[1] + cut, *row[2:]] for row in user_data.get(CANDIDATES_KEY, ())]
-        rows = sorted([*rows, *(row for row in old if (row[0], row[1]) in remaining)], key=lambda row: int(row[0]))
-    for key in [key for key in user_data if key == CANDIDATES_KEY or _is_text_key(key)]:
+        for key, new in rows_by_key.items():
+            old = [[row[0] + cut, row[1] + cut, *row[2:]] for row in user_data.get(key, ())]
+            new += (row for row in old if (row[0], row[1]) in remaining)
+            new.sort(key=lambda row: int(row[0]))
+    for key in [key for key in user_data if key in rows_by_key or _is_text_key(key)]:
         del user_data[key]
-    if rows:
-        user_data[CANDIDATES_KEY] = list(rows)
+    user_data.update((key, new) for key, new in rows_by_key.items() if new)
+    if CANDIDATES_KEY in user_data:
         user_data[*_TEXT_KEY, 0, len(doc.text)] = True
 
 
@@ -97,10 +112,22 @@ def span_candidates(span: "Span") -> list[Candidate]:
 
     `span.as_doc(copy_user_data=True)` keeps them; `Doc.from_docs` and `span.as_doc()` keep only the ids.
     """
+    return [Candidate(*each) for each in _row_of(span, CANDIDATES_KEY)]
+
+
+def span_search(span: "Span") -> dict[str, Any] | None:
+    """The getter of `span._.gemel_search`: what an exact search knows of the span; None after any other.
+
+    `exact`, `gap`, `passes` and `mass`, as in `spacy_gemel.decoding.exact_search.Certificate`.
+    """
+    return next(iter(_row_of(span, SEARCH_KEY)), None)
+
+
+def _row_of(span: "Span", key: str) -> list[Any]:
+    """What lies under a key for a span."""
     user_data = span.doc.user_data
     position = (span.start_char - _cut(user_data), span.end_char - _cut(user_data))
-    rows = user_data.get(CANDIDATES_KEY, ())
-    return next(([Candidate(*each) for each in row[2:]] for row in rows if (row[0], row[1]) == position), [])
+    return next((row[2:] for row in user_data.get(key, ()) if (row[0], row[1]) == position), [])
 
 
 def candidate_rows(doc: "Doc") -> dict[tuple[int, int], list[dict[str, Any]]]:
@@ -117,11 +144,12 @@ def probability_of(kb_id: str, candidates: Sequence[dict[str, Any]]) -> float | 
 
 
 def install_extension() -> None:
-    """Register `span._.gemel_candidates`."""
+    """Register `span._.gemel_candidates` and `span._.gemel_search`."""
     from spacy.tokens import Span
 
-    if not Span.has_extension(CANDIDATES_KEY):
-        Span.set_extension(CANDIDATES_KEY, getter=span_candidates)
+    for key, getter in ((CANDIDATES_KEY, span_candidates), (SEARCH_KEY, span_search)):
+        if not Span.has_extension(key):
+            Span.set_extension(key, getter=getter)
 
 
 def _cut(user_data: dict[Any, Any]) -> int:

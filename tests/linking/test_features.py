@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from spacy_gemel.decoding.exact_search import Certificate
 from spacy_gemel.kb.entity import Entity
 from spacy_gemel.linking import features
 from spacy_gemel.linking.candidates import Options, ScoredName
@@ -63,6 +65,21 @@ def test_score() -> None:
     [found, empty] = values("ScoreFeature", options("Mercury", ALL, [-2.0, -0.5, -3.0]), EMPTY)
     assert found == [[-2.0, -1.5], [-0.5, 0.0], [-3.0, -2.5]]
     assert empty == []
+
+
+def test_name_probability() -> None:
+    """Of 0.2 that both found names have, when all have between 0.25 and 0.8; another was scored besides."""
+    probabilities, lengths = (0.15, 0.05, 1e-12), (2, 2, 1)  # with the name's end
+    scores = [math.log(p) / length for p, length in zip(probabilities, (3, 3, 2), strict=True)]
+    asked = options("Mercury", [PLANET, ELEMENT, GOD], scores)
+    names = [name._replace(searched=name.name != "Mercury") for name in asked.names]
+    certificate = Certificate(exact=False, gap=0.1, passes=4, mass=(0.2 / 0.8, 0.2 / 0.25))
+    assert [name.tokens for name in names] == [*lengths]
+    [found, by_beams, empty] = values(
+        "NameProbabilityFeature", replace(asked, names=names, certificate=certificate), asked, EMPTY
+    )
+    assert found == [[pytest.approx(math.log(p / 0.8))] for p in probabilities[:2]] + [[-20.0]]
+    assert (by_beams, empty) == ([[0.0]] * 3, [])
 
 
 def test_plain_score() -> None:

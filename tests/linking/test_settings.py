@@ -42,6 +42,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("labels_discard", None, "labels_discard must be a list of labels"),
     ("image_root", 3, "image_root must be a folder's path, not 3"),
     ("overwrite", "no", "overwrite must be true or false, not 'no'"),
+    ("search", "best", 'search must be "beam" or "exact", not'),
+    ("exact_tokens", 0, "exact_tokens must be at least 1, not 0"),
     ("candidates", "all", 'candidates must be "names" or "aliases", not'),
     ("prior_weight", float("inf"), "prior_weight must be a number from 0 on"),
 ]
@@ -103,7 +105,10 @@ def said(name: str, do: Callable[[], object]) -> list[str]:
         ({"window": 2}, 'window = 2 has no effect with context = "doc": set context = "window"'),
         ({"context": "sentence", "window": 2}, 'window = 2 has no effect with context = "sentence"'),
         ({"n_candidates": 9}, "n_candidates = 9 names cannot be found by beam_size = 5 beams: there will be 5 at most"),
+        ({"exact_tokens": 9}, 'exact_tokens = 9 has no effect with search = "beam": set search = "exact"'),
+        ({"search": "exact", "constrained": False}, 'search = "exact" has no effect with constrained = false'),
         ({}, None),
+        ({"search": "exact", "exact_tokens": 9}, None),
         ({"beam_size": 3}, None),  # whoever sets that has said so
         ({"context": "sentence", "n_sents": 3}, None),
         ({"context": "window", "window": 2}, None),
