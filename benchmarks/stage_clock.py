@@ -86,6 +86,7 @@ def watched(nlp: "Language", clock: StageClock) -> Iterator[None]:
         (SharedPrefixDecoder, "extend", "search steps"),
         (SequentialDecoder, "extend", "search steps"),
         (module, "beam_search", "constraint"),  # all of the search but the language model
+        (module, "exact_search", "constraint"),
         (pipe, "set_annotations", "write"),
     )
     originals = [(owner, name, vars(owner).get(name)) for owner, name, _ in points]

@@ -207,6 +207,19 @@ def decision(
 
 
 @app.command()
+def exact(
+    data: RealData,
+    models: RealModels = Path("assets/real"),
+    parts: Annotated[int, typer.Option(help="Of about a hundred mentions each; fewer are a try.", min=1)] = 10,
+) -> None:
+    """How often beams miss the best of all names on WikiDiverse, and what it costs to know; each part once."""
+    with _long_work():
+        from research.real.exact import run_exact
+
+        typer.echo(json.dumps(run_exact(data, models, parts)))
+
+
+@app.command()
 def baseline(
     train: Annotated[Path, typer.Argument(metavar="TRAIN.spacy", help="What the linker is trained on.")],
     test: Annotated[Path, typer.Argument(metavar="TEST.spacy", help="What to evaluate on.")],

@@ -48,6 +48,12 @@ class _Continuations:
     slots: IntArray  # that they have themselves; _UNSCORED before their pass
 
     @classmethod
+    def empty(cls, count: int) -> "_Continuations":
+        """No slot of so many mentions."""
+        dtypes = np.float32, np.int64, np.int64, np.bool_, np.int64
+        return cls(*(np.zeros((count, 0, 0), dtype=dtype) for dtype in dtypes))
+
+    @classmethod
     def of(cls, children: Children, size: int) -> "_Continuations":
         """The best `size` of each slot's children."""
         best, order = (top.cpu().numpy() for top in _top(children.log_probs, size))  # (mentions, slots, picks)
@@ -57,17 +63,17 @@ class _Continuations:
         ]
         return cls(best, picked[0], picked[1], picked[2], np.full_like(order, _UNSCORED))
 
-    def join(self, new: "_Continuations") -> "_Continuations":
-        """These, and those of further slots."""
-        size = max(self.tokens.shape[-1], new.tokens.shape[-1])
-        joined: list[Any] = []
+    def put(self, mentions: slice, first: int, new: "_Continuations") -> None:
+        """Those of new slots of some mentions, from a slot on."""
+        _, slots, size = self.tokens.shape
+        _, more, picks = new.tokens.shape
         for field in fields(self):
-            arrays = [getattr(each, field.name) for each in (self, new)]
+            array, values = getattr(self, field.name), getattr(new, field.name)
+            padding = [(0, 0), (0, max(first + more - slots, 0)), (0, max(picks - size, 0))]
             fill = NEG_INF if field.name == "log_probs" else 0
-            pads = [[(0, 0), (0, 0), (0, size - array.shape[-1])] for array in arrays]
-            arrays = [np.pad(array, pad, constant_values=fill) for array, pad in zip(arrays, pads, strict=True)]
-            joined.append(np.concatenate(arrays, axis=1))
-        return _Continuations(*joined)
+            array = np.pad(array, padding, constant_values=fill)
+            array[mentions, first : first + more, :picks] = values
+            setattr(self, field.name, array)
 
 
 def beam_search(
@@ -94,7 +100,9 @@ def room_for_beams(beam_size: int, max_tokens: int) -> int:
 
 
 class BeamSearch:
-    """A search that can be followed: see `beam_search`. `on_scored` gets the children of all new slots, in their order.
+    """A search that can be followed: see `beam_search`.
+
+    `on_scored` gets what may follow the next slots of some mentions, after each pass.
 
     A beam is a continuation of a slot, by its rank there; the best of a mention is first.
 
@@ -114,7 +122,7 @@ class BeamSearch:
         beam_size: int,
         n_names: int,
         length_penalty: float,
-        on_scored: Callable[[Children], None] = lambda _: None,
+        on_scored: Callable[[slice, Children], None] = lambda *_: None,
     ) -> None:
         self.constraint, self.beam_size, self.n_names = constraint, beam_size, n_names
         self.length_penalty = length_penalty
@@ -122,7 +130,8 @@ class BeamSearch:
         count = len(state.logits)
         root = np.full((count, 1), constraint.root, dtype=np.int64)
         self._on_scored = on_scored
-        self.continuations = self._children(root, state.logits[:, None])
+        self.continuations = _Continuations.empty(count)
+        self._add(slice(None), 0, root, state.logits[:, None])
         self.sums = np.full((count, beam_size), NEG_INF, dtype=np.float32)
         self.sums[:, 0] = 0.0  # the empty name
         self.parents, self.ranks = (np.zeros((count, beam_size), dtype=np.int64) for _ in range(2))
@@ -204,17 +213,30 @@ class BeamSearch:
         return np.minimum(left, self.constraint.max_tokens + 1 - self.lengths[mentions][:, None])
 
     def score(self, slots: IntArray) -> None:
-        """Score the live beams that have no slot, and what may be needed next, in one pass. slots: of the beams."""
+        """Score the live beams that have no slot, and what may be needed next. slots: of the beams.
+
+        In one pass, or in several if finished mentions, which it would carry along, would cost more than another one.
+        """
         unscored = self.live & (slots == _UNSCORED)
-        count, first = self.tree.tokens.shape
-        needed = int(unscored.sum(axis=1).max())
+        waiting = np.flatnonzero(unscored.any(axis=1))
+        idle = (np.diff(waiting) - 1) * self.beam_size > self.tree.state.free_slots
+        for group in np.split(waiting, np.flatnonzero(idle) + 1):
+            self._score(slice(int(group[0]), int(group[-1]) + 1), unscored, slots)
+        self.passes += unscored.any(axis=1)
+
+    def _score(self, mentions: slice, unscored: BoolArray, slots: IntArray) -> None:
+        """One pass of `score`, for neighbouring mentions."""
+        numbers, first = np.arange(len(unscored))[mentions], self.tree.next_slot(mentions)
+        needed = int(unscored[mentions].sum(axis=1).max())
         # The rest of the search keeps its room.
-        rest = self.beam_size * int(self._tokens_left(np.arange(count)).max())
-        most = needed + max(0, min(self.tree.state.free_slots // count - needed, self.tree.room - rest))
+        spare = self.tree.room(mentions) - self.beam_size * int(self._tokens_left(numbers).max())
+        most = needed + max(0, min(self.tree.state.free_slots // len(numbers) - needed, spare))
         columns: list[list[Beginning]] = []
-        for mention, row in enumerate(unscored):
-            unscored_beams = (array[mention, row] for array in (self.parents, self.ranks, self.sums))
-            own = self._beginnings(mention, *unscored_beams, more=0)
+        for mention in numbers.tolist():
+            beams = unscored[mention]
+            own = self._beginnings(
+                mention, *(each[mention, beams] for each in (self.parents, self.ranks, self.sums)), more=0
+            )
             if 0 < len(own) < most:
                 likely = self._likely(mention, slots[mention])
                 own += look_ahead(self.constraint, own, likely, first, most - len(own))
@@ -223,20 +245,19 @@ class BeamSearch:
         padding = Beginning(self.constraint.dead, 0, 0, 0, NEG_INF)
         padded = [[*own, *repeat(padding, width - len(own))] for own in columns]
         nodes, tokens, parents = (np.array([[each[field] for each in own] for own in padded]) for field in range(3))
-        self.continuations = self.continuations.join(self._children(nodes, self.tree.append(tokens, parents)))
-        self.passes += unscored.any(axis=1)
+        self._add(mentions, first, nodes, self.tree.append(mentions, tokens, parents))
         # The new slots are their parents' continuations, if these are among the best.
-        rows = np.arange(count)[:, None]
-        matches = self.continuations.tokens[rows, parents] == tokens[..., None]  # (mentions, new, continuations)
-        matches &= ~self.continuations.ends[rows, parents] & (nodes != self.constraint.dead)[..., None]
-        mentions, index, ranks = np.nonzero(matches)
-        self.continuations.slots[mentions, parents[mentions, index], ranks] = first + index
+        rows, known = numbers[:, None], self.continuations
+        matches = known.tokens[rows, parents] == tokens[..., None]  # (mentions, new, continuations)
+        matches &= ~known.ends[rows, parents] & (nodes != self.constraint.dead)[..., None]
+        row, index, rank = np.nonzero(matches)
+        known.slots[numbers[row], parents[row, index], rank] = first + index
 
-    def _children(self, nodes: IntArray, logits: Tensor) -> _Continuations:
-        """The best continuations of new slots."""
+    def _add(self, mentions: slice, first: int, nodes: IntArray, logits: Tensor) -> None:
+        """Take up what may follow new slots of some mentions, from a slot on."""
         children = score_children(self.constraint, nodes, logits)
-        self._on_scored(children)
-        return _Continuations.of(children, 2 * self.beam_size)
+        self._on_scored(mentions, children)
+        self.continuations.put(mentions, first, _Continuations.of(children, 2 * self.beam_size))
 
     def _likely(self, mention: int, slots: IntArray) -> list[Beginning]:
         """What may follow the scored beams of a mention and has no slot. slots: of its beams, (beams,)."""

@@ -18,7 +18,7 @@ from spacy_gemel.utils.messages import ModelWarning, warn_once
 _MAX_PASS_TOKENS = {"cpu": 2048}
 # Tokens appended in one pass that take less than twice the time of one, which has all weights to read: on two cores
 # with 135M parameters, fewer cost more passes and more cost longer ones. A GPU (not measured) could take more.
-FREE_SLOTS = 16
+FREE_SLOTS = 20
 # Numbers in the logits of one pass: prompts of different lengths need the logits at all their ends.
 MAX_PASS_LOGITS = 2**26
 

@@ -61,17 +61,22 @@ def exact_search(
     Returns:
         The names of each mention, and their certificate; None without any name.
     """
-    batches: list[Children] = []
-    beams = BeamSearch(state, constraint, beam_size, min(n_names, beam_size), length_penalty, batches.append)
+    scored: list[tuple[slice, _OnHost]] = []
+
+    def keep(mentions: slice, children: Children) -> None:
+        scored.append((mentions, _OnHost.of(children)))
+
+    n_names = min(n_names, beam_size)
+    beams = BeamSearch(state, constraint, beam_size, n_names, length_penalty, keep)
     beams.run()
-    on_host = [_OnHost.of(batch) for batch in batches]
     results = []
     for mention, passes in enumerate(beams.passes.tolist()):
-        frontier = _Frontier(beams.tree.of(mention), constraint, length_penalty)
-        for batch in on_host:
-            frontier.add(batch.of_mention(mention))
+        frontier = _Frontier(beams.tree, mention, constraint, length_penalty)
+        for mentions, children in scored:
+            if mention in (numbers := range(len(beams.passes))[mentions]):
+                frontier.add(children.of_row(numbers.index(mention)))
         passes += frontier.close(max_tokens)
-        results.append(frontier.result(min(n_names, beam_size), passes))
+        results.append(frontier.result(n_names, passes))
     return results
 
 
@@ -88,9 +93,9 @@ class _OnHost(NamedTuple):
         arrays: list[Any] = [np.broadcast_to(each, children.log_probs.shape) for each in children[1:]]
         return cls(children.log_probs.cpu().numpy(), *arrays)
 
-    def of_mention(self, mention: int) -> Self:
+    def of_row(self, row: int) -> Self:
         """(slots, fan-out) each."""
-        return type(self)(*(array[mention] for array in self))
+        return type(self)(*(array[row] for array in self))
 
 
 class _Frontier:
@@ -105,16 +110,16 @@ class _Frontier:
         is_open: whether it is a beginning below which nothing is scored, (entries,).
     """
 
-    def __init__(self, tree: TokenTree, constraint: Constraint, length_penalty: float) -> None:
-        self.tree, self.constraint, self.length_penalty = tree, constraint, length_penalty
+    def __init__(self, tree: TokenTree, mention: int, constraint: Constraint, length_penalty: float) -> None:
+        self.tree, self.mention, self.constraint, self.length_penalty = tree, mention, constraint, length_penalty
         self.starts, self.parents, self.tokens, self.nodes = (np.zeros(size, np.int64) for size in (1, 0, 0, 0))
         self.sums, self.values = np.zeros(0), np.zeros(0)
         self.ends, self.is_open = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
 
     def add(self, children: _OnHost) -> None:
-        """Add the children of the next slots of the tree, (slots, fan-out) each."""
-        tree, first, known = self.tree, len(self.starts) - 1, len(self.sums)
-        lengths = tree.depths[0, first : first + len(children.nodes), None] + 1  # of the children
+        """Add the children of the next slots, (slots, fan-out) each."""
+        first, known = len(self.starts) - 1, len(self.sums)
+        lengths = self.tree.depths[self.mention, first : first + len(children.nodes), None] + 1  # of the children
         is_scored = children.log_probs > NEG_INF
         is_child = is_scored & (children.ends | (lengths <= self.constraint.max_tokens))
         rows, columns = np.nonzero(is_child)
@@ -135,8 +140,8 @@ class _Frontier:
 
     def _entry(self, slot: int) -> int:
         """The entry of a slot's own token."""
-        start, stop = self.starts[self.tree.parents[0, slot] :][:2]
-        is_own = (self.tokens[start:stop] == self.tree.tokens[0, slot]) & ~self.ends[start:stop]
+        start, stop = self.starts[self.tree.parents[self.mention, slot] :][:2]
+        is_own = (self.tokens[start:stop] == self.tree.tokens[self.mention, slot]) & ~self.ends[start:stop]
         return int(start + np.flatnonzero(is_own)[0])
 
     def _values(self, first: int, lengths: IntArray) -> NDArray[np.float64]:
@@ -149,15 +154,17 @@ class _Frontier:
 
     def close(self, max_tokens: int) -> int:
         """Score all beginnings whose bound is above the best score, best first. Returns the number of passes."""
-        passes = 0
+        passes, mentions = 0, slice(self.mention, self.mention + 1)
         most = max(min(_MAX_PASS_TOKENS, MAX_PASS_LOGITS // self.tree.state.logits.shape[1]), 1)
         while True:
             entries = np.flatnonzero(self.is_open & (self.values > self.best))
-            entries = entries[np.argsort(-self.values[entries], kind="stable")[: min(most, max_tokens, self.tree.room)]]
+            entries = entries[
+                np.argsort(-self.values[entries], kind="stable")[: min(most, max_tokens, self.tree.room(mentions))]
+            ]
             if not entries.size:
                 return passes
-            logits = self.tree.append(self.tokens[None, entries], self.parents[None, entries])
-            self.add(_OnHost.of(score_children(self.constraint, self.nodes[None, entries], logits)).of_mention(0))
+            logits = self.tree.append(mentions, self.tokens[None, entries], self.parents[None, entries])
+            self.add(_OnHost.of(score_children(self.constraint, self.nodes[None, entries], logits)).of_row(0))
             max_tokens -= len(entries)
             passes += 1
 
@@ -173,7 +180,11 @@ class _Frontier:
             return [], None
         best = finished[np.argsort(-self.values[finished], kind="stable")[:n_names]]
         hypotheses = [
-            Hypothesis(self.tree.name(0, int(self.parents[entry])), float(self.values[entry]), int(self.nodes[entry]))
+            Hypothesis(
+                self.tree.name(self.mention, int(self.parents[entry])),
+                float(self.values[entry]),
+                int(self.nodes[entry]),
+            )
             for entry in best
         ]
         gap = max(float(self.values[self.is_open].max(initial=NEG_INF)) - self.best, 0.0)

@@ -75,7 +75,7 @@ def _sums(
     tokens, parents = (np.zeros((len(names), max(len(each.tokens) for each in beginnings)), np.int64) for _ in range(2))
     for row, each in enumerate(beginnings):
         tokens[row, : len(each.tokens)], parents[row, : len(each.tokens)] = each.tokens, each.parents
-    extended = TokenTree(state).append(tokens, parents)
+    extended = TokenTree(state).append(slice(None), tokens, parents)
     sums = []
     for mention, each in enumerate(beginnings):
         before = [slot for path in each.paths for slot in path]

@@ -1,11 +1,10 @@
 """What follows the prompts in a search: tokens in slots, and those that it is likely to need next."""
 
-import copy
 import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,53 +26,53 @@ class TokenTree:
         tokens: the token in each slot, (mentions, slots).
         parents: the slot that it follows, (mentions, slots).
         depths: tokens of a name up to each slot, its own included, (mentions, slots).
+        used: the slots of each mention, (mentions,).
     """
 
     def __init__(self, state: DecoderState) -> None:
-        self.state, self.mentions = state, slice(None)
+        self.state = state
         count = len(state.logits)
         self.tokens, self.parents, self.depths = (np.zeros((count, 1), dtype=np.int64) for _ in range(3))
+        self.used = np.ones(count, dtype=np.int64)
         self._seen = np.zeros((count, 1, 0), dtype=np.bool_)  # ancestors and itself, (mentions, slots, slots - 1)
 
-    @property
-    def room(self) -> int:
-        """Tokens that may still be appended to each prompt."""
-        return self.state.room + 1 - self.tokens.shape[1]
+    def next_slot(self, mentions: slice) -> int:
+        """The slot of the next token behind some mentions, which have had all passes in common."""
+        return int(self.used[mentions][0])
 
-    def append(self, tokens: IntArray, parents: IntArray) -> Tensor:
-        """Append tokens in one forward pass, each behind its parent's slot, which may be a new one before its own.
+    def room(self, mentions: slice) -> int:
+        """Tokens that may still be appended behind each of some mentions."""
+        return self.state.room + 1 - self.next_slot(mentions)
+
+    def append(self, mentions: slice, tokens: IntArray, parents: IntArray) -> Tensor:
+        """Append tokens to some mentions in one forward pass, from `next_slot` on.
 
         Args:
+            mentions: so many as `tokens` has rows.
             tokens: (mentions, new).
-            parents: their parents' slots, (mentions, new).
+            parents: the slots that they follow, also new ones before their own, (mentions, new).
 
         Returns:
             The logits after each, (mentions, new, vocab).
         """
-        count, first = self.tokens.shape
-        rows, new = np.arange(count), range(first, first + tokens.shape[1])
-        self.tokens = np.concatenate([self.tokens, tokens], axis=1)
-        self.parents = np.concatenate([self.parents, parents], axis=1)
-        self.depths = np.concatenate([self.depths, np.zeros_like(tokens)], axis=1)
-        seen = np.zeros((count, new.stop, new.stop - 1), dtype=np.bool_)
-        seen[:, :first, : first - 1] = self._seen
-        for slot in new:
-            parent = self.parents[:, slot]
+        first = self.next_slot(mentions)
+        stop = first + tokens.shape[1]
+        more = max(stop - self.tokens.shape[1], 0)
+        self.tokens, self.parents, self.depths = (
+            np.pad(array, [(0, 0), (0, more)]) for array in (self.tokens, self.parents, self.depths)
+        )
+        self._seen = np.pad(self._seen, [(0, 0), (0, more), (0, more)])
+        self.tokens[mentions, first:stop], self.parents[mentions, first:stop] = tokens, parents
+        self.used[mentions] = stop
+        rows = np.arange(len(tokens))
+        seen, depths = self._seen[mentions], self.depths[mentions]  # views
+        for slot, parent in enumerate(parents.T, first):
             seen[:, slot] = seen[rows, parent]
             seen[:, slot, slot - 1] = True
-            self.depths[:, slot] = self.depths[rows, parent] + 1
-        self._seen = seen
-        arrays = tokens, seen[:, first:], self.depths[:, first:] - 1
+            depths[:, slot] = depths[rows, parent] + 1
+        arrays = tokens, seen[:, first:stop, : stop - 1], depths[:, first:stop] - 1
         inputs = [torch.from_numpy(array).to(self.state.logits.device) for array in arrays]
-        return self.state.extend(inputs[0], inputs[1], inputs[2], self.mentions)
-
-    def of(self, mention: int) -> Self:
-        """The tree of one mention, to go on alone: of this tree nothing more may be asked."""
-        tree = copy.copy(self)
-        tree.mentions = slice(mention, mention + 1)
-        for name in ("tokens", "parents", "depths", "_seen"):
-            setattr(tree, name, getattr(self, name)[tree.mentions])
-        return tree
+        return self.state.extend(inputs[0], inputs[1], inputs[2], mentions)
 
     def name(self, mention: int, slot: int) -> tuple[int, ...]:
         """The tokens from the prompt to a slot."""

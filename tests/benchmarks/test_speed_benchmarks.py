@@ -14,7 +14,7 @@ import torch
 import transformers
 from PIL import Image
 
-from benchmarks import encode_images, latency, linking, linking_real, peers, size, soak
+from benchmarks import encode_images, latency, linking, linking_real, passes, peers, size, soak
 from benchmarks.agreement import agreement
 from benchmarks.peer_steps import MatcherMasks, run_case
 from benchmarks.prefill import prefill_operations
@@ -138,6 +138,28 @@ def test_a_real_model_links_beside_the_official_way(
     with pytest.raises(SystemExit, match="real-models"):
         linking.main(["--model", "real", "--tiny"])
     assert not (world.root / "benchmarks").exists()
+
+
+def test_passes_of_a_search(
+    world: World, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(passes, "ROOT", world.root)
+    (tmp_path / "wikidiverse").mkdir()
+    for split in ("train", "val"):
+        rows = [
+            {"sentence": f"{name} again.", "mention": [name], "answer": [entity_id(name)]} for name in ENTITY_NAMES[:4]
+        ]
+        (tmp_path / "wikidiverse" / f"{split}.json").write_text(json.dumps(rows))
+    arguments = ["--data", tmp_path, "--kb", world.kb, "--models", models, "--mentions", 4]
+    passes.main([str(argument) for argument in arguments])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    alone, together = result["batch_1"], result["batch_16"]
+    assert alone["ahead"]["passes"] < alone["step_by_step"]["passes"]
+    assert alone["ahead"]["passes"] <= alone["exact"]["passes"]
+    assert "step_by_step" not in together
+    assert result["same_names"] == 1
+    assert result["holds"].keys() == {"passes", "same_names", "exact_passes"}
+    assert not (world.root / "benchmarks").exists()  # only the default sizes are kept
 
 
 def write_lines(path: Path, rows: list[dict[str, str]]) -> None:

@@ -164,7 +164,7 @@ class TableState:
         self.seeds = seeds
         self.room = room
         self.free_slots = free_slots
-        self.steps = 0
+        self.steps = self.rows = 0
         self.slots: list[list[int]] = [[] for _ in seeds]
         self.logits = torch.stack([self.scores_after(seed, ()) for seed in seeds])
 
@@ -176,6 +176,7 @@ class TableState:
         self, tokens: torch.Tensor, seen: torch.Tensor, depth: torch.Tensor, mentions: slice = slice(None)
     ) -> torch.Tensor:
         self.steps += 1
+        self.rows += len(tokens)
         assert seen.shape[-1] <= self.room
         for slots, row in zip(self.slots[mentions], tokens.tolist(), strict=True):
             slots[seen.shape[-1] - len(row) :] = row
@@ -274,6 +275,19 @@ def test_what_is_scored_ahead_changes_no_answer_and_saves_passes(
         assert ahead.last.steps <= plain.last.steps
 
 
+def test_finished_mentions_are_not_carried_along() -> None:
+    """Here a row costs as much as another pass."""
+    allowed = TrieConstraint(trie_from_names(random_small_names(0), vocab_size=VOCAB), END, 7)
+    together, alone = TableDecoder(), TableDecoder()
+    search(together, [prompt_of(seed) for seed in range(30)], allowed, beam_size=2, n_names=1)
+    rows = []
+    for seed in range(30):
+        search(alone, [prompt_of(seed)], allowed, beam_size=2, n_names=1)
+        rows.append(alone.last.rows)
+    assert len({*rows}) > 2
+    assert together.last.rows <= sum(rows)
+
+
 def test_forced_tokens_take_no_passes_of_their_own() -> None:
     names = [(2, 3, 4, 5, 6, 7), (2, 3, 4, 5, 8), (9, 2, 2)]
     allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, 7)
@@ -284,9 +298,13 @@ def test_forced_tokens_take_no_passes_of_their_own() -> None:
         assert decoder.last.steps == passes
 
 
+def random_small_names(seed: int) -> list[Name]:
+    generator = np.random.default_rng(seed)
+    return [tuple(generator.integers(2, 7, size=generator.integers(1, 8)).tolist()) for _ in range(200)]
+
+
 def test_it_stops_when_the_last_name_asked_for_is_settled() -> None:
-    generator = np.random.default_rng(0)
-    names = [tuple(generator.integers(2, 7, size=generator.integers(1, 8)).tolist()) for _ in range(200)]
+    names = random_small_names(0)
     allowed = TrieConstraint(trie_from_names(names, vocab_size=VOCAB), END, 7)
     decoder, steps = TableDecoder(), []
     for wanted in (1, 3, 5):

@@ -14,11 +14,13 @@ from typer.testing import CliRunner
 from research.__main__ import app
 from research.real import cells as cells_module
 from research.real import decision as decision_module
+from research.real import exact as exact_module
 from research.real import run as run_module
 from research.real import text
 from research.real.answers import difference, end_to_end_figures, figures
 from research.real.cells import CELLS, Cell, Workspace, choose
 from research.real.decision import run_decision
+from research.real.exact import run_exact
 from research.real.ner import train_ner
 from research.real.run import run_real
 from spacy_gemel.data.reader import read_docs
@@ -177,6 +179,31 @@ def test_takes_in_what_was_measured_elsewhere(run: Callable[..., dict[str, Any]]
     drawings = result["drawings"]
     assert [drawings[name]["accuracy"] for name in ("full", "no_image")] == [0.75, 0.25]
     assert (drawings["full"]["n"], drawings["full - no_image"]["difference"]) == (4, 0.5)
+
+
+def test_beams_beside_the_exact_search(
+    data: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "exact.json"
+    monkeypatch.setattr(exact_module, "PARTS", 2)
+    result = run_exact(data, models, 2, work=tmp_path / "work", output=output)
+    assert json.loads(output.read_text()) == result
+    assert result["mentions"] == 8
+    assert result["exact"]["certified"] == 1
+    shares = [*result["exact"]["certified_within_tokens"].values()]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    for beams in (1, 5, 10):
+        way = result[f"beam_{beams}"]
+        assert way["misses"]["of"] == 8
+        assert way["misses"]["worse_by_0.01"] <= way["misses"]["another_name"] <= 1
+        assert way["misses"]["worse_by"].get("mean", 1) > 0
+        difference = result[f"exact - beam_{beams}"]["difference"]
+        assert difference == pytest.approx(result["exact"]["accuracy"] - way["accuracy"])
+    assert result["exact"]["passes"]["mean"] >= result["beam_5"]["passes"]["mean"]
+    monkeypatch.setattr(exact_module, "search_mentions", None)  # cached
+    assert run_exact(data, models, 1, work=tmp_path / "work", output=output)["mentions"] == 4
+    assert json.loads(output.read_text()) == result  # a try writes nothing
 
 
 def texts_of(path: Path) -> list[str]:
