@@ -134,7 +134,7 @@ def _search(state: "_Counted", constraint: TrieConstraint) -> dict[str, Any]:
     best["exact"] = names[0]
     ways["exact"] = {"seconds": time.perf_counter() - start, "passes": certificate.passes, "tokens": sum(state.widths)}
     sums = np.array([each.score * (len(each.tokens) + 1) for each in names])
-    widths = state.widths
+    widths = [*state.widths]
     share = float(np.exp(sums[0] - np.logaddexp.reduce(sums)))
     ways["exact"]["probability"] = share * certificate.mass[0]
     # All once more in one pass, so that they are rounded alike.

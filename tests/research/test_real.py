@@ -193,6 +193,7 @@ def test_beams_beside_the_exact_search(
     shares = [*result["exact"]["certified_within_tokens"].values()]
     assert shares == sorted(shares)
     assert shares[-1] == 1
+    assert result["exact"]["passes_with_exact_tokens"]["mean"] == pytest.approx(result["exact"]["passes"]["mean"])
     for beams in (1, 5, 10):
         way = result[f"beam_{beams}"]
         assert way["misses"]["of"] == 8
