@@ -22,7 +22,7 @@ from torch import Tensor
 
 from spacy_gemel.decoding.constraints import BoolArray, Constraint, IntArray
 from spacy_gemel.decoding.decoder import FREE_SLOTS, DecoderState
-from spacy_gemel.decoding.token_tree import Beginning, Children, TokenTree, look_ahead, score_children
+from spacy_gemel.decoding.token_tree import Beginning, Children, TokenTree, look_ahead, score_children, with_room
 
 NEG_INF = float("-inf")
 _UNSCORED = -1
@@ -39,7 +39,10 @@ class Hypothesis:
 
 @dataclass
 class _Continuations:
-    """The best continuations of each slot, best first, (mentions, slots, picks); log-probabilities of -inf are none."""
+    """The best continuations of each slot, best first, (mentions, slots, picks) or more.
+
+    Log-probabilities of -inf are none.
+    """
 
     log_probs: NDArray[np.float32]
     tokens: IntArray
@@ -65,14 +68,11 @@ class _Continuations:
 
     def put(self, mentions: slice, first: int, new: "_Continuations") -> None:
         """Those of new slots of some mentions, from a slot on."""
-        _, slots, size = self.tokens.shape
-        _, more, picks = new.tokens.shape
+        stop, size = first + new.tokens.shape[1], new.tokens.shape[2]
         for field in fields(self):
-            array, values = getattr(self, field.name), getattr(new, field.name)
-            padding = [(0, 0), (0, max(first + more - slots, 0)), (0, max(picks - size, 0))]
             fill = NEG_INF if field.name == "log_probs" else 0
-            array = np.pad(array, padding, constant_values=fill)
-            array[mentions, first : first + more, :picks] = values
+            array = with_room(getattr(self, field.name), stop, size, fill=fill)
+            array[mentions, first:stop, :size] = getattr(new, field.name)
             setattr(self, field.name, array)
 
 

@@ -4,7 +4,7 @@ import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,15 +17,28 @@ _MAX_FAN_OUT = 32
 """Children of a token that is looked beyond: of more, hardly any is needed."""
 
 
+def with_room(array: Any, *sizes: int, fill: float = 0) -> Any:
+    """The array if it has at least these sizes behind its first; else a larger one, (first, ...), that begins with it.
+
+    It then has twice its size, so that there are few copies.
+    """
+    if all(size <= old for size, old in zip(sizes, array.shape[1:], strict=True)):
+        return array
+    larger = [old if size <= old else max(size, 2 * old) for size, old in zip(sizes, array.shape[1:], strict=True)]
+    copy = np.full((len(array), *larger), fill, dtype=array.dtype)
+    copy[tuple(map(slice, array.shape))] = array
+    return copy
+
+
 class TokenTree:
     """Tokens after each prompt of a state, each beginning of a name once; what followed the prompts before is dropped.
 
     A mention's slots are numbered in the order in which they were appended. Slot 0 is its prompt.
 
     Attributes:
-        tokens: the token in each slot, (mentions, slots).
-        parents: the slot that it follows, (mentions, slots).
-        depths: tokens of a name up to each slot, its own included, (mentions, slots).
+        tokens: the token in each slot, (mentions, at least slots).
+        parents: the slot that it follows, likewise.
+        depths: tokens of a name up to each slot, its own included, likewise.
         used: the slots of each mention, (mentions,).
     """
 
@@ -57,11 +70,10 @@ class TokenTree:
         """
         first = self.next_slot(mentions)
         stop = first + tokens.shape[1]
-        more = max(stop - self.tokens.shape[1], 0)
         self.tokens, self.parents, self.depths = (
-            np.pad(array, [(0, 0), (0, more)]) for array in (self.tokens, self.parents, self.depths)
+            with_room(array, stop) for array in (self.tokens, self.parents, self.depths)
         )
-        self._seen = np.pad(self._seen, [(0, 0), (0, more), (0, more)])
+        self._seen = with_room(self._seen, stop, stop - 1)
         self.tokens[mentions, first:stop], self.parents[mentions, first:stop] = tokens, parents
         self.used[mentions] = stop
         rows = np.arange(len(tokens))
