@@ -158,9 +158,7 @@ class _Frontier:
         most = max(min(_MAX_PASS_TOKENS, MAX_PASS_LOGITS // self.tree.state.logits.shape[1]), 1)
         while True:
             entries = np.flatnonzero(self.is_open & (self.values > self.best))
-            entries = entries[
-                np.argsort(-self.values[entries], kind="stable")[: min(most, max_tokens, self.tree.room(mentions))]
-            ]
+            entries = self._best_of(entries, min(most, max_tokens, self.tree.room(mentions)))
             if not entries.size:
                 return passes
             logits = self.tree.append(mentions, self.tokens[None, entries], self.parents[None, entries])
@@ -178,7 +176,7 @@ class _Frontier:
         finished = np.flatnonzero(self.ends)
         if not finished.size:
             return [], None
-        best = finished[np.argsort(-self.values[finished], kind="stable")[:n_names]]
+        best = self._best_of(finished, n_names)
         hypotheses = [
             Hypothesis(
                 self.tree.name(self.mention, int(self.parents[entry])),
@@ -188,5 +186,14 @@ class _Frontier:
             for entry in best
         ]
         gap = max(float(self.values[self.is_open].max(initial=NEG_INF)) - self.best, 0.0)
-        found, all_finished, rest = (float(np.exp(self.sums[which]).sum()) for which in (best, finished, self.is_open))
-        return hypotheses, Certificate(gap == 0, gap, passes, (found / (all_finished + rest), found / all_finished))
+        found, all_found, all_names = (
+            np.logaddexp.reduce(self.sums[which]) for which in (best, finished, self.ends | self.is_open)
+        )
+        mass = float(np.exp(found - all_names)), float(np.exp(found - all_found))
+        return hypotheses, Certificate(gap == 0, gap, passes, mass)
+
+    def _best_of(self, entries: IntArray, count: int) -> IntArray:
+        """So many of some entries with the highest values, best first."""
+        if len(entries) > count:  # a full sort of thousands costs more than their scores
+            entries = entries[np.argpartition(-self.values[entries], count)[:count]]
+        return entries[np.argsort(-self.values[entries], kind="stable")]
