@@ -227,7 +227,7 @@ def estimate(
     limit = linker["n_training_demonstrations"]
     prompt, training_prompt = ((k + 1) * (data.text + prefix) for k in (n, n if limit is None else min(n, limit)))
     beams, budget = linker["beam_size"], linker["batch_tokens"]
-    beam_tokens = beams * linker["max_name_tokens"]
+    beam_tokens = beams * linker["max_name_tokens"] + (linker["exact_tokens"] if linker["search"] == "exact" else 0)
     rows, training_rows = max(1, budget // (prompt + beam_tokens)), max(1, budget // training_prompt)
     # batches are as full as batch_tokens allows
     filled = rows * max(prompt + beam_tokens, budget // rows)
