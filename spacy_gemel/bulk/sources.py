@@ -21,6 +21,7 @@ from spacy_gemel.data.jsonl import JsonRow, parse_line, parse_row
 from spacy_gemel.data.reader import read_docs
 from spacy_gemel.data.records import Problem, Record, bad_text
 from spacy_gemel.utils.files import MAX_LINE, read_lines, unpacked_limit, visible_files
+from spacy_gemel.utils.messages import excerpt
 from spacy_gemel.utils.values import optional_value
 
 PIPE = Path("-")
@@ -112,13 +113,25 @@ def _docs(file: Path, vocab: Vocab, place: Mapping[str, Any]) -> Iterator[Source
 
 
 def table_rows(file: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a CSV or Parquet file. Raises OSError, and ValueError if it is neither."""
+    """The rows of a CSV or Parquet file; of one that is no CSV the error, under None.
+
+    Raises OSError, and ValueError if the file is neither.
+    """
     if kind_of(file) == ".parquet":
-        for batch in parquet_batches(file):
-            yield from batch.to_pylist()
+        with _table_errors(file):
+            for batch in parquet_batches(file):
+                yield from batch.to_pylist()
         return
-    with open_bytes(file) as raw:
-        yield from csv.DictReader(_decoded(raw), delimiter=delimiter_of(file))
+    with _table_errors(file), open_bytes(file) as raw:
+        rows = csv.DictReader(_decoded(raw), delimiter=delimiter_of(file))
+        _ = rows.fieldnames  # an error in the header is one of the file
+        while True:
+            try:
+                yield next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield {None: error}  # type: ignore[dict-item]
 
 
 def columns_of(file: Path) -> list[str]:
@@ -126,7 +139,7 @@ def columns_of(file: Path) -> list[str]:
     if kind_of(file) == ".parquet":
         names = list(parquet_schema(file).names)
     else:
-        with open_bytes(file) as raw:
+        with _table_errors(file), open_bytes(file) as raw:
             names = next(csv.reader(_decoded(raw), delimiter=delimiter_of(file)), [])
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{file}: it has two columns {twice!r}: rename one")
@@ -150,20 +163,22 @@ def _decoded(raw: IO[bytes]) -> Iterator[str]:
 
 
 @contextmanager
-def _parquet_errors(file: Path) -> Iterator[None]:
+def _table_errors(file: Path) -> Iterator[None]:
     import pyarrow as pa
 
     try:
         yield
-    except pa.ArrowException as error:
-        raise ValueError(f"{file}: not a Parquet file that can be read: {error}") from error
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise ValueError(f"{file}: not a {kind_of(file)} file that can be read: {error}") from error
 
 
 def parquet_schema(file: Path) -> Any:
     """The columns of a Parquet file with their types. Raises OSError, and ValueError if it is none."""
     from pyarrow import parquet
 
-    with _parquet_errors(file):
+    with _table_errors(file):
         return parquet.read_schema(file)
 
 
@@ -171,7 +186,7 @@ def parquet_batches(file: Path) -> Iterator[Any]:
     """The record batches of a Parquet file. Raises OSError, and ValueError if it is none, or too large."""
     from pyarrow import parquet
 
-    with _parquet_errors(file), parquet.ParquetFile(file) as table:
+    with _table_errors(file), parquet.ParquetFile(file) as table:
         groups = (table.metadata.row_group(index) for index in range(table.num_row_groups))
         size = max((group.total_byte_size for group in groups), default=0)
         limit = unpacked_limit(file.stat().st_size)
@@ -196,7 +211,9 @@ def _parse_columns(
     columns: Mapping[str, Any], fields: Mapping[str, Any], location: str, folder: Path
 ) -> list[Record | Problem]:
     if None in columns:
-        return [Problem(location, "row", "more fields than the header has columns", repr(columns[None]))]  # type: ignore[index]
+        extra: Any = columns[None]  # type: ignore[index]
+        reason = "not CSV" if isinstance(extra, csv.Error) else "more fields than the header has columns"
+        return [Problem(location, "row", reason, excerpt(str(extra)))]
     text, mention, start, end = (fields[name] for name in ("text", "mention", "start", "end"))
     value: dict[str, Any] = {name: fields[name] for name in ("id", "text", "image") if fields[name] is not None}
     if bad_text(text):

@@ -87,13 +87,8 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
         raise ValueError(f"{path}: no .spacy file in this folder; python -m spacy_gemel convert makes one")
     is_empty = True
     for file in files:
-        try:
-            docs = DocBin().from_bytes(_checked(file.read_bytes()))
-        # zlib, msgpack and numpy each raise their own error for bytes that are not theirs
-        except Exception as error:
-            raise ValueError(f"{file}: it cannot be read as a DocBin; write it again ({error})") from error
         folder = file.parent.resolve()  # as `Record.image_path_from`
-        for doc in docs.get_docs(vocab):
+        for doc in _unpack(file, vocab):
             image = doc.user_data.get("image")
             if isinstance(image, str):
                 doc.user_data["image"] = os.path.normpath(folder / image)
@@ -102,6 +97,14 @@ def read_docs(path: Path, vocab: Vocab) -> Iterator[Doc]:
                 is_empty = False
     if is_empty:
         raise ValueError(f"{path}: it holds no docs; write it again with python -m spacy_gemel convert")
+
+
+def _unpack(file: Path, vocab: Vocab) -> Iterator[Doc]:
+    try:
+        yield from DocBin().from_bytes(_checked(file.read_bytes())).get_docs(vocab)
+    # zlib, msgpack, numpy and spaCy each raise their own error for bytes that are not theirs, some at a later doc
+    except Exception as error:
+        raise ValueError(f"{file}: it cannot be read as a DocBin; write it again ({error})") from error
 
 
 def _checked(packed: bytes) -> bytes:

@@ -118,7 +118,13 @@ def split_overlaps(record: Record) -> tuple[list[Record], list[Problem]]:
 
 def is_text(value: Any) -> TypeGuard[str]:
     """Whether a value is a string that UTF-8 can hold: JSON also allows half a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= char <= "\udfff" for char in value)
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def bad_text(value: Any, field: str = "text") -> tuple[str, str] | None:

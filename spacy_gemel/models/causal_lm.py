@@ -163,12 +163,11 @@ def load_causal_lm(
         model, info = transformers.AutoModelForCausalLM.from_pretrained(
             **source_arguments(name), revision=revision, use_safetensors=True, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
-        raise ValueError(missing_model_message("language model", name, error)) from error
-    except (ImportError, RuntimeError) as error:  # bitsandbytes and accelerate raise them for an unfit machine
-        if is_out_of_memory(error) or (quantization is None and isinstance(error, RuntimeError)):
+    except Exception as error:  # each library has its own for files that it cannot read
+        if is_out_of_memory(error):
             raise
-        if quantization is None:
+        # bitsandbytes and accelerate raise these for an unfit machine
+        if quantization is None or not isinstance(error, (ImportError, RuntimeError)):
             raise ValueError(missing_model_message("language model", name, error)) from error
         raise ValueError(
             f"The language model {name!r} cannot be quantized to {quantization!r} on {device!r} ({first_line(error)}). "

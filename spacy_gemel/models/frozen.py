@@ -5,8 +5,8 @@ import multiprocessing
 import os
 import tempfile
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -218,7 +218,9 @@ def _load_in_process(loader: str, source: str, device: str, settings: Options) -
 def _identifying_files(source: str) -> tuple[tuple[str, int, int], ...]:
     """(name, bytes, time) of the model's files in a folder, or of a GGUF file; empty for a name on a hub."""
     path = Path(source)
-    names = [name for name in _model_files(path, links=True) if name.endswith(_IDENTIFYING)] if path.is_dir() else []
+    # one that has none at its top is no model's, but maybe a home: it is not walked through
+    is_model = path.is_dir() and any(child.name.endswith(_IDENTIFYING) for child in path.iterdir())
+    names = [name for name in _model_files(path, links=True) if name.endswith(_IDENTIFYING)] if is_model else []
     if is_gguf(path) and path.is_file():
         path, names = path.parent, [path.name]
     status = [(name, (path / name).stat()) for name in names]
@@ -248,11 +250,12 @@ def bundle_problems(folder: Path, *, verify: bool = False) -> list[str]:
     problems = []
     for name, record in _read_marker(folder)[1].items():
         path = folder / name
+        record = record if isinstance(record, dict) else {}
         if not is_inside(folder, name):
             problems.append(f"{path} is missing, or leads out of its folder")
-        elif path.stat().st_size != record["bytes"]:
-            problems.append(f"{path} has {path.stat().st_size} bytes instead of {record['bytes']}")
-        elif verify and sha256_of(path) != record["sha256"]:
+        elif path.stat().st_size != record.get("bytes"):
+            problems.append(f"{path} has {path.stat().st_size} bytes instead of {record.get('bytes')}")
+        elif verify and sha256_of(path) != record.get("sha256"):
             problems.append(f"{path} does not match its checksum")
     return problems
 
@@ -323,6 +326,22 @@ def missing_model_message(what: str, name: str, error: Exception) -> str:
         remedy = "a GGUF file of an architecture that the installed transformers reads (Llama, Mistral, Qwen2, ...)"
     problem = f"The {what} {name!r} could not be loaded ({first_line(error)})."
     return f"{problem} Give a local folder that holds it, or {remedy}."
+
+
+@contextmanager
+def loading(what: str, name: str) -> Iterator[None]:
+    """Raise ValueError for whatever the libraries raise in the block for files that they cannot read, each its own.
+
+    An error that means that memory ran out is passed on.
+    """
+    from spacy_gemel.models.memory import is_out_of_memory  # not earlier: torch
+
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise ValueError(missing_model_message(what, name, error)) from error
 
 
 def check_weights(missing: Sequence[str], what: str, name: str, remedy: str | None = None) -> None:

@@ -3,6 +3,8 @@
 import importlib.util
 from typing import Any
 
+import numpy as np
+
 from spacy_gemel.models.frozen import is_gguf
 from spacy_gemel.utils.files import resolve
 from spacy_gemel.utils.messages import ModelWarning, first_line, warn
@@ -44,9 +46,19 @@ def check_gguf(name: str) -> None:
             raise ValueError(f"{path} is no GGUF file: give one, or a folder with safetensors.")
     from gguf import GGUFReader, dequantize
 
+    class BoundedReader(GGUFReader):
+        """Ends with the file; the other reads on until it has had as many values as the file says it holds."""
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
+                raise ValueError("it says that it holds more than it does")
+            return super()._get(offset, dtype, count, override_order)
+
     try:
-        tensors = GGUFReader(path).tensors
-    except (ValueError, IndexError, OverflowError) as error:
+        tensors = BoundedReader(path).tensors
+    except OSError:
+        raise  # names the file
+    except Exception as error:  # it has a class of its own for each kind of damage
         if "GGMLQuantizationType" in str(error):
             raise ValueError(f"{path} has a quantization that gguf does not know ({error}): {_ADVICE}") from error
         damage = f"cut short or damaged ({first_line(error)})"

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spacy_gemel.models.frozen import missing_model_message, torch_dtype
+from spacy_gemel.models.frozen import loading, torch_dtype
 from spacy_gemel.models.vision_encoder import JointSpace, VisionEncoder
 
 _CONFIG = "open_clip_config.json"
@@ -39,7 +39,7 @@ def load_open_clip(
     elif not any(folder.glob("*.safetensors")):
         raise ValueError(f"The vision encoder {name!r} has no weights in safetensors, the only format that is read.")
     model, source = None, f"local-dir:{folder}" if folder.is_dir() else name
-    try:
+    with loading("vision encoder", name):
         config = _read_config(folder) if folder.is_dir() else {"model_cfg": open_clip.get_model_config(name) or {}}
         if text and any(key.startswith("hf_") for key in config["model_cfg"].get("text_cfg", {})):
             raise ValueError("text = true needs a text tower and a tokenizer of open_clip's own")
@@ -48,8 +48,6 @@ def load_open_clip(
         else:
             model, preprocess = open_clip.create_model_from_pretrained(source, pretrained=pretrained, device="cpu")
             visual = model.visual
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise ValueError(missing_model_message("vision encoder", name, error)) from error
     # Moved only now: without `text` the text tower never goes to the device.
     kept = model if text and model is not None else visual
     kept.to(device=device, dtype=torch_dtype(dtype)).requires_grad_(False).eval()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spacy_gemel.models.frozen import NO_REMOTE_CODE, LoadedModel, check_weights, missing_model_message
+from spacy_gemel.models.frozen import NO_REMOTE_CODE, LoadedModel, check_weights, loading
 
 _BATCH = 64
 _PLACEHOLDER = "?"  # in place of a mention without a token, such as a blank: no model encodes an empty text
@@ -62,15 +62,15 @@ def load_sentence_encoder(
     if pooling not in (None, "pooler", "cls", "mean"):
         raise ValueError(f'retriever: pooling = {pooling!r} is not known: use null, "pooler", "cls" or "mean".')
     encoder: SentenceEncoder | PoolerEncoder
-    try:
+    with loading("sentence encoder", name):
         if pooling is None and is_sentence_transformer_model(name, revision=revision):
             encoder, missing = _load_as_saved(name, revision, device)
         elif pooling in ("cls", "mean"):
             encoder, missing = _load_with_pooling(name, revision, pooling, device)
         else:
             encoder, missing = _load_with_pooler(name, revision, device)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(missing_model_message("sentence encoder", name, error)) from error
+        if not isinstance(encoder, PoolerEncoder):
+            encoder([_PLACEHOLDER])  # what its settings make impossible shows here
     pooler = [key for key in missing if "pooler" in key.split(".")]
     if not isinstance(encoder, PoolerEncoder):
         missing = [key for key in missing if key not in pooler]

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from spacy_gemel.models.frozen import NO_REMOTE_CODE, missing_model_message
+from spacy_gemel.models.frozen import NO_REMOTE_CODE, loading
 from spacy_gemel.models.gguf import check_gguf, source_arguments
 
 NameEnd = Literal["newline", "eos"]
@@ -70,8 +70,6 @@ def load_tokenizer(name: str, revision: str | None = None) -> NameTokenizer:
     from transformers import AutoTokenizer
 
     check_gguf(name)
-    try:
+    with loading("tokenizer", name):
         tokenizer = AutoTokenizer.from_pretrained(**source_arguments(name), revision=revision, **NO_REMOTE_CODE)
-    except (OSError, ValueError) as error:
-        raise ValueError(missing_model_message("tokenizer", name, error)) from error
     return NameTokenizer(tokenizer)

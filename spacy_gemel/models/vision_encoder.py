@@ -14,7 +14,7 @@ from spacy_gemel.models.frozen import (
     LoadedModel,
     check_weights,
     dtype_argument,
-    missing_model_message,
+    loading,
     torch_dtype,
 )
 
@@ -90,13 +90,11 @@ def load_hugging_face_vision(name: str, *, revision: str | None, device: str, dt
     from PIL import Image
 
     options: dict[str, Any] = {dtype_argument(transformers.__version__): torch_dtype(dtype), **NO_REMOTE_CODE}
-    try:
+    with loading("vision encoder", name):
         processor = transformers.AutoImageProcessor.from_pretrained(name, revision=revision, **NO_REMOTE_CODE)
         model, info = transformers.AutoModel.from_pretrained(
             name, revision=revision, use_safetensors=True, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(missing_model_message("vision encoder", name, error)) from error
     model = _image_tower(model, name, info["missing_keys"]).to(device)
     encoder = VisionEncoder(
         model,

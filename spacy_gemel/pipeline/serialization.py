@@ -274,7 +274,9 @@ def _models_fit(path: Path, values: Mapping[str, str] | None) -> bool:
     return bool(markers) and all(marker.is_file() and sha256_of(marker) == markers[marker] for marker in markers)
 
 
-def _fits(part: str, content: bytes, sums: Mapping[str, Any]) -> bool:
+def _fits(part: str, content: Any, sums: Mapping[str, Any]) -> bool:
+    if not isinstance(content, bytes):
+        return False
     return part in ("kb", "models") or hashlib.sha256(content).hexdigest() == sums.get(part)
 
 
@@ -342,12 +344,13 @@ def read_bytes(
 
 
 def _state_from(contents: Mapping[str, bytes], folders: Mapping[str, Path], name: str, *, verify: bool) -> LinkerState:
-    from spacy_gemel.kb.knowledge_base import KnowledgeBase  # not earlier: pyarrow
+    from spacy_gemel.kb.additions import check_entities  # not earlier: pyarrow
+    from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
     def read_entities() -> list[Entity]:
         rows: list[list[Any]] = srsly.msgpack_loads(contents["added"])  # each in the order of Entity's fields
         rows = [[tuple(value) if isinstance(value, list) else value for value in row] for row in rows]
-        return [Entity(*row) for row in rows]
+        return check_entities(Entity(*row) for row in rows)
 
     def read_store() -> DemonstrationStore:
         return DemonstrationStore.from_dict(srsly.msgpack_loads(contents["demonstrations"]))

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -24,7 +24,9 @@ def resolve(path: str | os.PathLike[str], bases: Sequence[Path | None] = ()) -> 
 
     A path that exists nowhere is returned as in the working folder, so that an error can name it.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
+    with suppress(RuntimeError, ValueError):  # there is no such user
+        path = path.expanduser()
     # spaCy does not tell a component where its config was read from; the command line (`spacy train mini.cfg`) does
     configs = (Path(argument) for argument in sys.argv[1:] if argument.endswith(".cfg"))
     config_folder = next((config.resolve().parent for config in configs if config.is_file()), None)

@@ -120,8 +120,33 @@ def test_a_table_in_memory(nlp: spacy.Language, kind: str) -> None:
 
 def test_a_damaged_table_is_named(nlp: spacy.Language, tmp_path: Path) -> None:
     (tmp_path / "in.parquet").write_bytes(b"text,mention")
-    with pytest.raises(ValueError, match=r"in\.parquet: not a Parquet file"):
+    with pytest.raises(ValueError, match=r"in\.parquet: not a \.parquet file"):
         run(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl")
+
+
+def test_a_table_that_is_damaged_further_on_is_named(nlp: spacy.Language, tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"text": ["A Jaguar at dusk"]}), tmp_path / "sound.parquet", compression="none")
+    sound = (tmp_path / "sound.parquet").read_bytes()
+    (tmp_path / "in.parquet").write_bytes(sound.replace(b"A Jaguar", b"A \xffaguar"))
+    with pytest.raises(
+        ValueError, match=r"in\.parquet: not a \.parquet file that can be read: .*can't decode byte 0xff"
+    ):
+        run(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl")
+    (tmp_path / "in.parquet").write_bytes(sound[:4] + bytes(20) + sound[24:])  # the header of a page
+    with pytest.raises(ValueError, match=r"in\.parquet: not a \.parquet file that can be read"):
+        run(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl")
+
+
+def test_a_stray_line_break_in_a_csv(nlp: spacy.Language, tmp_path: Path) -> None:
+    """In the header it is a fault of the file, in a row of that row."""
+    (tmp_path / "in.csv").write_bytes(b"te\rxt,mention\nA Jaguar,Jaguar\n")
+    with pytest.raises(ValueError, match=r"in\.csv: not a \.csv file that can be read: new-line character"):
+        run(nlp, tmp_path / "in.csv", tmp_path / "out.jsonl")
+    (tmp_path / "in.csv").write_bytes(b"text,mention\nA Ja\rguar,Jaguar\nA Jaguar,Jaguar\n")
+    report = run(nlp, tmp_path / "in.csv", tmp_path / "out.jsonl")
+    [failure] = [json.loads(line) for line in (tmp_path / "out.jsonl.failed.jsonl").read_text().splitlines()]
+    assert (report.rows, report.docs, failure["line"]) == (2, 1, 1)
+    assert failure["reason"].startswith("not CSV ('new-line character seen")
 
 
 @pytest.mark.parametrize("wanted", ["out.csv", "out.jsonl", "out.csv.gz"])

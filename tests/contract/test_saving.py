@@ -16,7 +16,7 @@ import srsly
 from spacy.language import Language
 
 from spacy_gemel.linking.decision import Decision
-from tests.mini_pipeline import LINKER, add_linker, assert_same, captions, linker, make_doc, make_pipeline
+from tests.mini_pipeline import LINKER, add_linker, assert_same, captions, linker, make_doc, make_pipeline, reseal
 from tests.tiny import make_language_model
 
 PARTS = ["vocab", "cfg", "model", "demonstrations", "decision", "kb", "added", "models"]
@@ -119,6 +119,29 @@ def test_a_damaged_part_is_one_error_that_names_it(saved: Path, tmp_path: Path) 
         path.unlink()
         with pytest.raises((OSError, ValueError), match=part):
             spacy.load(folder)
+
+
+def test_bytes_that_are_packed_otherwise(trained: Language) -> None:
+    content = srsly.msgpack_loads(linker(trained).to_bytes())
+    for value in (None, 7, "text", ["a"], {}):
+        for part in ("cfg", "model", "kb"):
+            with pytest.raises(ValueError, match=f"'{part}' of the saved pipe"):
+                linker(trained).from_bytes(srsly.msgpack_dumps({**content, part: value}))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [["Q1", ["a"], 0, [], None], [7, "a", 0, [], None], ["Q1", "a", 2**63, [], None], ["Q1", "a", 0, "xyz", None]],
+)
+def test_added_entities_that_are_none(saved: Path, tmp_path: Path, row: list[object]) -> None:
+    """With checksums that fit them, as who wrote them would give."""
+    shutil.copytree(saved, tmp_path / "pipe")
+    path = tmp_path / "pipe" / LINKER / "added"
+    path.unlink()
+    path.write_bytes(srsly.msgpack_dumps([row]))
+    reseal(tmp_path / "pipe" / LINKER)
+    with pytest.raises(ValueError, match="gemel_linker: 'added' of the saved pipe cannot be read"):
+        spacy.load(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize(("exclude", "expected"), [("added", "own"), ("kb", "theirs"), ("vocab", "theirs")])

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spacy
+import srsly
 from spacy.tokens import Doc, DocBin, Span
+from spacy.vocab import Vocab
 
 from spacy_gemel.data.reader import MultimodalCorpus, multimodal_corpus, read_docs
 
@@ -131,6 +133,16 @@ def test_one_clear_error(tmp_path: Path) -> None:
         multimodal_corpus(None)
     with pytest.raises(ValueError, match="more than max_length = 1"):
         list(MultimodalCorpus(corpus(tmp_path / "long.spacy", "one two"), max_length=1)(nlp))
+
+
+def test_a_docbin_that_is_damaged_further_on(tmp_path: Path) -> None:
+    content = srsly.msgpack_loads(zlib.decompress(corpus(tmp_path / "sound.spacy", "one two").read_bytes()))
+    changes = {"user_data": [srsly.msgpack_dumps([7])], "strings": [], "tokens": b"", "span_groups": [b"\x07"]}
+    for key, value in changes.items():
+        path = tmp_path / f"{key}.spacy"
+        path.write_bytes(zlib.compress(srsly.msgpack_dumps({**content, key: value})))
+        with pytest.raises(ValueError, match=rf"{key}\.spacy: it cannot be read as a DocBin; write it again"):
+            list(read_docs(path, Vocab()))
 
 
 def test_a_file_that_unpacks_to_more_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,9 @@ def test_a_machine_that_cannot_quantize(folder: Path, monkeypatch: pytest.Monkey
     assert raised.type is ValueError
     assert "cannot be quantized to '8bit' on 'cpu' (None of the available devices are supported)" in str(raised.value)
     assert "or set quantization = null" in str(raised.value)
-    assert fails(unsupported, None).value is unsupported
+    unquantized = fails(unsupported, None).value
+    assert "could not be loaded (None of the available devices are supported)" in str(unquantized)
+    assert unquantized.__cause__ is unsupported
     # memory that runs out is another matter, and said as such
     assert fails(torch.cuda.OutOfMemoryError("CUDA out of memory"), "8bit").type is torch.cuda.OutOfMemoryError
     # a model that was saved quantized asks for the packages by itself

@@ -1,5 +1,6 @@
 """Links in a saved pipe: what they lead to is neither read nor copied, and nothing is written or deleted there."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -109,6 +110,11 @@ def test_a_list_cannot_name_what_lies_elsewhere(models: Path, kb: Path, bundled:
     marker.write_text(f"{marker.read_text(encoding='utf8').rstrip()[:-1]}, {listed}}}", encoding="utf8")
     make_pipeline(models, kb, bundle_models=True).to_disk(bundled.parent)
     assert (tmp_path / "mine").exists()
+    for listed in ("7", '{"bytes": 7}', '{"sha256": 7}'):
+        content = json.loads(marker.read_text(encoding="utf8")) | {"files": {"config.json": json.loads(listed)}}
+        marker.write_text(json.dumps(content), encoding="utf8")
+        with pytest.raises(ValueError, match="'models' of the saved pipe is not what was saved with its other parts"):
+            spacy.load(bundled.parent)
     for damaged in ("[3", "7", '{"files": [3]}'):
         marker.write_text(damaged, encoding="utf8")
         with pytest.raises(ValueError, match=r"bundle\.json is damaged"):
