@@ -221,6 +221,7 @@ def datasets_target(folder: Path) -> Target:
         "read in.jsonl": lines,
         "read in.jsonl.gz": gzip.compress(lines),
         "read in.csv": TABLE,
+        "read in.csv.gz": gzip.compress(TABLE),
         "read in.parquet": packed.getvalue(),
     }
     (folder / "images").mkdir()

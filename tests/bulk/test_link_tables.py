@@ -1,6 +1,7 @@
 """Tables in and out of `link`, and `link_table`."""
 
 import csv
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,13 @@ def test_a_table_that_is_damaged_further_on_is_named(nlp: spacy.Language, tmp_pa
     (tmp_path / "in.parquet").write_bytes(sound[:4] + bytes(20) + sound[24:])  # the header of a page
     with pytest.raises(ValueError, match=r"in\.parquet: not a \.parquet file that can be read"):
         run(nlp, tmp_path / "in.parquet", tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("content", [b"text,mention", gzip.compress(b"text,mention\n" * 99)[:-20]])
+def test_a_packed_table_that_is_damaged_is_named(nlp: spacy.Language, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "in.csv.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"in\.csv\.gz: not a \.csv file that can be read"):
+        run(nlp, tmp_path / "in.csv.gz", tmp_path / "out.jsonl")
 
 
 def test_a_stray_line_break_in_a_csv(nlp: spacy.Language, tmp_path: Path) -> None:
