@@ -66,6 +66,7 @@ setup(
         "urllib3>=2.6,<3.0",  # decompresses no more of a body at once than is read: fetch-images relies on it
         "scipy>=1.11",
         "safetensors>=0.4.3",
+        "filelock>=3.30.3,<5.0",  # has lock_descriptor; from 3.20.4 to July 2026 releases removed the lock file
         "tqdm>=4.60",
         "jinja2>=3.0",
         "typer>=0.16",
@@ -88,7 +89,6 @@ setup(
             "ruff>=0.9",
             "mypy>=1.14",
             "import-linter>=2.1",
-            "filelock>=3.12",
             "gguf>=0.17,<1.0",  # [gguf], but for transformers: .ci/matrix tests its oldest version
             "accelerate>=1.10,<2.0",
             "h5py>=3.8,<4.0",

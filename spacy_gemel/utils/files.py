@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from filelock import lock_descriptor
+
 MAX_LINE = 2**24
 """Bytes of the longest line that is read: a file without line breaks must not fill the memory."""
 
@@ -211,24 +213,20 @@ def digest(*values: Any) -> str:
 def lock_file(lock: Path, message: str) -> Iterator[int]:
     """Hold a lock file for the length of a with block, which gets its descriptor.
 
-    The lock of a killed process goes with it. A command started with the descriptor (`pass_fds`) holds the lock as
-    long as it lives. The file stays: removing it would let a third process lock another one.
+    The lock of a killed process goes with it. On Unix a command started with the descriptor (`pass_fds`) holds the lock
+    as long as it lives. The file stays: removing it would let a third process lock another one.
 
     Raises:
         ValueError: with `message`, if another process holds the lock.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(message) from None
-            except OSError:
-                pass  # a file system without locks
-        yield file.fileno()
+        locked = True
+        with suppress(OSError):  # a file system without locks
+            locked = lock_descriptor(file.fileno(), blocking=False)
+        if not locked:
+            raise ValueError(message)
+        yield file.fileno()  # closed at the end, not unlocked: a command's copy still holds the lock
 
 
 class TemporaryFolder:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import lock_descriptor
 from thinc.api import Config
 from typer.testing import CliRunner
 
@@ -502,11 +503,9 @@ Experiments(grid, Path("out")).run(grid.tables)
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks there")
+@pytest.mark.skipif(sys.platform == "win32", reason="a command inherits no lock there")
 def test_a_training_that_outlives_a_killed_run_keeps_the_folder(folder: Path) -> None:
     """Or the next run would train into the same folder beside it."""
-    import fcntl
-
     grid_of(folder, {"t": {"rows": [{"name": "full"}]}})
     os.mkfifo(folder / "started")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -522,7 +521,7 @@ def test_a_training_that_outlives_a_killed_run_keeps_the_folder(folder: Path) ->
     finally:
         os.kill(child, signal.SIGKILL)
     with (folder / "out" / ".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # returns when the training has gone
+        lock_descriptor(lock.fileno())  # returns when the training has gone
 
 
 def test_a_worker_records_which_trial_it_is_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
