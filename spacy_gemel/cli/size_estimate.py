@@ -1,12 +1,12 @@
 """What a config takes, by formula: weights, keys and values, activations, operations and the time that follows.
 
-docs/sizes.md explains each formula. Nothing is loaded or fetched: the shape of a model comes from its config.json (in a
+docs/sizes.md explains each formula. Only a vision encoder is built, without memory, and counted by torch. Nothing is loaded or fetched: the shape of a model comes from its config.json (in a
 folder, or in the hub's cache), from open_clip's list, or from `KNOWN`.
 """
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,6 @@ SECONDS_PER_LAYER = 0.0008  # at least, to launch its kernels from Python
 HOST_SECONDS = 0.016  # of a mention outside the models; benchmarks/results/linking.json
 PASSES = 9  # search steps for a name in a trie of real titles
 NAME_TOKENS = 6  # of a name and its end
-POSITIONS = 147  # at which a convolution's weights are used, on average: between EfficientNet's and ResNet's
 
 
 class Gpu(NamedTuple):
@@ -145,40 +144,62 @@ def language_model(config: Mapping[str, Any]) -> LanguageModel:
 
 
 def encoder_parameters(config: Mapping[str, Any]) -> int:
-    """Numbers in the matrices of a text or image encoder; raises ValueError if its config.json does not tell."""
-    width = config.get("width", config.get("hidden_size"))
-    layers = config.get("layers", config.get("num_hidden_layers"))
-    if not (isinstance(width, int) and isinstance(layers, int)):
+    """Numbers in the matrices of a text encoder; raises ValueError if its config.json does not tell."""
+    width, layers, inner = (config.get(key) for key in ("hidden_size", "num_hidden_layers", "intermediate_size"))
+    if not (isinstance(width, int) and isinstance(layers, int) and isinstance(inner, int)):
         raise ValueError("it is left out, as its size does not follow from its config.json")
-    inner = config.get("intermediate_size") or round(width * config.get("mlp_ratio", 4.0))
     return layers * width * (4 * width + 2 * inner) + config.get("vocab_size", 0) * width
 
 
 def vision_encoder(block: Mapping[str, Any], folder: Path) -> tuple[int, int, int]:
-    """Parameters, width of the features, and tokens per image, of a transformer or of timm; raises ValueError."""
-    if block["@misc"].startswith("spacy_gemel.OpenCLIP") and not resolve(block["name"], [folder]).is_dir():
+    """Parameters, width of the features, and operations per image; raises ValueError if it cannot be built.
+
+    It is built and run without memory for its numbers, on torch's meta device, and torch counts the operations.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    name, in_open_clip = block["name"], block["@misc"].startswith("spacy_gemel.OpenCLIP")
+    if in_open_clip and not resolve(name, [folder]).is_dir():
         import open_clip
 
-        config = open_clip.get_model_config(block["name"])
-        if config is None:
-            raise ValueError(f"open_clip has no model {block['name']!r}: correct vision_encoder.name")
+        config = {"model_cfg": open_clip.get_model_config(name)}
+        if config["model_cfg"] is None:
+            raise ValueError(f"open_clip has no model {name!r}: correct vision_encoder.name")
     else:
-        config = read_shape(block["name"], folder, "vision_encoder")
-    if "architecture" in config:
-        import timm
-        import torch
+        config = read_shape(name, folder, "vision_encoder")
+    with torch.device("meta"), torch.no_grad():
+        try:
+            build = _open_clip_tower if in_open_clip else _hugging_face_tower
+            net, size, forward = build(config, block)
+            net.requires_grad_(False).eval()
+            with FlopCounterMode(display=False) as counter:
+                features = forward(torch.empty(1, 3, *((size, size) if isinstance(size, int) else size)))
+        except Exception as error:  # of any model's own code
+            raise ValueError(f"it is left out, as no model can be made of its config.json ({error})") from error
+    return sum(parameter.numel() for parameter in net.parameters()), features.shape[1], counter.get_total_flops()
 
-        if timm.is_model(config["architecture"]):
-            with torch.device("meta"):  # without memory for its weights
-                net: Any = timm.create_model(config["architecture"], num_classes=0)
-            return sum(parameter.numel() for parameter in net.parameters()), net.num_features, POSITIONS
-    model = config.get("model_cfg", config)
-    shape = model.get("vision_cfg", model)
-    parameters, patch, size = encoder_parameters(shape), shape.get("patch_size"), shape.get("image_size", 224)
-    if not isinstance(patch, int):
-        raise ValueError("it is left out, as it is not a vision transformer")
-    features = model["embed_dim"] if block.get("projection") else shape.get("width", shape.get("hidden_size"))
-    return parameters, features, ((size if isinstance(size, int) else size[0]) // patch) ** 2 + 1
+
+_Tower = tuple[Any, Any, Callable[[Any], Any]]  # a module, the sides of its images, pixels -> features
+
+
+def _open_clip_tower(config: Mapping[str, Any], block: Mapping[str, Any]) -> _Tower:
+    from spacy_gemel.models.open_clip import build_image_tower, tower_forward
+
+    net = build_image_tower(config["model_cfg"])
+    return net, net.image_size, tower_forward(net, block["name"], projection=bool(block.get("projection")))
+
+
+def _hugging_face_tower(config: Mapping[str, Any], block: Mapping[str, Any]) -> _Tower:
+    from transformers import AutoConfig, AutoModel
+
+    from spacy_gemel.models.frozen import NO_REMOTE_CODE
+    from spacy_gemel.models.vision_encoder import image_vectors
+
+    shape = AutoConfig.for_model(**config)
+    net = AutoModel.from_config(shape, **NO_REMOTE_CODE)
+    size = config.get("pretrained_cfg", {}).get("input_size", [3, 224, 224])[1:]  # timm's
+    return net, getattr(shape, "image_size", size), lambda pixels: image_vectors(net, pixels, block["name"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,16 +230,16 @@ def estimate(
     model = language_model(read_shape(block["name"], folder, "language_model", file))
     item = _itemsize(block.get("dtype") or ("float16" if quantization else None))
     image_item = _itemsize(image.get("dtype"))
-    vision = sentences = features = tokens = sentence_width = 0
+    vision = sentences = features = image_operations = sentence_width = 0
     try:
         if linker["use_image"]:
-            vision, features, tokens = vision_encoder(image, folder)
+            vision, features, image_operations = vision_encoder(image, folder)
     except ValueError as error:
         unknown.append(f"vision_encoder: {error}")
     try:
         if retriever["@misc"].startswith("spacy_gemel.SentenceTransformerRetriever"):
             shape = read_shape(retriever["name"], folder, "retriever")
-            sentences, sentence_width = encoder_parameters(shape), shape.get("width") or shape["hidden_size"]
+            sentences, sentence_width = encoder_parameters(shape), shape["hidden_size"]
     except ValueError as error:
         unknown.append(f"retriever: {error}")
 
@@ -242,7 +263,8 @@ def estimate(
     vectors = (3 if model.gated else 1) * model.inner  # of a token in the MLP
     cache = filled * model.layers * 2 * model.keys * item
     reading = (filled - rows * beam_tokens) * item * (vectors + model.inner + 5 * model.width)
-    encoding = 16 * image_item * tokens * 13 * features  # a batch of images
+    positions = image_operations / (2 * vision) if vision else 0  # at which a number is used, on average
+    encoding = 16 * image_item * positions * 13 * features  # a batch of images
     linking = max(cache + reading, encoding)
     # bytes that a layer stores of a token for the way back through the frozen model; norms are in fp32 if gated
     bytes_per_token = item * (2 * model.queries + 2 * model.keys + vectors)
@@ -252,7 +274,6 @@ def estimate(
     activations = training_tokens * (model.layers * bytes_per_token + temporary)
 
     rate = 1e12 * (gpu.tflops if item == 2 else gpu.tflops_fp32)
-    image_operations = 2.0 * vision * tokens
     image_seconds = image_operations / (1e12 * (gpu.tflops if image_item == 2 else gpu.tflops_fp32))
     attention = 2.0 * model.layers * model.queries  # a causal pass over t tokens takes this times t squared
     products, head = 2.0 * model.matrices, 2.0 * model.vocabulary * model.embedded

@@ -92,18 +92,23 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def build_image_tower(config: Mapping[str, Any]) -> Any:
+    """The image tower of a model_cfg of open_clip, without weights and without asking any hub for the text tower."""
+    import open_clip
+
+    vision = dict(config["vision_cfg"])
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False
+    quick_gelu = config.get("quick_gelu", False)
+    return open_clip.CustomTextCLIP(config["embed_dim"], vision, _TINY_TEXT, quick_gelu=quick_gelu).visual
+
+
 def _load_image_tower(folder: Path, config: dict[str, Any]) -> tuple[Any, Any]:
     """The image tower of a folder, on the CPU, and its preprocessing, without asking any hub for the text tower."""
-    import open_clip
     from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
     from safetensors.torch import load_file
 
-    model_config = config["model_cfg"]
-    vision = dict(model_config["vision_cfg"])
-    if "timm_model_name" in vision:
-        vision["timm_model_pretrained"] = False
-    quick_gelu = model_config.get("quick_gelu", False)
-    visual = open_clip.CustomTextCLIP(model_config["embed_dim"], vision, _TINY_TEXT, quick_gelu=quick_gelu).visual
+    visual = build_image_tower(config["model_cfg"])
     file = folder / _WEIGHTS
     weights = load_file(file if file.is_file() else min(folder.glob("*.safetensors")))
     visual.load_state_dict({k.removeprefix(_PREFIX): v for k, v in weights.items() if k.startswith(_PREFIX)})

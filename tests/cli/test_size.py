@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 import spacy.util
+import torch
+import transformers
 from spacy.schemas import ConfigSchemaTraining
 from spacy.training.loop import create_train_batches
 from spacy.util import registry
+from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from research import sizes
 from spacy_gemel.__main__ import app
 from spacy_gemel.cli.common import read_config
 from spacy_gemel.cli.size import lines
-from spacy_gemel.cli.size_estimate import GPUS, KNOWN, Data, Gpu, estimate, find_gpu, language_model
+from spacy_gemel.cli.size_estimate import GPUS, KNOWN, Data, Gpu, estimate, find_gpu, language_model, vision_encoder
 from spacy_gemel.models.tokenizer import load_tokenizer
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.utils.files import resolve
@@ -78,7 +81,7 @@ def write(folder: Path, models: Path, **changes: str) -> Path:
         @misc = "spacy_gemel.CausalLM.v1"
         {parts["language"]}
         [components.gemel_linker.vision_encoder]
-        @misc = "spacy_gemel.OpenCLIP.v1"
+        @misc = "spacy_gemel.{parts.get("vision_loader", "OpenCLIP")}.v1"
         {parts["vision"]}
         [components.gemel_linker.retriever]
         @misc = "spacy_gemel.BM25Retriever.v1"
@@ -223,12 +226,40 @@ def test_a_model_that_is_not_known_by_its_config(tmp_path: Path, models: Path) -
     assert "at 7 TFLOP/s and 100 GB/s" in result.stdout
 
 
-def test_an_encoder_of_unknown_size_is_left_out(tmp_path: Path, models: Path) -> None:
-    (tmp_path / "resnet").mkdir()
-    (tmp_path / "resnet" / "config.json").write_text('{"model_type": "resnet", "hidden_sizes": [256, 512]}')
-    result = call(write(tmp_path, models, vision='name = "resnet"'))
+def test_an_encoder_that_cannot_be_built_is_left_out(tmp_path: Path, models: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text('{"model_type": "nobodys", "hidden_sizes": [256, 512]}')
+    result = call(write(tmp_path, models, vision='name = "odd"', vision_loader="HuggingFaceVision"))
     assert result.exit_code == 0, result.output
     assert "not included: vision_encoder: it is left out" in result.stdout
+
+
+RESNET = {"embedding_size": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 2, 1]}
+VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [transformers.ResNetModel(transformers.ResNetConfig(**RESNET)), transformers.ViTModel(transformers.ViTConfig(**VIT))],
+    ids=["ResNet", "ViT"],
+)
+def test_an_encoder_counts_as_the_model_that_is_loaded(encoder: Any, tmp_path: Path) -> None:
+    encoder.eval().save_pretrained(tmp_path)
+    encoder.config._attn_implementation = "eager"  # torch does not count a processor's fused attention
+    side = getattr(encoder.config, "image_size", 224)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        output = encoder(pixel_values=torch.zeros(1, 3, side, side))
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    block = {"@misc": "spacy_gemel.HuggingFaceVision.v1", "name": str(tmp_path)}
+    width = output.pooler_output.flatten(1).shape[1]
+    assert vision_encoder(block, tmp_path) == (parameters, width, counter.get_total_flops())
+
+
+def test_a_resnet_101_takes_the_operations_that_its_paper_gives(tmp_path: Path) -> None:
+    """7.6 billion multiply-adds (He et al. 2016, table 1), without the strides of version 1.5: 7.8."""
+    transformers.ResNetConfig(depths=[3, 4, 23, 3]).save_pretrained(tmp_path)
+    block = {"@misc": "spacy_gemel.HuggingFaceVision.v1", "name": str(tmp_path)}
+    assert vision_encoder(block, tmp_path)[2] / 2e9 == pytest.approx(7.8, rel=0.01)
 
 
 def test_an_encoder_of_timm_counts_with_its_features(tmp_path: Path, models: Path) -> None:
@@ -236,11 +267,12 @@ def test_an_encoder_of_timm_counts_with_its_features(tmp_path: Path, models: Pat
     for name in ("tf_efficientnet_lite0", "nobody"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(json.dumps({"model_type": "timm_wrapper", "architecture": name}))
-    figures = estimate_of(write(tmp_path, models, vision=f'name = "{tmp_path / "tf_efficientnet_lite0"}"'))
+    timm = {"vision_loader": "HuggingFaceVision"}
+    figures = estimate_of(write(tmp_path, models, vision=f'name = "{tmp_path / "tf_efficientnet_lite0"}"', **timm))
     assert figures["encoder"] / 4e6 == pytest.approx(3.37, rel=0.01)  # of 4.65 million with its classifier
     assert figures["mapper"] == 4 * (1280 + 1) * 4 * 32
     assert figures["unknown"] == []
-    unknown = estimate_of(write(tmp_path, models, vision=f'name = "{tmp_path / "nobody"}"'))
+    unknown = estimate_of(write(tmp_path, models, vision=f'name = "{tmp_path / "nobody"}"', **timm))
     assert "vision_encoder" in unknown["unknown"][0]
 
 
