@@ -34,6 +34,7 @@ ENTRY_POINTS = {
     ],
     "spacy_readers": ["spacy_gemel.MultimodalCorpus.v1 = spacy_gemel.data.reader:multimodal_corpus"],
     "spacy_scorers": ["spacy_gemel.linker_scorer.v1 = spacy_gemel.pipeline.scorer:make_linker_scorer"],
+    "spacy_cli": ["gemel = spacy_gemel.spacy_cli:app"],
     "console_scripts": ["spacy-gemel = spacy_gemel.__main__:main"],
 }
 

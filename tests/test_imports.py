@@ -1,12 +1,17 @@
 """Imports stay light, and every registered name resolves."""
 
+import importlib
 import json
+import logging
+import pkgutil
 import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
 from spacy import registry
+
+import spacy_gemel
 
 HEAVY = ["transformers", "open_clip", "sentence_transformers", "pyarrow", "spacy_transformers"]
 
@@ -23,7 +28,6 @@ def test_the_package_alone_loads_nothing() -> None:
 
 
 def test_the_public_names_are_imported_when_they_are_used() -> None:
-    import spacy_gemel
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
     from spacy_gemel.utils.messages import GemelWarning
 
@@ -82,3 +86,18 @@ def test_every_registered_name_is_an_entry_point() -> None:
     for kind, names in expected.items():
         for name in names:
             assert callable(getattr(registry, kind).get(f"spacy_gemel.{name}.v1"))
+
+
+def test_every_logger_is_in_one_tree() -> None:
+    """One handler or level on "spacy_gemel" holds for all that the package logs."""
+    modules = [
+        importlib.import_module(module.name) for module in pkgutil.walk_packages(spacy_gemel.__path__, "spacy_gemel.")
+    ]
+    loggers = {name: value for name, value in logging.root.manager.loggerDict.items() if name.startswith("spacy_gemel")}
+    assert len(loggers) > 3
+    for module in modules:
+        for value in vars(module).values():
+            if isinstance(value, logging.Logger):
+                assert value.name == module.__name__
+    for logger in filter(lambda value: isinstance(value, logging.Logger), loggers.values()):
+        assert (logger.propagate, logger.handlers, logger.level) == (True, [], logging.NOTSET)

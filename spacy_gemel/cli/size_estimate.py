@@ -1,7 +1,8 @@
 """What a config takes, by formula: weights, keys and values, activations, operations and the time that follows.
 
-docs/sizes.md explains each formula. Only a vision encoder is built, without memory, and counted by torch. Nothing is loaded or fetched: the shape of a model comes from its config.json (in a
-folder, or in the hub's cache), from open_clip's list, or from `KNOWN`.
+docs/sizes.md explains each formula. Nothing is loaded or fetched: the shape of a model comes from its config.json (in a
+folder, or in the hub's cache), from open_clip's list, or from `KNOWN`. A vision encoder is built, but its numbers take
+no memory.
 """
 
 import json

@@ -23,7 +23,7 @@ from spacy_gemel.utils.messages import ModelWarning, UnknownEntityWarning, warn
 if TYPE_CHECKING:
     from spacy_gemel.kb.knowledge_base import KnowledgeBase
 
-logger = logging.getLogger("spacy_gemel")
+logger = logging.getLogger(__name__)
 
 MentionKey = tuple[int, int]  # a gold mention: index of the doc, first token
 

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from spacy_gemel.linking.model import LinkingModel
     from spacy_gemel.models.causal_lm import CausalLM
 
-logger = logging.getLogger("spacy_gemel")
+logger = logging.getLogger(__name__)
 
 # Not KnowledgeBase, which imports pyarrow: spaCy has pydantic look at what `initialize` takes.
 KBLoader = Callable[[Vocab], Any]

@@ -144,8 +144,15 @@ def probability_of(kb_id: str, candidates: Sequence[dict[str, Any]]) -> float | 
 
 
 def install_extension() -> None:
-    """Register `span._.gemel_candidates` and `span._.gemel_search`."""
-    from spacy.tokens import Span
+    """Register `span._.gemel_candidates`, `span._.gemel_search`, and `doc._.image` for `doc.user_data["image"]`."""
+    from spacy.tokens import Doc, Span
+
+    if not Doc.has_extension(IMAGE_KEY):
+
+        def set_image(doc: Doc, image: Any) -> None:
+            doc.user_data[IMAGE_KEY] = image
+
+        Doc.set_extension(IMAGE_KEY, getter=lambda doc: doc.user_data.get(IMAGE_KEY), setter=set_image)
 
     for key, getter in ((CANDIDATES_KEY, span_candidates), (SEARCH_KEY, span_search)):
         if not Span.has_extension(key):

@@ -240,7 +240,10 @@ VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "int
 
 @pytest.mark.parametrize(
     "encoder",
-    [transformers.ResNetModel(transformers.ResNetConfig(**RESNET)), transformers.ViTModel(transformers.ViTConfig(**VIT))],
+    [
+        transformers.ResNetModel(transformers.ResNetConfig(**RESNET)),
+        transformers.ViTModel(transformers.ViTConfig(**VIT)),
+    ],
     ids=["ResNet", "ViT"],
 )
 def test_an_encoder_counts_as_the_model_that_is_loaded(encoder: Any, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Every name that setup.py registers resolves by its entry point and by spaCy's registry, and does its work."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import distribution
 from pathlib import Path
@@ -36,7 +38,9 @@ def entry_points() -> dict[str, tuple[str, str]]:
 
 
 ENTRY_POINTS = entry_points()
-REGISTERED = sorted(name for name, (group, _) in ENTRY_POINTS.items() if group.startswith("spacy_"))
+REGISTERED = sorted(
+    name for name, (group, _) in ENTRY_POINTS.items() if group.startswith("spacy_") and group != "spacy_cli"
+)
 
 
 def resolved(group: str, registered: str, /, **arguments: Any) -> Any:
@@ -216,3 +220,13 @@ def test_the_command() -> None:
     [point] = distribution("spacy-gemel").entry_points.select(name="spacy-gemel")
     assert point.value == where
     assert callable(point.load())
+
+
+def test_the_command_of_spacy() -> None:
+    """`spacy gemel COMMAND`, with spaCy's own commands beside it."""
+    gemel, whole = (
+        subprocess.run([sys.executable, "-m", "spacy", *arguments], capture_output=True, text=True, check=True).stdout
+        for arguments in (["gemel", "build-kb", "--help"], ["--help"])
+    )
+    assert "Usage: python -m spacy gemel build-kb" in gemel
+    assert {"gemel", "train", "package"} <= set(whole.split())

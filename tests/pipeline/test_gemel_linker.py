@@ -140,7 +140,7 @@ def test_predict_changes_no_doc(nlp: Language) -> None:
     """Not even one with an image to encode, one that cannot be read, or earlier answers; set_annotations does."""
     pipe: Any = nlp.get_pipe("gemel_linker")
     linked = nlp(mercury(nlp, b"no image"))
-    linked.user_data["image"] = picture("Mercury")
+    linked._.image = picture("Mercury")
     docs = [mercury(nlp, Image.fromarray(picture("Mercury"))), mercury(nlp, "gone.png"), mercury(nlp), linked]
     before = [doc.to_bytes() for doc in docs]
     user_data = [dict(doc.user_data) for doc in docs]
@@ -168,7 +168,7 @@ def test_image_forms_give_the_same_result(nlp: Language, tmp_path: Path) -> None
     for source in (str(path), path.read_bytes(), Image.fromarray(array)):
         doc = nlp(mercury(nlp, source))
         assert_same(reference, doc)
-        assert doc.user_data["image"] is source
+        assert doc.user_data["image"] is doc._.image is source
         again = Doc(nlp.vocab).from_bytes(doc.to_bytes())
         assert isinstance(again.user_data["image"], (str, bytes))
     features = nlp.get_pipe("gemel_linker")._reader.encoder.encode([Image.fromarray(array)])[0]

@@ -16,7 +16,7 @@ from spacy_gemel.kb.meta import META_FILE, KBMeta
 from spacy_gemel.utils.files import resolve, sha256_of, write_json
 from spacy_gemel.utils.messages import DataWarning, warn
 
-logger = logging.getLogger("spacy_gemel")
+logger = logging.getLogger(__name__)
 
 _LOADER = "KBFromLookupKB"
 _VERSION = 1
