@@ -30,6 +30,7 @@ ENTRY_POINTS = {
         "spacy_gemel.PictureFeature.v1 = spacy_gemel.registry:picture_feature",
         "spacy_gemel.AgreementFeature.v1 = spacy_gemel.registry:agreement_feature",
         "spacy_gemel.KBFromDisk.v1 = spacy_gemel.registry:kb_from_disk",
+        "spacy_gemel.KBFromHub.v1 = spacy_gemel.registry:kb_from_hub",
         "spacy_gemel.KBFromLookupKB.v1 = spacy_gemel.registry:kb_from_lookup_kb",
     ],
     "spacy_readers": ["spacy_gemel.MultimodalCorpus.v1 = spacy_gemel.data.reader:multimodal_corpus"],
@@ -67,6 +68,7 @@ setup(
         "urllib3>=2.6,<3.0",  # decompresses no more of a body at once than is read: fetch-images relies on it
         "scipy>=1.11",
         "safetensors>=0.4.3",
+        "huggingface_hub>=0.34,<3.0",  # has the command hf; transformers 4.53 needs it below 1.0
         "filelock>=3.30.3,<5.0",  # has lock_descriptor; from 3.20.4 to July 2026 releases removed the lock file
         "tqdm>=4.60",
         "jinja2>=3.0",

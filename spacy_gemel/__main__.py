@@ -17,6 +17,7 @@ from spacy_gemel.cli.import_kb import import_kb
 from spacy_gemel.cli.knowledge_base import build_kb, check_kb
 from spacy_gemel.cli.link import link
 from spacy_gemel.cli.make_demonstrations import make_demonstrations
+from spacy_gemel.cli.push import push
 from spacy_gemel.cli.report import report
 from spacy_gemel.cli.size import size
 
@@ -30,7 +31,7 @@ app = typer.Typer(
 
 COMMANDS: list[Callable[..., None]] = [
     convert, fetch_images, encode_images, import_kb, build_kb, check_kb, make_demonstrations, link, evaluate, report,
-    fit_decision, describe, size,
+    fit_decision, describe, push, size,
 ]  # fmt: skip
 for command in COMMANDS:
     app.command()(command)

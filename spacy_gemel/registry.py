@@ -184,6 +184,23 @@ def kb_from_disk(path: str, verify: bool = False) -> "Callable[[Vocab], Knowledg
     return load
 
 
+def kb_from_hub(repo: str, revision: str | None = None, verify: bool = False) -> "Callable[[Vocab], KnowledgeBase]":
+    """spacy_gemel.KBFromHub.v1: a knowledge base that `build-kb` wrote, out of a repository of the Hugging Face Hub.
+
+    Args:
+        repo: ORG/NAME, a model repository with the knowledge base's files at its top.
+        revision: A branch, a tag or, so that it never changes, a commit; null for main.
+        verify: Read it all for changed bytes.
+    """
+
+    def load(vocab: "Vocab") -> "KnowledgeBase":
+        from spacy_gemel.kb.hub import open_hub_kb
+
+        return open_hub_kb(repo, revision, verify=verify)
+
+    return load
+
+
 def kb_from_lookup_kb(
     path: str, folder: str, tokenizer: str, names: str = "alias", revision: str | None = None, max_name_tokens: int = 32
 ) -> "Callable[[Vocab], KnowledgeBase]":

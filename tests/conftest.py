@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 # Both before any library reads them. No test goes to the network; the models are too small for several threads.
@@ -14,6 +15,7 @@ from spacy.language import Language
 from spacy.util import fix_random_seed
 
 from tests import tiny
+from tests.hub import WRITER, Hub, serving
 from tests.mini_pipeline import make_kb, make_pipeline, train, write_corpus
 
 
@@ -80,3 +82,22 @@ def saved(trained: Language, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def corpus(trained: Language, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A .spacy file of 108 captions with gold ids and the paths of their images."""
     return write_corpus(tmp_path_factory.mktemp("corpus"), trained)
+
+
+@pytest.fixture
+def hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub that huggingface_hub takes for its own in this process, with an empty cache and the writer's token."""
+    from huggingface_hub import constants
+
+    home = tmp_path_factory.mktemp("hf_home")
+    with serving() as (hub, address):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(home / "assets"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setenv("HF_TOKEN", WRITER)
+        yield hub

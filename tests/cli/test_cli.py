@@ -71,6 +71,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         "report",
         "fit-decision",
         "describe",
+        "push",
         "size",
     ):
         assert command in done.stdout

@@ -128,6 +128,12 @@ def knowledge_base(name: str, world: World) -> None:
     assert "Mercury" in resolved("spacy_misc", name, path=str(world.kb))(world.nlp.vocab)
 
 
+def hub_knowledge_base(name: str, world: World) -> None:
+    """tests/cli/test_hub.py has a Hub that one comes from."""
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set"):
+        resolved("spacy_misc", name, repo="org/nobodys-kb")(world.nlp.vocab)
+
+
 def lookup_kb(name: str, world: World) -> None:
     kb = InMemoryLookupKB(world.nlp.vocab, entity_vector_length=1)
     kb.add_entity("Q1", 3, [0])
@@ -189,6 +195,7 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.PictureFeature.v1": feature("pictured", "picture"),
     "spacy_gemel.AgreementFeature.v1": feature("agreement", "chain"),
     "spacy_gemel.KBFromDisk.v1": knowledge_base,
+    "spacy_gemel.KBFromHub.v1": hub_knowledge_base,
     "spacy_gemel.KBFromLookupKB.v1": lookup_kb,
     "spacy_gemel.MultimodalCorpus.v1": reader,
     "spacy_gemel.linker_scorer.v1": scorer,
