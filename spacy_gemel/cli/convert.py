@@ -11,7 +11,7 @@ from spacy_gemel.data.datasets import converters
 
 def convert(
     dataset: Annotated[str, typer.Argument(help=f"The form of the data: {', '.join(converters.CONVERTERS)}.")],
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="File to read.")],
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="File to read, or a folder for parquet.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.spacy", help="DocBin to write.")],
     images: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from spacy_gemel.cli.common import Quiet, one_line_errors
 
 
 def import_kb(
-    kind: Annotated[str, typer.Argument(help="wikipedia, wikidata, csv or spacy.")],
+    kind: Annotated[str, typer.Argument(help="wikipedia, wikidata, csv, parquet or spacy.")],
     sources: Annotated[list[Path], typer.Argument(metavar="SOURCES...", help="Dumps, tables, or spaCy's folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.jsonl", help="Entities to write, for build-kb.")],
     language: Annotated[
@@ -38,10 +38,12 @@ def import_kb(
     ] = True,
     column: Annotated[
         list[str] | None,
-        typer.Option(metavar="FIELD=COLUMN", help="csv: the column of a field, such as id=qid; repeat it for more."),
+        typer.Option(
+            metavar="FIELD=COLUMN", help="csv, parquet: the column of a field, such as id=qid; again for more."
+        ),
     ] = None,
     delimiter: Annotated[str | None, typer.Option(help="csv: default a tab for .tsv, else a comma.")] = None,
-    alias_separator: Annotated[str, typer.Option(help="csv: the separator of aliases.")] = "|",
+    alias_separator: Annotated[str, typer.Option(help="csv, parquet: the separator of aliases.")] = "|",
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Use a source that is cut off or damaged as far as it goes.")
     ] = False,

@@ -43,6 +43,7 @@ class Record:
         image_features: The image's vector (d_v,), float32.
         rows: Rows of the source in this record; 0 for a further record of a row, whose mentions overlap the first's.
         merged: Mentions that were left out because the record has the same mention with the same gold.
+        picture: The encoded image, if the source holds it and no path.
     """
 
     location: str
@@ -55,6 +56,7 @@ class Record:
     image_features: "np.ndarray | None" = None
     rows: int = 1
     merged: int = 0
+    picture: bytes | None = None
 
     def image_path_from(self, folder: Path) -> str | None:
         """The image's path relative to `folder`, both with links followed, or as it is if it is absolute."""

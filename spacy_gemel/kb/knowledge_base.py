@@ -59,7 +59,7 @@ class EntityTable:
             if schema.type != "schema":  # pyarrow crashes
                 raise ValueError("it does not begin with its columns")
             schema = pa.ipc.read_schema(schema)
-            if not all(map(_is_plain_batch, self._messages)):
+            if not all(map(is_plain_batch, self._messages)):
                 raise ValueError("it holds compressed batches, or something else than batches")
         except (OSError, ValueError, struct.error, pa.ArrowException) as error:
             raise KBError(f"{self._path} cannot be read ({error}): build the KB again") from error
@@ -99,7 +99,7 @@ class EntityTable:
         return Entity(*(self.value(row, column) for column in SCHEMA.names))
 
 
-def _is_plain_batch(message: Any) -> bool:
+def is_plain_batch(message: Any) -> bool:
     """Whether a message of an Arrow file is a record batch that is not compressed, which pyarrow does not say.
 
     Raises struct.error if its metadata are damaged.

@@ -1,5 +1,6 @@
 """Conversion of data sets to spaCy's DocBin. To add a data set, add its reader to CONVERTERS."""
 
+import hashlib
 import inspect
 import os
 from collections import Counter
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spacy_gemel.data.datasets.alignment import NOT_FOUND, PART_OF_WORD, VERBATIM
+from spacy_gemel.data.datasets.annotation_tools import read_label_studio, read_prodigy
 from spacy_gemel.data.datasets.gemel import read_gemel
 from spacy_gemel.data.datasets.melbench import read_melbench, read_mimic
+from spacy_gemel.data.datasets.parquet import read_parquet
 from spacy_gemel.data.datasets.wikidiverse import read_wikidiverse
 from spacy_gemel.data.fetch.urls import local_image
 from spacy_gemel.data.jsonl import read_jsonl
@@ -30,7 +33,10 @@ DatasetReader = Callable[..., Iterator[Record | Problem]]
 CONVERTERS: dict[str, DatasetReader] = {
     "jsonl": read_jsonl,
     "gemel": read_gemel,
+    "label-studio": read_label_studio,
     "mimic": read_mimic,
+    "parquet": read_parquet,
+    "prodigy": read_prodigy,
     "richpediamel": read_melbench,
     "wikidiverse": read_wikidiverse,
     "wikimel": read_melbench,
@@ -163,7 +169,8 @@ def convert(
     """Write `source` as a DocBin to `out`, and the report beside it, even if the conversion fails.
 
     The options are those of the command `convert`, and `dataset` is a name in CONVERTERS. Images are stored by
-    reference: `doc.user_data["image"]` is a path relative to the folder of `out`. Rows that cannot be read are counted
+    reference: `doc.user_data["image"]` is a path relative to the folder of `out`. Pictures that `source` holds itself
+    become files in the folder OUT.images beside it, named by their content. Rows that cannot be read are counted
     and left out; mentions that overlap an earlier one go into a further doc. Raises ValueError for wrong arguments and
     if no row is usable, OSError for files, ImportError if `features` need a package that is not installed.
     """
@@ -175,7 +182,7 @@ def convert(
         raise ValueError(f"unknown data set {dataset!r}: there are {', '.join(CONVERTERS)}")
     if out.suffix != ".spacy":
         raise ValueError(f"{out}: the output must end in .spacy, because spaCy finds its corpora by that")
-    if source.is_dir():
+    if source.is_dir() and dataset != "parquet":
         files = sorted(file.name for file in source.iterdir() if file.suffix in (".json", ".jsonl"))
         listing = f"there are {', '.join(files[:10])}" if files else "there is no .json or .jsonl file in it"
         raise ValueError(f"{source}: a folder; convert each of its files with a command of its own: {listing}")
@@ -195,7 +202,7 @@ def convert(
     try:
         records = CONVERTERS[dataset](source, **options)
         bar = tqdm(records, desc=f"convert {source.name}", unit=" rows", disable=not progress)
-        docs = _make_docs(bar, nlp, out.parent, images, report)
+        docs = _make_docs(bar, nlp, out, images, report)
         if not report.rows["kept"]:
             first = f"; the first: {report.problems[0]}" if report.problems else ""
             raise ValueError(
@@ -214,9 +221,9 @@ def convert(
 
 
 def _make_docs(
-    rows: Iterable[Record | Problem], nlp: "Language", folder: Path, images: Path | None, report: ConvertReport
+    rows: Iterable[Record | Problem], nlp: "Language", out: Path, images: Path | None, report: ConvertReport
 ) -> "DocBin":
-    """Make the docs and count them in the report; image paths become relative to `folder`."""
+    """Make the docs and count them in the report; image paths become relative to the folder of `out`."""
     from spacy.tokens import DocBin
 
     from spacy_gemel.data.reader import doc_from_record
@@ -226,6 +233,8 @@ def _make_docs(
         if isinstance(row, Problem):
             report.add(row)
             continue
+        if row.picture is not None:
+            row = _write_picture(row, out.with_suffix(".images"))
         if images is not None and row.image_url is not None:  # fetch-images may have downloaded it
             path = local_image(row.image_url, images)
             row = row if path is None else replace(row, image=path.name, folder=path.parent)
@@ -233,7 +242,7 @@ def _make_docs(
         for record in records:
             # a name that no file can have, such as a data URI, is an OSError for pathlib and False for os.path
             report.add_record(record, image_exists=os.path.isfile(record.folder / (record.image or "")))  # noqa: PTH113
-            doc, not_covered, widened = doc_from_record(record, nlp.make_doc, record.image_path_from(folder))
+            doc, not_covered, widened = doc_from_record(record, nlp.make_doc, record.image_path_from(out.parent))
             problems += not_covered
             report.mentions["kept"] += len(doc.ents)
             report.mentions["widened_to_tokens"] += widened
@@ -243,3 +252,13 @@ def _make_docs(
         for problem in problems:
             report.add(problem)
     return docs
+
+
+def _write_picture(record: Record, folder: Path) -> Record:
+    """Write a record's picture, unless the folder has it, and name it as the image. Raises OSError."""
+    name = hashlib.sha256(record.picture or b"").hexdigest()
+    if not (folder / name).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with write_whole(folder / name) as partial:
+            partial.write_bytes(record.picture or b"")
+    return replace(record, image=name, folder=folder, picture=None)

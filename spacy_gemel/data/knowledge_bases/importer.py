@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
+from spacy_gemel.data.knowledge_bases.parquet import read_parquet_kb
 from spacy_gemel.data.knowledge_bases.spacy_kb import read_spacy_kb
 from spacy_gemel.data.knowledge_bases.table import read_table
 from spacy_gemel.data.knowledge_bases.wikidata import read_wikidata
@@ -27,6 +28,7 @@ KINDS: dict[str, tuple[Reader, frozenset[str]]] = {
     "wikipedia": (read_wikipedia, frozenset({"language", "id", "sections", "disambiguation"})),
     "wikidata": (read_wikidata, frozenset({"language", "names", "site", "with_sitelink", "properties"})),
     "csv": (read_table, frozenset({"column", "delimiter", "alias_separator"})),
+    "parquet": (read_parquet_kb, frozenset({"column", "alias_separator"})),
     "spacy": (read_spacy_kb, frozenset({"names"})),
 }
 

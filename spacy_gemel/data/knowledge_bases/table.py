@@ -11,6 +11,7 @@ from spacy_gemel.kb.entity import Entity
 
 FIELDS = ("id", "name", "description", "count", "aliases")
 _ADVICE = "name it with --column {field}=COLUMN, or the delimiter with --delimiter"
+BAD_COUNT = "counts that are not a whole number from 0 (the entity is kept)"
 _LONGEST_LINE = 2**20
 _MAX_LINES = 100  # of one row: a quotation mark that is not closed must not take the rest of the file with it
 
@@ -24,14 +25,7 @@ def read_table(
     header without a column, with {field} for the missing field.
     Raises ValueError if the header does not have a column that is required or named, or the file is UTF-16.
     """
-    names = {field: field for field in FIELDS}
-    for column in options.column:
-        field, sign, name = column.partition("=")
-        if field not in FIELDS or not sign or not name:
-            raise ValueError(f"--column {column!r}: give FIELD=COLUMN with one of {', '.join(FIELDS)}")
-        names[field] = name
-    if not options.alias_separator:
-        raise ValueError("the separator of aliases is empty: give a character, such as |")
+    names = column_names(options)
     delimiter = "\t" if options.delimiter == r"\t" else options.delimiter
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise ValueError(f"the delimiter is {delimiter!r}: give one character, or \\t for a tab")
@@ -59,6 +53,19 @@ def read_table(
                 yield where, _entity(row, indices, options.alias_separator, where, work)
 
 
+def column_names(options: ImportOptions) -> dict[str, str]:
+    """The column of each field, by default of its name. Raises ValueError for other options than there are."""
+    names = {field: field for field in FIELDS}
+    for column in options.column:
+        field, sign, name = column.partition("=")
+        if field not in FIELDS or not sign or not name:
+            raise ValueError(f"--column {column!r}: give FIELD=COLUMN with one of {', '.join(FIELDS)}")
+        names[field] = name
+    if not options.alias_separator:
+        raise ValueError("the separator of aliases is empty: give a character, such as |")
+    return names
+
+
 def _entity(row: Sequence[str], indices: dict[str, int], separator: str, where: str, work: Work) -> Entity:
     values = {field: row[index] if index < len(row) else "" for field, index in indices.items()}
     count, text = 0, values.get("count", "").strip()
@@ -69,8 +76,7 @@ def _entity(row: Sequence[str], indices: dict[str, int], separator: str, where: 
             raise ValueError
         count = int(number)
     except ValueError:
-        reason = "counts that are not a whole number from 0 (the entity is kept)"
-        work.report.dropped.add(reason, f"{where}: {text[:40]!r}")
+        work.report.dropped.add(BAD_COUNT, f"{where}: {text[:40]!r}")
     aliases = tuple(values.get("aliases", "").split(separator))
     return Entity(values["id"], values["name"], count, aliases, values.get("description") or None)
 

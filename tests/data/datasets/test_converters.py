@@ -250,6 +250,16 @@ FIELDS = [
     "golden",
     "target",
     "img_url",
+    "image",
+    "spans",
+    "accept",
+    "data",
+    "annotations",
+    "result",
+    "value",
+    "type",
+    "labels",
+    "start",
 ]
 ROWS = st.recursive(
     ATOMS,
@@ -259,14 +269,15 @@ ROWS = st.recursive(
 
 
 @settings(max_examples=100)
-@given(st.lists(ROWS, max_size=4), st.sampled_from(sorted(set(CONVERTERS) - {"jsonl"})))
+@given(st.lists(ROWS, max_size=4), st.sampled_from(sorted(set(CONVERTERS) - {"jsonl", "parquet"})))
 def test_no_row_raises_and_none_disappears(
     tmp_path_factory: pytest.TempPathFactory, rows: list[Any], dataset: str
 ) -> None:
     good = {"text": "Ada", "sentence": "Ada", "mention": "Ada", "golden": "Q1", "answer": "Q1"}
-    usable = ["Ada", None, "t", []] if dataset == "wikidiverse" else good
+    others = {"wikidiverse": ["Ada", None, "t", []], "label-studio": {"data": good}, "prodigy": {"text": "Ada"}}
+    usable = others.get(dataset, good)
     path = tmp_path_factory.mktemp("rows") / "x.json"
-    source = write(path, [*rows, usable], lines=dataset == "gemel")
+    source = write(path, [*rows, usable], lines=dataset in ("gemel", "prodigy"))
     report, docs, written = run(dataset, source)
     assert written["rows"]["read"] == len(rows) + 1
     assert written["rows"]["kept"] + sum(written["rows"]["dropped"].values()) == len(rows) + 1

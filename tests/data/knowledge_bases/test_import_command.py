@@ -60,7 +60,7 @@ def test_build_kb_reads_what_was_written(dumps: list[Path], tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["dbpedia", "x", "y"], "unknown kind 'dbpedia': give one of csv, spacy, wikidata, wikipedia"),
+        (["dbpedia", "x", "y"], "unknown kind 'dbpedia': give one of csv, parquet, spacy, wikidata, wikipedia"),
         (["csv", "nowhere.csv", "y"], "nowhere.csv: no such file"),
         (["csv", "kb.csv", "kb.csv"], "is both source and output"),
         (["csv", "kb.csv", "."], "is a folder: name a file to write"),

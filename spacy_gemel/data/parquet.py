@@ -1,0 +1,53 @@
+"""Rows of Parquet files, and of the data sets that Hugging Face's `datasets` saves to disk, which are Arrow files."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spacy_gemel.utils.files import visible_files
+
+
+def read_parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (location, row) of a Parquet file, of all in a folder, or of a folder that `save_to_disk` wrote.
+
+    Raises OSError, and ValueError if it is none of these or damaged.
+    """
+    from spacy_gemel.bulk.sources import parquet_batches
+
+    if not path.is_dir():
+        files = [path]
+    elif (state := path / "state.json").is_file():
+        try:
+            files = [path / Path(file["filename"]).name for file in json.loads(state.read_text())["_data_files"]]
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{state}: not what save_to_disk writes ({error})") from error
+    elif splits := sorted(state.parent.name for state in path.glob("*/state.json")):
+        raise ValueError(f"{path}: a data set of several splits: give one of its folders, {', '.join(splits)}")
+    else:
+        files = visible_files(path, (".parquet",))
+    if not files:
+        raise ValueError(f"{path}: neither .parquet files in this folder nor a data set that save_to_disk wrote")
+    for file in files:
+        batches = _arrow_batches(file) if file.suffix == ".arrow" else parquet_batches(file)
+        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
+            yield f"{file}, row {number}", row
+
+
+def _arrow_batches(file: Path) -> Iterator[Any]:
+    """The record batches of a stream of Arrow; compressed ones, which may unpack to any size, are refused."""
+    import pyarrow as pa
+
+    from spacy_gemel.kb.knowledge_base import is_plain_batch
+
+    try:
+        first, *messages = pa.ipc.MessageReader.open_stream(pa.memory_map(str(file)))
+        schema = pa.ipc.read_schema(first)
+        for message in messages:
+            if not is_plain_batch(message):
+                raise ValueError("it holds compressed batches, or something else than batches")
+            batch = pa.ipc.read_record_batch(message, schema)
+            batch.validate(full=True)
+            yield batch
+    except (ValueError, EOFError, pa.ArrowException) as error:
+        raise ValueError(f"{file}: not an Arrow file that can be read ({error}); save the data set again") from error
