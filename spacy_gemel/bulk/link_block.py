@@ -137,13 +137,11 @@ def _read(nlp: Language, row: SourceRow, folder: Path, problems: list[Problem]) 
             output_image = output_image if isinstance(output_image, str) else None
             inputs.append(_Input(doc, output_image, has_mentions))
         else:
-            inputs += _inputs_of(nlp, item, row.image, folder, problems)
+            inputs += _inputs_of(nlp, item, folder, problems)
     return inputs
 
 
-def _inputs_of(
-    nlp: Language, record: Record, packed: bytes | None, folder: Path, problems: list[Problem]
-) -> Iterator[_Input]:
+def _inputs_of(nlp: Language, record: Record, folder: Path, problems: list[Problem]) -> Iterator[_Input]:
     if record.image_url is not None:
         problems.append(Problem(record.location, "image", _ONLY_URL, record.image_url))
     image = None if record.image is None else str((record.folder / record.image).absolute())
@@ -155,8 +153,6 @@ def _inputs_of(
         if layer.mentions is not None:  # the linker must not see the gold ids
             layer = replace(layer, mentions=tuple(replace(mention, kb_id="") for mention in layer.mentions))
         doc, not_covered, _ = doc_from_record(layer, nlp.make_doc, image)
-        if packed is not None:
-            doc.user_data["image"] = packed
         problems += not_covered
         yield _Input(doc, output_image, has_mentions)
 

@@ -39,14 +39,12 @@ class SourceRow:
         location: The same for messages.
         content: What it is known by when a run goes on.
         read: Gives its record or doc, and what was left out of it; it may raise anything.
-        image: The image's bytes, if the row has them.
     """
 
     place: dict[str, Any]
     location: str
     content: bytes
     read: Callable[[], Sequence[Record | Doc | Problem]]
-    image: bytes | None = None
 
 
 def kind_of(path: Path) -> str:
@@ -197,14 +195,10 @@ def parquet_batches(file: Path) -> Iterator[Any]:
 
 def table_row(columns: Mapping[str, Any], location: str, folder: Path, place: dict[str, Any]) -> SourceRow:
     """A row of a table: its columns `text` and `image`, and `start` and `end`, or else `mention`, or neither."""
-    image = columns.get("image")
-    if isinstance(image, Mapping):  # as `datasets` has it
-        image = image.get("bytes") or image.get("path")
-    packed = image if isinstance(image, bytes) else None
-    fields = {name: optional_value(columns.get(name)) for name in ("id", "text", "mention", "start", "end")}
-    fields["image"] = None if packed is not None else optional_value(image)
-    content = json.dumps({**fields, "bytes": hashlib.sha256(packed or b"").hexdigest()}, default=str).encode()
-    return SourceRow(place, location, content, partial(_parse_columns, columns, fields, location, folder), packed)
+    fields = {name: optional_value(columns.get(name)) for name in ("id", "text", "image", "mention", "start", "end")}
+    image = hashlib.sha256(str(fields["image"]).encode(errors="surrogatepass")).hexdigest()  # it may be bytes
+    content = json.dumps({**fields, "image": image}, default=str).encode()
+    return SourceRow(place, location, content, partial(_parse_columns, columns, fields, location, folder))
 
 
 def _parse_columns(

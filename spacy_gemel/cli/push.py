@@ -12,6 +12,7 @@ import typer
 
 from spacy_gemel.cli.common import one_line_errors
 
+_MODEL = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _DATASET = re.compile(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/datasets/([\w.-]+(?:/[\w.-]+)?)/?")
 
 
@@ -111,44 +112,37 @@ def make_card(
     from spacy_gemel.pipeline.loaded_pipeline import FACTORY
 
     linkers = [block for block in config["components"].values() if block.get("factory") == FACTORY]
-    names = [
-        linker.get(part, {}).get("name", "") for linker in linkers for part in ("language_model", "vision_encoder")
-    ]
-    models = [
-        name for name in dict.fromkeys(names) if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and not Path(name).exists()
-    ]
-    datasets = [
-        found[1] for source in meta.get("sources") or () if (found := _DATASET.fullmatch(source.get("url", "")))
-    ]
-    licence = meta.get("license") or None
-    is_identifier = licence is None or re.fullmatch(r"[\w.-]+", licence)
-    results = []
+    blocks = [linker.get(part, {}) for linker in linkers for part in ("language_model", "vision_encoder")]
+    models = [name for block in blocks if _MODEL.fullmatch(name := block.get("name", "")) and not Path(name).exists()]
+    pages = [_DATASET.fullmatch(source.get("url", "")) for source in meta.get("sources") or ()]
+    datasets = [page[1] for page in pages if page]
+    name, results = f"{meta['lang']}_{meta['name']}", []
     if metrics is not None:
         data = Path(str(metrics["settings"].get("data", "test"))).name
-        parts = {"": metrics, **{f" ({part.replace('_', ' ')})": metrics[part] for part in SUBSETS}}
-        for part, row in parts.items():
-            if row["accuracy"] is not None:
-                results.append(
-                    EvalResult(
-                        task_type="token-classification",  # the Hub has no entity linking
-                        task_name="Entity linking",
-                        dataset_type=datasets[0] if len(datasets) == 1 else data,
-                        dataset_name=data,
-                        metric_type="accuracy",
-                        metric_name=f"Accuracy{part}",
-                        metric_value=row["accuracy"],
-                    )
-                )
+        parts = {"Accuracy": metrics, **{f"Accuracy ({part.replace('_', ' ')})": metrics[part] for part in SUBSETS}}
+        results = [
+            # the Hub has no task of entity linking
+            EvalResult(
+                "token-classification",
+                datasets[0] if len(datasets) == 1 else data,
+                data,
+                "accuracy",
+                accuracy,
+                task_name="Entity linking",
+                metric_name=part,
+            )
+            for part, row in parts.items()
+            if (accuracy := row["accuracy"]) is not None
+        ]
     card = ModelCardData(
         language=meta["lang"],
-        license=licence and (licence.lower() if is_identifier else "other"),
-        license_name=None if is_identifier else licence,
+        license=(meta.get("license") or "").lower() or None,
         library_name="spacy",
         tags=["spacy", "entity-linking", "spacy-gemel"],
         base_model=models or None,
         datasets=datasets or None,
         eval_results=results or None,
-        model_name=f"{meta['lang']}_{meta['name']}" if results else None,
+        model_name=name if results else None,
     )
     if wheel is None:
         load = f'spacy.load(snapshot_download("{repo}", local_dir="{repo.split("/")[-1]}"))'

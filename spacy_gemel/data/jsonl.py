@@ -5,12 +5,13 @@
 
 Offsets are in characters; a mention may have its words as `text`, by which offsets in other units are repaired. `id`,
 `image`, `label` and `kb_id` are optional; `kb_id` "NIL" says that the KB has no such entity. Mentions may overlap. An
-image is a path relative to the file, or the URL where it is published.
+image is a path relative to the file, the URL where it is published, or a data URI.
 """
 
+import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,10 @@ def parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
         return bad(*problem)
     text = row.value["text"]
     image, doc_id, mentions = (optional_value(row.value.get(key)) for key in ("image", "id", "mentions"))
+    try:
+        image, picture = _split_image(image)
+    except ValueError:
+        return bad("image is no data URI in base64", excerpt(image))
     if image is not None and not is_text(image):
         return bad("image is not a path", repr(image))
     if doc_id is not None and not (isinstance(doc_id, str | int) and is_text(str(doc_id))):
@@ -107,8 +112,22 @@ def parse_row(row: JsonRow, folder: Path) -> list[Record | Problem]:
     url = image.strip() if image is not None and _URL.match(image) else None
     spans = None if mentions is None else tuple(item for item in parsed if isinstance(item, MentionSpan))
     doc_id = None if doc_id is None else str(doc_id)
-    record = Record(row.location, text, doc_id, None if url else image, folder, mentions=spans, image_url=url)
+    record = Record(row.location, text, doc_id, None if url else image, folder, spans, url, picture=picture)
     return [*(item for item in parsed if isinstance(item, Problem)), record]
+
+
+def _split_image(image: Any) -> tuple[Any, bytes | None]:
+    """An image's path or URL, or its bytes: those of a table, of {bytes, path} as `datasets` has it, or of a data URI.
+
+    Raises ValueError for a data URI without bytes in base64.
+    """
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or image.get("path")
+    if isinstance(image, str) and image.startswith("data:"):
+        image = base64.b64decode(image.partition(";base64,")[2], validate=True)
+        if not image:
+            raise ValueError("no bytes")
+    return (None, image) if isinstance(image, bytes) else (image, None)
 
 
 def _parse_mention(value: Any, text: str, location: str) -> MentionSpan | Problem:

@@ -152,12 +152,14 @@ def doc_from_record(
     A mention that starts or ends inside a token is widened to whole tokens, never dropped because of the tokeniser; a
     token that two mentions share is cut between them. The mentions must not overlap: see `split_overlaps`.
 
-    `image` is the path to store. Returns the doc, the mentions that were left out, and the number of widened ones.
+    `image` is the path to store, if the record has no picture of its own. Returns the doc, the mentions that were left
+    out, and the number of widened ones.
     """
     mentions = record.mentions or ()
     doc = _cut_shared_tokens(make_doc(record.text), mentions)
     features = record.image_features
-    user_data = {"id": record.id, "image": image, "image_url": record.image_url, "image_features": features}
+    image_or_bytes = image if record.picture is None else record.picture
+    user_data = {"id": record.id, "image": image_or_bytes, "image_url": record.image_url, "image_features": features}
     doc.user_data.update((key, value) for key, value in user_data.items() if value is not None)
     problems: list[Problem] = []
     spans: list[Span] = []

@@ -15,6 +15,7 @@ from spacy.language import Language
 from spacy.util import fix_random_seed
 
 from spacy_gemel.cli.push import make_card
+from spacy_gemel.evaluation.metrics import SUBSETS
 from spacy_gemel.registry import kb_from_hub
 from tests.commands import call, failed, failed_last
 from tests.hub import READER, WRITER, Hub
@@ -114,18 +115,24 @@ def test_the_card_tells_what_the_hub_reads(models: Path) -> None:
         ("Accuracy (with image)", 0.75),
     ]
     assert "/home/me" not in card
-    # a folder is no model of the Hub, and a licence in words no identifier
+    # a folder is no model of the Hub
     blocks["language_model"]["name"] = str(models / "language_model")
-    card = make_card({**META, "license": "see LICENSE"}, config, REPO)
-    data = yaml.safe_load(card.split("---\n")[1])
-    assert (data["license"], data["license_name"]) == ("other", "see LICENSE")
+    data = yaml.safe_load(make_card(META, config, REPO).split("---\n")[1])
     assert not {"base_model", "model-index"} & {*data}
 
 
-def test_metrics_that_describe_was_not_given_are_refused(saved: Path, tmp_path: Path) -> None:
-    keys = ("common", "tail", "seen", "unseen", "with_image", "without_image")
-    (tmp_path / "m.json").write_text(json.dumps({"settings": {}, "n": 1, "accuracy": 1.0, **dict.fromkeys(keys)}))
-    failed(call("push", saved, REPO, "--metrics", tmp_path / "m.json"), "run describe --metrics first")
+def test_metrics_are_those_that_describe_was_given(hub: Hub, saved: Path, tmp_path: Path) -> None:
+    metrics, meta = tmp_path / "m.json", tmp_path / "meta.json"
+    parts = dict.fromkeys(SUBSETS, {"n": 0, "accuracy": None})
+    metrics.write_text(json.dumps({"settings": {"data": "test.spacy"}, "n": 4, "accuracy": 0.25, **parts}))
+    failed(call("push", saved, REPO, "--metrics", metrics), "run describe --metrics first")
+    assert call("describe", saved, meta, "--name", "tiny", "--metrics", metrics).exit_code == 0
+    result = call("push", saved, REPO, "--meta", meta, "--metrics", metrics)
+    assert result.exit_code == 0, result.output
+    [model] = metadata(hub)["model-index"]
+    assert (model["name"], model["results"][0]["metrics"][0]["value"]) == ("en_tiny", 0.25)
+    assert json.loads(hub.files(REPO)["meta.json"])["name"] == "tiny"
+    assert "18 mentions of 3 entities" in hub.files(REPO)["README.md"].decode()
 
 
 def test_what_is_no_pipeline_is_refused(tmp_path: Path) -> None:

@@ -139,3 +139,17 @@ def test_optional_fields_as_data_frames_write_them(tmp_path: Path) -> None:
     assert (first.id, second.id, third.id) == ("7", None, None)
     assert first.image is second.image is third.image is third.mentions is None
     assert first.mentions == (MentionSpan(0, 7, "308"),) and second.mentions == (MentionSpan(0, 7),)
+
+
+def test_an_image_may_be_a_data_uri(tmp_path: Path) -> None:
+    rows = [{"text": "a", "image": f"data:image/png;base64,{data}"} for data in ("cGljdHVyZQ==", "!", "")]
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    record, *problems = read_jsonl(path)
+    assert isinstance(record, Record)
+    assert (record.image, record.picture) == (None, b"picture")
+    assert doc_from_record(record, NLP.make_doc, None)[0].user_data["image"] == b"picture"
+    assert {problem.reason for problem in problems if isinstance(problem, Problem)} == {
+        "image is no data URI in base64"
+    }
+    assert len(problems) == 2

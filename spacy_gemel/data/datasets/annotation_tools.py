@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from spacy_gemel.data.datasets.parquet import parse_row_with_picture
-from spacy_gemel.data.jsonl import read_json_lines, read_json_rows
+from spacy_gemel.data.jsonl import parse_row, read_json_lines, read_json_rows
 from spacy_gemel.data.records import ImageFolder, Problem, Record, as_list, first_id, is_text
 
 
@@ -34,7 +33,7 @@ def read_prodigy(path: Path) -> Iterator[Record | Problem]:
                         span["kb_id"] = None
             doc_id = first_id(row.value.get("id"), row.value.get("_input_hash"))
             row = replace(row, value={**row.value, "mentions": spans, "id": doc_id})
-            yield from parse_row_with_picture(row, path.parent)
+            yield from parse_row(row, path.parent)
 
 
 def read_label_studio(path: Path, *, images: Path | None = None) -> Iterator[Record | Problem]:
@@ -54,7 +53,7 @@ def read_label_studio(path: Path, *, images: Path | None = None) -> Iterator[Rec
         image = data.get("image")
         mentions = _regions(as_list(annotations[0].get("result"))) if annotations else None
         value = {"id": first_id(data.get("id"), task.get("id")), "text": data.get("text"), "image": image}
-        for each in parse_row_with_picture(replace(row, value={**value, "mentions": mentions}), path.parent):
+        for each in parse_row(replace(row, value={**value, "mentions": mentions}), path.parent):
             if isinstance(each, Record) and is_text(image):
                 name = PurePosixPath(image).name
                 # the server puts eight digits before an uploaded file's name

@@ -5,9 +5,7 @@ row has one mention, in columns `start` and `end` or `mention` (its words), `kb_
 of a picture, a path, or {bytes, path} as `datasets` has it.
 """
 
-import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from spacy_gemel.data.jsonl import JsonRow, parse_row
@@ -37,25 +35,4 @@ def read_parquet(path: Path, *, images: Path | None = None) -> Iterator[Record |
             mentions = [mention | ({"text": words} if is_text(words) else {})]
         value = {"id": row.get("id"), "text": text, "image": row.get("image"), "mentions": mentions}
         folder = images or (path if path.is_dir() else path.parent)
-        yield from parse_row_with_picture(JsonRow(location, value), folder)
-
-
-def parse_row_with_picture(row: JsonRow, folder: Path) -> list[Record | Problem]:
-    """As `parse_row`, of an object whose `image` may also be bytes, {bytes, path} or a data URI."""
-    image = row.value.get("image") if isinstance(row.value, dict) else None
-    picture = image
-    if isinstance(image, Mapping):
-        picture, image = image.get("bytes"), image.get("path")
-    elif isinstance(image, str) and image.startswith("data:"):
-        try:
-            picture = base64.b64decode(image.partition(";base64,")[2], validate=True)
-        except ValueError:
-            picture = b""
-        if not picture:
-            return [Problem(row.location, "row", "image is no data URI in base64", image[:40])]
-    if not (isinstance(picture, bytes) and picture):
-        picture = None
-    if isinstance(row.value, dict):
-        row = replace(row, value={**row.value, "image": image if picture is None else None})
-    rows = parse_row(row, folder)
-    return [replace(each, picture=picture) if isinstance(each, Record) else each for each in rows]
+        yield from parse_row(JsonRow(location, value), folder)
