@@ -123,7 +123,7 @@ def test_the_card_tells_what_the_hub_reads(models: Path) -> None:
 
 def test_metrics_are_those_that_describe_was_given(hub: Hub, saved: Path, tmp_path: Path) -> None:
     metrics, meta = tmp_path / "m.json", tmp_path / "meta.json"
-    parts = dict.fromkeys(SUBSETS, {"n": 0, "accuracy": None})
+    parts = {key: {"n": 0, "accuracy": None} for key in SUBSETS}
     metrics.write_text(json.dumps({"settings": {"data": "test.spacy"}, "n": 4, "accuracy": 0.25, **parts}))
     failed(call("push", saved, REPO, "--metrics", metrics), "run describe --metrics first")
     assert call("describe", saved, meta, "--name", "tiny", "--metrics", metrics).exit_code == 0
