@@ -121,6 +121,8 @@ def use_kb(kb: KnowledgeBase) -> None:
 
 def write_imports(folder: Path) -> dict[str, bytes]:
     """Sources of import-kb: {kind/name of the file: content}."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     from spacy.kb import InMemoryLookupKB
     from spacy.vocab import Vocab
 
@@ -144,7 +146,10 @@ def write_imports(folder: Path) -> dict[str, bytes]:
     kb.to_disk(folder / "lookup")
     (folder / "wiki").mkdir()
     make_wiki(50, folder / "wiki")
+    packed = io.BytesIO()
+    pq.write_table(pa.table({"id": ["Q1", "Q2"], "name": ["Mercury", "Java"], "count": [12.0, None]}), packed)
     sources = {
+        "parquet/kb.parquet": packed.getvalue(),
         "csv/kb.csv": b"id,name,aliases,description,count\nQ1,Mercury,Hg|Quick,of 1,12\nQ2,Java,,of 2,3.0\n",
         "wikidata/dump.json": b"[\n" + b",\n".join(json.dumps(item).encode() for item in items) + b"\n]\n",
         "spacy/contents": (folder / "lookup" / "contents").read_bytes(),
@@ -202,20 +207,30 @@ def datasets_target(folder: Path) -> Target:
     }
     wikidiverse = ["A view of Java", "http://a/b.svg", "news", [["Java", "LOC", 10, 14, "http://en/wiki/Java"]]]
     lines = b"".join(json.dumps(row).encode() + b"\n" for row in (jsonl, {"text": "Mercury"}))
+    region = {"id": "a", "type": "labels", "value": {"start": 10, "end": 14, "text": "Java", "labels": ["LOC"]}}
+    entity = {"id": "a", "type": "choices", "value": {"start": 10, "end": 14, "choices": ["Q5"]}}
+    label_studio = {"id": 1, "data": jsonl, "annotations": [{"result": [region, entity]}]}
+    packed = io.BytesIO()
+    columns = {"text": ["A view of Java", "b"], "image": [b"\x89PNG", None], "mention": ["Java", None], "n": [1.0, 2.0]}
+    pq.write_table(pa.table(columns), packed)
     contents = {
         "jsonl": lines,
         "gemel": json.dumps(gemel).encode() + b"\n",
+        "label-studio": json.dumps([label_studio]).encode(),
         "mimic": json.dumps([mimic, mimic]).encode(),
+        "parquet": packed.getvalue(),
+        "prodigy": json.dumps(jsonl | {"spans": rows, "answer": "accept"}).encode() + b"\n",
         "richpediamel": json.dumps({"17": melbench | {"mentions": "Java", "answer": "Q5"}}).encode(),
         "wikidiverse": json.dumps([wikidiverse]).encode(),
         "wikimel": json.dumps({"17": melbench}).encode(),
     }
     assert contents.keys() == CONVERTERS.keys()
+    saved = io.BytesIO()
+    table = pa.Table.from_pylist([jsonl | {"image": {"bytes": b"\x89PNG", "path": "a.png"}}] * 2)
+    with pa.ipc.new_stream(saved, table.schema) as writer:
+        writer.write_table(table)
     docs = docs_of(nlp, [soak.caption_of(index) for index in range(3)], gold=True)
     docs[0].user_data |= {"image": "a.png", "id": "1", "image_features": np.ones(4, dtype=np.float32)}
-    packed = io.BytesIO()
-    columns = {"text": ["A view of Java", "b"], "image": [b"\x89PNG", None], "mention": ["Java", None], "n": [1.0, 2.0]}
-    pq.write_table(pa.table(columns), packed)
     seeds = {f"convert {name}": content for name, content in contents.items()} | {
         "read in.spacy": DocBin(docs=docs, store_user_data=True).to_bytes(),
         "read in.jsonl": lines,
@@ -223,15 +238,22 @@ def datasets_target(folder: Path) -> Target:
         "read in.csv": TABLE,
         "read in.csv.gz": gzip.compress(TABLE),
         "read in.parquet": packed.getvalue(),
+        "saved in.arrow": saved.getvalue(),
     }
     (folder / "images").mkdir()
 
     def check(kind: str, data: bytes, room: Path) -> None:
         way, name = kind.split(" ")
-        path = room / ("source.json" if way == "convert" else name)
+        path = room / (name if way == "read" else "source.parquet" if name == "parquet" else "source.json")
+        if way == "saved":  # by `datasets`
+            path = room / "source.json" / name
+            path.parent.mkdir(exist_ok=True)
+            state = {"_data_files": [{"filename": name}]}
+            path.with_name("state.json").write_text(json.dumps(state), encoding="utf8")
         path.write_bytes(data)
-        if way == "convert":
-            images = folder / "images" if name != "jsonl" else None
+        if way != "read":
+            images = folder / "images" if name not in ("jsonl", "in.arrow") else None
+            name, path = ("parquet", path.parent) if way == "saved" else (name, path)
             convert(name, path, room / "source.spacy", images=images, progress=False)
             assert sum(1 for _ in reader.read_docs(room / "source.spacy", nlp.vocab))
         else:
@@ -239,7 +261,7 @@ def datasets_target(folder: Path) -> Target:
                 with suppress(Exception):  # which `link` writes into the list of the lines that failed
                     row.read()
 
-    return Target(seeds, check, words=("source.json", "in."))
+    return Target(seeds, check, words=("source.json", "source.parquet", "in."))
 
 
 def images_target(_: Path) -> Target:

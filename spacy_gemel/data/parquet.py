@@ -1,6 +1,7 @@
 """Rows of Parquet files, and of the data sets that Hugging Face's `datasets` saves to disk, which are Arrow files."""
 
 import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ def read_parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Raises OSError, and ValueError if it is none of these or damaged.
     """
-    from spacy_gemel.bulk.sources import parquet_batches
+    from spacy_gemel.bulk.sources import table_rows
 
     if not path.is_dir():
-        files = [path]
+        files = [path] if path.suffix in (".parquet", ".arrow") else []
     elif (state := path / "state.json").is_file():
         try:
             files = [path / Path(file["filename"]).name for file in json.loads(state.read_text())["_data_files"]]
@@ -27,27 +28,28 @@ def read_parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     else:
         files = visible_files(path, (".parquet",))
     if not files:
-        raise ValueError(f"{path}: neither .parquet files in this folder nor a data set that save_to_disk wrote")
+        raise ValueError(f"{path}: neither a .parquet file, nor a folder of them, nor one that save_to_disk wrote")
     for file in files:
-        batches = _arrow_batches(file) if file.suffix == ".arrow" else parquet_batches(file)
-        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), start=1):
-            yield f"{file}, row {number}", row
+        for number, row in enumerate(_arrow_rows(file) if file.suffix == ".arrow" else table_rows(file), start=1):
+            yield f"{file}, row {number}", dict(row)
 
 
-def _arrow_batches(file: Path) -> Iterator[Any]:
-    """The record batches of a stream of Arrow; compressed ones, which may unpack to any size, are refused."""
+def _arrow_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a stream of Arrow; compressed batches, which may unpack to any size, are refused."""
     import pyarrow as pa
 
     from spacy_gemel.kb.knowledge_base import is_plain_batch
 
     try:
         first, *messages = pa.ipc.MessageReader.open_stream(pa.memory_map(str(file)))
+        if first.type != "schema":  # pyarrow crashes
+            raise ValueError("it does not begin with its columns")
         schema = pa.ipc.read_schema(first)
         for message in messages:
             if not is_plain_batch(message):
                 raise ValueError("it holds compressed batches, or something else than batches")
             batch = pa.ipc.read_record_batch(message, schema)
             batch.validate(full=True)
-            yield batch
-    except (ValueError, EOFError, pa.ArrowException) as error:
+            yield from batch.to_pylist()
+    except (OSError, ValueError, EOFError, struct.error, pa.ArrowException) as error:
         raise ValueError(f"{file}: not an Arrow file that can be read ({error}); save the data set again") from error

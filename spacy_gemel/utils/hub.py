@@ -26,7 +26,7 @@ def hub_errors(repo: str) -> Iterator[None]:
         if isinstance(error, errors.HFValidationError):
             problem = f"{first_line(error)} Give it as ORG/NAME"
         elif constants.HF_HUB_OFFLINE:
-            problem = "HF_HUB_OFFLINE is set, and the Hub's cache on this machine does not have it: unset it once"
+            problem = "HF_HUB_OFFLINE is set, and this machine's cache cannot stand in for the Hub: unset it"
         elif isinstance(cause, errors.RevisionNotFoundError):
             problem = "it has no such revision: give a branch, a tag or a commit of it"
         elif status in (401, 404) and get_token() is None:

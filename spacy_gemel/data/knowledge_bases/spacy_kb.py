@@ -83,7 +83,7 @@ def _read_strings(contents: Path, paths: Sequence[Path]) -> "StringStore":
             for string in json.loads(path.read_bytes()):
                 with suppress(UnicodeEncodeError, TypeError):  # half a surrogate pair, or not a string
                     store.add(string)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is not a list of strings as spaCy writes it: {error}") from error
     if not len(store):
         raise ValueError(f"no {STRINGS} beside {contents}: it has the ids and aliases, so copy it there")

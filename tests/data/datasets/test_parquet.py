@@ -105,7 +105,9 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "no.parquet").write_bytes(b"no parquet")
     refused(tmp_path / "no.parquet", "no.parquet: not a .parquet file")
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "neither .parquet files in this folder nor a data set that save_to_disk wrote")
+    refused(tmp_path / "empty", "neither a .parquet file, nor a folder of them, nor one that save_to_disk wrote")
+    (tmp_path / "x.csv").write_text("text\nMercury\n")
+    refused(tmp_path / "x.csv", "x.csv: neither a .parquet file")
     save_to_disk(tmp_path / "splits" / "train", [{"text": TEXT}])
     refused(tmp_path / "splits", "several splits: give one of its folders, train")
     packed = save_to_disk(

@@ -141,9 +141,10 @@ def test_what_is_no_knowledge_base(kb: Path, tmp_path: Path) -> None:
         run(kb / "strings.json")
     with pytest.raises(ValueError, match="names must be id, alias or a file, and there is no file nowhere"):
         run(kb, names="nowhere")
-    (kb / "strings.json").write_text("7")
-    with pytest.raises(ValueError, match="is not a list of strings"):
-        run(kb)
+    for content in ("7", "[" * 100_000):
+        (kb / "strings.json").write_text(content)
+        with pytest.raises(ValueError, match="is not a list of strings"):
+            run(kb)
     (kb / "strings.json").unlink()
     with pytest.raises(ValueError, match=r"no strings\.json beside"):
         run(kb)
