@@ -151,7 +151,7 @@ def measure_batch(decoder: "Decoder", trie: NameTrie, batch: int, sizes: Sizes) 
         torch.cuda.reset_peak_memory_stats()
     rates, mentions, shares, prefills = [], [], [], []
     for _ in range(sizes.repeats):
-        rates.append(matmul_rate(20, "bfloat16", device=device, size=sizes.matrix))
+        rates.append(matmul_rate(20, "bfloat16", device=device, shape=(sizes.matrix,) * 3))
         prefill, whole = search()
         mentions.append(batch / whole)
         shares.append(mentions[-1] * operations / (rates[-1] * 1e9))

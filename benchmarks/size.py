@@ -5,8 +5,9 @@ python -m benchmarks.size [--model real|mini] [--models DIR] [--tiny]
 The captions and pictures of the mini world, its entities as knowledge base, configs/mini.cfg with the models of
 `python -m spacy project run real-models`. Each case, linking or training in fp32 or bf16 with some `batch_tokens`, is a
 process of its own. Its memory is that of the weights and how far the process rises beyond its warm state, which is what
-a GPU would hold; beside it stands `size`'s figure without its overhead for CUDA. Batches are as full as `batch_tokens`
-allows. Only a run with the default sizes of the real models writes to benchmarks/results.
+a GPU would hold; beside it stands `size`'s figure without its overhead for CUDA. The rate that `size` takes is that of
+the model's own products, a full batch by its MLP. Batches are as full as `batch_tokens` allows. Only a run with the
+default sizes of the real models writes to benchmarks/results.
 """
 
 import argparse
@@ -113,7 +114,6 @@ def run_case(
 
     for name in ("open_clip", "sentence_transformers", "spacy", "timm", "transformers"):
         import_module(name)
-    rate = matmul_rate(3, dtype) / 1000
     libraries = resident_mb()
     language_model, vision_encoder, sentence_encoder = (Path(models) / name for name in MODEL_FOLDERS)
     paths = ModelPaths(language_model, vision_encoder, sentence_encoder, Path(kb), dtype)
@@ -139,11 +139,14 @@ def run_case(
     mean = sum(lengths) / len(lengths)
     count = DEMONSTRATIONS if step == "link" else TRAINING_DEMONSTRATIONS
     prefix = linking_model.prompt_builder.prefix_length
+    shape = linking_model.language_model.model.config
+    products = (batch_tokens, shape.hidden_size, shape.intermediate_size)
+    rates = {"square": matmul_rate(3, dtype), "model": matmul_rate(dtype=dtype, shape=products)}
     with tempfile.TemporaryDirectory() as folder:
         nlp.config.to_disk(Path(folder) / "my.cfg")
         _, block, training, _ = read_config(Path(folder) / "my.cfg")
     texts = Data(mentions=len(train), docs=len(train), text=round(mean / (count + 1)) - prefix, entities=len(linker.kb))
-    figures = estimate(block, training, find_gpu("cpu", rate, memory_rate()), texts, Path(folder))
+    figures = estimate(block, training, find_gpu("cpu", rates["model"] / 1000, memory_rate()), texts, Path(folder))
     memory = "linking" if step == "link" else "training"
     language_model, reader, retriever = linking_model.language_model.model, cast(Any, linker._reader), linker.retriever
     weights = sum(
@@ -163,6 +166,7 @@ def run_case(
             "warm": round(warm),
             "peak": round(highest),
         },
+        "gflops": rates,
         "weights_mb": round(weights / 1e6, 1),
         "measured": {key: round(value, 3) for key, value in figures_measured.items()},
         "computed": {key: round(value, 3) for key, value in computed.items()},

@@ -26,12 +26,24 @@ def describe_machine(libraries: Sequence[str] = LIBRARIES) -> dict[str, Any]:
     }
 
 
-def matmul_rate(repeats: int = 9, dtype: str = "float32", *, device: str = "cpu", size: int = 2048) -> float:
-    """GFLOP/s of a product of two square matrices, by default 2048-cubed in fp32, the median of the repeats."""
+def matmul_rate(
+    repeats: int = 9, dtype: str = "float32", *, device: str = "cpu", shape: tuple[int, int, int] = (2048, 2048, 2048)
+) -> float:
+    """GFLOP/s of a product of two matrices, the median of the repeats.
+
+    Args:
+        repeats: Products that are timed.
+        dtype: Of both matrices, a name in torch.
+        device: "cpu" or "cuda".
+        shape: Rows of the left matrix, what is summed over, and columns of the right one.
+    """
     import torch
 
     synchronize = synchronizer(device)
-    left, right = (torch.randn(size, size, device=device).to(getattr(torch, dtype)) for _ in range(2))
+    rows, summed, columns = shape
+    left, right = (
+        torch.randn(size, device=device).to(getattr(torch, dtype)) for size in ((rows, summed), (summed, columns))
+    )
     seconds = []
     for _ in range(repeats):
         synchronize()
@@ -39,7 +51,7 @@ def matmul_rate(repeats: int = 9, dtype: str = "float32", *, device: str = "cpu"
         left @ right
         synchronize()
         seconds.append(time.perf_counter() - start)
-    return round(2 * size**3 / sorted(seconds)[repeats // 2] / 1e9, 1)
+    return round(2 * rows * summed * columns / sorted(seconds)[repeats // 2] / 1e9, 1)
 
 
 def synchronizer(device: str) -> Callable[[], None]:
