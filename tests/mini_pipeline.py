@@ -31,6 +31,7 @@ CHANGED: dict[str, Any] = {
     "name_end": "eos",
     "n_demonstrations": 2,
     "n_training_demonstrations": 1,
+    "demonstration_sets": 2,
     "ties": "picture",
     "threshold": 0.25,
     "use_image": False,

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from spacy_gemel.decoding.beginnings import Beginning, Sharing, Source, find_sources
 from spacy_gemel.decoding.kv_cache import AttentionWindows, SharedCache
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.memory import is_out_of_memory
@@ -60,9 +61,17 @@ class SharedPrefixDecoder:
         prompts: embedded prompts, (tokens, width) each.
         room: tokens that will be appended to a prompt at most.
         windows: the model's.
+        sharing: which of them begin alike, or as earlier ones; None if each is read whole.
     """
 
-    def __init__(self, model: CausalLM, prompts: Sequence[Tensor], room: int, windows: AttentionWindows) -> None:
+    def __init__(
+        self,
+        model: CausalLM,
+        prompts: Sequence[Tensor],
+        room: int,
+        windows: AttentionWindows,
+        sharing: Sharing | None = None,
+    ) -> None:
         self.model = model
         self.windows = windows
         lengths = [len(prompt) for prompt in prompts]
@@ -72,7 +81,47 @@ class SharedPrefixDecoder:
         self.room = room
         self.free_slots = FREE_SLOTS
         self.cache = SharedCache(len(prompts), self.width, room)
-        self.logits = torch.cat([self._read(prompts, batch) for batch in self._batches(lengths)])
+        prompts = [prompt.to(model.dtype) for prompt in prompts]
+        sources = [None] * len(prompts) if sharing is None else find_sources(prompts, sharing)
+        logits = self._read_all(prompts, sources)
+        self.logits = torch.stack([logits[index] for index in range(len(prompts))])
+        if sharing is not None:
+            self._keep_beginnings(prompts, sharing)
+
+    def _read_all(self, prompts: Sequence[Tensor], sources: Sequence[Source | None]) -> dict[int, Tensor]:
+        """Read the prompts, each after its source. Returns the logits after them, (vocab,) each."""
+        waves: list[list[int]] = []
+        wave_of: list[int] = []
+        for index, source in enumerate(sources):
+            wave = 0 if source is None else 1 if source.beginning is not None else wave_of[source.prompt] + 1
+            wave_of.append(wave)
+            waves += [[] for _ in range(wave + 1 - len(waves))]
+            waves[wave].append(index)
+        logits: dict[int, Tensor] = {}
+        for indices in filter(None, waves):
+            starts = [0 if (source := sources[index]) is None else source.length for index in indices]
+            rests = [prompts[index][start:] for index, start in zip(indices, starts, strict=True)]
+            for index in indices:
+                self._take(index, sources[index])
+            for batch in self._batches([len(rest) for rest in rests]):
+                logits |= zip(indices[batch], self._read(indices[batch], rests[batch], starts[batch]), strict=True)
+        return logits
+
+    def _take(self, index: int, source: Source | None) -> None:
+        """Let a prompt begin as its source."""
+        if source is not None and source.beginning is not None:
+            self.cache.put(index, source.beginning.layers)
+        elif source is not None:
+            self.cache.copy(index, source.prompt, source.length)
+
+    def _keep_beginnings(self, prompts: Sequence[Tensor], sharing: Sharing) -> None:
+        """Cache the beginnings that later prompts will have, if they are not cached."""
+        first = {sharing.key(index): index for index in reversed(range(len(prompts)))}
+        for key, index in first.items():
+            length, known = sharing.kept[index], sharing.cache.entries.get(key)
+            if length >= sharing.min_shared and not (known and known.begins(prompts[index])):
+                beginning = Beginning(prompts[index][:length].clone(), self.cache.beginning(index, length))
+                sharing.cache.entries.put(key, beginning)
 
     def _batches(self, lengths: Sequence[int]) -> Iterator[slice]:
         """The prompts in passes, in their order."""
@@ -86,14 +135,29 @@ class SharedPrefixDecoder:
                 yield slice(start, stop)
                 start = stop
 
-    def _read(self, prompts: Sequence[Tensor], batch: slice) -> Tensor:
-        """Read some of the prompts into the cache. Returns the logits after them, (prompts, vocab)."""
-        # Padded on the right, so that plain causal attention needs no mask.
-        padded = pad_sequence([prompt.to(self.model.dtype) for prompt in prompts[batch]], batch_first=True)
-        self.cache.read(batch)
+    def _read(self, indices: Sequence[int], rests: Sequence[Tensor], starts: Sequence[int]) -> Tensor:
+        """Read what is left of some prompts from its start on into the cache.
+
+        Returns the logits after them, (prompts, vocab).
+        """
+        rows = torch.tensor(indices, device=self.lengths.device)
+        padded = pad_sequence([*rests], batch_first=True)  # on the right
+        options: dict[str, Any] = {}
+        if any(starts):
+            first = torch.tensor(starts, device=rows.device)[:, None]
+            columns = first + torch.arange(padded.shape[1], device=rows.device)  # (prompts, tokens)
+            columns = columns.clamp(max=self.width + self.room - 1)  # padding alone comes so far
+            self.cache.read(rows, columns)
+            mask = self.windows.rest_mask(columns, int(columns.max()) + 1, self.model.dtype)
+            # A model may have no positions for padding.
+            options = {"attention_mask": mask, "position_ids": columns.minimum(self.lengths[rows][:, None] - 1)}
+        else:
+            self.cache.read(rows)  # plain causal attention needs no mask
+        options[self.model.cache_argument] = self.cache
         with torch.no_grad():
-            keep, ends = torch.unique(self.lengths[batch] - 1, return_inverse=True)
-            logits = self.model.forward(padded, keep, use_cache=True, **{self.model.cache_argument: self.cache})
+            ends = torch.tensor([len(rest) - 1 for rest in rests], device=rows.device)
+            keep, ends = torch.unique(ends, return_inverse=True)
+            logits = self.model.forward(padded, keep, use_cache=True, **options)
             return logits[torch.arange(len(padded), device=padded.device), ends].float()
 
     def extend(self, tokens: Tensor, seen: Tensor, depth: Tensor, mentions: slice = slice(None)) -> Tensor:
@@ -170,13 +234,16 @@ class Decoder:
         self.limits = limits
         self._check_windows = check_windows
 
-    def prefill(self, prompts: Sequence[Tensor], *, tokens: int, room: int) -> DecoderState:
+    def prefill(
+        self, prompts: Sequence[Tensor], *, tokens: int, room: int, sharing: Sharing | None = None
+    ) -> DecoderState:
         """Read embedded prompts, (tokens, width) each, to be followed by names of at most so many tokens.
 
-        `room` is the number of tokens of all the names that will be tried after a prompt.
+        `room` is the number of tokens of all the names that will be tried after a prompt. By `sharing` what prompts
+        have in common is read once.
         """
         if self.can_share_prefix(max(len(prompt) for prompt in prompts), tokens, room):
-            return SharedPrefixDecoder(self.model, prompts, room, self.limits.windows)
+            return SharedPrefixDecoder(self.model, prompts, room, self.limits.windows, sharing)
         return SequentialDecoder(self.model, prompts)
 
     def can_share_prefix(self, prompt: int, tokens: int, room: int) -> bool:

@@ -3,6 +3,7 @@
 transformers' own DynamicCache concatenates, that is copies, all keys and values at each step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,28 @@ class AttentionWindows:
         """The widest window, 0 if there is none."""
         return max((window for window in self.windows.values() if window), default=0)
 
+    def rest_mask(self, positions: Tensor, stop: int, dtype: torch.dtype) -> Tensor | dict[str, Tensor]:
+        """The additive mask of what is left of prompts, (prompts, 1, tokens, stop), or one for each kind of layer.
+
+        Args:
+            positions: of the tokens in their prompts, (prompts, tokens).
+            stop: keys that the pass gets.
+            dtype: the model's.
+        """
+        columns, masks = torch.arange(stop, device=positions.device), {}
+        for window in set(self.windows.values()):
+            visible = columns <= positions[..., None]  # (prompts, tokens, stop)
+            if window is not None:
+                visible = visible & (columns > positions[..., None] - window)
+            masks[window] = _additive(visible[:, None], dtype)
+        return self._by_kind(masks)
+
+    def _by_kind(self, masks: dict[int | None, Tensor]) -> Tensor | dict[str, Tensor]:
+        """Masks by window as a model takes them."""
+        if len(masks) == 1:
+            return next(iter(masks.values()))
+        return {kind: masks[window] for kind, window in self.windows.items()}
+
     def beam_mask(
         self, lengths: Tensor, width: int, depths: Tensor, seen: Tensor, depth: Tensor, dtype: torch.dtype
     ) -> Tensor | dict[str, Tensor]:
@@ -76,10 +99,13 @@ class AttentionWindows:
                 first = depth[..., None] - window  # (mentions, beams, 1), the depth before the window
                 prompt = prompt & (columns > lengths[:, None, None] + first)
                 slots = slots & (depths[:, None] > first)
-            visible = torch.cat([prompt, slots], dim=-1)[:, None]  # (mentions, 1, beams, keys)
-            mask = torch.zeros(visible.shape, dtype=dtype, device=lengths.device)
-            masks[window] = mask.masked_fill_(~visible, torch.finfo(dtype).min)
-        return mask if len(masks) == 1 else {kind: masks[window] for kind, window in self.windows.items()}
+            masks[window] = _additive(torch.cat([prompt, slots], dim=-1)[:, None], dtype)  # (mentions, 1, beams, keys)
+        return self._by_kind(masks)
+
+
+def _additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)
 
 
 def _positive(value: Any) -> int | None:
@@ -114,14 +140,22 @@ class SharedCache(Cache):
         self.room = room
         self.layers: list[Any] = []
         self._layers: dict[int, _Layer] = {}
-        self._rows, self._start = slice(None), 0  # where the next pass is stored
+        # Where the next pass is stored: the mentions, and the first column and that behind the last.
+        self._rows: slice | Tensor = slice(None)
+        self._start, self._stop = 0, 0
+        self._columns: Tensor | None = None  # of each new token, (mentions, tokens), if they are not the same for all
 
     def __len__(self) -> int:
         return len(self._layers)
 
-    def read(self, mentions: slice) -> None:
-        """The next pass reads the prompts of some mentions, padded on the right."""
-        self._rows, self._start = mentions, 0
+    def read(self, mentions: Tensor, columns: Tensor | None = None) -> None:
+        """The next pass reads the prompts of some mentions, (mentions,), padded on the right.
+
+        columns: of each token, if their beginnings are there already, (mentions, tokens).
+        """
+        self._rows, self._start, self._columns = mentions, 0, columns
+        if columns is not None:
+            self._start, self._stop = int(columns.min()), int(columns.max()) + 1
 
     def append(self, mentions: slice, slots: int, new: int) -> None:
         """The next pass puts new tokens behind the prompts of some mentions and `slots` tokens; later ones are dropped.
@@ -132,19 +166,44 @@ class SharedCache(Cache):
             raise RuntimeError(
                 f"the cache has room for {self.room} tokens after the prompt, {slots + new} are too many"
             )
-        self._rows, self._start = mentions, self.width + slots
+        self._rows, self._start, self._columns = mentions, self.width + slots, None
+
+    def copy(self, mention: int, source: int, length: int) -> None:
+        """Let a mention's prompt begin as another's, with so many tokens."""
+        for layer in self._layers.values():
+            for states in (layer.keys, layer.values):
+                states[mention, :, :length] = states[source, :, :length]
+
+    def beginning(self, mention: int, length: int) -> list[tuple[Tensor, ...]]:
+        """A copy of the keys and values of a prompt's first tokens, (heads, length, head width) for each layer."""
+        layers = [self._layers[index] for index in sorted(self._layers)]
+        return [tuple(each[mention, :, :length].clone() for each in (layer.keys, layer.values)) for layer in layers]
+
+    def put(self, mention: int, beginning: Sequence[tuple[Tensor, ...]]) -> None:
+        """Let a mention's prompt begin with what `beginning` gave."""
+        for index, (keys, values) in enumerate(beginning):
+            layer = self._layer(index, keys[None], values[None])
+            layer.keys[mention, :, : keys.shape[1]], layer.values[mention, :, : keys.shape[1]] = keys, values
+
+    def _layer(self, index: int, keys: Tensor, values: Tensor) -> _Layer:
+        """A layer, made for states of these shapes, (any, heads, any, head width), if it is not there yet."""
+        if index not in self._layers:
+            # Zeros, because the mask multiplies the padding of shorter prompts by 0, and 0 times NaN is NaN.
+            shape = (self.mentions, keys.shape[1], self.width + self.room)
+            self._layers[index] = _Layer(*(states.new_zeros((*shape, states.shape[-1])) for states in (keys, values)))
+        return self._layers[index]
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
         """Store a layer's new keys and values, (mentions, heads, tokens, head width) each; returns all to attend to."""
-        layer = self._layers.get(layer_idx)
-        if layer is None:
-            # Zeros, because the mask multiplies the padding of shorter prompts by 0, and 0 times NaN is NaN.
-            shape = (self.mentions, key_states.shape[1], self.width + self.room)
-            keys, values = (states.new_zeros((*shape, states.shape[-1])) for states in (key_states, value_states))
-            layer = self._layers[layer_idx] = _Layer(keys, values)
-        rows, stop = self._rows, self._start + key_states.shape[-2]
-        layer.keys[rows, :, self._start : stop] = key_states
-        layer.values[rows, :, self._start : stop] = value_states
+        layer, rows, stop = self._layer(layer_idx, key_states, value_states), self._rows, self._stop
+        if self._columns is None:
+            stop = self._start + key_states.shape[-2]
+            layer.keys[rows, :, self._start : stop] = key_states
+            layer.values[rows, :, self._start : stop] = value_states
+        else:
+            assert isinstance(rows, Tensor)
+            layer.keys[rows[:, None], :, self._columns] = key_states.transpose(1, 2)
+            layer.values[rows[:, None], :, self._columns] = value_states.transpose(1, 2)
         if not self._start:
             return key_states, value_states  # a prompt attends only to itself
         return layer.keys[rows, :, :stop], layer.values[rows, :, :stop]
@@ -160,7 +219,7 @@ class SharedCache(Cache):
     def get_mask_sizes(self, query: Any, layer_idx: int) -> tuple[int, int]:
         """Number of keys that the new tokens see, and offset of the first. query: their number (5.x) or indices."""
         length = query if isinstance(query, int) else query.shape[0]
-        return self.get_seq_length(layer_idx) + length, 0
+        return (self._start + length if self._columns is None else self._stop), 0
 
     def get_max_cache_shape(self, layer_idx: int = 0) -> int | None:
         """For 4.53: no limit."""

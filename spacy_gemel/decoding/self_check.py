@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from spacy_gemel.decoding.beginnings import BeginningCache, Sharing
 from spacy_gemel.decoding.decoder import Decoder, PrefixLimits, SequentialDecoder, SharedPrefixDecoder
 from spacy_gemel.decoding.kv_cache import AttentionWindows
 from spacy_gemel.models.causal_lm import CausalLM
@@ -108,7 +109,9 @@ def _compare(model: CausalLM, limits: PrefixLimits, lengths: Sequence[int], *, b
     tokens = min(model.vocab_size, 500) - 1
     prompts = [[1 + index * 7 % tokens for index in range(length)] for length in lengths]
     first, second = ([1 + token % tokens for token in row] for row in (_FIRST, _SECOND))
-    state = SharedPrefixDecoder(model, [model.embed(ids) for ids in prompts], 3 * _BEAMS, limits.windows)
+    # The shorter prompt begins as the longer one.
+    sharing = Sharing(prompts, [0] * len(prompts), BeginningCache(), min_shared=1)
+    state = SharedPrefixDecoder(model, [model.embed(ids) for ids in prompts], 3 * _BEAMS, limits.windows, sharing)
     eye = torch.eye(_BEAMS, dtype=torch.bool, device=model.device)
     parents = eye[list(_PARENTS)]
     zeros, ones = [0] * _BEAMS, [1] * _BEAMS

@@ -14,6 +14,7 @@ from thinc.types import Floats2d
 from torch import Tensor
 
 from spacy_gemel.decoding.beam_search import Hypothesis, beam_search, room_for_beams
+from spacy_gemel.decoding.beginnings import BeginningCache, Sharing
 from spacy_gemel.decoding.constraints import Constraint, TrieConstraint, Unconstrained
 from spacy_gemel.decoding.decoder import DecoderState
 from spacy_gemel.decoding.exact_search import Certificate, exact_search
@@ -32,13 +33,14 @@ from spacy_gemel.linking.candidates import (
     to_candidates,
 )
 from spacy_gemel.linking.decision import Decision
+from spacy_gemel.linking.demonstration_sets import DemonstrationSets
 from spacy_gemel.linking.demonstrations import DemonstrationStore, order_by_picture
 from spacy_gemel.linking.descriptions import DescriptionIndex, ImageDescriptions
 from spacy_gemel.linking.features import Feature, FloatArray, compute, pictures_of
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.prior import MAX_KNOWN, MentionPrior, rerank
 from spacy_gemel.linking.prompt import Prompt, PromptBuilder, PromptEmbedder, PromptTooLong, collect_features
-from spacy_gemel.linking.retrievers import Query, Retriever, warn_changed_vectors
+from spacy_gemel.linking.retrievers import Query, Retriever, VectorRetriever, warn_changed_vectors
 from spacy_gemel.linking.settings import LinkerSettings
 from spacy_gemel.models.causal_lm import CausalLM
 from spacy_gemel.models.mapper import standardise
@@ -92,6 +94,7 @@ class LinkingModel:
             language_model.tokenizer, store, prefix_length=mapper.attrs["prefix_length"], bos=language_model.bos
         )
         self.prompt_embedder = PromptEmbedder(language_model)
+        self._beginnings = BeginningCache()
         self._end_ids: dict[str, int] = {}
         self._prior: MentionPrior | None = None
         self.descriptions: DescriptionIndex | None = None
@@ -114,6 +117,7 @@ class LinkingModel:
         self.retriever.index([demonstration.mention for demonstration in store], store.vectors)
         self.prompt_builder.store = store
         self._prior = None
+        self._sets: dict[tuple[int, int], DemonstrationSets] = {}  # the last, by number and size
         self._demonstrations_of: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
         self._same_string: defaultdict[str, list[int]] = defaultdict(list)
         for index, demonstration in enumerate(store):
@@ -149,7 +153,10 @@ class LinkingModel:
         """A prompt for each mention; None, with a warning, if its text is too long for the language model."""
         use_image = settings.use_image
         queries = [Query(m.mention, m.text, m.vector, m.features if use_image else None) for m in mentions]
-        self.retriever.prepare(queries, settings.n_demonstrations)
+        if sets := self._demonstration_sets(settings):
+            sets.prepare(queries)
+        else:
+            self.retriever.prepare(queries, settings.n_demonstrations)
         if training:
             warn_changed_vectors(self, mentions, self.store.vectors, self._demonstrations_of)
         longest_name = max(settings.max_name_tokens, self.kb.meta.max_name_tokens)
@@ -199,6 +206,8 @@ class LinkingModel:
             same = self._demonstrations_of.get((query.mention, query.text), same)
         if count < 1:
             return []
+        if sets := self._demonstration_sets(settings):
+            return [index for index in sets.rank(query) if index not in same][:count]
         ranked = self.retriever.rank(query, count + len(same))
         has_ties = getattr(self.retriever, "compares_strings", False)  # anybody may register a retriever
         if has_ties and settings.ties == "picture" and query.features is not None:
@@ -206,6 +215,15 @@ class LinkingModel:
             groups = (order_by_picture(self.store, self._same_string[each], query.features) for each in strings)
             ranked = [index for group in groups for index in group]
         return [index for index in ranked if index not in same][:count]
+
+    def _demonstration_sets(self, settings: LinkerSettings) -> DemonstrationSets | None:
+        """The sets that the settings ask for, made when they are first needed."""
+        count, size = settings.demonstration_sets, settings.n_demonstrations
+        if not count or not isinstance(self.retriever, VectorRetriever):
+            return None
+        if (count, size) not in self._sets:
+            self._sets = {(count, size): DemonstrationSets(self.store, self.retriever, count, size)}
+        return self._sets[count, size]
 
     def embed(self, prompts: Sequence[Prompt], *, train: bool) -> tuple[list[Tensor], Callable[[], None]]:
         """The embedded prompts, (tokens, width) each, and a function that brings their gradient back to the mapper.
@@ -460,8 +478,12 @@ class LinkingModel:
             room += settings.exact_tokens
 
         def read(batch: Sequence[int]) -> None:
-            embedded, _ = self.embed([prompt for index in batch if (prompt := prompts[index])], train=False)
-            search(batch, self.decoder.prefill(embedded, tokens=max_tokens, room=room))
+            of_batch = [prompt for index in batch if (prompt := prompts[index])]
+            embedded, _ = self.embed(of_batch, train=False)
+            inputs = self.prompt_builder.inputs(of_batch)
+            kept = [prompt.shown_length if settings.demonstration_sets else 0 for prompt in of_batch]
+            sharing = Sharing(inputs, kept, self._beginnings)
+            search(batch, self.decoder.prefill(embedded, tokens=max_tokens, room=room, sharing=sharing))
 
         # A prompt takes its own tokens and room for its beams.
         shared, sequential = {}, {}

@@ -53,6 +53,7 @@ class Prompt:
     length: int  # tokens, visual prefixes included
     demonstrations: tuple[int, ...]  # indices in the store, most similar last
     dropped: int  # demonstrations left out because the prompt would not fit the model
+    shown_length: int  # tokens before the query
 
 
 class PromptTooLong(ValueError):
@@ -97,7 +98,23 @@ class PromptBuilder:
         if self.start:
             segments.insert(0, Segment(NO_IMAGE, self.start))
         features = mention.features if has_image else None
-        return Prompt(tuple(segments), features, length, indices, dropped=len(ranked) - len(indices))
+        dropped, shown_length = len(ranked) - len(indices), length - self._length(query)
+        return Prompt(tuple(segments), features, length, indices, dropped, shown_length)
+
+    def inputs(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """A number for each of the prompts' embeddings; equal numbers have equal embeddings."""
+        # Token ids, and below them the soft tokens of the store's images, then those of the queries'.
+        queries: dict[int, int] = {}
+        numbers: list[list[int]] = [[] for _ in prompts]
+        for prompt, of_prompt in zip(prompts, numbers, strict=True):
+            for segment in prompt.segments:
+                if segment.has_image:
+                    row = segment.image
+                    if row == QUERY_IMAGE:  # mentions of one doc share their array
+                        row = queries.setdefault(id(prompt.features), len(self.store.features) + len(queries))
+                    of_prompt += range(-1 - row * self.prefix_length, -1 - (row + 1) * self.prefix_length, -1)
+                of_prompt += segment.ids
+        return numbers
 
     def _length(self, segment: Segment) -> int:
         return len(segment.ids) + (self.prefix_length if segment.image != NO_IMAGE else 0)

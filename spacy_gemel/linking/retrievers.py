@@ -151,7 +151,20 @@ class BM25Retriever(SimilarityRetriever):
         return np.stack([self._bm25.get_scores(_words(mention)) for mention in keys])
 
 
-class DenseRetriever(SimilarityRetriever):
+class VectorRetriever(SimilarityRetriever):
+    """Cosine similarity of vectors, all of length 1."""
+
+    @property
+    def vectors(self) -> FloatArray:
+        """Of the demonstrations, (demonstrations, width); zeros if one has none."""
+        raise NotImplementedError
+
+    def vectors_of(self, keys: Sequence[Any]) -> FloatArray:
+        """Of some keys, (keys, width)."""
+        raise NotImplementedError
+
+
+class DenseRetriever(VectorRetriever):
     """Cosine similarity of embedded mention strings (the paper's, Table 6, with SimCSE, Gao et al. 2021).
 
     frozen: the sentence encoder, mentions -> vectors (mentions, width).
@@ -194,14 +207,23 @@ class DenseRetriever(SimilarityRetriever):
         self.size = len(mentions)
         self._ranks.clear()
 
+    @property
+    def vectors(self) -> FloatArray:
+        """See VectorRetriever."""
+        return self._vectors[self._distinct_of]
+
+    def vectors_of(self, keys: Sequence[str]) -> FloatArray:
+        """See VectorRetriever."""
+        assert self._embed is not None
+        return unit(self._embed(keys))
+
     def scores(self, keys: Sequence[str]) -> NDArray[np.floating]:
         """See SimilarityRetriever."""
-        assert self._embed is not None
-        similarity = unit(self._embed(keys)) @ self._vectors.T  # (mentions, distinct mentions)
+        similarity = self.vectors_of(keys) @ self._vectors.T  # (mentions, distinct mentions)
         return similarity[:, self._distinct_of]
 
 
-class TransformerRetriever(SimilarityRetriever):
+class TransformerRetriever(VectorRetriever):
     """Cosine similarity of the vectors that the pipeline's own transformer gave the mentions in their texts.
 
     A demonstration without a vector is never shown; a query without one gets no demonstrations.
@@ -234,11 +256,19 @@ class TransformerRetriever(SimilarityRetriever):
             )
         return query.vector.astype(np.float32).tobytes()
 
+    @property
+    def vectors(self) -> FloatArray:
+        """See VectorRetriever."""
+        return self._vectors
+
+    def vectors_of(self, keys: Sequence[bytes]) -> FloatArray:
+        """See VectorRetriever."""
+        return unit(np.frombuffer(b"".join(keys), dtype=np.float32).reshape(len(keys), -1))
+
     def scores(self, keys: Sequence[bytes]) -> NDArray[np.floating]:
         """See SimilarityRetriever."""
-        vectors = np.frombuffer(b"".join(keys), dtype=np.float32).reshape(len(keys), -1)
         # Rounded, so that ties keep the order of the store whatever else is in the batch.
-        similarity = np.round(unit(vectors) @ self._vectors.T, 6)  # (keys, mentions)
+        similarity = np.round(self.vectors_of(keys) @ self._vectors.T, 6)  # (keys, mentions)
         similarity[:, self._absent] = -np.inf  # behind all others: `rank` returns `size` at most
         return similarity
 

@@ -118,6 +118,13 @@ class LinkerSettings:
         "At most this many demonstrations in a prompt while the mapper learns, which makes a step cheaper; `null` for "
         "`n_demonstrations`, as in the paper.",
     )
+    demonstration_sets: int = _setting(
+        0,
+        _integer(0),
+        "Instead of the demonstrations most similar to a mention show it one of so many fixed sets of them, the one "
+        "nearest to it, which the language model reads once for all mentions: faster, and less accurate. 1 is a fixed "
+        "prompt, 0 for none. It needs a retriever that compares vectors.",
+    )
     ties: Ties = _setting(  # noqa: RUF009
         "order",
         _choice(Ties),
@@ -248,6 +255,12 @@ def unused_settings(settings: LinkerSettings) -> dict[str, str]:
     if settings.search != "exact" and settings.exact_tokens != _DEFAULTS.exact_tokens:
         problem = f'exact_tokens = {settings.exact_tokens} has no effect with search = "{settings.search}"'
         messages["exact_tokens"] = f'{problem}: set search = "exact", or leave exact_tokens out'
+    if settings.demonstration_sets and not settings.n_demonstrations:
+        problem = f"demonstration_sets = {settings.demonstration_sets} has no effect with n_demonstrations = 0"
+        messages["demonstration_sets"] = f"{problem}: leave one of them out"
+    if settings.demonstration_sets and settings.ties != _DEFAULTS.ties:
+        problem = f'ties = "{settings.ties}" has no effect with demonstration_sets = {settings.demonstration_sets}'
+        messages["ties"] = f"{problem}: leave one of them out"
     # Leave the default alone: someone who lowers beam_size has not asked for five candidates.
     if settings.n_candidates > settings.beam_size and settings.n_candidates != _DEFAULTS.n_candidates:
         messages["n_candidates"] = (

@@ -30,7 +30,7 @@ from spacy_gemel.linking.candidates import Answer, answer_id
 from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore, extend_store
 from spacy_gemel.linking.mention import Mention
-from spacy_gemel.linking.retrievers import Retriever
+from spacy_gemel.linking.retrievers import Retriever, VectorRetriever
 from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config, unused_settings
 from spacy_gemel.models.frozen import FrozenModel, model_lock, one_thread_in_forks
 from spacy_gemel.models.mapper import check_mapper, init_to_embedding_scale
@@ -138,6 +138,7 @@ class GemelLinker(TrainablePipe):
         self.retriever = retriever
         for part in _EXPECTED:
             _check_part(name, part, getattr(self, part))
+        self._check_retriever(settings)
         self.features = tuple(features)
         self.get_candidates = get_candidates
         self.bundle_models = bundle_models
@@ -174,10 +175,18 @@ class GemelLinker(TrainablePipe):
         with model_lock():
             previous, settings = self._settings, self._settings.replace(**changes)
             self._check_decision(settings, self._decision)
+            self._check_retriever(settings)
             if self._linking_model is not None:
                 self._linking_model.language_model.tokenizer.end_id(settings.name_end)  # raises if it has none
             self._settings = settings
         self._warn_unused_settings(unused_settings(previous).keys() - changes.keys())
+
+    def _check_retriever(self, settings: LinkerSettings) -> None:
+        if settings.demonstration_sets and not isinstance(self.retriever, VectorRetriever):
+            raise ValueError(
+                f"{self.name}: demonstration_sets = {settings.demonstration_sets} needs a retriever that compares "
+                "vectors: set retriever to spacy_gemel.SentenceTransformerRetriever.v1, or demonstration_sets = 0."
+            )
 
     @property
     def decision(self) -> Decision | None:
@@ -711,6 +720,7 @@ class GemelLinker(TrainablePipe):
                 unchanged = {part: folder for part, (name, folder) in sources.items() if names.get(part) == name}
                 folders = {part: folder for part, folder in unchanged.items() if folder.exists()}
             self._check_decision(settings, decision)
+            self._check_retriever(settings)
             if (bundle := state.models_folder) is not None:
                 bundled = [part for part, frozen in self.frozen_models.items() if frozen.is_bundled(bundle / part)]
                 folders |= {part: bundle / part for part in bundled}
