@@ -143,17 +143,20 @@ def probability_of(kb_id: str, candidates: Sequence[dict[str, Any]]) -> float | 
     return next((c["probability"] for c in candidates if c["kb_id"] == kb_id), None)
 
 
+def _image_of(doc: "Doc") -> Any:  # a function, as another process is sent it
+    return doc.user_data.get(IMAGE_KEY)
+
+
+def _set_image(doc: "Doc", image: Any) -> None:
+    doc.user_data[IMAGE_KEY] = image
+
+
 def install_extension() -> None:
     """Register `span._.gemel_candidates`, `span._.gemel_search`, and `doc._.image` for `doc.user_data["image"]`."""
     from spacy.tokens import Doc, Span
 
     if not Doc.has_extension(IMAGE_KEY):
-
-        def set_image(doc: Doc, image: Any) -> None:
-            doc.user_data[IMAGE_KEY] = image
-
-        Doc.set_extension(IMAGE_KEY, getter=lambda doc: doc.user_data.get(IMAGE_KEY), setter=set_image)
-
+        Doc.set_extension(IMAGE_KEY, getter=_image_of, setter=_set_image)
     for key, getter in ((CANDIDATES_KEY, span_candidates), (SEARCH_KEY, span_search)):
         if not Span.has_extension(key):
             Span.set_extension(key, getter=getter)
