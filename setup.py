@@ -1,6 +1,7 @@
-"""Packaging. Every registered function is an entry point, so that no `--code` is ever needed."""
+"""Dependencies and entry points; all else of the package is in pyproject.toml.
 
-from pathlib import Path
+Every registered function is an entry point, so that no `--code` is ever needed.
+"""
 
 from setuptools import find_packages, setup
 
@@ -43,13 +44,6 @@ ENTRY_POINTS = {
 GGUF = ["gguf>=0.17,<1.0", "accelerate>=1.10,<2.0", "transformers>=5.24,<6.0"]
 
 setup(
-    name="spacy-gemel",
-    version="0.1.0",
-    description="Links the entities of a spaCy Doc to a knowledge base from its text and its image (GEMEL).",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf8"),
-    long_description_content_type="text/markdown",
-    license="MIT",
-    python_requires=">=3.11",
     packages=find_packages(include=["spacy_gemel", "spacy_gemel.*"]),
     package_data={"spacy_gemel": ["py.typed", "evaluation/*.html"]},
     install_requires=[
@@ -97,7 +91,7 @@ setup(
             "h5py>=3.8,<4.0",
             "resvg-py>=0.3",
             "build>=1.2",  # which spacy package wants
-            "setuptools>=70.1",  # makes wheels by itself
+            "setuptools>=77.0.3",  # as pyproject.toml wants for a build without isolation
         ],
     },
     entry_points=ENTRY_POINTS,
