@@ -1,7 +1,5 @@
 """The HTML pages: settings side by side with linked examples, and a fitted decision. They need no other file."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ from spacy_gemel.evaluation.bootstrap import paired_difference
 from spacy_gemel.evaluation.examples import RULE, choose_examples
 from spacy_gemel.evaluation.results import MentionResult, mentions_path, read_mentions, read_metrics, scored
 from spacy_gemel.evaluation.text import DECISION_COLUMNS, decision_rows
-from spacy_gemel.images.image import ImageError, read_image
+from spacy_gemel.images.image import data_uri
 from spacy_gemel.utils.files import write_json, write_whole
 
 REFERENCE = "full"
@@ -165,25 +163,13 @@ def make_example(result: MentionResult, folder: Path) -> dict[str, Any]:
         "demonstrations": explanation["demonstrations"],
         "before": before if len(before) <= _WINDOW else "… " + before[-_WINDOW:],
         "after": after if len(after) <= _WINDOW else after[:_WINDOW] + " …",
-        "picture": picture_uri(folder / result.image_path) if result.image_path and result.image else None,
+        "picture": data_uri(folder / result.image_path, _SIDE) if result.image_path and result.image else None,
     }
 
 
 def _largest(parts: dict[str, float]) -> list[tuple[str, float]]:
     """Those that show with two decimals, the largest first, whatever its sign."""
     return sorted(((k, v) for k, v in parts.items() if abs(v) >= 0.005), key=lambda pair: -abs(pair[1]))
-
-
-def picture_uri(path: Path) -> str | None:
-    """A picture as a small JPEG in a data URI; None if it cannot be read."""
-    try:
-        small = read_image(path)
-    except ImageError:
-        return None
-    small.thumbnail((_SIDE, _SIDE))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def write_decision(decision: dict[str, Any], output: Path) -> Path:

@@ -3,6 +3,7 @@
 What it may cost is judged before it is decoded: by its format, its bytes, and the pixels that its header gives.
 """
 
+import base64
 import io
 import math
 import os
@@ -253,6 +254,18 @@ def encode_png(image: "Image") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
+
+
+def data_uri(source: Any, side: int, *, quality: int = 75) -> str | None:
+    """An image, its longer side at most `side` pixels, as a WebP in a data URI; None if it cannot be read."""
+    try:
+        small = read_image(source)
+    except ImageError:
+        return None
+    small.thumbnail((side, side))
+    buffer = io.BytesIO()
+    small.save(buffer, "WEBP", quality=quality)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def register_msgpack_encoder() -> None:

@@ -2,12 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from html import escape
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
-from spacy_gemel.kb.resolve import NIL
 from spacy_gemel.linking.candidates import Candidate
 
 if TYPE_CHECKING:
@@ -169,23 +166,3 @@ def _cut(user_data: dict[Any, Any]) -> int:
 
 def _is_text_key(key: Any) -> bool:
     return isinstance(key, tuple) and key[:2] == _TEXT_KEY
-
-
-# displaCy
-
-
-def displacy_ents(doc: "Doc", *, kb_url_template: str | None = None, nil: str = NIL) -> dict[str, Any]:
-    """A linked doc's entities for `displacy.render(..., style="ent", manual=True)`, in which `nil` is no link.
-
-    `kb_url_template` is the address of an entity with {} for its id ("https://www.wikidata.org/wiki/{}"); None for
-    links that lead nowhere, displaCy's own default.
-    """
-    ents = []
-    for ent in doc.ents:
-        item: dict[str, Any] = {"start": ent.start_char, "end": ent.end_char, "label": ent.label_}
-        if ent.kb_id_ not in ("", nil):
-            url = "#" if kb_url_template is None else kb_url_template.format(quote(ent.kb_id_, safe="/:()',"))
-            item |= {"kb_id": escape(ent.kb_id_), "kb_url": escape(url)}  # displaCy escapes neither
-        ents.append(item)
-    settings = {"lang": doc.lang_, "direction": doc.vocab.writing_system.get("direction", "ltr")}
-    return {"text": doc.text, "ents": ents, "title": doc.user_data.get("title"), "settings": settings}

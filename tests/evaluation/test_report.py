@@ -16,12 +16,12 @@ from spacy_gemel.evaluation.metrics import summarise
 from spacy_gemel.evaluation.report import (
     difference,
     make_example,
-    picture_uri,
     points,
     read_runs,
     write_report,
 )
 from spacy_gemel.evaluation.results import MentionResult, TailSplit, write_evaluation
+from spacy_gemel.images.image import data_uri
 
 EVIL = '<script>alert("x")</script> & <img src=x>'
 TAIL = TailSplit(share=0.2, threshold=8, share_held=0.1, entities=2)
@@ -114,7 +114,7 @@ def test_text_is_escaped_and_nothing_is_fetched(metrics: list[Path]) -> None:
     assert EVIL in "".join(page.text)
     for tag, attributes in page.tags:
         assert not {"href", "onerror", "onload"} & set(attributes), tag
-        assert (attributes.get("src") or "data:").startswith("data:image/jpeg;base64,") or "src" not in attributes
+        assert (attributes.get("src") or "data:").startswith("data:image/webp;base64,") or "src" not in attributes
 
 
 def test_a_dozen_examples_with_their_pictures(metrics: list[Path]) -> None:
@@ -168,7 +168,7 @@ def test_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
     whole = io.BytesIO()
     Image.effect_noise((200, 200), 50).save(whole, "JPEG")
     (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[:2000])
-    assert [picture_uri(tmp_path / name) for name in ("bad.jpg", "cut.jpg", "gone.jpg")] == [None] * 3
+    assert [data_uri(tmp_path / name, 360) for name in ("bad.jpg", "cut.jpg", "gone.jpg")] == [None] * 3
     path = run(tmp_path, "full", [mention(1, right=True, image="bad.jpg")])
     assert "the picture cannot be read" in page_of([path])[1]
 

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from spacy_gemel.evaluation.report import picture_uri
 from spacy_gemel.images import image as image_module
 from spacy_gemel.images.image import (
     ImageError,
     UnknownFormatError,
+    data_uri,
     decode,
     encode_png,
     inside,
@@ -126,7 +126,7 @@ def test_no_program_is_run_to_read_a_picture(tmp_path: Path, monkeypatch: pytest
             read_image(source)
     with pytest.raises(UnknownFormatError):  # as fetch-images reads
         decode(picture.read_bytes(), "it", smallest=True)
-    assert picture_uri(picture) is None  # as the report does
+    assert data_uri(picture, 100) is None
     assert not (tmp_path / "ran").exists()
 
 
