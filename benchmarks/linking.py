@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from spacy_gemel.linking.model import LinkingModel
 
 WORLD = World(name="linking", test=200)
+SETS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ def measure_beside(nlp: "Language", half: "Language", asked: Sequence[Caption], 
     for each in (nlp, half):
         time_ours(each, asked[:1])
     reference.link(mentions[0], ranked[0])
-    seconds: dict[str, list[float]] = {"fp32": [], "bf16": [], "reference": []}
+    seconds: dict[str, list[float]] = {"fp32": [], "bf16": [], "sets": [], "sets_bf16": [], "reference": []}
     expected: list[Answer] = []
     for repeat in range(sizes.repeats):
         report(f"linking {len(asked)} mentions, and the same with transformers.generate, one at a time: {repeat + 1}")
@@ -206,6 +207,9 @@ def measure_beside(nlp: "Language", half: "Language", asked: Sequence[Caption], 
         seconds["reference"].append(time.perf_counter() - begin)
         second, halves = time_ours(half, asked)
         seconds["bf16"].append(second)
+        for name, pipeline in (("sets", nlp), ("sets_bf16", half)):
+            time_sets(pipeline, asked, SETS)  # reads them
+            seconds[name].append(time_sets(pipeline, asked, SETS))
     texts = [caption.text for caption in asked]
     agreed = agreement(texts, answers, expected)
     differ = {row["mention"] for row in agreed["lower_ranks_differ"]}
@@ -219,6 +223,9 @@ def measure_beside(nlp: "Language", half: "Language", asked: Sequence[Caption], 
     result = {
         "speedup": ratio(seconds["reference"], seconds["fp32"]),
         "speedup_bf16": ratio(seconds["reference"], seconds["bf16"]),
+        "demonstration_sets": SETS,
+        "speedup_sets": ratio(seconds["reference"], seconds["sets"]),
+        "speedup_sets_bf16": ratio(seconds["reference"], seconds["sets_bf16"]),
         "mentions_per_second": spread(rates["fp32"]),
         "mentions_per_second_bf16": spread(rates["bf16"]),
         "reference_mentions_per_second": spread(rates["reference"]),
@@ -265,6 +272,24 @@ def time_ours(nlp: "Language", captions: Sequence[Caption]) -> tuple[float, list
     docs = docs_of(nlp, captions)
     [seconds] = seconds_of(partial(link_docs, nlp, docs))
     return seconds, [searched_names(nlp, doc) for doc in docs]
+
+
+def time_sets(nlp: "Language", captions: Sequence[Caption], count: int) -> float:
+    """Seconds of the pipe over the captions with so many sets, 0 for retrieved demonstrations.
+
+    What is known of these mentions from an earlier turn is forgotten, but not which sets have been read.
+    """
+    linker = linker_in(nlp)
+    linker.configure(demonstration_sets=count)
+    linking_model = linker.linking_model
+    retriever: Any = linking_model.retriever
+    retriever._ranks.clear()
+    if sets := linking_model._demonstration_sets(linker.settings):
+        sets._nearest.clear()
+    docs = docs_of(nlp, captions)
+    [seconds] = seconds_of(partial(link_docs, nlp, docs))
+    linker.configure(demonstration_sets=0)
+    return seconds
 
 
 def searched_names(nlp: "Language", doc: "Doc") -> Answer:

@@ -91,6 +91,7 @@ CELLS = (
     *_retrievers("wikidiverse"),
     Cell("wikidiverse", "fp32", dtype="float32", chunks=3),
     *(Cell("wikidiverse", f"n_{n}", changes={"n_demonstrations": n}, chunks=FEW) for n in (2, 4, 16)),
+    *(Cell("wikidiverse", f"sets_{n}", changes={"demonstration_sets": n}, chunks=FEW) for n in (1, 16, 64, 256)),
     Cell("wikidiverse", "eos", changes={"name_end": "eos"}, chunks=FEW),
     Cell("wikidiverse", "unconstrained", changes={"constrained": False}, chunks=FEW),
     Cell("wikidiverse", "decision", with_decision=True),

@@ -29,7 +29,8 @@ _PAIRS = (
     ("text_only", "random"),
     ("text_only", "none"),
     ("bm25", "none"),
-    *(("text_only", name) for name in ("n_2", "n_4", "n_16", "eos", "unconstrained", "decision", "fp32")),
+    *(("text_only", name) for name in ("n_2", "n_4", "n_16", "sets_1", "sets_16", "sets_64", "sets_256")),
+    *(("text_only", name) for name in ("eos", "unconstrained", "decision", "fp32")),
 )
 
 

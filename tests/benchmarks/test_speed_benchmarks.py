@@ -14,7 +14,7 @@ import torch
 import transformers
 from PIL import Image
 
-from benchmarks import encode_images, latency, linking, linking_real, passes, peers, size, soak
+from benchmarks import demonstration_sets, encode_images, latency, linking, linking_real, passes, peers, size, soak
 from benchmarks.agreement import agreement
 from benchmarks.peer_steps import MatcherMasks, run_case
 from benchmarks.prefill import prefill_operations
@@ -396,3 +396,14 @@ def test_made_up_names_are_all_different() -> None:
     caption = soak.caption_of(soak.NAMES + 7)
     assert caption.text[caption.start : caption.end] == soak.name_of(7)
     assert np.unique([soak.caption_of(index).text for index in range(4000)]).size == 4000
+
+
+def test_demonstration_sets(world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(linking, "WORLD", world)
+    monkeypatch.setattr(demonstration_sets, "ROOT", world.root)
+    monkeypatch.setattr(demonstration_sets, "prepare", lambda _: None)
+    demonstration_sets.main(["--tiny"])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [*result["sets"]] == ["1", "16", "64", "256"]
+    assert all(way["ratio"]["median"] > 0 for way in result["sets"].values())
+    assert result["sets"]["1"]["kept_mb"] > 0
