@@ -1,7 +1,9 @@
 """`python -m spacy_gemel`. What a command needs is imported inside it, so that --help comes at once."""
 
+import io
 import logging
 import os
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -46,6 +48,9 @@ def main() -> None:
 def _start(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done; tracebacks.")] = False,
 ) -> None:
+    for stream in (sys.stdout, sys.stderr):  # a console of another encoding must not fail a command that is done
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
     if verbose:
         os.environ["SPACY_GEMEL_TRACEBACK"] = "1"

@@ -1,4 +1,4 @@
-"""What says of spacy-gemel where it is: pyproject.toml, CITATION.cff and universe.json, its entry for spaCy's Universe."""
+"""What says of spacy-gemel where it is: pyproject.toml, CITATION.cff, and universe.json for spaCy's Universe."""
 
 import json
 import tomllib

@@ -169,7 +169,7 @@ def test_run_all_and_skip_all(tmp_path: Path, models: Path, project: dict[str, A
     for setting in SETTINGS:
         metrics = json.loads((tmp_path / "metrics" / f"{setting}.json").read_text())
         assert metrics["n"] == 12
-    assert "data:image/jpeg;base64," in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "data:image/webp;base64," in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     for name in steps:
         assert f"Skipping '{name}': nothing changed" in run(name)
 

@@ -90,7 +90,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 def _lines(lines: IO[bytes], name: str, folder: Path, place: Mapping[str, Any]) -> Iterator[SourceRow]:
     try:
-        for number, line in enumerate(read_lines(lines), start=1):
+        for number, line in enumerate(read_lines(lines, json_lines=True), start=1):
             if line.strip():
                 location = f"{name}:{number}"
                 read = partial(parse_line, line, location, folder)

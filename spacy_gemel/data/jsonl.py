@@ -35,9 +35,12 @@ class JsonRow:
 
 
 def read_json_lines(path: Path) -> Iterator[JsonRow | Problem]:
-    """Yield each line that is not blank as a row, or as a Problem if it is not JSON. Raises OSError for the file."""
+    """Yield each line that is not blank as a row, or as a Problem if it is not JSON.
+
+    Raises OSError for the file, and ValueError if it is no text, or a JSON array.
+    """
     with path.open("rb") as lines:
-        for number, line in enumerate(read_lines(lines), start=1):
+        for number, line in enumerate(read_lines(lines, json_lines=True), start=1):
             if line.strip():
                 yield _decode_line(line, f"{path}:{number}")
 

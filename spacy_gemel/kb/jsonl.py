@@ -14,7 +14,7 @@ from tqdm import tqdm
 from spacy_gemel.kb.entity import Entity, KBError
 from spacy_gemel.kb.index import hash_text
 from spacy_gemel.kb.meta import Skipped
-from spacy_gemel.utils.files import MAX_LINE
+from spacy_gemel.utils.files import MAX_LINE, check_text
 from spacy_gemel.utils.values import whole_number
 
 REASONS = {
@@ -170,13 +170,16 @@ def read_entities(
 ) -> Iterator[tuple[int, Entity]]:
     """The entities of a file of `size` bytes with their line numbers from 1, under a progress bar.
 
-    Problems go to `skipped`, all bytes to `sha256`. Raises OSError that names the file.
+    Problems go to `skipped`, all bytes to `sha256`. Raises OSError that names the file, and ValueError if it is no
+    text, or a JSON array.
     """
     bar = tqdm(total=size, desc=title, unit="B", unit_scale=True, file=sys.stderr, disable=not progress)
     number = 0
     try:
         with bar, source.open("rb") as file:
             while raw := file.readline(MAX_LINE + 1):
+                if number == 0:
+                    check_text(raw, source, json_lines=True)
                 sha256.update(raw)
                 number, n_bytes, chunk = number + 1, len(raw), raw
                 while n_bytes > MAX_LINE and not chunk.endswith(b"\n") and (chunk := file.readline(_CHUNK)):

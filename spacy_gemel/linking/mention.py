@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BREAKS = re.compile("[\t\n\v\f\r\x1c-\x1f\x85\u2028\u2029]+")
+# Blanks of other widths, of which a language model has read few.
+_BLANKS = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 # Controls, and what Unicode calls format characters or ignorable: zero-width ones, marks of direction, fillers, tags.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
@@ -27,7 +29,7 @@ def prompt_text(text: str) -> str:
 
     Anything else could pass for further demonstrations, or hide from a reader what the model reads.
     """
-    text = _HIDDEN.sub("", _INVISIBLE.sub("", _BREAKS.sub(" ", text)))
+    text = _HIDDEN.sub("", _INVISIBLE.sub("", _BLANKS.sub(" ", _BREAKS.sub(" ", text))))
     text = _MARKERS.sub(" ", _QUESTION.sub(r"\1", text))
     if _MARKERS.search(text) or _QUESTION.search(text):  # one was hidden in another
         text = _SIGNS.sub(" ", text)

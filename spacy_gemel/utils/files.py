@@ -59,9 +59,43 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     raise OSError(errno.EINVAL, "is no regular file but a pipe or a device", os.fspath(path))
 
 
-def read_lines(file: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a file, of one that is longer than MAX_LINE only so much and a byte: a packed one may never end."""
+_NO_TEXT = {
+    b"\xff\xfe": "is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "is UTF-16: save it as UTF-8",
+    b"\x1f\x8b": "is packed by gzip, which its name does not say: unpack it",
+    b"PK\x03\x04": "is a zip file: unpack it",
+    b"BZh": "is packed by bzip2, which its name does not say: unpack it",
+    b"\xfd7zXZ": "is packed by xz, which its name does not say: unpack it",
+    b"\x28\xb5\x2f\xfd": "is packed by zstd: unpack it",
+    b"PAR1": "is a Parquet file: let its name end in .parquet",
+}
+
+
+def check_text(start: bytes, name: object, *, json_lines: bool = False) -> None:
+    """Raise ValueError if a file begins as no text in UTF-8 does, or not as JSON lines do.
+
+    Args:
+        start: The file's first line, or some of it.
+        name: The file's.
+        json_lines: Whether each line must be an object.
+    """
+    for magic, problem in _NO_TEXT.items():
+        if start.startswith(magic):
+            raise ValueError(f"{name} {problem}")
+    if json_lines and start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        raise ValueError(f"{name} is a JSON array: write one object per line, as `jq -c '.[]'` does")
+
+
+def read_lines(file: IO[bytes], *, json_lines: bool = False) -> Iterator[bytes]:
+    """The lines of a file, of one that is longer than MAX_LINE only so much and a byte: a packed one may never end.
+
+    Raises ValueError: if it is no text; see `check_text`.
+    """
+    is_first = True
     while line := file.readline(MAX_LINE + 1):
+        if is_first:
+            check_text(line, getattr(file, "name", "the input"), json_lines=json_lines)
+            is_first = False
         rest = line
         while len(line) > MAX_LINE and rest and not rest.endswith(b"\n"):
             rest = file.readline(2**20)

@@ -1,5 +1,6 @@
 """The commands, as a user calls them."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from spacy.tokens import DocBin, Span
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.models.sentence_encoder import load_sentence_encoder
 from spacy_gemel.pipeline import loaded_pipeline as pipelines
-from tests.commands import call, failed
+from tests.commands import call, failed, failed_last
 from tests.evaluation.doubles import TableLinker, pipeline
 from tests.kb.conftest import CharacterTokenizer
 
@@ -101,7 +102,7 @@ def test_evaluate_and_report(table: TableLinker, corpus: Path, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "−50.0" in page
-    assert page.count("data:image/jpeg;base64,") == 2
+    assert page.count("data:image/webp;base64,") == 2
 
 
 def test_errors_of_evaluate_and_report(table: TableLinker, corpus: Path, tmp_path: Path) -> None:
@@ -202,3 +203,39 @@ def test_build_kb_with_vectors(models: Path, tmp_path: Path) -> None:
     assert np.allclose(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-3)
     assert call(*command).exit_code == 0
     assert KnowledgeBase.open(tmp_path / "kb").description_vectors is None
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_console_of_another_encoding(tmp_path: Path, encoding: str) -> None:
+    row = {"text": "Zoe saw Ερμής.", "mentions": [{"start": 8, "end": 13, "kb_id": each} for each in "xy"]}
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps(row), encoding="utf8")
+    command = [sys.executable, "-m", "spacy_gemel", "convert", "jsonl", str(source), str(tmp_path / "x.spacy")]
+    run = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True)
+    assert run.returncode == 0, run.stderr
+    output = run.stdout + run.stderr
+    assert rb"\u0395\u03c1" in output or "Ερ".encode() in output  # click takes ascii for UTF-8
+
+
+NO_TEXT = {
+    '[{"text": "a"}]\n': "is a JSON array: write one object per line",
+    '\ufeff [\n  {"text": "a"}\n]\n': "is a JSON array: write one object per line",
+    '{"text": "a"}\n'.encode("utf-16"): "is UTF-16: save it as UTF-8",
+    gzip.compress(b'{"text": "a"}\n'): "is packed by gzip, which its name does not say: unpack it",
+    b"PK\x03\x04": "is a zip file: unpack it",
+}
+
+
+@pytest.mark.parametrize("content", NO_TEXT)
+def test_a_file_that_is_no_json_lines_is_one_error(
+    tmp_path: Path, content: str | bytes, table: TableLinker, models: Path
+) -> None:
+    """At each command that reads them."""
+    source, message = tmp_path / "rows.jsonl", NO_TEXT[content]
+    source.write_bytes(content.encode() if isinstance(content, str) else content)
+    for command in (
+        ["convert", "jsonl", source, tmp_path / "x.spacy"],
+        ["build-kb", source, tmp_path / "kb", "--tokenizer", models / "language_model"],
+        ["link", "pipeline", source, tmp_path / "out.jsonl"],
+    ):
+        failed_last(call(*command), f"{source} {message}")

@@ -58,7 +58,7 @@ def test_no_mention_is_lost_to_the_tokeniser(
 )
 def test_no_line_raises(tmp_path_factory: pytest.TempPathFactory, line: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "line.jsonl"
-    path.write_bytes(line)
+    path.write_bytes(b"\n" + line)  # of the first line what is no JSON lines is told
     for item in read_jsonl(path):
         if isinstance(item, Record):
             for record in split_overlaps(item)[0]:

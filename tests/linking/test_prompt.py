@@ -183,6 +183,7 @@ def test_nor_can_a_demonstration_or_a_name(tokenizer: NameTokenizer) -> None:
         ("[What does te mentioned in the text refer to?xt]", None),
         ("What does X mentioned[text]in the text refer to?", None),
         ("[Tex] a[0] <b>", "[Tex] a[0] <b>"),
+        ("F.\xa0C. \u2009Bayern\u202f\u3000M\u2003", "F. C.  Bayern  M "),
         ("\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"),
         ("\u2600\ufe0f and \u2600\ufe0f\ufe0f", "\u2600\ufe0f and \u2600\ufe0f"),
     ],

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from spacy_gemel.data.knowledge_bases.work import Archive, ImportOptions, Work
 from spacy_gemel.kb.entity import Entity
+from spacy_gemel.utils.files import check_text
 
 FIELDS = ("id", "name", "description", "count", "aliases")
 _ADVICE = "name it with --column {field}=COLUMN, or the delimiter with --delimiter"
 BAD_COUNT = "counts that are not a whole number from 0 (the entity is kept)"
 _LONGEST_LINE = 2**20
+_THOUSANDS = re.compile(r"\d{1,3}(\.\d{3})+")
+_SEPARATOR = re.compile(rb"sep=(.)", re.IGNORECASE)
 _MAX_LINES = 100  # of one row: a quotation mark that is not closed must not take the rest of the file with it
 
 
@@ -23,7 +27,8 @@ def read_table(
 
     The header names the columns: id, name and optionally description, count, aliases. `advice` says what to do about a
     header without a column, with {field} for the missing field.
-    Raises ValueError if the header does not have a column that is required or named, or the file is UTF-16.
+    A first line such as `sep=;`, as Excel has it, names the delimiter.
+    Raises ValueError if the header does not have a column that is required or named, or the file is no text in lines.
     """
     names = column_names(options)
     delimiter = "\t" if options.delimiter == r"\t" else options.delimiter
@@ -32,7 +37,7 @@ def read_table(
     for source in sources:
         tabs = {".tsv", ".tab"} & {suffix.lower() for suffix in source.suffixes[-2:]}  # .tsv.gz too
         with work.read(source) as archive:
-            rows = _rows(archive, delimiter or ("\t" if tabs else ","), work)
+            rows = _rows(archive, delimiter or ("\t" if tabs else ","), work, named=delimiter is not None)
             number, header = next(rows, (1, []))
             titles = [title.strip() for title in header]
             for field, name in names.items():
@@ -70,6 +75,8 @@ def _entity(row: Sequence[str], indices: dict[str, int], separator: str, where: 
     values = {field: row[index] if index < len(row) else "" for field, index in indices.items()}
     count, text = 0, values.get("count", "").strip()
     try:
+        if _THOUSANDS.fullmatch(text):  # 12.000 may be 12 or 12,000
+            raise ValueError
         # a spreadsheet may write 12.0
         number = int(text) if text.isdecimal() and len(text) < 19 else float(text or 0)
         if not 0 <= number < 2**63 or number != int(number):
@@ -81,8 +88,10 @@ def _entity(row: Sequence[str], indices: dict[str, int], separator: str, where: 
     return Entity(values["id"], values["name"], count, aliases, values.get("description") or None)
 
 
-def _rows(archive: Archive, delimiter: str, work: Work) -> Iterator[tuple[int, list[str]]]:
+def _rows(archive: Archive, delimiter: str, work: Work, *, named: bool) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not blank, with the line on which each begins; lines that are not UTF-8 are reported.
+
+    named: whether the delimiter was asked for, whatever the file itself says.
 
     A field in quotes may have several lines. A row with other quotation marks ("Weird Al" Yankovic) is its first line.
     """
@@ -91,9 +100,13 @@ def _rows(archive: Archive, delimiter: str, work: Work) -> Iterator[tuple[int, l
     while line := pending.pop(0) if pending else next(lines, None):
         number, content = line
         if number == 1 and content is not None:
-            if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise ValueError(f"{archive.path} is UTF-16: save it as UTF-8")
+            check_text(content, archive.path)
             content = content.removeprefix(b"\xef\xbb\xbf")
+            if b"\r" in content:
+                raise ValueError(f"{archive.path} has line ends of old Macs (CR alone): save it with LF or CRLF")
+            if match := _SEPARATOR.fullmatch(content):
+                delimiter = delimiter if named else match[1].decode("latin-1")
+                continue
         if content is not None and not content.strip():
             continue
         try:
@@ -102,7 +115,8 @@ def _rows(archive: Archive, delimiter: str, work: Work) -> Iterator[tuple[int, l
             row = _quoted(content, pending, lines, delimiter) if b'"' in content else None
             yield number, row or content.decode("utf-8").split(delimiter)
         except ValueError as error:
-            reason = "that are not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            is_coding = isinstance(error, UnicodeDecodeError)
+            reason = "that are not UTF-8 (save the file as UTF-8)" if is_coding else str(error)
             beginning = (content or b"")[:80].decode("utf-8", "backslashreplace")
             work.report.read["rows"] += 1
             work.report.dropped.add(f"rows {reason}", f"{archive.path.name}:{number}: {beginning}")

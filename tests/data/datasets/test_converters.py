@@ -277,7 +277,7 @@ def test_no_row_raises_and_none_disappears(
     others = {"wikidiverse": ["Ada", None, "t", []], "label-studio": {"data": good}, "prodigy": {"text": "Ada"}}
     usable = others.get(dataset, good)
     path = tmp_path_factory.mktemp("rows") / "x.json"
-    source = write(path, [*rows, usable], lines=dataset in ("gemel", "prodigy"))
+    source = write(path, [usable, *rows], lines=dataset in ("gemel", "prodigy"))
     report, docs, written = run(dataset, source)
     assert written["rows"]["read"] == len(rows) + 1
     assert written["rows"]["kept"] + sum(written["rows"]["dropped"].values()) == len(rows) + 1

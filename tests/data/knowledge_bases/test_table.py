@@ -83,19 +83,46 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
     by_id, report = run(tmp_path / "kb.csv", b"\n".join(rows))
     assert {kb_id: row.get("count") for kb_id, row in by_id.items()} == {"Q6": None, "Q7": None, "Q8": None, "Q9": None}
     assert report.dropped == {
-        "rows that are not UTF-8": 1,
+        "rows that are not UTF-8 (save the file as UTF-8)": 1,
         "rows with another number of columns than the header": 2,
         "entities without an id": 1,
         "entities without a name": 1,
         "counts that are not a whole number from 0 (the entity is kept)": 4,
         "entities with the id of an earlier one": 1,
     }
-    assert report.dropped.examples["rows that are not UTF-8"] == ["kb.csv:2: Q1,J\\xe4ger,1"]
+    assert report.dropped.examples["rows that are not UTF-8 (save the file as UTF-8)"] == ["kb.csv:2: Q1,J\\xe4ger,1"]
     assert (
         report.dropped.examples["rows with another number of columns than the header"][0]
         == "kb.csv:3: 1 instead of 3: Q2"
     )
     assert report.read["rows"] == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("12", 12), ("12.0", 12), ("12.000", None), ("1.234.567", None), ("12,0", None), ("1e3", 1000)],
+)
+def test_counts_of_spreadsheets(tmp_path: Path, text: str, count: int | None) -> None:
+    by_id, report = run(tmp_path / "kb.csv", f"id;name;count\nQ1;A;{text}\n", delimiter=";")
+    assert by_id["Q1"].get("count") == count
+    assert report.dropped == ({} if count else {"counts that are not a whole number from 0 (the entity is kept)": 1})
+
+
+def test_the_first_line_of_excel_names_the_delimiter(tmp_path: Path) -> None:
+    by_id, _ = run(tmp_path / "kb.csv", "\ufeffsep=;\r\nid;name\r\nQ1;A, B\r\n")
+    assert by_id["Q1"]["name"] == "A, B"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id,name\rQ1,A\rQ2,B\r", "line ends of old Macs"),
+        ("id,name\nQ1,A\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_text_in_lines_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"kb\.csv.* {message}"):
+        run(tmp_path / "kb.csv", content)
 
 
 def test_quotation_marks_that_are_no_csv_take_no_other_row_with_them(tmp_path: Path) -> None:
