@@ -242,6 +242,23 @@ CONTEXT_OF = {"n_sents": "sentence", "window": "window"}  # the one in which a s
 _DEFAULTS = LinkerSettings()
 
 
+# Whatever changes how many candidates share the probability.
+_SHARES = ("beam_size", "n_candidates", "candidates", "constrained", "search", "prior_weight")
+
+
+def changed_threshold(previous: LinkerSettings, settings: LinkerSettings) -> str | None:
+    """Why a threshold that stayed as it was no longer means the same; None if it does."""
+    changed = [name for name in _SHARES if getattr(previous, name) != getattr(settings, name)]
+    if settings.threshold is None or settings.threshold != previous.threshold or not changed:
+        return None
+    values = ", ".join(f"{name} = {getattr(settings, name)!r}" for name in changed)
+    only = "; an only candidate has probability 1, and is never NIL" if settings.n_candidates == 1 else ""
+    return (
+        f"threshold = {settings.threshold:g} is a probability among the candidates, and with {values} they share it "
+        f"differently{only}: choose the threshold anew, such as with `spacy find-threshold`"
+    )
+
+
 def unused_settings(settings: LinkerSettings) -> dict[str, str]:
     """The settings that have no effect beside the others: {name: why, and what to set}."""
     messages = {}

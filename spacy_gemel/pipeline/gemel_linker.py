@@ -31,7 +31,13 @@ from spacy_gemel.linking.decision import Decision
 from spacy_gemel.linking.demonstrations import Demonstration, DemonstrationStore, extend_store
 from spacy_gemel.linking.mention import Mention
 from spacy_gemel.linking.retrievers import Retriever, VectorRetriever
-from spacy_gemel.linking.settings import LinkerSettings, config_parameters, default_config, unused_settings
+from spacy_gemel.linking.settings import (
+    LinkerSettings,
+    changed_threshold,
+    config_parameters,
+    default_config,
+    unused_settings,
+)
 from spacy_gemel.models.frozen import FrozenModel, model_lock, one_thread_in_forks
 from spacy_gemel.models.mapper import check_mapper, init_to_embedding_scale
 from spacy_gemel.pipeline import serialization
@@ -180,6 +186,8 @@ class GemelLinker(TrainablePipe):
                 self._linking_model.language_model.tokenizer.end_id(settings.name_end)  # raises if it has none
             self._settings = settings
         self._warn_unused_settings(unused_settings(previous).keys() - changes.keys())
+        if message := changed_threshold(previous, settings):
+            warn(f"{self.name}: {message}.", UnusedSettingWarning)
 
     def _check_retriever(self, settings: LinkerSettings) -> None:
         if settings.demonstration_sets and not isinstance(self.retriever, VectorRetriever):

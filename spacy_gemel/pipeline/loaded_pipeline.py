@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from spacy_gemel.linking.decision import Decision
 from spacy_gemel.pipeline.serialization import PART_NAMES
 from spacy_gemel.utils import files
 from spacy_gemel.utils.files import sha256_of
+from spacy_gemel.utils.messages import UnusedSettingWarning
 
 if TYPE_CHECKING:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
@@ -88,7 +90,8 @@ def overridden(linker: "GemelLinker", **changes: Any) -> Iterator["GemelLinker"]
     try:
         yield linker
     finally:
-        linker.configure(**previous)
+        with warnings.catch_warnings(action="ignore", category=UnusedSettingWarning):  # of what held before
+            linker.configure(**previous)
 
 
 def save_changed(nlp: Language, changes: dict[str, Any], target: Path, decision: Decision) -> None:

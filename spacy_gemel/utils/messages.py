@@ -27,7 +27,7 @@ class UnknownEntityWarning(GemelWarning):
 
 
 class UnusedSettingWarning(GemelWarning):
-    """A setting that has no effect beside the others."""
+    """A setting that has no effect beside the others, or no longer the one it had."""
 
 
 class ModelWarning(GemelWarning):

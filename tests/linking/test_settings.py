@@ -14,7 +14,7 @@ from thinc.api import Config
 
 from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking.decision import Decision
-from spacy_gemel.linking.settings import LinkerSettings, settings_table
+from spacy_gemel.linking.settings import LinkerSettings, changed_threshold, settings_table
 from spacy_gemel.pipeline.gemel_linker import GemelLinker
 from spacy_gemel.pipeline.loaded_pipeline import overridden, save_changed
 from spacy_gemel.pipeline.serialization import settings_from_json, settings_to_json
@@ -311,3 +311,13 @@ def test_what_has_no_effect_is_judged_by_what_holds_when_it_is_loaded(models: Pa
     nlp.to_disk(tmp_path / "saved")
     [message] = said("gemel_linker", lambda: spacy.load(tmp_path / "saved"))
     assert 'n_sents = 1 has no effect with context = "window"' in message
+
+
+def test_a_threshold_that_other_settings_give_another_meaning_is_told() -> None:
+    settings = LinkerSettings(threshold=0.9)
+    message = changed_threshold(settings, settings.replace(n_candidates=1))
+    assert message is not None
+    assert "with n_candidates = 1 they share it differently; an only candidate has probability 1" in message
+    for changes in ({"n_candidates": 1, "threshold": 0.5}, {"batch_tokens": 100}, {"threshold": None, "beam_size": 2}):
+        assert changed_threshold(settings, settings.replace(**changes)) is None
+    assert changed_threshold(LinkerSettings(), LinkerSettings(beam_size=2)) is None

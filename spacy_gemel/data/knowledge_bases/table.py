@@ -116,7 +116,7 @@ def _rows(archive: Archive, delimiter: str, work: Work, *, named: bool) -> Itera
             yield number, row or content.decode("utf-8").split(delimiter)
         except ValueError as error:
             is_coding = isinstance(error, UnicodeDecodeError)
-            reason = "that are not UTF-8 (save the file as UTF-8)" if is_coding else str(error)
+            reason = "that are not UTF-8 (save it as UTF-8)" if is_coding else str(error)
             beginning = (content or b"")[:80].decode("utf-8", "backslashreplace")
             work.report.read["rows"] += 1
             work.report.dropped.add(f"rows {reason}", f"{archive.path.name}:{number}: {beginning}")

@@ -83,14 +83,14 @@ def test_rows_that_cannot_be_used(tmp_path: Path) -> None:
     by_id, report = run(tmp_path / "kb.csv", b"\n".join(rows))
     assert {kb_id: row.get("count") for kb_id, row in by_id.items()} == {"Q6": None, "Q7": None, "Q8": None, "Q9": None}
     assert report.dropped == {
-        "rows that are not UTF-8 (save the file as UTF-8)": 1,
+        "rows that are not UTF-8 (save it as UTF-8)": 1,
         "rows with another number of columns than the header": 2,
         "entities without an id": 1,
         "entities without a name": 1,
         "counts that are not a whole number from 0 (the entity is kept)": 4,
         "entities with the id of an earlier one": 1,
     }
-    assert report.dropped.examples["rows that are not UTF-8 (save the file as UTF-8)"] == ["kb.csv:2: Q1,J\\xe4ger,1"]
+    assert report.dropped.examples["rows that are not UTF-8 (save it as UTF-8)"] == ["kb.csv:2: Q1,J\\xe4ger,1"]
     assert (
         report.dropped.examples["rows with another number of columns than the header"][0]
         == "kb.csv:3: 1 instead of 3: Q2"
