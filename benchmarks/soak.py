@@ -6,7 +6,8 @@ Made-up captions, one in five with a picture of its own, one in ten bad in one o
 go through `nlp.pipe` and through `link`, with a language model of one layer and one demonstration. Beside each stands
 a run of its good docs alone. `lost`, `doubled`, `swapped` and `changed` add up both: docs that did not come back, came
 twice, came in another place, or were answered otherwise than without bad ones beside them. `good_rate` is the lower of
-both ratios of good docs per second. Only a run with the default size writes to benchmarks/results.
+both ratios of good docs per second of the processor's time, which other work on the machine leaves alone. Only a run
+with the default size writes to benchmarks/results.
 """
 
 import argparse
@@ -57,7 +58,8 @@ SYLLABLES = ("ba", "ke", "mo", "ri", "tu", "la", "ne", "so", "vi", "da")
 
 @dataclass(slots=True)
 class Run:
-    """What came out of a stream: (index, answer or None) in its order, seconds, and memory on the way in MB.
+    """What came out of a stream: (index, answer or None) in its order, processor seconds, and memory on the way in
+    MB.
 
     restarts: how often the order begins anew, once for a second file.
     """
@@ -240,17 +242,17 @@ def write_lines(source: Path, count: int, folder: Path, *, with_bad: bool) -> li
 
 
 class Watch:
-    """Seconds since it was made, and the process's memory after the warm-up and then every so many docs."""
+    """Seconds of the processor since it was made, and the process's memory after the warm-up and then every so many docs."""
 
     def __init__(self, count: int) -> None:
         self.samples: dict[int, float] = {}
         self._done, self._next, self._every = 0, min(WARM_UP, count // 10), max(1, min(SAMPLE, count // 20))
-        self._begin = time.perf_counter()
+        self._begin = time.process_time()
 
     @property
     def seconds(self) -> float:
         """So far."""
-        return time.perf_counter() - self._begin
+        return time.process_time() - self._begin
 
     def add(self, docs: int) -> None:
         """So many docs more are done."""
