@@ -58,8 +58,7 @@ SYLLABLES = ("ba", "ke", "mo", "ri", "tu", "la", "ne", "so", "vi", "da")
 
 @dataclass(slots=True)
 class Run:
-    """What came out of a stream: (index, answer or None) in its order, processor seconds, and memory on the way in
-    MB.
+    """What came out of a stream: (index, answer or None) in its order, seconds of the processor, and MB on the way.
 
     restarts: how often the order begins anew, once for a second file.
     """
@@ -242,7 +241,7 @@ def write_lines(source: Path, count: int, folder: Path, *, with_bad: bool) -> li
 
 
 class Watch:
-    """Seconds of the processor since it was made, and the process's memory after the warm-up and then every so many docs."""
+    """Seconds of the processor since it was made, and memory after the warm-up and then every so many docs."""
 
     def __init__(self, count: int) -> None:
         self.samples: dict[int, float] = {}
