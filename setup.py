@@ -45,7 +45,7 @@ GGUF = ["gguf>=0.17,<1.0", "accelerate>=1.10,<2.0", "transformers>=5.24,<6.0"]
 
 setup(
     packages=find_packages(include=["spacy_gemel", "spacy_gemel.*"]),
-    package_data={"spacy_gemel": ["py.typed", "evaluation/*.html"]},
+    package_data={"spacy_gemel": ["py.typed", "evaluation/*.html", "evaluation/*.js"]},
     install_requires=[
         "spacy>=3.8,<4.0",
         "srsly>=2.4.5,<3.0",
@@ -90,6 +90,7 @@ setup(
             "accelerate>=1.10,<2.0",
             "h5py>=3.8,<4.0",
             "resvg-py>=0.3",
+            "playwright>=1.45,<2.0",  # drives Chromium, where there is one, through the report
             "build>=1.2",  # which spacy package wants
             "setuptools>=77.0.3",  # as pyproject.toml wants for a build without isolation
         ],

@@ -1,15 +1,26 @@
-"""The HTML pages: settings side by side with linked examples, and a fitted decision. They need no other file."""
+"""The HTML pages: settings side by side with all linked mentions, and a fitted decision. They need no other file."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from spacy_gemel.evaluation.bootstrap import paired_difference
-from spacy_gemel.evaluation.examples import RULE, choose_examples
+from spacy.vocab import Vocab
+from tqdm import tqdm
+
+from spacy_gemel.data.reader import read_docs
+from spacy_gemel.evaluation.bootstrap import accuracy_of, paired_difference
+from spacy_gemel.evaluation.calibration import answer_figures
+from spacy_gemel.evaluation.examples import RULE
 from spacy_gemel.evaluation.results import MentionResult, mentions_path, read_mentions, read_metrics, scored
 from spacy_gemel.evaluation.text import DECISION_COLUMNS, decision_rows
 from spacy_gemel.images.image import data_uri
+from spacy_gemel.kb.resolve import NIL
+from spacy_gemel.linking.mention import prompt_text
+from spacy_gemel.pipeline.user_data import IMAGE_KEY
 from spacy_gemel.utils.files import write_json, write_whole
 
 REFERENCE = "full"
@@ -42,8 +53,9 @@ _RETRIEVERS = {
     "spacy_gemel.RandomRetriever.v1": "chance",
 }
 
-_CANDIDATES = 5  # of an example
-_SIDE = 360  # pixels: sharp at the width of a card on a dense screen, and small enough to embed
+_CANDIDATES = 5  # of a mention
+_SIDE, _SMALL = 360, 80  # pixels of a picture, if there are few and if there are very many
+_COUNTS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10**4, 10**9)
 _WINDOW = 240  # characters of a long text on each side of the mention
 
 
@@ -72,6 +84,11 @@ class Run:
     def paper(self) -> tuple[float, float] | None:
         """The paper's figures for the same setting."""
         return SETTINGS.get(self.name, ("", None))[1]
+
+    @property
+    def is_text_only(self) -> bool:
+        """Whether it is a pipeline without the image."""
+        return self.baseline is None and self.metrics["settings"].get("use_image", True) is False
 
     @property
     def description(self) -> str:
@@ -114,15 +131,14 @@ def difference(run: Run, reference: Run) -> tuple[float, float, float] | None:
     return paired_difference([m.correct for m in ours], [m.correct for m in theirs])
 
 
-def write_report(metrics: Sequence[Path], folder: Path) -> Path:
+def write_report(metrics: Sequence[Path], folder: Path, train: Path | None = None) -> Path:
     """Write `folder`/index.html from METRICS.json files and the METRICS.mentions.jsonl beside them; returns the page.
 
-    Raises ValueError for a file that evaluate did not write, OSError if one cannot be read or written.
+    `train` is the .spacy file or folder that the demonstrations are from, whose pictures are shown with them. Raises
+    ValueError for a file that evaluate did not write, OSError if one cannot be read or written.
     """
     page, runs = folder / "index.html", read_runs(metrics)
     reference = next((run for run in runs if run.name == REFERENCE), runs[0])
-    mentions = choose_examples(reference.mentions or ())
-    lows = [run.metrics["low"] for run in runs if run.metrics["low"] is not None]
     rows = []
     for run in runs:
         gap = difference(run, reference)
@@ -130,6 +146,8 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
         significant = gap is not None and (gap[1] > 0 or gap[2] < 0)
         comparison = {"difference": gap, "apart": significant, "is_reference": run is reference}
         rows.append({"run": run, "metrics": run.metrics, **comparison})
+    mentions = reference.mentions or []
+    without_image = next((run for run in runs if run is not reference and run.is_text_only and run.mentions), None)
     _write_page(
         page,
         "report.html",
@@ -138,47 +156,118 @@ def write_report(metrics: Sequence[Path], folder: Path) -> Path:
         reference=reference,
         metrics=reference.metrics,
         settings=reference.metrics["settings"],
-        # the bars begin at a round share below the lowest interval, so that the intervals can be seen
-        scale=max(0.0, (int(min(lows, default=0.0) * 10) - 1) / 10),
-        examples=[make_example(mention, reference.path.parent) for mention in mentions],
-        right=sum(mention.correct for mention in mentions),
+        calibration=reliability_figures(mentions),
+        by_count=accuracy_by_count(mentions),
         rule=RULE,
+        without_image=without_image,
+        cards=make_cards(reference, without_image, {} if train is None else demonstration_pictures(train)),
     )
     return page
 
 
-def make_example(result: MentionResult, folder: Path) -> dict[str, Any]:
-    """A mention with the text around it, its picture, and what is known of why it is linked so.
+def reliability_figures(mentions: Sequence[MentionResult]) -> dict[str, Any] | None:
+    """See `answer_figures`, of the mentions that have a gold; None if none of them has a candidate."""
+    rated = [m for m in mentions if m.gold and m.predicted is not None]
+    best = [(m.candidates[0]["kb_id"], m.candidates[0]["probability"]) if m.candidates else (NIL, None) for m in rated]
+    ids, confidences = [kb_id for kb_id, _ in best], [confidence for _, confidence in best]
+    figures = answer_figures([m.gold for m in rated], [str(m.predicted) for m in rated], ids, confidences)
+    return None if figures["ece"] is None else figures
 
-    `folder` is what its image path is relative to. Without an explanation candidates have no parts.
+
+def accuracy_by_count(mentions: Sequence[MentionResult]) -> list[tuple[str, dict[str, Any]]]:
+    """The accuracy of scored mentions whose gold was counted about equally often; empty for files without counts."""
+    counts = [(m.count, m.correct) for m in scored(mentions) if m.count is not None]
+    rows = []
+    for low, high in pairwise(_COUNTS):
+        right = [correct for count, correct in counts if low <= count < high]
+        title = str(low) if high == low + 1 else f"{low} or more" if high == _COUNTS[-1] else f"{low} to {high - 1}"
+        rows += [(title, accuracy_of(right))] if right else []
+    return rows
+
+
+def demonstration_pictures(train: Path) -> dict[tuple[str, str, str], str | bytes]:
+    """{(text, mention, id): picture} of docs that demonstrations are from, unless equal ones have several pictures."""
+    pictures: defaultdict[tuple[str, str, str], set[str | bytes]] = defaultdict(set)
+    for doc in read_docs(train, Vocab()):
+        image = doc.user_data.get(IMAGE_KEY)
+        if isinstance(image, (str, bytes)):
+            for ent in doc.ents:
+                pictures[prompt_text(doc.text), prompt_text(ent.text), ent.kb_id_].add(image)
+    return {key: images.pop() for key, images in pictures.items() if len(images) == 1}
+
+
+def make_cards(
+    run: Run, without_image: Run | None, demonstrations: dict[tuple[str, str, str], str | bytes]
+) -> dict[str, Any]:
+    """The mentions of a run as the page's script reads them.
+
+    Args:
+        run: Whose mentions.
+        without_image: The same mentions linked without the image, if they were.
+        demonstrations: See `demonstration_pictures`.
+
+    Returns:
+        `mentions`, `demonstrations`, the rows of all prompts, each once, and `pictures`, data URIs or None for one
+        that cannot be read. Mentions have indices into both.
     """
+    blind = {m.key: m.predicted for m in (without_image and without_image.mentions) or ()}
+    sources: dict[Path | bytes, int] = {}  # a picture's index
+    rows: dict[tuple[str, str, str], tuple[int, list[Any]]] = {}  # a demonstration's index and row
+    cards = []
+    for m in run.mentions or ():
+        reasons = m.explanation or {"candidates": m.candidates, "demonstrations": m.demonstrations}
+        card = {
+            "doc": m.doc,
+            "text": _around(m),
+            "gold": m.gold,
+            "answer": m.predicted,
+            "p": _rounded(m.probability),
+            "right": m.correct if m.gold == NIL or (m.in_kb and m.gold and m.predicted is not None) else None,
+            "seen": m.seen,
+            "tail": m.tail,
+            "picture": sources.setdefault(run.path.parent / m.image_path, len(sources)) if m.image_path else None,
+            "blind": blind.get(m.key, reasons.get("answer_without_image")),
+            "candidates": [
+                [c["name"], c["kb_id"], *(_rounded(c.get(key)) for key in ("probability", "features", "parts"))]
+                for c in reasons["candidates"][:_CANDIDATES]
+            ],
+            "nil": _rounded(reasons.get("nil")),
+            "demonstrations": [],
+        }
+        for each in reasons["demonstrations"]:
+            key = (each["text"], each["mention"], each["kb_id"])
+            picture = demonstrations.get(key)
+            source = Path(picture) if isinstance(picture, str) else picture
+            index = None if source is None else sources.setdefault(source, len(sources))
+            number, _ = rows.setdefault(key, (len(rows), [each["text"], each["mention"], each["name"], index]))
+            card["demonstrations"].append([number, _rounded(each.get("similarity"))])
+        cards.append({key: value for key, value in card.items() if value is not None})
+    # so that all pictures together take about 16 MB, of 0.3 bytes a pixel
+    side = min(_SIDE, max(_SMALL, int((16e6 / 0.3 / max(1, len(sources))) ** 0.5)))
+    with ThreadPoolExecutor() as threads:
+        uris = threads.map(lambda source: data_uri(source, side), sources)
+        pictures = [*tqdm(uris, "pictures", total=len(sources), disable=None)]
+    return {"mentions": cards, "demonstrations": [row for _, row in rows.values()], "pictures": pictures}
+
+
+def _around(result: MentionResult) -> tuple[str, str, str]:
+    """The text before the mention, cut if it is long, the mention, and the text after it."""
     before, after = result.text[: result.start], result.text[result.end :]
-    explanation = result.explanation or {"candidates": result.candidates, "demonstrations": result.demonstrations}
-    best = explanation["candidates"][:_CANDIDATES]
-    return {
-        "result": result,
-        "candidates": [{**each, "parts": _largest(each.get("parts", {}))} for each in best],
-        "nil": explanation.get("nil", 0.0),
-        "without_image": explanation.get("answer_without_image"),
-        "demonstrations": explanation["demonstrations"],
-        "before": before if len(before) <= _WINDOW else "… " + before[-_WINDOW:],
-        "after": after if len(after) <= _WINDOW else after[:_WINDOW] + " …",
-        "picture": data_uri(folder / result.image_path, _SIDE) if result.image_path and result.image else None,
-    }
+    before = before if len(before) <= _WINDOW else "… " + before[-_WINDOW:]
+    return before, result.mention, after if len(after) <= _WINDOW else after[:_WINDOW] + " …"
 
 
-def _largest(parts: dict[str, float]) -> list[tuple[str, float]]:
-    """Those that show with two decimals, the largest first, whatever its sign."""
-    return sorted(((k, v) for k, v in parts.items() if abs(v) >= 0.005), key=lambda pair: -abs(pair[1]))
+def _rounded(value: Any) -> Any:
+    """A number, or a dict's, with three decimals; None for neither."""
+    if isinstance(value, dict):
+        return {key: round(each, 3) for key, each in value.items()} or None
+    return None if value is None else round(value, 3)
 
 
 def write_decision(decision: dict[str, Any], output: Path) -> Path:
     """Write DECISION.json and the page DECISION.html beside it, each whole or not at all; returns the page."""
     page, columns = output.with_suffix(".html"), {k: title for k, title in DECISION_COLUMNS.items() if decision[k]}
-    curves = [
-        {"title": title, "figures": decision[key], "fullest": max(row["n"] for row in decision[key]["reliability"])}
-        for key, title in columns.items()
-    ]
+    curves = [(title, decision[key]) for key, title in columns.items()]
     values = {"settings": decision["settings"], "rows": decision_rows(decision), "curves": curves}
     _write_page(page, "decision.html", decision=decision, columns=list(columns.values()), **values)
     write_json(output, decision)
@@ -194,7 +283,7 @@ def _write_page(page: Path, template: str, **values: Any) -> None:
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     pages.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f}"
     pages.filters["points"] = points
-    pages.filters["signed"] = signed
+    pages.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     html = pages.get_template(template).render(**values)
     with write_whole(page) as partial:
         partial.write_text(html, encoding="utf-8")
@@ -202,9 +291,4 @@ def _write_page(page: Path, template: str, **values: Any) -> None:
 
 def points(value: float) -> str:
     """-0.068 as −6.8, with a sign; zero has none."""
-    return "0.0" if abs(value) < 5e-4 else signed(100 * value, 1)
-
-
-def signed(value: float, decimals: int = 2) -> str:
-    """-0.5 as −0.50."""
-    return f"{value:+.{decimals}f}".replace("-", "−")
+    return "0.0" if abs(value) < 5e-4 else f"{100 * value:+.1f}".replace("-", "−")

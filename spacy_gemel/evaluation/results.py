@@ -44,6 +44,7 @@ class MentionResult:
     text: str = ""
     image_path: str | None = None  # absolute; in a file, relative to the file's folder
     unreadable_image: bool = False  # a linker failed to read the doc's image: the prediction is from the text alone
+    count: int | None = None  # how often the KB counted the gold entity; None if it is not in the KB
     explanation: dict[str, Any] | None = None  # see `GemelLinker.explain`; of the mentions that the report shows
 
     @property
@@ -134,6 +135,7 @@ def score_mentions(
                     probability=None if predicted is None else probability_of(predicted, candidates),
                     seen=gold_id in training_gold_ids,
                     tail=None if row is None else tail.is_tail(kb.count(row)),
+                    count=None if row is None else int(kb.count(row)),
                     image=has_image(doc) and not has_unreadable_image(doc),
                     in_kb=row is not None,
                     candidates=candidates,
