@@ -110,9 +110,8 @@ function filter() {
   const wanted = [...new FormData(form)].map(([name, value]) => [tests[name], name === "query" ? plain(value.trim()) : value]);
   const active = wanted.filter(([, value]) => value);
   selected = mentions.filter((m) => active.every(([test, value]) => test(m, value)));
-  const right = selected.filter((m) => m.right === true).length;
-  const scored = selected.filter((m) => m.right != null).length;
-  count.textContent = `${selected.length} of ${mentions.length} mentions, ${right} of ${scored} scored ones right`;
+  const [right, wrong] = ["right", "wrong"].map((value) => selected.filter((m) => tests.verdict(m, value)).length);
+  count.textContent = `${selected.length} of ${mentions.length} mentions: ${right} right, ${wrong} wrong`;
   cards.replaceChildren();
   drawn = 0;
   draw();

@@ -222,7 +222,7 @@ def make_cards(
             "gold": m.gold,
             "answer": m.predicted,
             "p": _rounded(m.probability),
-            "right": m.correct if m.gold == NIL or (m.in_kb and m.gold and m.predicted is not None) else None,
+            "right": m.correct if m.predicted is not None and (m.gold == NIL or (m.gold and m.in_kb)) else None,
             "seen": m.seen,
             "tail": m.tail,
             "picture": sources.setdefault(run.path.parent / m.image_path, len(sources)) if m.image_path else None,
