@@ -32,7 +32,7 @@ def test_it_is_not_the_clone() -> None:
 def test_every_file_is_there() -> None:
     """py.typed, the report's template and whatever else is no module."""
     assert files(INSTALLED) == files(SOURCE)
-    assert {"py.typed", "evaluation/report.html"} <= files(INSTALLED)
+    assert {"py.typed", "evaluation/report.html", "evaluation/report.js"} <= files(INSTALLED)
 
 
 def test_every_entry_point_resolves() -> None:
