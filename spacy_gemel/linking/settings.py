@@ -123,7 +123,7 @@ class LinkerSettings:
         _integer(0),
         "Instead of the demonstrations most similar to a mention show it one of so many fixed sets of them, the one "
         "nearest to it, which the language model reads once for all mentions: faster, and less accurate. 1 is a fixed "
-        "prompt, 0 for none. It needs a retriever that compares vectors.",
+        "prompt, 0 for none. It needs a retriever that compares vectors, and up to 2 GiB of the model's device.",
     )
     ties: Ties = _setting(  # noqa: RUF009
         "order",
