@@ -79,6 +79,14 @@ setup(
         "ray": ["ray>=2.40"],  # link --engine ray
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
         "real": [*GGUF, "resvg-py>=0.3"],  # `spacy project run real`: scripts/real_models.py, scripts/drawings
+        # the site (mkdocs.yml) and its notebook
+        "docs": [
+            "mkdocs>=1.6,<2.0",
+            "mkdocs-material>=9.6,<10.0",
+            "mkdocstrings-python>=1.16",
+            "nbclient>=0.10",
+            "ipykernel>=6.29",
+        ],
         "dev": [
             "pytest>=8.0",
             "pytest-xdist>=3.5",

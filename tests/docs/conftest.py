@@ -1,6 +1,8 @@
 """A folder as the pages of docs/ speak of it: models, pictures, corpora, and a knowledge base of spaCy's own."""
 
+import importlib.metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import spacy
@@ -8,7 +10,9 @@ from PIL import Image
 from spacy.kb import InMemoryLookupKB
 from spacy.tokens import DocBin
 
-from tests.mini_pipeline import COLOURS, make_doc, picture
+from spacy_gemel.kb.knowledge_base import KnowledgeBase
+from tests.docs.reading import SHORT, blocks, run_command
+from tests.mini_pipeline import COLOURS, make_doc, make_kb, picture
 
 QIDS = {"Q308": "Mercury (planet)", "Q925": "Mercury (element)", "Q1150": "Mercury"}
 
@@ -46,3 +50,28 @@ def write_lookup_kb(folder: Path) -> None:
         kb.add_entity(entity=kb_id, freq=10 - number, entity_vector=[number, 1, 2])
     kb.add_alias(alias="Mercury", entities=list(QIDS), probabilities=[0.5, 0.3, 0.2])
     kb.to_disk(folder)
+
+
+@pytest.fixture
+def world(here: Path, models: Path) -> dict[str, Any]:
+    """A pipeline trained as docs/from-entity-linker.md says, and what else lines of code in docs/ take as given."""
+    make_kb(here, models, [{"id": kb_id, "name": name} for kb_id, name in QIDS.items()])
+    [config] = [block for block in blocks("from-entity-linker.md") if block.file == "gemel_linker.cfg"]
+    text = config.text.replace('folder = "kb"', 'folder = "made_kb"').replace(
+        ', "gemel_linker"]', ', "ruler", "gemel_linker"]'
+    )
+    text = text.replace(
+        "[components.gemel_linker]\n",
+        '[components.ruler]\nfactory = "entity_ruler"\n\n[components.gemel_linker]\nbundle_models = true\n',
+    )
+    Path("short.cfg").write_text(text, encoding="utf8")
+    run_command("python -m spacy init fill-config short.cfg my.cfg")
+    run_command("python -m spacy train my.cfg --output training", *SHORT)
+    nlp = spacy.load("training/model-best")
+    patterns = [{"label": "ENT", "pattern": [{"TEXT": {"REGEX": "^Mer[ck]ury$"}}]}]
+    nlp.get_pipe("ruler").add_patterns(patterns)  # type: ignore[attr-defined]
+    docs = [nlp.make_doc(f"A photo of Mercury. Number {number}.") for number in range(5)]
+    for number, doc in enumerate(docs):
+        doc.user_data["image"] = f"images/{number}.png"
+    names = {"spacy": spacy, "importlib": importlib, "KnowledgeBase": KnowledgeBase}
+    return {**names, "nlp": nlp, "linker": nlp.get_pipe("gemel_linker"), "doc": nlp(docs[0].copy()), "docs": docs}

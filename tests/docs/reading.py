@@ -11,24 +11,40 @@ from typer.testing import CliRunner
 from spacy_gemel.__main__ import app as gemel_app
 
 DOCS = Path(__file__).parents[2] / "docs"
+SHORT = ("--training.max_steps", "4", "--training.eval_frequency", "2")
+"""Added to a command that trains."""
 
-_BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(r"(?:^(?P<above>[^\n]+)\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+_MARK = re.compile(
+    r"<!-- file: (\S+) -->|<!-- tested by (\S+) -->|<!-- (run|test|real) -->|\*Not run by the tests: (.+)\.\*"
+)
 _APPS = {"spacy": spacy_app, "spacy_gemel": gemel_app}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block. file: the name that a comment before it gives it."""
+    """A fenced block, and what the line above it says of it.
+
+    file: the name that a comment gives it. test: the test of the same commands, as a comment says, or the README's own
+    mark. reason: why no test runs it.
+    """
 
     language: str
     text: str
-    file: str | None
+    file: str | None = None
+    test: str | None = None
+    reason: str | None = None
 
 
 def blocks(page: str) -> list[Block]:
-    """The fenced blocks of a page of docs/, in order."""
+    """The fenced blocks of a page of docs/, or of "../README.md", in order."""
     text = (DOCS / page).read_text(encoding="utf8")
-    return [Block(found["language"], found["text"], found["file"]) for found in _BLOCK.finditer(text)]
+    found = []
+    for match in _BLOCK.finditer(text):
+        mark = _MARK.fullmatch(match["above"] or "")
+        file, test, own, reason = mark.groups() if mark else (None, None, None, None)
+        found.append(Block(match["language"], match["text"], file, test or own, reason))
+    return found
 
 
 def rows(page: str) -> list[list[str]]:

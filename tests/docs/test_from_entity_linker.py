@@ -8,10 +8,9 @@ import spacy
 
 from spacy_gemel.pipeline.scorer import linker_score
 from tests.docs.conftest import QIDS
-from tests.docs.reading import blocks, rows, run_command
+from tests.docs.reading import SHORT, blocks, rows, run_command
 
 PAGE = "from-entity-linker.md"
-SHORT = ("--training.max_steps", "4", "--training.eval_frequency", "2")
 
 
 def test_every_block_runs_in_order(here: Path) -> None:

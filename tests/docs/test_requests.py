@@ -1,18 +1,12 @@
 """docs/requests.md: every line of code in its tables runs."""
 
-import importlib.metadata
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import spacy
 
-from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from tests.docs.conftest import QIDS
-from tests.docs.reading import blocks, rows, run_command
-from tests.docs.test_from_entity_linker import SHORT
-from tests.mini_pipeline import make_kb
+from tests.docs.reading import SHORT, rows, run_command
 
 PAGE = "requests.md"
 ASKED = [
@@ -26,31 +20,6 @@ def code_of(cell: str) -> list[str]:
     lines = re.findall(r"`([^`]+)`", cell)
     assert "<br>".join(f"`{line}`" for line in lines) == cell
     return lines
-
-
-@pytest.fixture
-def world(here: Path, models: Path) -> dict[str, Any]:
-    """What the page says that its lines are about, trained as the other page's config says."""
-    make_kb(here, models, [{"id": kb_id, "name": name} for kb_id, name in QIDS.items()])
-    [config] = [block for block in blocks("from-entity-linker.md") if block.file == "gemel_linker.cfg"]
-    text = config.text.replace('folder = "kb"', 'folder = "made_kb"').replace(
-        ', "gemel_linker"]', ', "ruler", "gemel_linker"]'
-    )
-    text = text.replace(
-        "[components.gemel_linker]\n",
-        '[components.ruler]\nfactory = "entity_ruler"\n\n[components.gemel_linker]\nbundle_models = true\n',
-    )
-    Path("short.cfg").write_text(text, encoding="utf8")
-    run_command("python -m spacy init fill-config short.cfg my.cfg")
-    run_command("python -m spacy train my.cfg --output training", *SHORT)
-    nlp = spacy.load("training/model-best")
-    patterns = [{"label": "ENT", "pattern": [{"TEXT": {"REGEX": "^Mer[ck]ury$"}}]}]
-    nlp.get_pipe("ruler").add_patterns(patterns)  # type: ignore[attr-defined]
-    docs = [nlp.make_doc(f"A photo of Mercury. Number {number}.") for number in range(5)]
-    for number, doc in enumerate(docs):
-        doc.user_data["image"] = f"images/{number}.png"
-    names = {"spacy": spacy, "importlib": importlib, "KnowledgeBase": KnowledgeBase}
-    return {**names, "nlp": nlp, "linker": nlp.get_pipe("gemel_linker"), "doc": nlp(docs[0].copy()), "docs": docs}
 
 
 def test_every_line_runs(world: dict[str, Any]) -> None:
