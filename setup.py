@@ -20,7 +20,6 @@ ENTRY_POINTS = {
         "spacy_gemel.Alignment.v1 = spacy_gemel.registry:alignment",
         "spacy_gemel.ScoreFeature.v1 = spacy_gemel.registry:score_feature",
         "spacy_gemel.NameProbabilityFeature.v1 = spacy_gemel.registry:name_probability_feature",
-        "spacy_gemel.PlainScoreFeature.v1 = spacy_gemel.registry:plain_score_feature",
         "spacy_gemel.DemonstratedFeature.v1 = spacy_gemel.registry:demonstrated_feature",
         "spacy_gemel.PriorFeature.v1 = spacy_gemel.registry:prior_feature",
         "spacy_gemel.SurfaceFeature.v1 = spacy_gemel.registry:surface_feature",

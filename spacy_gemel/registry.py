@@ -149,7 +149,6 @@ def _feature(name: str) -> "Callable[[], Feature]":
 
 score_feature = _feature("ScoreFeature")
 name_probability_feature = _feature("NameProbabilityFeature")
-plain_score_feature = _feature("PlainScoreFeature")
 demonstrated_feature = _feature("DemonstratedFeature")
 prior_feature = _feature("PriorFeature")
 surface_feature = _feature("SurfaceFeature")

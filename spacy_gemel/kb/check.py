@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from spacy_gemel.kb.entity import KBError
 from spacy_gemel.kb.index import hash_text, surface_hashes
-from spacy_gemel.kb.knowledge_base import KnowledgeBase, file_problems
+from spacy_gemel.kb.knowledge_base import KnowledgeBase, kb_problems
 from spacy_gemel.kb.meta import read_meta
 from spacy_gemel.kb.trie import LEAF_BLOCK, TrieArrays, decode_rows, token_dtype
 
@@ -17,7 +17,7 @@ def check_kb(path: str | Path) -> list[str]:
     folder = Path(path)
     try:
         meta = read_meta(folder)
-        if problems := file_problems(folder, meta, verify=True):
+        if problems := kb_problems(folder, meta, verify=True):
             return problems  # the content of a damaged file would only repeat it
         kb = KnowledgeBase.open(folder)
         problems = check_trie(kb.trie.arrays, kb.counts, meta.vocab_size)

@@ -18,7 +18,7 @@ from spacy_gemel.kb.meta import META_FILE, KBMeta, read_meta
 from spacy_gemel.kb.name_tokens import TokenizerLike, tokenise_names
 from spacy_gemel.kb.trie import NameTrie, TokenArray, TrieArrays
 from spacy_gemel.kb.trie_builder import build_trie
-from spacy_gemel.utils.files import folder_owner, is_inside, sha256_of
+from spacy_gemel.utils.files import file_problems, folder_owner
 
 IDS, SURFACES = "ids", "surfaces"
 ENTITIES_FILE, COUNTS_FILE = "entities.arrow", "counts.npy"
@@ -172,7 +172,7 @@ class KnowledgeBase:
         """
         folder = Path(path)
         meta = read_meta(folder)
-        if problems := file_problems(folder, meta, verify):
+        if problems := kb_problems(folder, meta, verify):
             raise KBError(f"{problems[0]}. Build it again with: {build_command(folder)}")
         folder = folder.absolute()
         trie = NameTrie.open(folder, meta.vocab_size, meta.entities)
@@ -315,7 +315,7 @@ class KnowledgeBase:
         if meta.sha256 != self.meta.sha256:
             again = "or load the pipeline again to get the new one"
             raise KBError(f"{failed}: another one has taken its place since it was opened. {advice}, {again}")
-        if problems := file_problems(self.path, meta):
+        if problems := kb_problems(self.path, meta):
             raise KBError(f"{failed}: {problems[0]}. {advice}")
 
     def files(self) -> list[str]:
@@ -362,22 +362,8 @@ def _open_vectors(folder: Path, meta: KBMeta) -> NDArray[np.float16] | None:
     return vectors
 
 
-def file_problems(folder: Path, meta: KBMeta, verify: bool = False) -> list[str]:
-    """Files that are missing, not in meta.json, or of another size; with `verify`, also those with changed bytes."""
-    problems = []
-    for name in data_files(meta):
-        path, record = folder / name, meta.files.get(name)
-        try:
-            if record is None:
-                problems.append(f"{folder / META_FILE} does not list {name}")
-            elif not path.exists():
-                problems.append(f"{path} is missing")
-            elif not is_inside(folder, name):
-                problems.append(f"{path} is a link that leads out of its folder, or no regular file")
-            elif (size := path.stat().st_size) != record.bytes:
-                problems.append(f"{path} has {size} bytes instead of {record.bytes}")
-            elif verify and sha256_of(path) != record.sha256:
-                problems.append(f"{path} does not match its checksum: its bytes have changed")
-        except OSError as error:
-            problems.append(f"{path} cannot be read: {error}")
-    return problems
+def kb_problems(folder: Path, meta: KBMeta, verify: bool = False) -> list[str]:
+    """What is wrong with the files by meta.json: see `file_problems`."""
+    missing = [name for name in DATA_FILES if name not in meta.files]
+    unlisted = [f"{folder / META_FILE} does not list {name}" for name in missing]
+    return unlisted + file_problems(folder, meta.files, verify=verify)

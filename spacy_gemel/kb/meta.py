@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from spacy_gemel.kb.entity import KBError, build_command
-from spacy_gemel.utils.files import sha256_of, write_json
+from spacy_gemel.utils.files import FileRecord, sha256_of, write_json
 
 FORMAT = "spacy-gemel-kb"
 VERSION = 3
 META_FILE = "meta.json"
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """Size in bytes and SHA-256 of one file."""
-
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spacy_gemel.utils.files import to_json
+
 FloatArray = NDArray[np.float64]
 
 RIDGE = 1.0
@@ -50,7 +52,7 @@ class Decision:
 
     def to_json(self) -> bytes:
         """As a file that a person can read."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False).encode("utf8")
+        return to_json(asdict(self))
 
     @classmethod
     def from_json(cls, data: bytes) -> "Decision":

@@ -20,7 +20,6 @@ from spacy_gemel.linking.settings import LinkerSettings
 if TYPE_CHECKING:
     from spacy_gemel.linking.demonstrations import DemonstrationStore
     from spacy_gemel.linking.descriptions import DescriptionIndex, ImageDescriptions
-    from spacy_gemel.linking.mention import Mention
     from spacy_gemel.linking.prior import MentionPrior
 
 FloatArray = NDArray[np.float64]
@@ -49,17 +48,6 @@ class Evidence(Protocol):
 
     def share(self, name: ScoredName, text: str) -> Sequence[float]:
         """How much of a name's probability each of its entities has."""
-        ...
-
-    def score_without_demonstrations(
-        self,
-        mentions: "Sequence[Mention]",
-        names: Sequence[Sequence[str]],
-        settings: LinkerSettings,
-        *,
-        with_text: bool,
-    ) -> list[dict[str, float]]:
-        """The scores of each mention's names by a prompt without demonstrations, or without its text either."""
         ...
 
 
@@ -127,37 +115,6 @@ class NameProbabilityFeature:
 
 
 LEAST_LOG_PROBABILITY = -20.0
-
-
-class PlainScoreFeature:
-    """The score of the name without demonstrations, and without the text either.
-
-    What the model says of the mention alone is what is merely popular: with a negative weight the decision is by
-    pointwise mutual information of text and name (Holtzman et al. 2021, arXiv 2104.08315). A name without a score, as
-    one that is too long, has the lowest of the mention's names, or UNSCORED if none has one.
-    """
-
-    columns = ("without_demonstrations", "without_text")
-
-    def values(self, batch: Sequence[Options], evidence: Evidence, settings: LinkerSettings) -> list[FloatArray]:
-        """See Feature."""
-        names = [[*dict.fromkeys(name.name for name in options.names)] for options in batch]
-        mentions = [options.mention for options in batch]
-        tables = [
-            evidence.score_without_demonstrations(mentions, names, settings, with_text=with_text)
-            for with_text in (True, False)
-        ]
-        results = []
-        for options, *scores in zip(batch, *tables, strict=True):
-            lowest = [min(table.values(), default=UNSCORED) for table in scores]
-            rows = [
-                [table.get(name.name, low) for table, low in zip(scores, lowest, strict=True)] for name in options.names
-            ]
-            results.append(_stack(rows, 2))
-        return results
-
-
-UNSCORED = -10.0  # per token: a name that the model would hardly write
 
 
 class DemonstratedFeature:

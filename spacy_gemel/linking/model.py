@@ -3,7 +3,6 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from itertools import repeat
 from typing import NamedTuple, cast
 
@@ -513,20 +512,6 @@ class LinkingModel:
                         name = score_name(self.kb, self.kb.rows_of(ids), score, len(ids), searched=False)
                         scored[name.name] = name
         return results
-
-    def score_without_demonstrations(
-        self, mentions: Sequence[Mention], names: Sequence[Sequence[str]], settings: LinkerSettings, *, with_text: bool
-    ) -> list[dict[str, float]]:
-        """The scores of each mention's names by a prompt without demonstrations, or without its text either."""
-        if not with_text:  # the same question, about nothing in particular
-            mentions = [replace(mention, text=mention.mention, features=None) for mention in mentions]
-        keys = [(m.mention, m.text, id(m.features), tuple(n)) for m, n in zip(mentions, names, strict=True)]
-        first = {key: index for index, key in reversed([*enumerate(keys)])}
-        asked, listed = [mentions[index] for index in first.values()], [names[index] for index in first.values()]
-        settings = settings.replace(n_demonstrations=0)
-        scored = self._score_by_prompt(asked, self.prompts(asked, settings), listed, settings)
-        scores = dict(zip(first, ({name.name: name.score for name in each.values()} for each in scored), strict=True))
-        return [scores[key] for key in keys]
 
     def _score_by_prompt(
         self,

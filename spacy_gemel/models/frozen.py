@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Generic, SupportsIndex, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from spacy_gemel.utils.files import (
+    FileRecord,
+    file_problems,
     files_in,
     is_inside,
     link_file,
@@ -152,7 +154,8 @@ class FrozenModel(Generic[ModelT]):
                 gone = f"{folder}, from which it was loaded, is gone, and this machine has no other copy ({error})"
                 raise ValueError(f"The {self.what} {self.name!r} cannot be saved: {gone}.") from error
             names = _model_files(target)
-        write_json(target / BUNDLE, self._marker | {_FILES: _records(target, names)}, through_links=False)
+        records = {name: asdict(record) for name, record in _records(target, names).items()}
+        write_json(target / BUNDLE, self._marker | {_FILES: records}, through_links=False)
 
 
 @dataclass(frozen=True)
@@ -232,14 +235,14 @@ def is_gguf(name: str | Path) -> bool:
     return Path(name).suffix.lower() == ".gguf"
 
 
-def _read_marker(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _read_marker(folder: Path) -> tuple[dict[str, Any], dict[str, FileRecord]]:
     """What a bundle says of its model, and the files that were saved there; nothing if there is none."""
     if not is_inside(folder, BUNDLE):
         return {}, {}
     try:
         marker = dict(json.loads((folder / BUNDLE).read_text(encoding="utf8")))
-        return marker, dict(marker.pop(_FILES, {}))
-    except (ValueError, TypeError) as error:
+        return marker, {name: FileRecord(**record) for name, record in marker.pop(_FILES, {}).items()}
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / BUNDLE} is damaged ({error}): copy the pipeline again.") from error
 
 
@@ -247,17 +250,7 @@ def bundle_problems(folder: Path, *, verify: bool = False) -> list[str]:
     """Files of a bundle that are missing or of another size; with `verify` also those with other bytes."""
     if not is_inside(folder, BUNDLE):
         return [f"{folder / BUNDLE} is missing"]
-    problems = []
-    for name, record in _read_marker(folder)[1].items():
-        path = folder / name
-        record = record if isinstance(record, dict) else {}
-        if not is_inside(folder, name):
-            problems.append(f"{path} is missing, or leads out of its folder")
-        elif path.stat().st_size != record.get("bytes"):
-            problems.append(f"{path} has {path.stat().st_size} bytes instead of {record.get('bytes')}")
-        elif verify and sha256_of(path) != record.get("sha256"):
-            problems.append(f"{path} does not match its checksum")
-    return problems
+    return file_problems(folder, _read_marker(folder)[1], verify=verify)
 
 
 def copy_bundle(source: Path, target: Path) -> None:
@@ -266,11 +259,11 @@ def copy_bundle(source: Path, target: Path) -> None:
     link_folder(source, target, [*names, BUNDLE], saved)
 
 
-def _records(folder: Path, names: Sequence[str]) -> dict[str, Any]:
+def _records(folder: Path, names: Sequence[str]) -> dict[str, FileRecord]:
     """What a bundle says of its files."""
     status = {name: (folder / name).stat() for name in names}
     return {
-        name: {"bytes": s.st_size, "sha256": _known_sha256((folder / name).resolve(), s.st_size, s.st_mtime_ns)}
+        name: FileRecord(s.st_size, _known_sha256((folder / name).resolve(), s.st_size, s.st_mtime_ns))
         for name, s in status.items()
     }
 

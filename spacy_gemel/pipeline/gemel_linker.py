@@ -789,7 +789,7 @@ FEATURES = {
     "picture": "PictureFeature",
     "agreement": "AgreementFeature",
 }
-"""What a fitted decision weighs. Not PlainScoreFeature, which reads two more prompts (docs/decisions.md), nor
+"""What a fitted decision weighs. Not NameProbabilityFeature, which needs the exact search, nor
 ImageDescriptionFeature, which needs a CLIP's text tower."""
 
 DEFAULT_CONFIG = {

@@ -111,7 +111,7 @@ class LinkerState:
         left_out = {part: value for part, value in _read_sums(folder).items() if part in exclude}
         sums = {**left_out, **self._sums(contents, models)}
         with files.write_whole(folder / _SUMS, through_links=False) as new:
-            new.write_bytes(_to_json(sums))
+            new.write_bytes(files.to_json(sums))
         for name in contents:
             (folder / (name + _NEW)).replace(folder / name)
         self._put_in_place(folder, sums)
@@ -188,13 +188,13 @@ class LinkerState:
             if self.models is not None:
                 contents["models"] = srsly.msgpack_dumps(files.pack_folder(Path(name), files.files_in(Path(name))))
         ordered = {name: contents[name] for name in PART_NAMES if name in contents}
-        return bytes(srsly.msgpack_dumps({**ordered, _SUMS: _to_json(sums)}))
+        return bytes(srsly.msgpack_dumps({**ordered, _SUMS: files.to_json(sums)}))
 
     def _contents(self) -> dict[str, bytes]:
         """The parts that are one file each."""
         contents: dict[str, bytes] = {}
         if self.cfg is not None:  # not by srsly, whose JSON does not give back every number as it was
-            contents["cfg"] = _to_json(self.cfg)
+            contents["cfg"] = files.to_json(self.cfg)
         if self.mapper is not None:
             contents["model"] = self.mapper
         if self.store is not None:
@@ -296,10 +296,6 @@ def _check_folders(state: LinkerState, sums: Mapping[str, Any], name: str, *, ve
         problems = bundle_problems(folder, verify=verify)
         if problems or sha256_of(folder / BUNDLE) != value:
             raise ValueError(f"{_not_saved_with('models', name)} {'; '.join(problems)}".strip())
-
-
-def _to_json(content: Any) -> bytes:
-    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf8")
 
 
 @contextmanager

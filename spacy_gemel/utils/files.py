@@ -10,8 +10,9 @@ import stat
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -229,13 +230,45 @@ def unpack_folder(files: dict[str, bytes], folder: Path) -> None:
 def write_json(path: Path, content: Any, *, through_links: bool = True) -> None:
     """Write plain values as indented JSON, whole or not at all; see `write_whole`."""
     with write_whole(path, through_links=through_links) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
+        partial.write_bytes(to_json(content) + b"\n")
+
+
+def to_json(content: Any) -> bytes:
+    """Plain values as indented JSON, every number as it is."""
+    return json.dumps(content, indent=2, ensure_ascii=False).encode("utf8")
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Size in bytes and SHA-256 of one file."""
+
+    bytes: int
+    sha256: str
+
+
+def file_problems(folder: Path, records: Mapping[str, FileRecord], *, verify: bool = False) -> list[str]:
+    """Listed files that are missing or of another size; with `verify`, also those with changed bytes."""
+    problems = []
+    for name, record in records.items():
+        path = folder / name
+        try:
+            if not path.exists():
+                problems.append(f"{path} is missing")
+            elif not is_inside(folder, name):
+                problems.append(f"{path} is a link that leads out of its folder, or no regular file")
+            elif (size := path.stat().st_size) != record.bytes:
+                problems.append(f"{path} has {size} bytes instead of {record.bytes}")
+            elif verify and sha256_of(path) != record.sha256:
+                problems.append(f"{path} does not match its checksum: its bytes have changed")
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error}")
+    return problems
 
 
 def digest(*values: Any) -> str:

@@ -180,7 +180,6 @@ CALLS: dict[str, Callable[[str, World], None]] = {
     "spacy_gemel.Alignment.v1": alignment,
     "spacy_gemel.ScoreFeature.v1": feature("score", "behind"),
     "spacy_gemel.NameProbabilityFeature.v1": feature("name_probability"),
-    "spacy_gemel.PlainScoreFeature.v1": feature("without_demonstrations", "without_text"),
     "spacy_gemel.DemonstratedFeature.v1": feature("demonstrated"),
     "spacy_gemel.PriorFeature.v1": feature("prior"),
     "spacy_gemel.SurfaceFeature.v1": feature(

@@ -61,7 +61,7 @@ def test_a_wrong_index_of_names_is_found(
     values = np.array(np.load(path))
     values[0] = 0 if array == "hash" else (values[0] + 1) % len(planets)
     save_array(path, values)
-    monkeypatch.setattr("spacy_gemel.kb.check.file_problems", lambda *_, **__: [])
+    monkeypatch.setattr("spacy_gemel.kb.check.kb_problems", lambda *_, **__: [])
     assert check_kb(path.parent) == ["the index of names and aliases differs from the entities in rows 0 to 5"]
 
 

@@ -40,10 +40,10 @@ TWINS = [{"id": f"twin {number}", "name": "Java", "description": f"number {numbe
 
 @pytest.fixture(scope="module")
 def nlp(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Language:
-    """With the descriptions' vectors on disk, and a feature that is not among the defaults."""
+    """With the descriptions' vectors on disk."""
     encoder = load_sentence_encoder(str(models / "sentence_encoder"), device="cpu")
     kb = make_kb(tmp_path_factory.mktemp("kb"), models, [*ROWS, *TWINS], encode=encoder)
-    return make_pipeline(models, kb, features={"plain_score": {"@misc": "spacy_gemel.PlainScoreFeature.v1"}})
+    return make_pipeline(models, kb)
 
 
 @pytest.fixture

@@ -82,29 +82,6 @@ def test_name_probability() -> None:
     assert (by_beams, empty) == ([[0.0]] * 3, [])
 
 
-def test_plain_score() -> None:
-    """Asked for each name once; a name without a score has the lowest of the mention, or a bound if there is none."""
-    asked: list[tuple[Any, bool]] = []
-
-    def score(mentions: Any, names: Any, settings: Any, *, with_text: bool) -> list[dict[str, float]]:
-        asked.append((names, with_text))
-        return [{name: -float(len(name)) - with_text for name in each if name != "Mercury"} for each in names]
-
-    shared = ScoredName("Mercury (planet)", -1.0, [PLANET, GOD], [0, 2])
-    batch = Options(
-        Mention(0, 0, 1, "m", "t", None),
-        [PLANET, GOD, GOD],
-        [0, 2, 2],
-        [shared, shared, shared._replace(name="Mercury")],
-    )
-    unscored = Options(Mention(0, 0, 1, "m", "t", None), [GOD], [2], [shared._replace(name="Mercury")])
-    [found, none, empty] = values("PlainScoreFeature", batch, unscored, EMPTY, score_without_demonstrations=score)
-    assert found == [[-17.0, -16.0]] * 3
-    assert (none, empty) == ([[features.UNSCORED] * 2], [])
-    names = [["Mercury (planet)", "Mercury"], ["Mercury"], []]
-    assert asked == [(names, True), (names, False)]
-
-
 def test_demonstrated() -> None:
     assert values("DemonstratedFeature", options("Mercury", ALL, shown=["god", "planet"]), EMPTY) == [
         [[1.0], [0.0], [1.0]],
