@@ -20,7 +20,7 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.linking import model as model_module
 from spacy_gemel.linking.candidates import Candidate
 from spacy_gemel.linking.decision import Decision
-from spacy_gemel.linking.features import compute
+from spacy_gemel.linking.features import AgreementFeature, compute
 from spacy_gemel.linking.model import NEAREST
 from spacy_gemel.linking.retrievers import unit
 from spacy_gemel.models.sentence_encoder import SentenceEncoder, load_sentence_encoder
@@ -120,19 +120,14 @@ def test_nil_is_an_answer(nlp: Language, pipe: GemelLinker) -> None:
 def test_a_feature_without_weight_is_not_computed(
     nlp: Language, pipe: GemelLinker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prefilled = Calls(monkeypatch, pipe.linking_model.decoder, "prefill")
-
-    def prompts_of(decision: Decision) -> int:
-        pipe.use_decision(decision)
-        prefilled.seen.clear()
+    computed = Calls(monkeypatch, AgreementFeature, "values")
+    for weight, times in ((0.0, 0), (0.5, 1)):
+        pipe.use_decision(Decision({"score": 1.0, "agreement": weight}))
         link(nlp, "Java", "Jaguar")
-        return sum(len(prompts) for prompts in prefilled.seen)
-
-    assert prompts_of(Decision({"score": 1.0, "without_text": 0.0})) == 2
-    assert prompts_of(Decision({"score": 1.0, "without_text": -0.5})) == 2 * 3
+        assert len(computed.seen) == times
 
 
-@pytest.mark.parametrize("column", ["text_description", "agreement", "picture", "without_text"])
+@pytest.mark.parametrize("column", ["text_description", "agreement", "picture"])
 def test_docs_without_a_mention_to_link(nlp: Language, pipe: GemelLinker, column: str) -> None:
     pipe.use_decision(Decision({"score": 1.0, column: 1.0}))
     pipe.configure(labels_discard=("DATE",))
