@@ -1,8 +1,8 @@
 """One way of holding a language model to names, built and searched in a process of its own: benchmarks.peers starts it.
 
-python -m benchmarks.peer_steps CASE: the last line is a JSON object. The ways are `ours`, the official procedure, and
-`transformers.generate` held by a function over our trie, by GLiNER's LabelsTrie, or by the masks of xgrammar and
-llguidance, whose grammars are plain choices of the names.
+python -m benchmarks.peer_steps CASE: the last line is a JSON object. The ways are `ours`, ours with sets of
+demonstrations that have been read, the official procedure, and `transformers.generate` held by a function over our
+trie, by GLiNER's LabelsTrie, or by the masks of xgrammar and llguidance, whose grammars are plain choices of the names.
 """
 
 import ctypes
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 Answer = list[tuple[str, float]]
+SETS = 16  # of `ours_sets`
 MAX_MEMORY = 16 * 2**30  # bytes of address space, so that no way takes the machine's memory
 
 
@@ -178,6 +179,7 @@ def load_llguidance(subject: Subject) -> Build:
 # What needs no names, such as reading the vocabulary, belongs to no build.
 LOAD: dict[str, Callable[[Subject], Build]] = {
     "ours": lambda _: our_trie,
+    "ours_sets": lambda _: our_trie,
     "official": lambda _: lambda subject: nested_dicts(subject.names.values(), subject.end_id),
     "generate_with_our_trie": lambda _: our_trie,
     "gliner_labels_trie": load_gliner,
@@ -211,7 +213,7 @@ def make_search(
     def of_labels_trie(_: int, ids: Tensor) -> list[int]:
         return built.get(ids.tolist()) or [end_id]
 
-    if way == "ours":
+    if way in ("ours", "ours_sets"):
         return ours
     if way == "official":
         reference = Official(linking_model, settings, built)
@@ -266,6 +268,7 @@ def run_case(way: str, paths: Mapping[str, str], names: str, captions: str, demo
     train, test = ([Caption(*row) for row in splits[split]] for split in ("train", "test"))
     nlp = make_pipeline(models, train, demonstrations)
     linker = linker_in(nlp)
+    linker.configure(demonstration_sets=SETS if way == "ours_sets" else 0)
     linking_model, settings = linker.linking_model, linker.settings
     assert linking_model.end_id(settings) == subject.end_id
     assert linking_model.language_model.vocab_size == subject.vocab_size
@@ -275,7 +278,8 @@ def run_case(way: str, paths: Mapping[str, str], names: str, captions: str, demo
     search = make_search(way, built, linker, mentions, ranked)
     clock, passes = StageClock(), ForwardClock()
     try:
-        search(0)  # warm
+        for index in range(len(mentions) if way == "ours_sets" else 1):  # warm; all sets have been read then
+            search(index)
         start = time.perf_counter()
         with watched(nlp, clock), timed_masks(clock), passes.on(linking_model.language_model), clock.stage("other"):
             answers = [search(index) for index in range(len(mentions))]

@@ -3,11 +3,12 @@
 python -m benchmarks.peers [--tiny]
 python -m benchmarks.peers --model real --data DATA [--models DIR]
 
-The official procedure (benchmarks/official.py), and `transformers.generate` held by a function over our trie, by
-GLiNER's LabelsTrie, by xgrammar's masks and by llguidance's. Each way is a process of its own (benchmarks/
-peer_steps.py), with more and more names until it fails or takes more than ten minutes. A package that cannot be
-imported is left out. By default a small Llama of random weights and made-up names; with --model real SmolLM2-135M,
-WikiDiverse's captions and the 53,234 names of DATA. Only a run with the default sizes writes to benchmarks/results.
+Ours with demonstrations retrieved for each mention and with fixed sets of them, the official procedure
+(benchmarks/official.py), and `transformers.generate` held by a function over our trie, by GLiNER's LabelsTrie, by
+xgrammar's masks and by llguidance's. Each way is a process of its own (benchmarks/peer_steps.py), with more and more
+names until it fails or takes more than ten minutes. A package that cannot be imported is left out. By default a small
+Llama of random weights and made-up names; with --model real SmolLM2-135M, WikiDiverse's captions and the 53,234 names
+of DATA. Only a run with the default sizes writes to benchmarks/results.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from spacy_gemel.kb.knowledge_base import KnowledgeBase
 from spacy_gemel.models.tokenizer import NameTokenizer, load_tokenizer
 from spacy_gemel.utils.files import write_json
 
-WAYS = ("ours", "official", "generate_with_our_trie", "gliner_labels_trie", "xgrammar", "llguidance")
+WAYS = ("ours", "ours_sets", "official", "generate_with_our_trie", "gliner_labels_trie", "xgrammar", "llguidance")
 SECONDS = 600  # of one process
 
 
@@ -163,7 +164,7 @@ def measure(
             lengths = run.pop("prompt_tokens", lengths)
             if way == "ours":
                 answers = theirs
-            elif theirs is not None:
+            elif theirs is not None and way != "ours_sets":  # which shows other prompts
                 run |= shares(texts, answers, theirs)
             runs[way].append(run)
             report(json.dumps(run))

@@ -42,8 +42,10 @@ class Beginning:
         length, known = len(self.embedded), self.embedded
         if len(prompt) <= length:
             return False
-        tolerance = max(_ROUNDING, torch.finfo(known.dtype).eps) * float(known.abs().max())
-        return bool(((prompt[:length].to(known.dtype) - known).abs() <= tolerance).all())
+        prompt, known = prompt[:length].float(), known.float()
+        # Numbers may also fall to the next one of their dtype, but no farther: a mapper that has learned moves them.
+        tolerance = torch.finfo(self.embedded.dtype).eps * known.abs() + _ROUNDING * known.abs().max()
+        return bool(((prompt - known).abs() <= tolerance).all())
 
 
 class BeginningCache:

@@ -249,6 +249,7 @@ def test_peers_find_the_same_names(
             assert run["ms_per_mention"] > 0
             assert run["mask_ms_per_pass"] > 0
             assert run["passes_per_mention"] > 1
+            assert ("same_best" in run) == (way not in ("ours", "ours_sets"))  # which show other prompts
             if way in ("official", "generate_with_our_trie", "gliner_labels_trie"):
                 assert run["same_best"] == 1.0
     assert [run["names"] <= most for run, most in zip(result["ways"]["ours"], peers.TINY.names, strict=True)]

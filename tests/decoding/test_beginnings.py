@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from spacy_gemel.decoding.beam_search import beam_search, room_for_beams
-from spacy_gemel.decoding.beginnings import BeginningCache, Sharing
+from spacy_gemel.decoding.beginnings import Beginning, BeginningCache, Sharing
 from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import Decoder, DecoderState
 from tests.decoding.test_beam_search import BEAMS, END, decoder, model, random_names
@@ -104,6 +104,19 @@ def test_a_beginning_that_changed_is_read_again(decoder: Decoder) -> None:
     changed = [torch.cat([row[:4] + 0.1, row[4:]]) for row in embedded]
     assert_same_answers(decoder, changed, sharing)
     assert (read(decoder, changed, sharing).logits - before).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("dtype, ulp", [(torch.float32, 2**-23), (torch.bfloat16, 2**-7)])
+def test_rounding_changes_no_beginning_and_a_small_step_of_the_mapper_does(dtype: torch.dtype, ulp: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    embedded = torch.randn(20, 8, generator=generator)
+    embedded[0, 0] = 4  # far larger than most
+    known = Beginning(embedded.to(dtype), ())
+    prompt = torch.cat([embedded, embedded])
+    assert known.begins((prompt * (1 + 1e-7)).to(dtype))
+    assert known.begins((prompt + 1e-7).to(dtype))
+    assert not known.begins((prompt * (1 + 4 * ulp) + 1e-4).to(dtype))
+    assert not known.begins(known.embedded)  # nothing is left to be read
 
 
 def test_the_cache_is_bounded_and_goes_to_no_other_process(decoder: Decoder) -> None:
