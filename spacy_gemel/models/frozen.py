@@ -241,8 +241,9 @@ def _read_marker(folder: Path) -> tuple[dict[str, Any], dict[str, FileRecord]]:
         return {}, {}
     try:
         marker = dict(json.loads((folder / BUNDLE).read_text(encoding="utf8")))
-        return marker, {name: FileRecord(**record) for name, record in marker.pop(_FILES, {}).items()}
-    except (ValueError, TypeError, AttributeError) as error:
+        records = {name: dict(record) for name, record in dict(marker.pop(_FILES, {})).items()}
+        return marker, {name: FileRecord(r.get("bytes"), r.get("sha256")) for name, r in records.items()}
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / BUNDLE} is damaged ({error}): copy the pipeline again.") from error
 
 
