@@ -242,7 +242,7 @@ def _read_marker(folder: Path) -> tuple[dict[str, Any], dict[str, FileRecord]]:
     try:
         marker = dict(json.loads((folder / BUNDLE).read_text(encoding="utf8")))
         records = {name: dict(record) for name, record in dict(marker.pop(_FILES, {})).items()}
-        return marker, {name: FileRecord(r.get("bytes"), r.get("sha256")) for name, r in records.items()}
+        return marker, {name: FileRecord(r.get("bytes", -1), r.get("sha256", "")) for name, r in records.items()}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / BUNDLE} is damaged ({error}): copy the pipeline again.") from error
 
