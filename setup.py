@@ -96,6 +96,7 @@ setup(
             "gguf>=0.17,<1.0",  # [gguf], but for transformers: .ci/matrix tests its oldest version
             "accelerate>=1.10,<2.0",
             "h5py>=3.8,<4.0",
+            "pandas>=2.0",  # the example of link_table
             "resvg-py>=0.3",
             "playwright>=1.45,<2.0",  # drives Chromium, where there is one, through the report
             "build>=1.2",  # which spacy package wants

@@ -87,7 +87,7 @@ def link_file(
     row that cannot be read or linked goes to OUT.failed.jsonl, whatever its error. A doc whose image cannot be read is
     linked from its text: its line says "unreadable_image": true. Until the end the output is OUT.partial, whole but for
     the last block; after any end the same call goes on there. With "-" as `out` the lines go to stdout, among them
-    those of rows that failed, and nothing is kept. `check_source` comes first, before the pipeline is loaded.
+    those of rows that failed, and nothing is kept.
 
     Args:
         engine: What links; see `workers`.
@@ -98,10 +98,11 @@ def link_file(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: if the source has no usable doc, what an unfinished run has left does not fit, or more than
-            `max_bad` rows fail.
+        ValueError: if `check_source` finds fault, the source has no usable doc, what an unfinished run has left does
+            not fit, or more than `max_bad` rows fail.
         OSError: for the files.
     """
+    check_source(source, out, overwrite=options.overwrite)
     if out == PIPE:
         return _link_to_stdout(engine, source, options)
     out = out.resolve() if out.is_symlink() else out  # the link stays

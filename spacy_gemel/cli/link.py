@@ -59,7 +59,7 @@ def link(
                 signal.signal(getattr(signal, name), signal.default_int_handler)
         if worker_gpus and engine is not Engine.RAY:
             raise ValueError("--worker-gpus is for --engine ray; here give --gpu-id")
-        check_source(source, out, overwrite=overwrite)
+        check_source(source, out, overwrite=overwrite)  # before the pipeline is loaded, which takes long
         options = LinkOptions(batch_size, explain, overwrite, 0 if fail_fast else max_bad, doc_seconds)
         load = partial(loaded_pipeline.load_pipeline, pipeline, gpu_id=0 if worker_gpus else gpu_id)
         try:

@@ -241,8 +241,8 @@ def _read_marker(folder: Path) -> tuple[dict[str, Any], dict[str, FileRecord]]:
         return {}, {}
     try:
         marker = dict(json.loads((folder / BUNDLE).read_text(encoding="utf8")))
-        records = {name: dict(record) for name, record in dict(marker.pop(_FILES, {})).items()}
-        return marker, {name: FileRecord(r.get("bytes", -1), r.get("sha256", "")) for name, r in records.items()}
+        records = {n: r if isinstance(r, dict) else {} for n, r in dict(marker.pop(_FILES, {})).items()}
+        return marker, {n: FileRecord(r.get("bytes", -1), r.get("sha256", "")) for n, r in records.items()}
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / BUNDLE} is damaged ({error}): copy the pipeline again.") from error
 

@@ -168,7 +168,7 @@ def test_peak_is_of_the_process_itself() -> None:
 
 @needs_proc
 def test_a_file_without_line_breaks_is_not_read_into_memory(tmp_path: Path) -> None:
-    (tmp_path / "entities.jsonl").write_bytes(b"[" + b'{"id": "Q1", "name": "one"}, ' * 3_500_000 + b"]")
+    (tmp_path / "entities.jsonl").write_bytes(b'{"id": "Q1", "name": "one"}, ' * 3_500_000)
     process = start(tmp_path)
     out, errors = process.communicate(timeout=300)
     assert process.returncode == 1
