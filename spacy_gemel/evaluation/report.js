@@ -70,7 +70,7 @@ function card(mention) {
   const verdict = mention.right == null ? ["", "not scored"] : mention.right ? ["right", "✓ right"] : ["wrong", "✗ wrong"];
   const facts = [["gold", mention.gold ? named(mention.gold, mention) : ["not annotated"]],
     ["linked to", mention.answer == null ? ["mention not found"] : [...named(mention.answer, mention),
-      mention.p == null ? null : make("small", { class: "number" }, ` p = ${fixed(mention.p)}`)]]];
+      " ", mention.p == null ? null : make("small", { class: "number" }, `p = ${fixed(mention.p)}`)]]];
   if (mention.blind != null) facts.push(["without the image", mention.blind === mention.answer ? ["the same"] : named(mention.blind, mention)]);
   const group = mention.tail == null ? "" : mention.tail ? ", tail" : ", common";
   facts.push(["entity", [(mention.seen ? "seen in training" : "not seen in training") + group]]);
