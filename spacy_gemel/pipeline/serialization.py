@@ -319,7 +319,7 @@ def read_bytes(
         raise ValueError(f"{message}: what is packed in them {content}, and none of {', '.join(known)}.")
     sums = parse(name, _SUMS, lambda: dict(json.loads(contents.pop(_SUMS, b"{}"))))
     contents = {part: content for part, content in contents.items() if part not in exclude}
-    for part in sorted({*sums, *contents} - {*exclude}):
+    for part in sorted({*sums, *contents} - {*exclude}, key=str):
         if part not in PART_NAMES or part not in contents or not _fits(part, contents[part], sums):
             raise _not_saved_with(part, name)
     contents |= {part: content for part, content in _DEFAULTS.items() if part not in {*contents, *exclude}}

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import spacy
+import srsly
 from spacy.language import Language
 from spacy.training import Example
 
@@ -277,6 +278,10 @@ def test_two_processes_do_not_take_it_away(nlp: Language, models: Path, temporar
         (
             lambda data: spacy.blank("en").to_bytes(),
             r"what is packed in them has .*tokenizer.*, and none of added, cfg",
+        ),
+        (
+            lambda data: srsly.msgpack_dumps({**srsly.msgpack_loads(data), 3: b""}),
+            "3 of the saved pipe is not what was saved with its other parts",
         ),
     ],
 )
