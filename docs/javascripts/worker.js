@@ -1,8 +1,10 @@
 // Browsers start no workers for pages on disk, and the search runs in one: there it gets a frame in its place.
 if (location.protocol === "file:") {
-  window.Worker = class extends EventTarget {
+  // By the second name the theme's worker knows that it is in a frame.
+  window.Worker = window.IFrameWorker = class extends EventTarget {
     constructor(url) {
       super();
+      const base = new URL(url, location.href);
       const frame = document.createElement("iframe");
       frame.hidden = true;
       document.documentElement.append(frame);
@@ -10,7 +12,7 @@ if (location.protocol === "file:") {
       const load = (address) =>
         new Promise((done, failed) => {
           const script = room.document.createElement("script");
-          script.src = new URL(address, url);
+          script.src = new URL(address, base);
           script.onload = done;
           script.onerror = failed;
           room.document.head.append(script);
@@ -23,7 +25,7 @@ if (location.protocol === "file:") {
         this.onmessage?.(event);
       };
       this.deliver = (data) => room.dispatchEvent(new room.MessageEvent("message", { data }));
-      this.ready = load(url);
+      this.ready = load(base);
     }
 
     postMessage(data) {
