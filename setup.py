@@ -76,6 +76,7 @@ setup(
         "quantized": ["bitsandbytes>=0.46.1", "accelerate>=1.1"],
         "gguf": GGUF,
         "ray": ["ray>=2.40"],  # link --engine ray
+        "app": ["streamlit>=1.40,<2.0"],  # `spacy project run visualize`: scripts/app.py
         "hdf5": ["h5py>=3.8,<4.0"],  # convert gemel --features
         "real": [*GGUF, "resvg-py>=0.3"],  # `spacy project run real`: scripts/real_models.py, scripts/drawings
         # the site (mkdocs.yml) and its notebook
