@@ -20,8 +20,7 @@ from spacy.tokens import Doc
 from spacy_gemel.pipeline import displacy
 
 NO_LABEL = "ENT"
-SHOWN = 6
-"""Columns of features in the table of candidates."""
+SHOWN = 6  # columns of features in the table of candidates; no docstring, which Streamlit would print
 
 
 def arguments() -> argparse.Namespace:
@@ -30,7 +29,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("pipelines", nargs="*", type=Path)
     parser.add_argument("--data", nargs="*", type=Path)
     args = parser.parse_args(sys.argv[1:])
-    args.pipelines = args.pipelines or sorted(path.parent for path in Path("training").glob("**/model-best/meta.json"))
+    args.pipelines = args.pipelines or sorted(
+        (path.parent for path in Path("training").glob("**/model-best/meta.json")),
+        key=lambda path: (len(path.parts), path),
+    )
     if args.data is None:
         args.data = [path for name in ("dev", "train") for path in sorted(Path("data").glob(f"*/{name}.jsonl"))]
     return args
