@@ -113,7 +113,8 @@ def test_a_table_in_memory(nlp: spacy.Language, kind: str) -> None:
         table = pytest.importorskip("pandas").DataFrame(rows)
     linked = link_table(table, nlp, text="caption", image="picture", mention="word")
     found = linked.to_dict("records") if kind == "pandas" else linked.to_pylist()
-    assert [row["kb_id"] for row in found] == IDS
+    # pandas 3 has NaN for a missing text
+    assert [row["kb_id"] if isinstance(row["kb_id"], str) else None for row in found] == IDS
     assert [row["caption"] for row in found] == [row["text"] for row in ROWS]
     with pytest.raises(ValueError, match="no column 'text': name that of the texts"):
         link_table(table, nlp)
