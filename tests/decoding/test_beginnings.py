@@ -1,6 +1,5 @@
 """Prompts that begin alike are read once, with the answers of prompts that are read whole."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from spacy_gemel.decoding.constraints import TrieConstraint
 from spacy_gemel.decoding.decoder import Decoder, DecoderState
 from tests.decoding.test_beam_search import BEAMS, END, decoder, model, random_names
 from tests.decoding.test_decoder import FAMILIES, WINDOWED, load, save
+from tests.sending import Sent
 from tests.tries import trie_from_names
 
 __all__ = ["decoder", "model"]  # fixtures
@@ -125,7 +125,7 @@ def test_the_cache_is_bounded_and_goes_to_no_other_process(decoder: Decoder) -> 
     [entry] = [sharing.cache.entries.get(sharing.key(0))]
     assert entry is not None
     assert sharing.cache.entries.size == entry.nbytes > 0
-    assert len(pickle.loads(pickle.dumps(sharing.cache)).entries) == 0
+    assert len(Sent(sharing.cache).receive().entries) == 0
     sharing.cache.entries.limit = entry.nbytes - 1
     read(decoder, [decoder.model.embed(sharing.inputs[0]) + 1], sharing)
     assert len(sharing.cache.entries) == 0
