@@ -86,7 +86,7 @@ class SharedPrefixDecoder:
         logits = self._read_all(prompts, sources)
         self.logits = torch.stack([logits[index] for index in range(len(prompts))])
         if sharing is not None:
-            self._keep_beginnings(prompts, sharing)
+            self._keep_beginnings(prompts, sources, sharing)
 
     def _read_all(self, prompts: Sequence[Tensor], sources: Sequence[Source | None]) -> dict[int, Tensor]:
         """Read the prompts, each after its source. Returns the logits after them, (vocab,) each."""
@@ -114,12 +114,13 @@ class SharedPrefixDecoder:
         elif source is not None:
             self.cache.copy(index, source.prompt, source.length)
 
-    def _keep_beginnings(self, prompts: Sequence[Tensor], sharing: Sharing) -> None:
-        """Cache the beginnings that later prompts will have, if they are not cached."""
+    def _keep_beginnings(self, prompts: Sequence[Tensor], sources: Sequence[Source | None], sharing: Sharing) -> None:
+        """Cache the beginnings that later prompts will have, if none came from there."""
         first = {sharing.key(index): index for index in reversed(range(len(prompts)))}
+        known = {sharing.key(index) for index, source in enumerate(sources) if source and source.beginning}
         for key, index in first.items():
-            length, known = sharing.kept[index], sharing.cache.entries.get(key)
-            if length >= sharing.min_shared and not (known and known.begins(prompts[index])):
+            length = sharing.kept[index]
+            if length >= sharing.min_shared and key not in known:
                 beginning = Beginning(prompts[index][:length].clone(), self.cache.beginning(index, length))
                 sharing.cache.entries.put(key, beginning)
 
