@@ -205,10 +205,10 @@ class LinkingModel:
             same = self._demonstrations_of.get((query.mention, query.text), same)
         if count < 1:
             return []
-        if sets := self._demonstration_sets(settings):
-            return [index for index in sets.rank(query) if index not in same][:count]
-        ranked = self.retriever.rank(query, count + len(same))
-        has_ties = getattr(self.retriever, "compares_strings", False)  # anybody may register a retriever
+        sets = self._demonstration_sets(settings)
+        ranked = self.retriever.rank(query, count + len(same)) if sets is None else sets.rank(query)
+        # anybody may register a retriever
+        has_ties = sets is None and getattr(self.retriever, "compares_strings", False)
         if has_ties and settings.ties == "picture" and query.features is not None:
             strings = dict.fromkeys(self.store[index].mention for index in ranked)
             groups = (order_by_picture(self.store, self._same_string[each], query.features) for each in strings)
