@@ -26,7 +26,7 @@ from torch import Tensor
 from transformers.generation import logits_process
 
 from benchmarks.constraint import ForwardClock
-from benchmarks.linking import check_prompts, mentions_of
+from benchmarks.linking import SETS, check_prompts, mentions_of
 from benchmarks.memory import resident_mb
 from benchmarks.official import Official, generate_names, nested_dicts
 from benchmarks.stage_clock import StageClock, watched
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from spacy_gemel.pipeline.gemel_linker import GemelLinker
 
 Answer = list[tuple[str, float]]
-SETS = 16  # of `ours_sets`
 MAX_MEMORY = 16 * 2**30  # bytes of address space, so that no way takes the machine's memory
 
 
