@@ -38,16 +38,11 @@ def _arrow_rows(file: Path) -> Iterator[dict[str, Any]]:
     """The rows of a stream of Arrow; compressed batches, which may unpack to any size, are refused."""
     import pyarrow as pa
 
-    from spacy_gemel.kb.knowledge_base import is_plain_batch
+    from spacy_gemel.kb.knowledge_base import read_plain_stream
 
     try:
-        first, *messages = pa.ipc.MessageReader.open_stream(pa.memory_map(str(file)))
-        if first.type != "schema":  # pyarrow crashes
-            raise ValueError("it does not begin with its columns")
-        schema = pa.ipc.read_schema(first)
+        schema, messages = read_plain_stream(pa.memory_map(str(file)))
         for message in messages:
-            if not is_plain_batch(message):
-                raise ValueError("it holds compressed batches, or something else than batches")
             batch = pa.ipc.read_record_batch(message, schema)
             batch.validate(full=True)
             yield from batch.to_pylist()

@@ -55,12 +55,7 @@ class EntityTable:
             if file.read(len(_ARROW)) != _ARROW:
                 raise ValueError("it is no Arrow file")
             # not by the reader of files: its index may lead to other batches than those that are checked here
-            schema, *self._messages = pa.ipc.MessageReader.open_stream(file)
-            if schema.type != "schema":  # pyarrow crashes
-                raise ValueError("it does not begin with its columns")
-            schema = pa.ipc.read_schema(schema)
-            if not all(map(is_plain_batch, self._messages)):
-                raise ValueError("it holds compressed batches, or something else than batches")
+            schema, self._messages = read_plain_stream(file)
         except (OSError, ValueError, struct.error, pa.ArrowException) as error:
             raise KBError(f"{self._path} cannot be read ({error}): build the KB again") from error
         self._rows, self._batch_rows, self.n_batches = rows, batch_rows, -(-rows // batch_rows)
@@ -99,7 +94,21 @@ class EntityTable:
         return Entity(*(self.value(row, column) for column in SCHEMA.names))
 
 
-def is_plain_batch(message: Any) -> bool:
+def read_plain_stream(file: pa.NativeFile) -> tuple[pa.Schema, list[Any]]:
+    """The columns of a stream of Arrow and its batches as messages, none of them compressed.
+
+    Raises ValueError if it holds anything else, and struct.error, OSError or ArrowException if it is damaged.
+    """
+    first, *messages = pa.ipc.MessageReader.open_stream(file)
+    if first.type != "schema":  # pyarrow crashes
+        raise ValueError("it does not begin with its columns")
+    schema = pa.ipc.read_schema(first)
+    if not all(map(_is_plain_batch, messages)):
+        raise ValueError("it holds compressed batches, or something else than batches")
+    return schema, messages
+
+
+def _is_plain_batch(message: Any) -> bool:
     """Whether a message of an Arrow file is a record batch that is not compressed, which pyarrow does not say.
 
     Raises struct.error if its metadata are damaged.
