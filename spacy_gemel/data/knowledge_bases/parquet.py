@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from spacy_gemel.data.knowledge_bases.table import BAD_COUNT, column_names
+from spacy_gemel.data.knowledge_bases.table import BAD_COUNT, column_names, missing_fields
 from spacy_gemel.data.knowledge_bases.work import ImportOptions, Work
 from spacy_gemel.data.parquet import read_parquet_rows
 from spacy_gemel.kb.entity import Entity
@@ -23,10 +23,9 @@ def read_parquet_kb(sources: Sequence[Path], options: ImportOptions, work: Work)
             for where, row in read_parquet_rows(source):
                 bar.update()
                 work.report.read["rows"] += 1
-                for field, name in names.items():
-                    if name not in row and (field in ("id", "name") or name != field):
-                        advice = f"name it with --column {field}=COLUMN"
-                        raise ValueError(f"{where}: no column {name!r}, but {', '.join(row)}: {advice}")
+                for field in missing_fields(names, row):
+                    advice = f"name it with --column {field}=COLUMN"
+                    raise ValueError(f"{where}: no column {names[field]!r}, but {', '.join(row)}: {advice}")
                 values = {field: optional_value(row.get(name)) for field, name in names.items()}
                 count, aliases = values["count"] or 0, values["aliases"] or ()
                 if not (isinstance(count, int) and 0 <= count < 2**63):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spacy_gemel.data.knowledge_bases.work import Archive, ImportOptions, Work
@@ -40,12 +40,11 @@ def read_table(
             rows = _rows(archive, delimiter or ("\t" if tabs else ","), work, named=delimiter is not None)
             number, header = next(rows, (1, []))
             titles = [title.strip() for title in header]
-            for field, name in names.items():
-                if name not in titles and (field in ("id", "name") or name != field):
-                    raise ValueError(
-                        f"{source}:{number}: no column {name!r} in the header, but {', '.join(titles) or 'nothing'}: "
-                        + advice.format(field=field)
-                    )
+            for field in missing_fields(names, titles):
+                raise ValueError(
+                    f"{source}:{number}: no column {names[field]!r} in the header, but "
+                    f"{', '.join(titles) or 'nothing'}: {advice.format(field=field)}"
+                )
             indices = {field: titles.index(name) for field, name in names.items() if name in titles}
             for number, row in rows:
                 work.report.read["rows"] += 1
@@ -69,6 +68,12 @@ def column_names(options: ImportOptions) -> dict[str, str]:
     if not options.alias_separator:
         raise ValueError("the separator of aliases is empty: give a character, such as |")
     return names
+
+
+def missing_fields(names: Mapping[str, str], columns: Container[str]) -> list[str]:
+    """The fields without a column, of those that are required and those whose column was named. names: by field."""
+    wanted = [field for field, name in names.items() if field in ("id", "name") or name != field]
+    return [field for field in wanted if names[field] not in columns]
 
 
 def _entity(row: Sequence[str], indices: dict[str, int], separator: str, where: str, work: Work) -> Entity:
